@@ -1,0 +1,231 @@
+//! [`Error`]: which step, on what object, which errno, and what to do about it.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+pub use zind_init::step::Step;
+
+/// `Result` with zind's [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Everything that can go wrong, as data.
+///
+/// A variant says what the caller can do; [`Error::step`] says where it happened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The kernel refused. Nothing of the container is left.
+    #[error("{}", SysMessage { step: *step, syscall, object, errno: *errno, hint })]
+    Sys {
+        /// What zind was doing.
+        step: Step,
+        /// The system call, `"openat2"`; empty where a step is more than one call.
+        syscall: &'static str,
+        /// The path, name or number it was about; may be empty.
+        object: PathBuf,
+        /// The errno of the call.
+        errno: Errno,
+        /// What to do; may be empty.
+        hint: String,
+    },
+    /// The request breaks a rule; nothing on the host was touched.
+    #[error("{field}: {rule}")]
+    Spec {
+        /// The option, by its public name: `"uid_map"`, `"argv"`.
+        field: &'static str,
+        /// The rule that is broken, with the offending value.
+        rule: String,
+    },
+    /// This machine or user cannot do what was asked for.
+    #[error("{feature} is not available here: {needs}")]
+    Unsupported {
+        /// What was asked for, in the words of `require` and `isolation`.
+        feature: String,
+        /// What it would take.
+        needs: String,
+    },
+    /// The object is in a state that does not allow the call.
+    #[error("{0}")]
+    State(String),
+    /// There is no such thing.
+    #[error("{what} not found: {name}")]
+    NotFound {
+        /// The kind of thing: `"process"`, `"user"`.
+        what: &'static str,
+        /// Its name.
+        name: String,
+    },
+    /// The time allowed was over.
+    #[error("timed out after {:?}", .0)]
+    Timeout(std::time::Duration),
+    /// The wait was interrupted by the caller (a signal handler asked to stop).
+    #[error("interrupted")]
+    Interrupted,
+}
+
+struct SysMessage<'a> {
+    step: Step,
+    syscall: &'a str,
+    object: &'a Path,
+    errno: Errno,
+    hint: &'a str,
+}
+
+impl fmt::Display for SysMessage<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.step.words())?;
+        if !self.object.as_os_str().is_empty() {
+            write!(f, " {}", self.object.display())?;
+        }
+        write!(f, ": {} ({})", self.errno.desc(), ErrnoName(self.errno))?;
+        if !self.syscall.is_empty() {
+            write!(f, " from {}", self.syscall)?;
+        }
+        if !self.hint.is_empty() {
+            write!(f, "; {}", self.hint)?;
+        }
+        Ok(())
+    }
+}
+
+struct ErrnoName(Errno);
+
+impl fmt::Display for ErrnoName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Errno::UnknownErrno => f.write_str("unknown errno"),
+            known => write!(f, "{known:?}"),
+        }
+    }
+}
+
+impl Error {
+    /// A refusal of the kernel.
+    pub fn sys(step: Step, syscall: &'static str, object: impl Into<PathBuf>, errno: Errno) -> Error {
+        Error::Sys { step, syscall, object: object.into(), errno, hint: String::new() }
+    }
+
+    /// A broken rule of the request.
+    pub fn spec(field: &'static str, rule: impl Into<String>) -> Error {
+        Error::Spec { field, rule: rule.into() }
+    }
+
+    /// Something this machine or user cannot do.
+    pub fn unsupported(feature: impl Into<String>, needs: impl Into<String>) -> Error {
+        Error::Unsupported { feature: feature.into(), needs: needs.into() }
+    }
+
+    /// The same error with a hint; errors that carry none stay as they are.
+    #[must_use]
+    pub fn with_hint(mut self, text: impl Into<String>) -> Error {
+        if let Error::Sys { hint, .. } = &mut self {
+            *hint = text.into();
+        }
+        self
+    }
+
+    /// What zind was doing, where a step failed.
+    pub fn step(&self) -> Option<Step> {
+        match self {
+            Error::Sys { step, .. } => Some(*step),
+            _ => None,
+        }
+    }
+
+    /// The errno of the call that failed.
+    pub fn errno(&self) -> Option<Errno> {
+        match self {
+            Error::Sys { errno, .. } => Some(*errno),
+            _ => None,
+        }
+    }
+
+    /// The name of the system call that failed.
+    pub fn syscall(&self) -> Option<&'static str> {
+        match self {
+            Error::Sys { syscall, .. } if !syscall.is_empty() => Some(syscall),
+            _ => None,
+        }
+    }
+
+    /// The path or object of the failure.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Error::Sys { object, .. } if !object.as_os_str().is_empty() => Some(object),
+            _ => None,
+        }
+    }
+
+    /// The option that breaks a rule.
+    pub fn field(&self) -> Option<&'static str> {
+        match self {
+            Error::Spec { field, .. } => Some(field),
+            _ => None,
+        }
+    }
+
+    /// What to do about it.
+    pub fn hint(&self) -> Option<&str> {
+        match self {
+            Error::Sys { hint, .. } if !hint.is_empty() => Some(hint),
+            Error::Unsupported { needs, .. } => Some(needs),
+            _ => None,
+        }
+    }
+}
+
+/// Turns a failed call into an [`Error::Sys`] with its step, call and object.
+pub trait At<T> {
+    /// Names what was being done, by which call, to what.
+    fn at(self, step: Step, syscall: &'static str, object: impl AsRef<Path>) -> Result<T>;
+}
+
+/// Errors of other crates that are an errno at heart.
+pub trait IntoErrno {
+    /// The errno; `EIO` where there is none.
+    fn into_errno(self) -> Errno;
+}
+
+impl IntoErrno for Errno {
+    fn into_errno(self) -> Errno {
+        self
+    }
+}
+
+impl IntoErrno for rustix::io::Errno {
+    fn into_errno(self) -> Errno {
+        Errno::from_raw(self.raw_os_error())
+    }
+}
+
+impl IntoErrno for io::Error {
+    fn into_errno(self) -> Errno {
+        self.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
+    }
+}
+
+impl<T, E: IntoErrno> At<T> for std::result::Result<T, E> {
+    fn at(self, step: Step, syscall: &'static str, object: impl AsRef<Path>) -> Result<T> {
+        self.map_err(|error| Error::sys(step, syscall, object.as_ref(), error.into_errno()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn message_names_step_object_errno_call_and_hint() {
+        let error = Error::sys(Step::Mount, "move_mount", "/proc", Errno::EPERM).with_hint("run as root");
+        assert_eq!(error.to_string(), "mount /proc: Operation not permitted (EPERM) from move_mount; run as root");
+    }
+
+    #[test]
+    fn io_errors_keep_their_errno() {
+        let result: Result<()> =
+            Err(io::Error::from_raw_os_error(libc::ENOSPC)).at(Step::WriteFile, "write", "/etc/hosts");
+        assert_eq!(result.unwrap_err().errno(), Some(Errno::ENOSPC));
+    }
+}

@@ -1,0 +1,187 @@
+//! [`Isolation`]: what is in force for one container, as a report that can be compared, printed and required.
+#![forbid(unsafe_code)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+
+use crate::error::{Error, Result};
+use crate::security::capabilities::CapSet;
+use crate::spec::{IdMap, Kind};
+
+/// What is in force. It is made from the very plan the launcher carries out step by step, and a step that fails ends the
+/// start; so a container that runs has all of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Isolation {
+    /// `"new"`, `"host"` or `"joined"` for each kind of namespace.
+    pub namespaces: BTreeMap<Kind, &'static str>,
+    /// User ids of a new user namespace.
+    pub uid_map: Vec<IdMap>,
+    /// Group ids of a new user namespace.
+    pub gid_map: Vec<IdMap>,
+    /// `"host"`, the path of a root directory, or `"unchanged"`.
+    pub rootfs: String,
+    /// `"tmpfs"`, a directory, or `"none"`: where changes to the root go.
+    pub overlay: String,
+    /// Nothing of the root can be changed.
+    pub read_only: bool,
+    /// `"default"` or `"none"`.
+    pub seccomp: &'static str,
+    /// The payload's capabilities; `None`: those of the caller.
+    pub capabilities: Option<CapSet>,
+    /// No privilege can be gained by executing a file.
+    pub no_new_privileges: bool,
+    /// A session keyring of its own.
+    pub keyring: bool,
+    /// Hidden paths.
+    pub masked_paths: Vec<&'static str>,
+    /// Protected paths.
+    pub readonly_paths: Vec<&'static str>,
+    /// Device nodes.
+    pub devices: Vec<String>,
+    /// `"none"` (loopback only), `"host"` or `"joined"`.
+    pub network: &'static str,
+    /// User and group of the payload, as numbers of the container; `None`: the caller's.
+    pub user: Option<(u32, u32)>,
+    /// Supplementary groups of the caller that could not be dropped.
+    pub keeps_groups: bool,
+    /// Resource limits that were set, by name.
+    pub rlimits: Vec<&'static str>,
+    /// A PID 1 of zind's reaps and forwards signals.
+    pub init: bool,
+    /// The container ends when the caller's process ends.
+    pub die_with_owner: bool,
+    /// Descriptors the payload got besides the standard streams.
+    pub pass_fds: Vec<i32>,
+    /// How the root was changed.
+    pub root_change: &'static str,
+    /// Mounts the caller asked for, by target.
+    pub mounts: Vec<PathBuf>,
+}
+
+/// Names that a later version knows and this one cannot have in force.
+const FUTURE: [&str; 7] = ["memory", "cpu", "pids", "io", "landlock", "apparmor", "selinux"];
+
+/// Names of [`Isolation::in_force`] besides the namespaces'.
+const PARTS: [&str; 14] = [
+    "rootfs",
+    "overlay",
+    "read_only",
+    "seccomp",
+    "capabilities",
+    "no_new_privileges",
+    "keyring",
+    "masked_paths",
+    "readonly_paths",
+    "devices",
+    "network",
+    "rlimits",
+    "init",
+    "die_with_owner",
+];
+
+/// Refuses names nobody knows.
+pub(crate) fn check_names(names: &[String]) -> Result<()> {
+    for name in names {
+        let known =
+            PARTS.contains(&name.as_str()) || FUTURE.contains(&name.as_str()) || Kind::from_name(name).is_some();
+        if !known {
+            let kinds = Kind::ALL.map(Kind::name).join(", ");
+            return Err(Error::spec("require", format!("{name:?} is none of {}, {kinds}", PARTS.join(", "))));
+        }
+    }
+    Ok(())
+}
+
+impl Isolation {
+    /// The names of all that is in force, as `require` takes them. Namespaces count when they are not the host's.
+    pub fn in_force(&self) -> BTreeSet<&'static str> {
+        let parts = [
+            ("rootfs", self.rootfs != "unchanged"),
+            ("overlay", self.overlay != "none"),
+            ("read_only", self.read_only),
+            ("seccomp", self.seccomp != "none"),
+            ("capabilities", self.capabilities.is_some_and(|set| set != CapSet::all())),
+            ("no_new_privileges", self.no_new_privileges),
+            ("keyring", self.keyring),
+            ("masked_paths", !self.masked_paths.is_empty()),
+            ("readonly_paths", !self.readonly_paths.is_empty()),
+            ("devices", !self.devices.is_empty()),
+            ("network", self.network != "host"),
+            ("rlimits", !self.rlimits.is_empty()),
+            ("init", self.init),
+            ("die_with_owner", self.die_with_owner),
+        ];
+        let parts = parts.into_iter().filter(|(_, is)| *is).map(|(name, _)| name);
+        let kinds = self.namespaces.iter().filter(|(_, how)| **how != "host").map(|(kind, _)| kind.name());
+        parts.chain(kinds).collect()
+    }
+
+    /// An error for the first of `names` that is not in force.
+    pub(crate) fn require(&self, names: &[String]) -> Result<()> {
+        let in_force = self.in_force();
+        for name in names {
+            let canonical = Kind::from_name(name).map_or(name.as_str(), |kind| kind.name());
+            if FUTURE.contains(&canonical) {
+                return Err(Error::unsupported(name, "this version of zind does not have it"));
+            }
+            if !in_force.iter().any(|part| *part == canonical) {
+                return Err(Error::unsupported(
+                    name,
+                    "the options given leave it off; see what the isolation report lists",
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// All of it, for other languages.
+    pub fn to_json(&self) -> Value {
+        let maps = |maps: &[IdMap]| -> Value {
+            maps.iter().map(|map| json!({"container": map.container, "host": map.host, "size": map.size})).collect()
+        };
+        json!({
+            "namespaces": self.namespaces.iter().map(|(kind, how)| (kind.name().to_owned(), json!(how))).collect::<serde_json::Map<_, _>>(),
+            "uid_map": maps(&self.uid_map),
+            "gid_map": maps(&self.gid_map),
+            "rootfs": self.rootfs,
+            "overlay": self.overlay,
+            "read_only": self.read_only,
+            "seccomp": self.seccomp,
+            "capabilities": self.capabilities.map(|set| set.names().collect::<Vec<_>>()),
+            "no_new_privileges": self.no_new_privileges,
+            "keyring": self.keyring,
+            "masked_paths": self.masked_paths,
+            "readonly_paths": self.readonly_paths,
+            "devices": self.devices,
+            "network": self.network,
+            "user": self.user.map(|(uid, gid)| json!({"uid": uid, "gid": gid})),
+            "keeps_groups": self.keeps_groups,
+            "rlimits": self.rlimits,
+            "init": self.init,
+            "die_with_owner": self.die_with_owner,
+            "pass_fds": self.pass_fds,
+            "root_change": self.root_change,
+            "mounts": self.mounts.iter().map(|path| path.to_string_lossy()).collect::<Vec<_>>(),
+            "in_force": self.in_force(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_in_force_cannot_be_required() {
+        let mut isolation = Isolation { seccomp: "default", network: "none", ..Isolation::default() };
+        isolation.namespaces.insert(Kind::Net, "new");
+        let require = |name: &str| isolation.require(&[name.to_owned()]);
+        assert!(require("seccomp").is_ok());
+        assert!(require("network").is_ok(), "the OCI name of a namespace is its name too");
+        assert!(require("init").is_err());
+        assert!(require("memory").is_err());
+    }
+}

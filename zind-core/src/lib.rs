@@ -1,0 +1,51 @@
+//! Linux containers as a library.
+//!
+//! A call runs a program in a real container: its own namespaces, its own copy-on-write root, no privileges, no network.
+//! No daemon, no second program to install; a start forks nothing of the caller's and is safe from any thread.
+//!
+//! ```no_run
+//! # fn main() -> Result<(), zind_core::Error> {
+//! use zind_core::Command;
+//!
+//! let output = Command::new("sh").args(["-c", "echo $$; rm -rf /usr"]).output()?;
+//! println!("{:?} {}", output.exit, String::from_utf8_lossy(&output.stdout.to_vec()));
+//! println!("{:?}", output.isolation.in_force());
+//! # Ok(()) }
+//! ```
+//!
+//! [`Command`] is the usual way in, [`Spec`] holds all options as plain data, [`Process`] is what runs. The low level of
+//! `unshare(1)`, `nsenter(1)` and `mount(2)` is in [`lowlevel`], [`proc`] and [`Spec::low_level`]; [`doctor()`] tells what
+//! this machine and user can do.
+
+pub mod doctor;
+mod error;
+mod isolation;
+pub mod lowlevel;
+mod mount;
+mod namespace;
+pub mod proc;
+mod process;
+mod rootfs;
+pub mod security;
+mod spec;
+mod sys;
+
+pub use doctor::{Doctor, doctor};
+pub use error::{At, Error, IntoErrno, Result, Step};
+pub use isolation::Isolation;
+pub use mount::{Mount, flags};
+pub use namespace::idmap::{IdMap, IdMaps};
+pub use namespace::kind::Kind;
+pub use namespace::list::{Namespace, namespaces};
+pub use namespace::{Source, TimeOffsets};
+pub use nix::errno::Errno;
+pub use process::{Captured, Command, Exit, ExitKind, Output, Process, Start, Stats};
+pub use rootfs::{Overlay, Rootfs};
+pub use security::capabilities::CapSet;
+pub use spec::{
+    Binfmt, Rlimit, Scheduler, Seccomp, Session, Spec, Stdio, User, parse_duration, parse_rlimit_name, parse_signal,
+    parse_size,
+};
+
+/// Size in bytes of the launcher that is embedded in this library.
+pub const LAUNCHER_SIZE: usize = zind_init::IMAGE.len();

@@ -1,0 +1,310 @@
+//! [`Process`]: a running payload, and how it ended.
+#![forbid(unsafe_code)]
+
+use std::fmt;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use rustix::net::{SendFlags, send};
+use zind_init::report::Report;
+
+use super::launch::{Received, receive, wait_readable};
+use super::stdio::Streams;
+use crate::error::{At, Error, Result, Step};
+use crate::isolation::Isolation;
+use crate::sys::clone::Waiter;
+use crate::sys::descriptors::pidfd_send_signal;
+
+/// In what way a payload ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ExitKind {
+    /// It exited by itself.
+    Exited,
+    /// A signal ended it.
+    Signaled,
+    /// zind killed it because its time was over.
+    Timeout,
+}
+
+impl ExitKind {
+    /// `"exited"`, `"signaled"`, `"timeout"`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            ExitKind::Exited => "exited",
+            ExitKind::Signaled => "signaled",
+            ExitKind::Timeout => "timeout",
+        }
+    }
+}
+
+/// How a payload ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exit {
+    /// In what way.
+    pub kind: ExitKind,
+    /// The exit code, if it exited.
+    pub code: Option<i32>,
+    /// The signal, if one ended it.
+    pub signal: Option<i32>,
+}
+
+impl Exit {
+    /// Exited with code 0.
+    pub fn success(self) -> bool {
+        self.code == Some(0)
+    }
+
+    /// As `subprocess` has it: the exit code, or the negative signal number.
+    pub fn returncode(self) -> i32 {
+        self.code.unwrap_or_else(|| -self.signal.unwrap_or(libc::SIGKILL))
+    }
+}
+
+/// What a container used over its whole life.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// CPU time in user mode; `None` if the container was killed from outside, which leaves nobody to tell.
+    pub cpu_user: Option<Duration>,
+    /// CPU time in the kernel.
+    pub cpu_system: Option<Duration>,
+    /// Largest resident set of a single process, in bytes: `ru_maxrss` of getrusage(2).
+    pub max_rss: Option<u64>,
+    /// From the call to the end.
+    pub wall: Duration,
+}
+
+/// A running payload.
+///
+/// Dropping it neither waits nor kills; the container ends with the caller's process at the latest, unless
+/// `die_with_owner` is off. All methods may be called from any thread.
+pub struct Process {
+    pid: i32,
+    pidfd: OwnedFd,
+    end: OwnedFd,
+    socket: OwnedFd,
+    stdin: Mutex<Option<OwnedFd>>,
+    stdout: Mutex<Option<OwnedFd>>,
+    stderr: Mutex<Option<OwnedFd>>,
+    state: Mutex<State>,
+    timed_out: AtomicBool,
+    isolation: Isolation,
+    began: Instant,
+    deadline: Option<Instant>,
+}
+
+enum State {
+    Running(Waiter),
+    Ended(Exit, Stats),
+}
+
+/// What a start hands over.
+pub(crate) struct Parts {
+    pub(crate) waiter: Waiter,
+    pub(crate) socket: OwnedFd,
+    pub(crate) pid: i32,
+    pub(crate) pidfd: OwnedFd,
+    pub(crate) streams: Streams,
+    pub(crate) isolation: Isolation,
+    pub(crate) began: Instant,
+    pub(crate) deadline: Option<Instant>,
+}
+
+impl fmt::Debug for Process {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Process").field("pid", &self.pid).finish_non_exhaustive()
+    }
+}
+
+impl Process {
+    pub(crate) fn new(parts: Parts) -> Result<Process> {
+        Ok(Process {
+            pid: parts.pid,
+            pidfd: parts.pidfd,
+            end: parts.waiter.pidfd().try_clone_to_owned().at(Step::Wait, "dup", "")?,
+            socket: parts.socket,
+            stdin: Mutex::new(parts.streams.stdin),
+            stdout: Mutex::new(parts.streams.stdout),
+            stderr: Mutex::new(parts.streams.stderr),
+            state: Mutex::new(State::Running(parts.waiter)),
+            timed_out: AtomicBool::new(false),
+            isolation: parts.isolation,
+            began: parts.began,
+            deadline: parts.deadline,
+        })
+    }
+
+    /// The container's first process in the caller's pid namespace: zind's PID 1 with `init`, else the payload.
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// A pidfd of [`Process::pid`], for `setns(2)`, `pidfd_send_signal(2)` and the like.
+    pub fn pidfd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+
+    /// Becomes readable when the container has ended, for an event loop; [`Process::try_wait`] then has the exit.
+    pub fn end_fd(&self) -> BorrowedFd<'_> {
+        self.end.as_fd()
+    }
+
+    /// What is in force.
+    pub fn isolation(&self) -> &Isolation {
+        &self.isolation
+    }
+
+    /// Our end of the pipe to the payload's standard input, once.
+    pub fn take_stdin(&self) -> Option<OwnedFd> {
+        lock(&self.stdin).take()
+    }
+
+    /// Our end of the pipe from the payload's standard output, once.
+    pub fn take_stdout(&self) -> Option<OwnedFd> {
+        lock(&self.stdout).take()
+    }
+
+    /// Our end of the pipe from the payload's standard error, once.
+    pub fn take_stderr(&self) -> Option<OwnedFd> {
+        lock(&self.stderr).take()
+    }
+
+    /// When the time of the request is over.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    /// The exit, if the container has ended.
+    pub fn try_wait(&self) -> Result<Option<Exit>> {
+        let mut state = lock(&self.state);
+        let waiter = match &mut *state {
+            State::Ended(exit, _) => return Ok(Some(*exit)),
+            State::Running(waiter) => waiter,
+        };
+        let Some(status) = waiter.try_reap() else { return Ok(None) };
+        let wall = self.began.elapsed();
+        let (exit, stats) = match self.last_report()? {
+            Some(report) => (exit_of(&report), stats_of(&report, wall)),
+            None => (killed(status), Stats { wall, ..Stats::default() }),
+        };
+        let timed_out = self.timed_out.load(Ordering::Acquire) && exit.signal == Some(libc::SIGKILL);
+        let exit = if timed_out { Exit { kind: ExitKind::Timeout, ..exit } } else { exit };
+        *state = State::Ended(exit, stats);
+        Ok(Some(exit))
+    }
+
+    /// Waits for the end. `None` when `timeout` is over first; the container goes on then.
+    ///
+    /// The time limit of the request itself (`timeout` of the spec) kills the container when it is over.
+    pub fn wait(&self, timeout: Option<Duration>) -> Result<Option<Exit>> {
+        self.wait_interruptible(timeout, &mut || false)
+    }
+
+    /// As [`Process::wait`]; `interrupted` is asked when a signal arrives, and ends the wait with
+    /// [`Error::Interrupted`] when it says so.
+    pub fn wait_interruptible(
+        &self,
+        timeout: Option<Duration>,
+        interrupted: &mut dyn FnMut() -> bool,
+    ) -> Result<Option<Exit>> {
+        let until = timeout.map(|timeout| Instant::now() + timeout);
+        loop {
+            if let Some(exit) = self.try_wait()? {
+                return Ok(Some(exit));
+            }
+            let next =
+                [until, self.deadline.filter(|_| !self.timed_out.load(Ordering::Acquire))].into_iter().flatten().min();
+            let left = next.map(|next| next.saturating_duration_since(Instant::now()));
+            if !wait_readable(self.end.as_fd(), left, interrupted)? {
+                if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                    self.expire()?;
+                }
+                if until.is_some_and(|until| Instant::now() >= until) {
+                    return self.try_wait();
+                }
+            }
+        }
+    }
+
+    /// Kills the container because its time is over.
+    pub fn expire(&self) -> Result<()> {
+        self.timed_out.store(true, Ordering::Release);
+        self.kill()
+    }
+
+    /// What the container used, once it has ended.
+    pub fn stats(&self) -> Option<Stats> {
+        match &*lock(&self.state) {
+            State::Ended(_, stats) => Some(*stats),
+            State::Running(_) => None,
+        }
+    }
+
+    /// Ends the whole container at once. Nothing happens if it has ended.
+    pub fn kill(&self) -> Result<()> {
+        match pidfd_send_signal(self.pidfd.as_fd(), libc::SIGKILL) {
+            Ok(()) | Err(Errno::ESRCH) => Ok(()),
+            Err(errno) => Err(Error::sys(Step::Kill, "pidfd_send_signal", self.pid.to_string(), errno)),
+        }
+    }
+
+    /// Sends a signal to the payload; SIGKILL ends the whole container. Nothing happens if it has ended.
+    /// Errors: [`Error::Spec`] for a number that is no signal.
+    pub fn signal(&self, signal: i32) -> Result<()> {
+        match signal {
+            libc::SIGKILL => self.kill(),
+            // What stands above the payload sends it on, so that no pid has to be trusted.
+            1..=64 => match send(&self.socket, &[signal as u8], SendFlags::NOSIGNAL) {
+                Ok(_) | Err(rustix::io::Errno::PIPE | rustix::io::Errno::CONNRESET) => Ok(()),
+                Err(errno) => Err(errno).at(Step::Kill, "send", signal.to_string()),
+            },
+            _ => Err(Error::spec("signal", format!("{signal} is not within 1 to 64"))),
+        }
+    }
+
+    /// The last thing the launcher said, if that was how the payload ended.
+    fn last_report(&self) -> Result<Option<Report>> {
+        let mut last = None;
+        loop {
+            match receive(self.socket.as_fd()) {
+                Ok(Received::Report(message)) => last = Some(message.report),
+                Ok(Received::Log(_)) => {}
+                Ok(Received::End) => break,
+                Err(error) if error.errno() == Some(Errno::EAGAIN) => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(last.filter(|report| [Step::Exited as u16, Step::Signaled as u16].contains(&report.step)))
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+fn exit_of(report: &Report) -> Exit {
+    if report.step == Step::Exited as u16 {
+        Exit { kind: ExitKind::Exited, code: Some(report.value), signal: None }
+    } else {
+        Exit { kind: ExitKind::Signaled, code: None, signal: Some(report.value) }
+    }
+}
+
+/// Nobody was left to report: whoever watched over the payload was killed, and the payload with it.
+fn killed(status: i32) -> Exit {
+    let signal = if status > 128 { status - 128 } else { libc::SIGKILL };
+    Exit { kind: ExitKind::Signaled, code: None, signal: Some(signal) }
+}
+
+fn stats_of(report: &Report, wall: Duration) -> Stats {
+    Stats {
+        cpu_user: Some(Duration::from_micros(report.usage.user_us)),
+        cpu_system: Some(Duration::from_micros(report.usage.system_us)),
+        max_rss: Some(report.usage.max_rss),
+        wall,
+    }
+}

@@ -1,0 +1,547 @@
+//! Starting the launcher, answering it, and turning its report into a [`Process`] or an [`Error`].
+#![forbid(unsafe_code)]
+
+use std::io::IoSliceMut;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags};
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, SocketFlags, SocketType, recvmsg,
+    send, socketpair, sockopt,
+};
+use zind_init::report::{GO, REPORT_SIZE, Report, Usage};
+
+use super::handle::{Parts, Process};
+use super::plan::{self, Names, Prepared};
+use crate::error::{At, Error, Result, Step};
+use crate::namespace::{idmap, pin};
+use crate::rootfs::ops::Ops;
+use crate::spec::{Spec, check};
+use crate::sys::clone::{self, Start, StartFailure, Waiter};
+use nix::libc;
+
+/// Checks a request, starts it, and waits until the payload's program runs.
+pub(crate) fn spawn(spec: Spec) -> Result<Process> {
+    Starting::begin(spec)?.finish(&mut || false)
+}
+
+/// A start that is under way: for callers who have something else to do meanwhile.
+pub(crate) struct Starting {
+    prepared: Prepared,
+    waiter: Option<Waiter>,
+    socket: OwnedFd,
+    deadline: Option<Instant>,
+    began: Instant,
+    /// What the kernel said about a file system it refused.
+    log: String,
+    ended: bool,
+}
+
+impl Starting {
+    /// Does all that needs no answer from the launcher.
+    pub(crate) fn begin(spec: Spec) -> Result<Starting> {
+        check::check(&spec)?;
+        clone::reap_orphans();
+        let began = Instant::now();
+        let deadline = spec.timeout.map(|timeout| began + timeout);
+        let prepared = plan::prepare(spec, clone::have_clone3())?;
+        Starting::start(prepared, deadline, began)
+    }
+
+    fn start(mut prepared: Prepared, deadline: Option<Instant>, began: Instant) -> Result<Starting> {
+        let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).at(
+            Step::Socket,
+            "socketpair",
+            "",
+        )?;
+        if prepared.needs_answer() {
+            // The pid of whoever is ready, in our own numbers: unix(7).
+            sockopt::set_socket_passcred(&ours, true).at(Step::Socket, "setsockopt", "")?;
+        }
+        let (bytes, keep) = prepared.encode(theirs.as_fd());
+        let plan = memory_file("zind-plan", &bytes)?;
+        let image = image()?;
+        let start = Start {
+            image: image.as_fd(),
+            plan: plan.as_fd(),
+            keep,
+            flags: prepared.clone_flags,
+            cgroup: prepared.cgroup.as_ref().map(|fd| fd.as_fd()),
+        };
+        let waiter = if prepared.forked { clone::start_by_fork(start) } else { clone::start(start) }
+            .at(Step::Clone, "clone3", "")
+            .map_err(explain_clone)?;
+        let mut starting = Starting {
+            prepared,
+            waiter: Some(waiter),
+            socket: ours,
+            deadline,
+            began,
+            log: String::new(),
+            ended: false,
+        };
+        // The waiter got copies as it was cloned; ours must go, for a reader to see the last writer leave.
+        drop((theirs, plan));
+        starting.prepared.streams.kept.clear();
+        Ok(starting)
+    }
+
+    /// Becomes readable when [`Starting::finish`] will not block for long.
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
+    /// Answers the launcher until the payload runs. `interrupted` is asked whenever a signal arrives.
+    pub(crate) fn finish(mut self, interrupted: &mut dyn FnMut() -> bool) -> Result<Process> {
+        loop {
+            let Some(message) = self.next_message(interrupted)? else { return Err(self.died_early()) };
+            match Step::from_number(message.report.step) {
+                Some(Step::Ready) => self.answer(message.pid)?,
+                Some(Step::Started) => {
+                    let Some(pidfd) = message.fd else { return Err(self.died_early()) };
+                    return self.process(message.report.value, pidfd);
+                }
+                Some(step) if message.report.is_milestone() => {
+                    debug_assert!(matches!(step, Step::ReachedExec | Step::Exited | Step::Signaled), "{step:?}");
+                }
+                _ => return Err(self.failure(&message.report)),
+            }
+        }
+    }
+
+    fn next_message(&mut self, interrupted: &mut dyn FnMut() -> bool) -> Result<Option<Message>> {
+        loop {
+            let timeout = self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            if timeout == Some(Duration::ZERO) {
+                return Err(Error::Timeout(self.began.elapsed()));
+            }
+            if !wait_readable(self.socket.as_fd(), timeout, interrupted)? {
+                continue;
+            }
+            match receive(self.socket.as_fd())? {
+                Received::Report(message) => return Ok(Some(message)),
+                Received::Log(text) => self.log = text,
+                Received::End => return Ok(None),
+            }
+        }
+    }
+
+    /// The namespaces exist: id maps and pins, then the word to go on.
+    fn answer(&mut self, pid: Option<i32>) -> Result<()> {
+        let pid = pid.ok_or_else(|| Error::sys(Step::Report, "recvmsg", "", Errno::EPROTO))?;
+        if let Some(maps) = &self.prepared.maps {
+            idmap::write(pid, maps)?;
+        }
+        pin::pin(pid, &self.prepared.pins)?;
+        send(&self.socket, &[GO], SendFlags::NOSIGNAL).at(Step::Report, "send", "").map(drop)
+    }
+
+    fn process(mut self, payload: i32, pidfd: OwnedFd) -> Result<Process> {
+        let socket = self.socket.try_clone().at(Step::Report, "dup", "")?;
+        let Some(waiter) = self.waiter.take() else { return Err(self.died_early()) };
+        self.ended = true;
+        // With a PID 1 of ours, the launcher is the container's first process; its payload's number is the inner one.
+        let pid = if self.prepared.is_init { waiter.launcher_pid().unwrap_or(payload) } else { payload };
+        Process::new(Parts {
+            waiter,
+            socket,
+            pid,
+            pidfd,
+            streams: std::mem::take(&mut self.prepared.streams),
+            isolation: std::mem::take(&mut self.prepared.isolation),
+            began: self.began,
+            deadline: self.deadline,
+        })
+    }
+
+    /// Turns the numbers of a report into an error with names.
+    fn failure(&mut self, report: &Report) -> Error {
+        let Some(step) = Step::from_number(report.step) else {
+            return Error::sys(Step::Report, "", "", Errno::EPROTO);
+        };
+        let errno = Errno::from_raw(report.value);
+        let index = usize::from(report.index);
+        let error = Error::sys(step, syscall_of(step), self.prepared.names.object(step, index), errno);
+        let mut hint = self.prepared.names.hint(step, errno);
+        if !self.log.is_empty() {
+            hint = format!("the kernel says: {}{}{hint}", self.log, if hint.is_empty() { "" } else { "; " });
+        }
+        self.wait_for_end();
+        error.with_hint(hint)
+    }
+
+    /// The launcher is gone without a word.
+    fn died_early(&mut self) -> Error {
+        self.wait_for_end();
+        match self.waiter.as_ref().and_then(Waiter::failure) {
+            Some(StartFailure::Clone(errno)) => explain_clone(Error::sys(Step::Clone, "clone3", "", errno)),
+            Some(StartFailure::Exec(errno)) => Error::sys(Step::Launcher, "execveat", "", errno),
+            None => Error::sys(Step::Report, "", "zind-init", Errno::ECHILD)
+                .with_hint("the launcher ended before the program ran: somebody killed it, or memory ran out"),
+        }
+    }
+
+    /// What was started goes away with its socket; this waits until it has.
+    fn wait_for_end(&mut self) {
+        if std::mem::replace(&mut self.ended, true) {
+            return;
+        }
+        let _ = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Both);
+        let Some(waiter) = &mut self.waiter else { return };
+        if let Some(pid) = waiter.launcher_pid() {
+            // Its waiter has not reaped it yet, or its number is still its own: the waiter is the only one who reaps.
+            if let Ok(pidfd) = crate::sys::descriptors::pidfd_open(pid) {
+                if waiter.try_reap().is_some() {
+                    return;
+                }
+                let _ = crate::sys::descriptors::pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL);
+            }
+        }
+        let _ = wait_readable(waiter.pidfd(), Some(Duration::from_secs(10)), &mut || false);
+        waiter.try_reap();
+    }
+}
+
+impl Drop for Starting {
+    fn drop(&mut self) {
+        self.wait_for_end();
+    }
+}
+
+/// Makes a mount namespace by `ops`; `take` gets hold of it by the pid of who is in it.
+pub(crate) fn make_mount_namespace<T>(ops: &Ops, take: impl FnOnce(i32) -> Result<T>) -> Result<T> {
+    let prepared = plan::prepare_mount_namespace(ops);
+    let mut starting = Starting::start(prepared, None, Instant::now())?;
+    let Some(message) = starting.next_message(&mut || false)? else { return Err(starting.died_early()) };
+    match (Step::from_number(message.report.step), starting.waiter.as_ref().and_then(Waiter::launcher_pid)) {
+        (Some(Step::Ready), Some(pid)) => {
+            let result = take(pid);
+            send(&starting.socket, &[GO], SendFlags::NOSIGNAL).at(Step::Report, "send", "")?;
+            result
+        }
+        _ => Err(starting.failure(&message.report)),
+    }
+}
+
+impl Prepared {
+    fn needs_answer(&self) -> bool {
+        self.maps.is_some() || !self.pins.is_empty()
+    }
+}
+
+/// One report and what came with it.
+pub(crate) struct Message {
+    pub(crate) report: Report,
+    fd: Option<OwnedFd>,
+    pid: Option<i32>,
+}
+
+pub(crate) enum Received {
+    Report(Message),
+    Log(String),
+    End,
+}
+
+/// The next message of a launcher; `EAGAIN` where there is none is an error here.
+pub(crate) fn receive(socket: BorrowedFd<'_>) -> Result<Received> {
+    let mut bytes = [0u8; 512];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1), ScmCredentials(1))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
+    let length = loop {
+        match recvmsg(socket, &mut [IoSliceMut::new(&mut bytes)], &mut ancillary, flags) {
+            Err(rustix::io::Errno::INTR) => {}
+            Err(rustix::io::Errno::CONNRESET) => return Ok(Received::End),
+            other => break other.at(Step::Report, "recvmsg", "")?.bytes,
+        }
+    };
+    let (mut fd, mut pid) = (None, None);
+    for message in ancillary.drain() {
+        match message {
+            RecvAncillaryMessage::ScmRights(mut fds) => fd = fds.next(),
+            RecvAncillaryMessage::ScmCredentials(credentials) => pid = Some(credentials.pid.as_raw_nonzero().get()),
+            _ => {}
+        }
+    }
+    match bytes.get(..length).unwrap_or_default() {
+        [] => Ok(Received::End),
+        [b'#', text @ ..] => Ok(Received::Log(String::from_utf8_lossy(text).trim().to_owned())),
+        report if report.len() == REPORT_SIZE => Ok(Received::Report(Message { report: decode(report), fd, pid })),
+        _ => Err(Error::sys(Step::Report, "recvmsg", "", Errno::EPROTO)),
+    }
+}
+
+fn decode(bytes: &[u8]) -> Report {
+    let take = |at: usize, len: usize| bytes.get(at..at + len).unwrap_or_default();
+    let word = |at| u64::from_ne_bytes(take(at, 8).try_into().unwrap_or_default());
+    let short = |at| u16::from_ne_bytes(take(at, 2).try_into().unwrap_or_default());
+    Report {
+        step: short(0),
+        index: short(2),
+        value: i32::from_ne_bytes(take(4, 4).try_into().unwrap_or_default()),
+        usage: Usage { user_us: word(8), system_us: word(16), max_rss: word(24) },
+    }
+}
+
+/// Waits until `fd` can be read; false when the time is over. A signal lets `interrupted` decide.
+pub(crate) fn wait_readable(
+    fd: BorrowedFd<'_>,
+    timeout: Option<Duration>,
+    interrupted: &mut dyn FnMut() -> bool,
+) -> Result<bool> {
+    let deadline = timeout.map(|timeout| Instant::now() + timeout);
+    loop {
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        // Rounded up by the kernel's clock, and cut into slices, for a signal that comes between question and sleep.
+        let slice = left.map_or(SLICE, |left| left.min(SLICE));
+        let timespec =
+            rustix::event::Timespec { tv_sec: slice.as_secs() as i64, tv_nsec: i64::from(slice.subsec_nanos()) };
+        match poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&timespec)) {
+            Ok(0) | Err(rustix::io::Errno::INTR) => {
+                if interrupted() {
+                    return Err(Error::Interrupted);
+                }
+                if left == Some(Duration::ZERO) {
+                    return Ok(false);
+                }
+            }
+            Ok(_) => return Ok(true),
+            Err(errno) => return Err(errno).at(Step::Wait, "poll", ""),
+        }
+    }
+}
+
+/// How long a wait goes on without asking whether it should.
+pub(crate) const SLICE: Duration = Duration::from_millis(200);
+
+fn memory_file(name: &str, bytes: &[u8]) -> Result<OwnedFd> {
+    let fd = rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC).at(Step::Memfd, "memfd_create", name)?;
+    write_all(&fd, bytes).at(Step::Memfd, "write", name)?;
+    Ok(fd)
+}
+
+fn write_all(fd: &OwnedFd, mut bytes: &[u8]) -> rustix::io::Result<()> {
+    while !bytes.is_empty() {
+        let written = rustix::io::retry_on_intr(|| rustix::io::write(fd, bytes))?;
+        bytes = bytes.get(written..).unwrap_or_default();
+    }
+    Ok(())
+}
+
+/// The launcher's image, made once in this process.
+static IMAGE: Mutex<Option<std::sync::Arc<OwnedFd>>> = Mutex::new(None);
+
+fn image() -> Result<std::sync::Arc<OwnedFd>> {
+    let mut slot = IMAGE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    if let Some(image) = slot.as_ref() {
+        return Ok(image.clone());
+    }
+    let image = std::sync::Arc::new(sealed_image().or_else(|error| image_file().map_err(|_| error))?);
+    *slot = Some(image.clone());
+    Ok(image)
+}
+
+/// A memory file that nobody, the payload least of all, can change (CVE-2019-5736).
+fn sealed_image() -> Result<OwnedFd> {
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    // MFD_EXEC, from Linux 6.3 on, says that it is meant to be executed; older kernels do not know it.
+    let fd = rustix::fs::memfd_create("zind-init", flags | MemfdFlags::EXEC)
+        .or_else(|_| {
+            if memfds_may_execute() {
+                rustix::fs::memfd_create("zind-init", flags)
+            } else {
+                Err(rustix::io::Errno::ACCESS)
+            }
+        })
+        .at(Step::Memfd, "memfd_create", "zind-init")?;
+    write_all(&fd, zind_init::IMAGE).at(Step::Memfd, "write", "zind-init")?;
+    let seals = SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
+    rustix::fs::fcntl_add_seals(&fd, seals).at(Step::Memfd, "fcntl", "zind-init")?;
+    Ok(fd)
+}
+
+fn memfds_may_execute() -> bool {
+    std::fs::read_to_string("/proc/sys/vm/memfd_noexec").map_or(true, |value| value.trim() == "0")
+}
+
+/// Where memory files may not be executed (`vm.memfd_noexec=2`): a file without a name.
+fn image_file() -> Result<OwnedFd> {
+    let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+    let places = runtime.into_iter().chain(["/run", "/dev/shm", "/tmp", "/var/tmp"].map(PathBuf::from));
+    let mut last = Error::sys(Step::Memfd, "open", "/tmp", Errno::ENOENT);
+    for place in places {
+        match unnamed_executable(&place) {
+            Ok(fd) => return Ok(fd),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+fn unnamed_executable(place: &Path) -> Result<OwnedFd> {
+    let file = rustix::fs::open(place, OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC, Mode::from_raw_mode(0o700))
+        .at(Step::Memfd, "open", place)?;
+    write_all(&file, zind_init::IMAGE).at(Step::Memfd, "write", place)?;
+    // A file that is open for writing cannot be executed.
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).at(Step::Memfd, "open", place)
+}
+
+fn explain_clone(error: Error) -> Error {
+    let hint = match error.errno() {
+        Some(Errno::EPERM) => {
+            "the kernel or a security module does not let this user make namespaces; zind.doctor() tells which setting"
+        }
+        Some(Errno::ENOSPC | Errno::EUSERS) => {
+            "a limit of namespaces is reached: /proc/sys/user/max_*_namespaces, or 32 levels of nesting"
+        }
+        Some(Errno::EAGAIN) => {
+            "a limit of processes is reached: RLIMIT_NPROC, pids.max of the control group, or kernel.pid_max"
+        }
+        Some(Errno::EINVAL) => "this kernel lacks one of the namespaces that were asked for",
+        _ => "",
+    };
+    error.with_hint(hint)
+}
+
+/// The call behind a step, where it is a single one.
+fn syscall_of(step: Step) -> &'static str {
+    match step {
+        Step::Setns => "setns",
+        Step::Unshare => "unshare",
+        Step::Fork => "clone3",
+        Step::Hostname => "sethostname",
+        Step::Domainname => "setdomainname",
+        Step::Mkdir => "mkdirat",
+        Step::Symlink => "symlinkat",
+        Step::Mknod => "mknodat",
+        Step::Mount => "fsconfig",
+        Step::Bind => "move_mount",
+        Step::MountSetattr | Step::Propagation => "mount_setattr",
+        Step::PivotRoot => "pivot_root",
+        Step::Chroot => "chroot",
+        Step::MountTarget | Step::Chdir => "openat2",
+        Step::Setsid => "setsid",
+        Step::Setpgid => "setpgid",
+        Step::ControllingTerminal | Step::Foreground | Step::Loopback => "ioctl",
+        Step::ArrangeFds => "dup3",
+        Step::Rlimit => "prlimit",
+        Step::Nice => "setpriority",
+        Step::Scheduler => "sched_setattr",
+        Step::Keyring => "keyctl",
+        Step::Personality => "personality",
+        Step::Setgroups => "setgroups",
+        Step::Setgid => "setresgid",
+        Step::Setuid => "setresuid",
+        Step::Capabilities => "capset",
+        Step::BoundingSet | Step::Ambient | Step::NoNewPrivileges | Step::ParentDeath | Step::Securebits => "prctl",
+        Step::Ptrace => "ptrace",
+        Step::Seccomp => "seccomp",
+        Step::Exec | Step::Interpreter => "execve",
+        Step::OomScoreAdj | Step::TimeOffsets | Step::WriteFile => "write",
+        _ => "",
+    }
+}
+
+impl Names {
+    fn object(&self, step: Step, index: usize) -> PathBuf {
+        let list = |names: &[PathBuf]| names.get(index).cloned().unwrap_or_default();
+        match step {
+            Step::Setns | Step::Unshare => list(&self.enter),
+            Step::Exec | Step::Interpreter if self.programs.len() > 1 => {
+                // Looked for in several places: what the caller wrote says more than the last of them.
+                self.programs[0].file_name().map(PathBuf::from).unwrap_or_default()
+            }
+            Step::Exec | Step::Interpreter => list(&self.programs),
+            Step::Rlimit => self.rlimits.get(index).map(PathBuf::from).unwrap_or_default(),
+            Step::Chdir => self.cwd.clone(),
+            Step::Setuid | Step::Setgid => self.user.clone(),
+            Step::ArrangeFds => self.fds.get(index).map(|fd| PathBuf::from(fd.to_string())).unwrap_or_default(),
+            Step::BoundingSet | Step::Ambient => PathBuf::from(format!("capability {index}")),
+            Step::Mkdir
+            | Step::Symlink
+            | Step::WriteFile
+            | Step::Mknod
+            | Step::Mount
+            | Step::Bind
+            | Step::MountSetattr
+            | Step::OpenRoot
+            | Step::PivotRoot
+            | Step::Chroot
+            | Step::Mask
+            | Step::ReadonlyPath
+            | Step::Umount
+            | Step::MountTarget
+            | Step::Staging => list(&self.fs),
+            _ => PathBuf::new(),
+        }
+    }
+
+    fn hint(&self, step: Step, errno: Errno) -> String {
+        let text = match (step, errno) {
+            (Step::Exec, Errno::ENOENT) if self.programs.len() > 1 => {
+                let places: Vec<_> = self
+                    .programs
+                    .iter()
+                    .filter_map(|path| path.parent())
+                    .map(|dir| dir.display().to_string())
+                    .collect();
+                return format!("the program is in none of {} of the container", places.join(":"));
+            }
+            (Step::Exec, Errno::ENOENT) => "there is no such program in the container",
+            (Step::Exec, Errno::EACCES) => "the file is not executable for this user, or lies on a mount with noexec",
+            (Step::Exec, Errno::ENOEXEC) => "the file is neither a program for this machine nor does it begin with #!",
+            (Step::Exec, Errno::E2BIG) => {
+                "arguments and environment are too large: together a quarter of the stack limit, each at most 128 KiB"
+            }
+            (Step::Interpreter, _) => {
+                "the program is there, but the interpreter of its first line, or its dynamic loader, is not"
+            }
+            (Step::Chdir, Errno::ENOENT) => "there is no such directory in the container; cwd is a path inside of it",
+            (Step::Chdir, Errno::ELOOP) => "links like /proc/self/fd are not followed",
+            (Step::Rlimit, Errno::EPERM) => {
+                "the hard limit of the caller is lower, and raising it needs CAP_SYS_RESOURCE"
+            }
+            (Step::Rlimit, Errno::EINVAL) => "the soft limit is above the hard one",
+            (Step::OomScoreAdj, Errno::EACCES) => "lowering oom_score_adj needs CAP_SYS_RESOURCE",
+            (Step::Nice, Errno::EACCES | Errno::EPERM) => {
+                "a lower nice value needs CAP_SYS_NICE or a higher RLIMIT_NICE"
+            }
+            (Step::Scheduler, Errno::EPERM) => {
+                "real-time policies need CAP_SYS_NICE or RLIMIT_RTPRIO, and cpu.rt_runtime_us on control groups v1"
+            }
+            (Step::Setuid | Step::Setgid, Errno::EINVAL) => "the id is not mapped in the user namespace",
+            (Step::Setgroups, Errno::EPERM) => {
+                "setgroups is denied in this user namespace: a single id is mapped; use uid_map=\"auto\""
+            }
+            (Step::Setns, Errno::EPERM) => "joining needs CAP_SYS_ADMIN over that namespace and over the caller's own",
+            (Step::Setns, Errno::EINVAL) => {
+                "a process cannot join the user namespace it is in already, nor a pid namespace above its own"
+            }
+            (Step::Mount, Errno::ENODEV) => "this kernel has no such file system",
+            (Step::Mount | Step::Bind, Errno::EPERM) => "this user may not mount that here",
+            (Step::MountTarget, Errno::EROFS) => {
+                "the mount point is missing and the root is read-only; make it there, or use an overlay"
+            }
+            (Step::MountTarget, Errno::ELOOP) => {
+                "a part of the path is a symbolic link, which a mount point must not be"
+            }
+            (Step::Mount | Step::Bind | Step::Umount | Step::PivotRoot, Errno::ENOSPC) => {
+                "the limit of mounts is reached: fs.mount-max"
+            }
+            (Step::Ambient, Errno::EPERM) => "an ambient capability must be permitted and inheritable",
+            (Step::Foreground, Errno::ENOTTY) => "the descriptor is no terminal, or not the controlling one",
+            (Step::ControllingTerminal, _) => "the descriptor must be a terminal that no other session controls",
+            (Step::Seccomp, Errno::EACCES) => "a filter needs no_new_privileges or CAP_SYS_ADMIN",
+            (Step::ArrangeFds, Errno::EBADF) => "the descriptor is not open in this process",
+            _ => "",
+        };
+        text.to_owned()
+    }
+}

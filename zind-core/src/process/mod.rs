@@ -1,0 +1,15 @@
+//! Processes: from a [`Spec`](crate::Spec) to a running payload, its streams and its end.
+
+mod command;
+mod communicate;
+mod handle;
+pub(crate) mod helper;
+mod identity;
+pub(crate) mod launch;
+mod plan;
+pub(crate) mod planfile;
+mod stdio;
+
+pub use command::{Command, Start};
+pub use communicate::{Captured, Output};
+pub use handle::{Exit, ExitKind, Process, Stats};

@@ -1,0 +1,687 @@
+//! From a [`Spec`] to a [`Plan`]: every decision is made here, so that the launcher has none to make.
+#![forbid(unsafe_code)]
+
+use std::ffi::{CString, OsStr, OsString};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use nix::errno::Errno;
+use rustix::fs::{Mode, OFlags};
+use zind_init::plan::{self as wire, Enter, List, MAGIC, Plan, SchedAttr, Str, Topology, VERSION};
+
+use super::identity::{self, Caller, Identity};
+use super::planfile::PlanWriter;
+use super::stdio::Streams;
+use crate::error::{At, Error, Result, Step};
+use crate::isolation::Isolation;
+use crate::namespace::idmap::{self, IdMaps, ReadyMaps};
+use crate::rootfs::host::ExtraUser;
+use crate::rootfs::ops::{Ops, c_path, c_string};
+use crate::rootfs::plan::{self as root_plan, Situation};
+use crate::rootfs::{dev, mask, template};
+use crate::security::capabilities::CapSet;
+use crate::security::seccomp;
+use crate::spec::parse::rlimit_name;
+use crate::spec::{Kind, Overlay, Rootfs, Seccomp, Source, Spec};
+use crate::sys::descriptors::pidfd_open;
+
+/// Everything one start needs.
+pub(crate) struct Prepared {
+    header: Plan,
+    writer: PlanWriter,
+    /// For the clone of the launcher.
+    pub(crate) clone_flags: u64,
+    pub(crate) cgroup: Option<Arc<OwnedFd>>,
+    pub(crate) streams: Streams,
+    /// Open until the launcher has its copies.
+    descriptors: Vec<OwnedFd>,
+    shared: Vec<Arc<OwnedFd>>,
+    pub(crate) maps: Option<ReadyMaps>,
+    pub(crate) pins: Vec<(Kind, PathBuf)>,
+    pub(crate) isolation: Isolation,
+    pub(crate) names: Names,
+    pub(crate) forked: bool,
+    /// The launcher stays as the container's PID 1.
+    pub(crate) is_init: bool,
+}
+
+/// What the indices of a report stand for.
+#[derive(Debug, Default)]
+pub(crate) struct Names {
+    pub(crate) enter: Vec<PathBuf>,
+    pub(crate) fs: Vec<PathBuf>,
+    pub(crate) programs: Vec<PathBuf>,
+    pub(crate) rlimits: Vec<&'static str>,
+    pub(crate) cwd: PathBuf,
+    pub(crate) fds: Vec<i32>,
+    pub(crate) user: PathBuf,
+}
+
+impl Prepared {
+    /// The plan as bytes, and the descriptors the launcher keeps, for a report socket.
+    pub(crate) fn encode(&mut self, socket: BorrowedFd<'_>) -> (Vec<u8>, Vec<RawFd>) {
+        self.header.socket = socket.as_raw_fd();
+        let mut keep: Vec<RawFd> = self.streams.map.values().copied().collect();
+        keep.push(self.header.socket);
+        keep.extend(self.descriptors.iter().map(AsRawFd::as_raw_fd));
+        keep.extend(self.shared.iter().map(|fd| fd.as_raw_fd()));
+        keep.sort_unstable();
+        keep.dedup();
+        self.header.keep = self.writer.list(&keep);
+        let bytes = std::mem::replace(&mut self.writer, PlanWriter::new()).finish(self.header);
+        (bytes, keep)
+    }
+}
+
+/// A header in which nothing is asked for.
+fn blank() -> Plan {
+    Plan {
+        magic: MAGIC,
+        version: VERSION,
+        size: 0,
+        flags: 0,
+        topology: Topology::Watcher,
+        socket: -1,
+        owner: -1,
+        proc: -1,
+        keep: List::EMPTY,
+        enter: List::EMPTY,
+        fork_flags: 0,
+        owner_uid: 0,
+        owner_gid: 0,
+        setup_uid: 0,
+        setup_gid: 0,
+        time_offsets: Str(0),
+        hostname: Str(0),
+        domainname: Str(0),
+        fs: List::EMPTY,
+        programs: List::EMPTY,
+        argv: List::EMPTY,
+        envp: List::EMPTY,
+        cwd: Str(0),
+        fds: List::EMPTY,
+        pgid: 0,
+        ctty: 0,
+        rlimits: List::EMPTY,
+        oom_score_adj: 0,
+        nice: 0,
+        scheduler: SchedAttr::default(),
+        umask: 0,
+        personality: 0,
+        groups: List::EMPTY,
+        gid: 0,
+        uid: 0,
+        capabilities: wire::Capabilities::default(),
+        pdeathsig: 0,
+        securebits: -1,
+        seccomp: List::EMPTY,
+    }
+}
+
+/// The plan that makes a mount namespace and waits.
+pub(crate) fn prepare_mount_namespace(ops: &Ops) -> Prepared {
+    let mut writer = PlanWriter::new();
+    let mut header = Plan { flags: wire::TEMPLATE, topology: Topology::Init, ..blank() };
+    header.fs = ops.encode(&mut writer);
+    Prepared {
+        header,
+        writer,
+        clone_flags: Kind::Mount.flag(),
+        cgroup: None,
+        streams: Streams::default(),
+        descriptors: Vec::new(),
+        shared: Vec::new(),
+        maps: None,
+        pins: Vec::new(),
+        isolation: Isolation::default(),
+        names: Names { fs: ops.objects(), ..Names::default() },
+        forked: false,
+        is_init: false,
+    }
+}
+
+/// Decides everything about one start. `clone3`: false where that call is hidden.
+pub(crate) fn prepare(mut spec: Spec, have_clone3: bool) -> Result<Prepared> {
+    let caller = Caller::now()?;
+    choose_user_namespace(&mut spec, caller)?;
+    let identity = identity::resolve(&spec)?;
+    let maps = id_maps(&spec, &identity, caller)?;
+    let new_user = spec.is_new(Kind::User);
+    let in_user_namespace = new_user || spec.is_joined(Kind::User);
+    let has_namespace_proc = Path::new("/proc/self/ns").exists();
+    let situation = Situation {
+        admin: caller.admin,
+        template: !spec.is_low_level()
+            && caller.admin
+            && caller.initial_user_namespace
+            && !in_user_namespace
+            && has_namespace_proc,
+        user_namespace: in_user_namespace || !caller.initial_user_namespace,
+        tty_group: maps.as_ref().map_or(caller.initial_user_namespace, |maps| idmap::to_host(&maps.gid, 5).is_some()),
+    };
+    let streams = Streams::of(&spec)?;
+    let mut builder = Builder {
+        plan: blank(),
+        writer: PlanWriter::new(),
+        names: Names::default(),
+        descriptors: Vec::new(),
+        shared: Vec::new(),
+        clone_flags: 0,
+    };
+    builder.topology(&spec, situation, have_clone3)?;
+    builder.files(&spec, situation, &identity)?;
+    builder.names_of_host(&spec)?;
+    builder.program(&spec, &identity)?;
+    builder.credentials(&spec, &identity, maps.as_ref(), caller)?;
+    builder.process(&spec)?;
+    builder.plan.fds = builder.writer.list(&streams.maps());
+    builder.names.fds = streams.map.keys().copied().collect();
+    if spec.die_with_owner {
+        let owner = pidfd_open(std::process::id() as i32).at(Step::Socket, "pidfd_open", "")?;
+        builder.plan.owner = owner.as_raw_fd();
+        builder.descriptors.push(owner);
+    }
+    if maps.is_some() || !spec.pins.is_empty() {
+        builder.plan.flags |= wire::WAIT_WHEN_READY;
+    }
+    let isolation = isolation(&spec, situation, &identity, maps.as_ref(), caller);
+    isolation.require(&spec.require)?;
+    Ok(Prepared {
+        header: builder.plan,
+        writer: builder.writer,
+        clone_flags: builder.clone_flags,
+        cgroup: spec.cgroup,
+        streams,
+        descriptors: builder.descriptors,
+        shared: builder.shared,
+        maps,
+        pins: spec.pins,
+        isolation,
+        names: builder.names,
+        forked: !have_clone3,
+        is_init: builder.plan.topology == Topology::Init,
+    })
+}
+
+/// Without privilege a container needs a user namespace of its own.
+fn choose_user_namespace(spec: &mut Spec, caller: Caller) -> Result<()> {
+    if spec.is_low_level() {
+        return Ok(());
+    }
+    let asks_for_maps = spec.id_maps != IdMaps::ByPrivilege;
+    match spec.namespaces.get(&Kind::User) {
+        None if !caller.admin || asks_for_maps => {
+            spec.namespaces.insert(Kind::User, Source::New);
+        }
+        Some(Source::Host) if !caller.admin => {
+            return Err(Error::unsupported(
+                "a container without a user namespace",
+                "an ordinary user needs one; leave namespaces[\"user\"] out, or run as root",
+            ));
+        }
+        Some(Source::Host) if asks_for_maps => {
+            return Err(Error::spec("uid_map", "needs a new user namespace, but namespaces[\"user\"] is \"host\""));
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+fn id_maps(spec: &Spec, identity: &Identity, caller: Caller) -> Result<Option<ReadyMaps>> {
+    if !spec.is_new(Kind::User) || (spec.is_low_level() && spec.id_maps == IdMaps::ByPrivilege) {
+        return Ok(None);
+    }
+    let target = identity.user.unwrap_or((0, 0));
+    let maps = idmap::resolve(&spec.id_maps, spec.setgroups, target, caller.admin)?;
+    for (map, id, what) in [(&maps.uid, target.0, "user"), (&maps.gid, target.1, "group")] {
+        if identity.user.is_some() && idmap::to_host(map, id).is_none() {
+            return Err(Error::spec("user", format!("{what} {id} is not in the id map of the user namespace")));
+        }
+    }
+    if let (Some(groups), false) = (&identity.groups, maps.setgroups) {
+        if !groups.is_empty() {
+            return Err(Error::spec(
+                "groups",
+                "cannot be set where setgroups is denied: a single id is mapped; use uid_map=\"auto\"",
+            ));
+        }
+    }
+    Ok(Some(maps))
+}
+
+struct Builder {
+    plan: Plan,
+    writer: PlanWriter,
+    names: Names,
+    descriptors: Vec<OwnedFd>,
+    shared: Vec<Arc<OwnedFd>>,
+    clone_flags: u64,
+}
+
+impl Builder {
+    /// Who is cloned into what: namespaces to join come before those to make, and before the fork that makes them.
+    fn topology(&mut self, spec: &Spec, situation: Situation, have_clone3: bool) -> Result<()> {
+        let mut flags: u64 = Kind::ALL
+            .into_iter()
+            // A new time namespace takes its offsets before anybody is in it, so it is made later.
+            .filter(|kind| *kind != Kind::Time && spec.is_new(*kind))
+            .map(Kind::flag)
+            .sum();
+        let mut enter = Vec::new();
+        for kind in Kind::ALL.into_iter().filter(|kind| spec.is_joined(*kind)) {
+            let fd = self.open_namespace(kind, &spec.namespaces[&kind])?;
+            enter.push(Enter { fd, flags: kind.flag() as u32 });
+            self.names.enter.push(PathBuf::from(kind.name()));
+        }
+        let init = spec.init && spec.is_new(Kind::Pid) && !spec.is_low_level();
+        let fork_first = init && (!enter.is_empty() || spec.owner.is_some() || !have_clone3);
+        if situation.template {
+            let template = template::namespace()?;
+            enter.push(Enter { fd: template.as_raw_fd(), flags: Kind::Mount.flag() as u32 });
+            self.shared.push(template);
+            self.names.enter.push("mnt".into());
+            if init && !fork_first {
+                flags &= !Kind::Mount.flag();
+                enter.push(Enter { fd: -1, flags: Kind::Mount.flag() as u32 });
+                self.names.enter.push("mnt".into());
+            }
+        }
+        if let Some((uid, gid)) = spec.owner {
+            self.plan.flags |= wire::OWNER;
+            (self.plan.owner_uid, self.plan.owner_gid) = (uid, gid);
+        }
+        if fork_first {
+            self.plan.flags |= wire::FORK_FIRST;
+        }
+        self.plan.topology = if init { Topology::Init } else { Topology::Watcher };
+        if init && !fork_first {
+            self.clone_flags = flags;
+        } else {
+            self.plan.fork_flags = flags;
+        }
+        if !spec.is_new(Kind::Pid) && !spec.is_low_level() {
+            self.plan.flags |= wire::KILL_DESCENDANTS;
+            self.open_proc()?;
+        }
+        self.plan.enter = self.writer.list(&enter);
+        Ok(())
+    }
+
+    fn open_namespace(&mut self, kind: Kind, source: &Source) -> Result<RawFd> {
+        let open = |path: &Path| {
+            let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+            rustix::fs::open(path, flags, Mode::empty()).at(Step::OpenNamespace, "open", path)
+        };
+        let (fd, name) = match source {
+            Source::Path(path) => (open(path)?, path.clone()),
+            Source::Pid(pid) => {
+                let path = PathBuf::from(format!("/proc/{pid}/ns/{}", kind.name()));
+                let fd = open(&path).map_err(|error| match error.errno() {
+                    Some(Errno::ENOENT) => Error::NotFound { what: "process", name: pid.to_string() },
+                    _ => error,
+                })?;
+                (fd, path)
+            }
+            Source::Fd(fd) => {
+                let fd = fd.as_fd().try_clone_to_owned().at(Step::OpenNamespace, "dup", kind.name())?;
+                (fd, PathBuf::from(kind.name()))
+            }
+            Source::New | Source::Host => return Err(Error::spec("namespaces", "is not one to join")),
+        };
+        check_namespace(&fd, kind, &name)?;
+        let number = fd.as_raw_fd();
+        self.descriptors.push(fd);
+        Ok(number)
+    }
+
+    fn open_proc(&mut self) -> Result<()> {
+        if self.plan.proc < 0 {
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let proc = rustix::fs::open("/proc", flags, Mode::empty()).at(Step::Proc, "open", "/proc")?;
+            self.plan.proc = proc.as_raw_fd();
+            self.descriptors.push(proc);
+        }
+        Ok(())
+    }
+
+    fn files(&mut self, spec: &Spec, situation: Situation, identity: &Identity) -> Result<()> {
+        let ops = if spec.is_low_level() {
+            root_plan::low_level(spec)?
+        } else {
+            let user = identity.user.filter(|user| *user != (0, 0)).map(|(uid, gid)| ExtraUser { uid, gid });
+            root_plan::container(spec, situation, user.as_slice())?
+        };
+        self.plan.fs = ops.encode(&mut self.writer);
+        self.names.fs = ops.objects();
+        self.descriptors.extend(ops.trees);
+        Ok(())
+    }
+
+    fn names_of_host(&mut self, spec: &Spec) -> Result<()> {
+        let hostname = match &spec.hostname {
+            None if spec.is_new(Kind::Uts) && !spec.is_low_level() => Some(crate::rootfs::host::HOSTNAME),
+            other => other.as_deref(),
+        };
+        if let Some(name) = hostname {
+            self.plan.hostname = self.writer.str(&c_string("hostname", name.as_ref())?);
+        }
+        if let Some(name) = &spec.domainname {
+            self.plan.domainname = self.writer.str(&c_string("domainname", name.as_ref())?);
+        }
+        if spec.is_new(Kind::Net) && !spec.is_low_level() {
+            self.plan.flags |= wire::LOOPBACK;
+        }
+        if spec.is_new(Kind::Time) {
+            self.open_proc()?;
+            self.plan.flags |= wire::TIME_OFFSETS;
+            let text = spec.time_offsets.map(|offsets| offsets.text()).unwrap_or_default();
+            self.plan.time_offsets = self.writer.str(&c_string("namespaces", text.as_ref())?);
+        }
+        Ok(())
+    }
+
+    fn program(&mut self, spec: &Spec, identity: &Identity) -> Result<()> {
+        let env = environment(spec, identity);
+        let programs = programs(&spec.argv[0], &env);
+        let strings = |field, items: Vec<OsString>| -> Result<Vec<CString>> {
+            items.into_iter().map(|item| c_string(field, &item)).collect()
+        };
+        self.names.programs = programs.iter().map(PathBuf::from).collect();
+        let programs = strings("argv", programs)?;
+        self.plan.programs = self.writer.names(programs.iter().map(CString::as_c_str));
+        let mut argv = spec.argv.clone();
+        if let Some(name) = &spec.argv0 {
+            argv[0] = name.clone();
+        }
+        let argv = strings("argv", argv)?;
+        self.plan.argv = self.writer.strings(argv.iter().map(CString::as_c_str));
+        let join = |(name, value): (OsString, OsString)| {
+            let mut line = name.into_vec();
+            line.push(b'=');
+            line.extend_from_slice(value.as_bytes());
+            OsString::from_vec(line)
+        };
+        let env = strings("env", env.into_iter().map(join).collect())?;
+        self.plan.envp = self.writer.strings(env.iter().map(CString::as_c_str));
+        if let Some(cwd) = &spec.cwd {
+            self.plan.cwd = self.writer.str(&c_path("cwd", cwd)?);
+            self.names.cwd = cwd.clone();
+        }
+        Ok(())
+    }
+
+    fn credentials(
+        &mut self,
+        spec: &Spec,
+        identity: &Identity,
+        maps: Option<&ReadyMaps>,
+        caller: Caller,
+    ) -> Result<()> {
+        let may_setgroups = maps.map_or(!spec.is_new(Kind::User), |maps| maps.setgroups);
+        if let (Some(groups), true) = (&identity.groups, may_setgroups) {
+            self.plan.flags |= wire::GROUPS;
+            self.plan.groups = self.writer.list(groups);
+        }
+        if let Some((uid, gid)) = identity.user {
+            self.plan.flags |= wire::UID | wire::GID;
+            (self.plan.uid, self.plan.gid) = (uid, gid);
+            self.names.user = PathBuf::from(format!("{uid}:{gid}"));
+        }
+        if let (Some(maps), false) = (maps, spec.is_low_level()) {
+            let has_root = idmap::to_host(&maps.uid, 0).is_some() && idmap::to_host(&maps.gid, 0).is_some();
+            let ids = if has_root { (0, 0) } else { identity.user.unwrap_or((0, 0)) };
+            self.plan.flags |= wire::SETUP_IDS;
+            (self.plan.setup_uid, self.plan.setup_gid) = ids;
+        }
+        if spec.keep_caps {
+            self.plan.flags |= wire::KEEP_CAPS;
+        }
+        if !spec.ambient.is_empty() && spec.capabilities.is_none() && spec.is_low_level() {
+            self.plan.flags |= wire::AMBIENT;
+            self.plan.capabilities.ambient = spec.ambient.0;
+        }
+        if let Some(set) = capabilities(spec) {
+            let available = if spec.is_new(Kind::User) { CapSet::all() } else { caller.bounding };
+            let missing = set.difference(available);
+            if !missing.is_empty() {
+                return Err(Error::unsupported(
+                    format!("capability {missing}"),
+                    "it is not in the caller's bounding set, so nobody below it can have it",
+                ));
+            }
+            let as_user = identity.user.is_some_and(|(uid, _)| uid != 0);
+            let ambient = if as_user { set } else { spec.ambient.intersection(set) };
+            self.plan.flags |= wire::CAPABILITIES;
+            self.plan.capabilities = wire::Capabilities {
+                bounding: set.0,
+                permitted: set.0,
+                effective: set.0,
+                inheritable: ambient.0,
+                ambient: ambient.0,
+            };
+        }
+        if spec.no_new_privileges {
+            self.plan.flags |= wire::NO_NEW_PRIVILEGES;
+        }
+        if has_seccomp(spec) {
+            let filter = seccomp::default_filter(capabilities(spec).unwrap_or_else(CapSet::all));
+            self.plan.flags |= wire::SECCOMP;
+            let instructions: Vec<u64> = filter.iter().map(|instruction| instruction.to_bits()).collect();
+            self.plan.seccomp = self.writer.list(&instructions);
+        }
+        if spec.keyring {
+            self.plan.flags |= wire::KEYRING;
+        }
+        Ok(())
+    }
+
+    fn process(&mut self, spec: &Spec) -> Result<()> {
+        let plan = &mut self.plan;
+        let session = &spec.session;
+        for (is_set, flag) in [
+            (session.setsid, wire::SETSID),
+            (session.pgid.is_some(), wire::SETPGID),
+            (session.setctty, wire::SETCTTY),
+            (session.noctty, wire::NOCTTY),
+            (session.foreground, wire::FOREGROUND),
+            (spec.ptrace, wire::PTRACE),
+            (spec.umask.is_some(), wire::UMASK),
+            (spec.oom_score_adj.is_some(), wire::OOM_SCORE_ADJ),
+            (spec.nice.is_some(), wire::NICE),
+            (spec.scheduler.is_some(), wire::SCHEDULER),
+            (spec.personality.is_some(), wire::PERSONALITY),
+            (spec.pdeathsig.is_some(), wire::PDEATHSIG),
+            (spec.forward_signals, wire::FORWARD_SIGNALS),
+        ] {
+            if is_set {
+                plan.flags |= flag;
+            }
+        }
+        plan.pgid = session.pgid.unwrap_or(0);
+        plan.ctty = session.ctty;
+        plan.umask = spec.umask.unwrap_or(0);
+        plan.oom_score_adj = spec.oom_score_adj.unwrap_or(0);
+        plan.nice = spec.nice.unwrap_or(0);
+        plan.personality = spec.personality.unwrap_or(0);
+        plan.pdeathsig = spec.pdeathsig.unwrap_or(0);
+        if let Some(scheduler) = spec.scheduler {
+            let (runtime, deadline, period) = scheduler.deadline_ns;
+            plan.scheduler = SchedAttr {
+                size: size_of::<SchedAttr>() as u32,
+                policy: scheduler.policy,
+                flags: scheduler.flags,
+                nice: spec.nice.unwrap_or(0),
+                priority: scheduler.priority,
+                runtime,
+                deadline,
+                period,
+            };
+        }
+        let unlimited = |value: Option<u64>| value.unwrap_or(u64::MAX);
+        let limits: Vec<wire::Rlimit> = spec
+            .rlimits
+            .iter()
+            .map(|limit| wire::Rlimit {
+                resource: u64::from(limit.resource),
+                soft: unlimited(limit.soft),
+                hard: unlimited(limit.hard),
+            })
+            .collect();
+        self.plan.rlimits = self.writer.list(&limits);
+        self.names.rlimits = spec.rlimits.iter().map(|limit| rlimit_name(limit.resource)).collect();
+        if spec.oom_score_adj.is_some() {
+            self.open_proc()?;
+        }
+        Ok(())
+    }
+}
+
+/// What the kernel would refuse later is told now, by name.
+fn check_namespace(fd: &OwnedFd, kind: Kind, name: &Path) -> Result<()> {
+    // NS_GET_NSTYPE: ioctl_ns(2). A file of another file system answers ENOTTY.
+    let found = crate::sys::descriptors::namespace_type(fd.as_fd()).map_err(|errno| {
+        Error::sys(Step::OpenNamespace, "ioctl", name, errno)
+            .with_hint("this is no namespace; give a file like /proc/<pid>/ns/net, or one a namespace was pinned to")
+    })?;
+    if found != kind.flag() {
+        let actual = Kind::ALL.into_iter().find(|other| other.flag() == found).map_or("other", Kind::name);
+        return Err(Error::spec("namespaces", format!("{} is a {actual} namespace, not a {kind} one", name.display())));
+    }
+    Ok(())
+}
+
+/// The payload's capabilities; `None`: unchanged.
+fn capabilities(spec: &Spec) -> Option<CapSet> {
+    if spec.privileged || (spec.is_low_level() && spec.capabilities.is_none()) {
+        return None;
+    }
+    Some(spec.capabilities.unwrap_or(CapSet::EMPTY))
+}
+
+fn has_seccomp(spec: &Spec) -> bool {
+    spec.seccomp == Seccomp::Default && !spec.privileged
+}
+
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+fn environment(spec: &Spec, identity: &Identity) -> Vec<(OsString, OsString)> {
+    let mut env: Vec<(OsString, OsString)> = Vec::new();
+    let mut set = |name: &OsStr, value: &OsStr| match env.iter_mut().find(|(old, _)| old == name) {
+        Some((_, old)) => *old = value.to_owned(),
+        None => env.push((name.to_owned(), value.to_owned())),
+    };
+    if spec.clear_env {
+        for name in &spec.keep_env {
+            if let Some(value) = std::env::var_os(name) {
+                set(name, &value);
+            }
+        }
+    } else if spec.inherit_env {
+        std::env::vars_os().for_each(|(name, value)| set(&name, &value));
+    } else {
+        let home = if identity.user.is_none_or(|(uid, _)| uid == 0) { "/root" } else { "/home" };
+        for (name, value) in [("PATH", DEFAULT_PATH), ("HOME", home), ("LANG", "C.UTF-8")] {
+            set(name.as_ref(), value.as_ref());
+        }
+    }
+    spec.env.iter().for_each(|(name, value)| set(name, value));
+    env
+}
+
+/// Where the program may be: execvp(3).
+fn programs(program: &OsStr, env: &[(OsString, OsString)]) -> Vec<OsString> {
+    if program.as_bytes().contains(&b'/') {
+        return vec![program.to_owned()];
+    }
+    let path = env.iter().find(|(name, _)| name == "PATH").map_or(OsStr::new(DEFAULT_PATH), |(_, value)| value);
+    let join = |dir: &[u8]| {
+        let mut file = if dir.is_empty() { b".".to_vec() } else { dir.to_vec() };
+        file.push(b'/');
+        file.extend_from_slice(program.as_bytes());
+        OsString::from_vec(file)
+    };
+    path.as_bytes().split(|&byte| byte == b':').map(join).collect()
+}
+
+fn isolation(
+    spec: &Spec,
+    situation: Situation,
+    identity: &Identity,
+    maps: Option<&ReadyMaps>,
+    caller: Caller,
+) -> Isolation {
+    let how = |kind: Kind| match spec.namespaces.get(&kind) {
+        Some(Source::New) => "new",
+        None | Some(Source::Host) => "host",
+        Some(_) => "joined",
+    };
+    let hidden = spec.system_mounts && !spec.privileged;
+    let shown = |path: &&&'static str| root_plan::has_sysfs(spec, situation) || !path.starts_with("/sys");
+    let maps_or = |pick: fn(&ReadyMaps) -> &Vec<crate::spec::IdMap>| maps.map(pick).cloned().unwrap_or_default();
+    Isolation {
+        namespaces: Kind::ALL.into_iter().map(|kind| (kind, how(kind))).collect(),
+        uid_map: maps_or(|maps| &maps.uid),
+        gid_map: maps_or(|maps| &maps.gid),
+        rootfs: match &spec.rootfs {
+            Rootfs::Host => "host".to_owned(),
+            Rootfs::Path(path) => path.to_string_lossy().into_owned(),
+            Rootfs::Unchanged => "unchanged".to_owned(),
+        },
+        overlay: match &spec.overlay {
+            _ if spec.read_only => "none".to_owned(),
+            Overlay::Tmpfs => "tmpfs".to_owned(),
+            Overlay::Dir(path) => path.to_string_lossy().into_owned(),
+            Overlay::None => "none".to_owned(),
+        },
+        read_only: spec.read_only,
+        seccomp: if has_seccomp(spec) { "default" } else { "none" },
+        capabilities: capabilities(spec).or_else(|| spec.privileged.then_some(caller.bounding)),
+        no_new_privileges: spec.no_new_privileges,
+        keyring: spec.keyring,
+        masked_paths: if hidden { mask::masked_paths().iter().filter(shown).copied().collect() } else { Vec::new() },
+        readonly_paths: if hidden { mask::readonly_paths().to_vec() } else { Vec::new() },
+        devices: if spec.system_mounts { dev::names() } else { Vec::new() },
+        network: match how(Kind::Net) {
+            "new" => "none",
+            other => other,
+        },
+        user: identity.user,
+        keeps_groups: identity.groups.is_some() && maps.is_some_and(|maps| !maps.setgroups),
+        rlimits: spec.rlimits.iter().map(|limit| rlimit_name(limit.resource)).collect(),
+        init: spec.init && spec.is_new(Kind::Pid) && !spec.is_low_level(),
+        die_with_owner: spec.die_with_owner,
+        pass_fds: spec.pass_fds.clone(),
+        root_change: if spec.is_low_level() {
+            if spec.chroot.is_some() { "chroot" } else { "none" }
+        } else {
+            "pivot_root"
+        },
+        mounts: spec.mounts.iter().map(|mount| mount.target().to_owned()).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_are_looked_for_in_the_payloads_path() {
+        let env = vec![("PATH".into(), "/a::/b".into())];
+        assert_eq!(programs("x".as_ref(), &env), ["/a/x", "./x", "/b/x"]);
+        assert_eq!(programs("./x".as_ref(), &env), ["./x"]);
+    }
+
+    #[test]
+    fn the_callers_environment_stays_out_unless_asked_for() {
+        let identity = Identity { user: Some((0, 0)), groups: None };
+        let names =
+            |spec: &Spec| -> Vec<OsString> { environment(spec, &identity).into_iter().map(|(name, _)| name).collect() };
+        assert_eq!(names(&Spec::new(["x"])), ["PATH", "HOME", "LANG"]);
+        let cleared = Spec { clear_env: true, env: vec![("A".into(), "1".into())], ..Spec::new(["x"]) };
+        assert_eq!(names(&cleared), ["A"]);
+        let kept = Spec { clear_env: true, keep_env: vec!["PATH".into()], ..Spec::new(["x"]) };
+        assert_eq!(names(&kept), ["PATH"]);
+    }
+}

@@ -1,0 +1,95 @@
+//! The standard streams and passed descriptors of a payload.
+#![forbid(unsafe_code)]
+
+use std::collections::BTreeMap;
+use std::fs::OpenOptions;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::path::Path;
+
+use nix::errno::Errno;
+use rustix::pipe::{PipeFlags, pipe_with};
+use zind_init::plan::FdMap;
+
+use crate::error::{At, Error, Result, Step};
+use crate::spec::{Spec, Stdio};
+use crate::sys::descriptors::is_open;
+
+/// Descriptors made ready for one start.
+#[derive(Debug, Default)]
+pub(crate) struct Streams {
+    /// Number in the payload -> number here.
+    pub(crate) map: BTreeMap<RawFd, RawFd>,
+    /// What has to stay open until the launcher has its copies.
+    pub(crate) kept: Vec<OwnedFd>,
+    pub(crate) stdin: Option<OwnedFd>,
+    pub(crate) stdout: Option<OwnedFd>,
+    pub(crate) stderr: Option<OwnedFd>,
+}
+
+/// The launcher moves at most this many descriptors.
+const MOST_PASSED: usize = 1000;
+
+impl Streams {
+    pub(crate) fn of(spec: &Spec) -> Result<Streams> {
+        let mut streams = Streams::default();
+        streams.stdin = streams.standard(0, &spec.stdin)?;
+        streams.stdout = streams.standard(1, &spec.stdout)?;
+        streams.stderr = streams.standard(2, &spec.stderr)?;
+        if spec.pass_fds.len() > MOST_PASSED {
+            return Err(Error::spec("pass_fds", format!("has more than {MOST_PASSED} descriptors")));
+        }
+        for &fd in &spec.pass_fds {
+            if !is_open(fd) {
+                return Err(Error::sys(Step::ArrangeFds, "fcntl", fd.to_string(), Errno::EBADF)
+                    .with_hint("pass_fds names a descriptor that is not open in this process"));
+            }
+            streams.map.insert(fd, fd);
+        }
+        Ok(streams)
+    }
+
+    /// Prepares one stream; the caller's end of a pipe comes back.
+    fn standard(&mut self, number: RawFd, stdio: &Stdio) -> Result<Option<OwnedFd>> {
+        match stdio {
+            Stdio::Inherit if is_open(number) => {
+                self.map.insert(number, number);
+            }
+            Stdio::Inherit | Stdio::Null => self.keep(number, open("/dev/null".as_ref(), number == 0)?),
+            Stdio::File(path) => self.keep(number, open(path, number == 0)?),
+            Stdio::Fd(fd) => {
+                self.map.insert(number, fd.as_raw_fd());
+            }
+            Stdio::Stdout => {
+                let stdout = self.map.get(&1).copied().unwrap_or(1);
+                self.map.insert(number, stdout);
+            }
+            Stdio::Pipe => {
+                let (read, write) = pipe_with(PipeFlags::CLOEXEC).at(Step::Socket, "pipe2", "")?;
+                let (theirs, ours) = if number == 0 { (read, write) } else { (write, read) };
+                self.keep(number, theirs);
+                return Ok(Some(ours));
+            }
+        }
+        Ok(None)
+    }
+
+    fn keep(&mut self, number: RawFd, fd: OwnedFd) {
+        self.map.insert(number, fd.as_raw_fd());
+        self.kept.push(fd);
+    }
+
+    /// For the plan, by number in the payload.
+    pub(crate) fn maps(&self) -> Vec<FdMap> {
+        self.map.iter().map(|(&to, &from)| FdMap { from, to }).collect()
+    }
+}
+
+fn open(path: &Path, for_reading: bool) -> Result<OwnedFd> {
+    let mut options = OpenOptions::new();
+    if for_reading {
+        options.read(true);
+    } else {
+        options.write(true).create(path != Path::new("/dev/null")).truncate(true);
+    }
+    options.open(path).map(OwnedFd::from).at(Step::OpenStdio, "open", path)
+}

@@ -1,0 +1,38 @@
+//! The root of a container: what it is made of, and the operations that make it.
+
+pub(crate) mod dev;
+pub(crate) mod host;
+pub(crate) mod mask;
+pub(crate) mod ops;
+pub(crate) mod plan;
+pub(crate) mod template;
+pub(crate) mod users;
+
+use std::path::PathBuf;
+
+/// What a container sees as `/`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Rootfs {
+    /// The system directories of this machine below a copy-on-write layer, with empty `/home`, `/root`, `/tmp`, `/run`
+    /// and a minimal `/etc`.
+    #[default]
+    Host,
+    /// A directory that holds a root file system.
+    Path(PathBuf),
+    /// The caller's own root: the low level, where nothing is hidden.
+    Unchanged,
+}
+
+/// Where the changes to a root go.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Overlay {
+    /// Into memory; they are gone with the container.
+    #[default]
+    Tmpfs,
+    /// Into this directory, below `upper/`; they stay.
+    Dir(PathBuf),
+    /// Into the root itself. Not for [`Rootfs::Host`].
+    None,
+}

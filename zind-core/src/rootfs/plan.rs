@@ -1,0 +1,300 @@
+//! The ordered operations that make one root.
+//!
+//! With privilege the container starts in a copy of the prepared [`template`](super::template), whose few mounts hold
+//! all that is the same for every container; sources of the host come in as detached trees. Without, it starts in a
+//! copy of the caller's mount namespace and takes them by path.
+#![forbid(unsafe_code)]
+
+use std::ffi::CString;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use rustix::mount::OpenTreeFlags;
+use zind_init::plan::{self, FsKind};
+
+use super::host::{self, Entry, ExtraUser, Trees};
+use super::ops::{Op, Ops, attr, c_path, c_string};
+use super::{Overlay, Rootfs, dev, mask};
+use crate::error::{At, Error, Result, Step};
+use crate::mount::Mount;
+use crate::spec::{Kind, Spec};
+
+/// What the operations may count on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Situation {
+    /// The caller may open trees of the host (`CAP_SYS_ADMIN` in its mount namespace).
+    pub(crate) admin: bool,
+    /// The container starts in a copy of the template.
+    pub(crate) template: bool,
+    /// The container has a user namespace of its own.
+    pub(crate) user_namespace: bool,
+    /// Group 5 (tty) exists in the container.
+    pub(crate) tty_group: bool,
+}
+
+const ROOT: &std::ffi::CStr = c"r";
+const S_NODEV: u64 = attr::NODEV;
+
+/// The operations for a container, ending with the change of the root.
+pub(crate) fn container(spec: &Spec, situation: Situation, users: &[ExtraUser]) -> Result<Ops> {
+    let mut ops = Ops::default();
+    if !situation.template {
+        ops.push(Op { propagation: libc::MS_PRIVATE as u32, ..Op::new(FsKind::Setattr, c"/").flags(plan::RECURSIVE) });
+    }
+    ops.push(stage(spec));
+    ops.push(Op::mkdir(ROOT, 0o755));
+    match &spec.rootfs {
+        Rootfs::Host => host_root(&mut ops, spec, situation, users)?,
+        Rootfs::Path(path) => path_root(&mut ops, spec, situation, path)?,
+        Rootfs::Unchanged => return Err(Error::spec("rootfs", "the caller's own root is for the low level")),
+    }
+    if spec.system_mounts {
+        system_mounts(&mut ops, spec, situation);
+    }
+    for mount in &spec.mounts {
+        caller_mount(&mut ops, mount, situation)?;
+    }
+    if spec.system_mounts && !spec.privileged {
+        let base = if situation.template { "/" } else { "" };
+        if !situation.template {
+            ops.extend(mask::sources(base));
+        }
+        ops.extend(mask::operations(base, has_sysfs(spec, situation)));
+    }
+    if spec.read_only && spec.rootfs == Rootfs::Host {
+        ops.push(Op::new(FsKind::Setattr, c"/").attr(attr::RDONLY).in_root());
+    }
+    ops.push(Op::new(FsKind::Pivot, c"/").flags(plan::MAY_CHROOT));
+    Ok(ops)
+}
+
+/// The operations for a process of the low level.
+pub(crate) fn low_level(spec: &Spec) -> Result<Ops> {
+    let mut ops = Ops::default();
+    if spec.propagation != 0 {
+        let propagation = spec.propagation as u32;
+        ops.push(Op { propagation, ..Op::new(FsKind::Setattr, c"/").flags(plan::RECURSIVE) });
+    }
+    if spec.binfmt.is_some() || !spec.mounts.is_empty() || spec.mount_proc.is_some() {
+        ops.push(Op::new(FsKind::RootIsHere, c"/"));
+    }
+    for mount in &spec.mounts {
+        ops.push(mount.operation(None)?);
+    }
+    if let Some(binfmt) = &spec.binfmt {
+        let target = c_path("binfmt", &binfmt.path)?;
+        ops.push(Op::mount(c"binfmt_misc", &target, &[], 0));
+        if let Some(line) = &binfmt.interpreter {
+            let register = c_path("binfmt", &binfmt.path.join("register"))?;
+            let line = c_string("binfmt", line)?.into_bytes();
+            ops.push(Op { data: line, ..Op::new(FsKind::Write, &register) });
+        }
+    }
+    if let Some(root) = &spec.chroot {
+        ops.push(Op::new(FsKind::Chroot, &c_path("chroot", root)?));
+    }
+    if let Some(path) = &spec.mount_proc {
+        let flags = attr::NOSUID | attr::NODEV | attr::NOEXEC;
+        ops.push(Op::mount(c"proc", &c_path("mount_proc", path)?, &[], flags));
+    }
+    Ok(ops)
+}
+
+fn stage(spec: &Spec) -> Op {
+    let mut options = "mode\x000755\0".to_owned();
+    if let Some(size) = spec.tmpfs_size {
+        options += &format!("size\0{size}\0");
+    }
+    Op { data: options.into_bytes(), ..Op::new(FsKind::Stage, c"/") }
+}
+
+/// Overlay options; paths are relative to the staging area or absolute in the mount namespace the container starts in.
+fn overlay(lower: &str, upper: &str, work: &str, target: &std::ffi::CStr, situation: Situation) -> Op {
+    let mut options = vec![("lowerdir", lower), ("upperdir", upper), ("workdir", work)];
+    if situation.user_namespace {
+        options.push(("userxattr", ""));
+    }
+    Op::mount(c"overlay", target, &options, S_NODEV)
+}
+
+fn host_root(ops: &mut Ops, spec: &Spec, situation: Situation, users: &[ExtraUser]) -> Result<()> {
+    let mut own = Vec::new();
+    if spec.hostname.is_some() || !users.is_empty() {
+        own = host::generated(spec.hostname.as_deref().unwrap_or(""), users);
+    }
+    if !spec.is_new(Kind::Net) {
+        own.retain(|entry| !matches!(entry, Entry::File(path, ..) if path.ends_with("resolv.conf")));
+        own.extend(host::resolv_conf().map(|text| Entry::File("etc/resolv.conf".into(), 0o644, text)));
+    }
+    if situation.template {
+        ops.extend([Op::mkdir(c"u", 0o755), Op::mkdir(c"w", 0o755)]);
+        if !own.is_empty() {
+            ops.push(Op::mkdir(c"u/etc", 0o755));
+            ops.extend(host::operations(own, "u"));
+        }
+        ops.push(overlay("/skel", "u", "w", ROOT, situation));
+        ops.push(Op::new(FsKind::Root, ROOT));
+    } else {
+        let mut entries = host::skeleton(Trees::Bound);
+        replace_files(&mut entries, own);
+        let binds: Vec<Op> = entries.iter().filter_map(bind_of).collect();
+        ops.push(Op::bind(ROOT, ROOT).attr(S_NODEV));
+        ops.extend(host::operations(entries, "r"));
+        ops.push(Op::new(FsKind::Root, ROOT));
+        ops.extend(binds);
+    }
+    for name in host::system_directories() {
+        let c = |text: String| CString::new(text).unwrap_or_default();
+        let source = if situation.template { format!("/host/{name}") } else { format!("/{name}") };
+        let target = c(format!("/{name}"));
+        if spec.read_only {
+            let flags = plan::NO_SYMLINKS | if situation.template { 0 } else { plan::RECURSIVE };
+            ops.push(Op::bind(&c(source), &target).attr(attr::RDONLY | S_NODEV).in_root().flags(flags));
+            continue;
+        }
+        ops.extend([Op::mkdir(&c(format!("u-{name}")), 0o755), Op::mkdir(&c(format!("w-{name}")), 0o755)]);
+        let mount = overlay(&source, &format!("u-{name}"), &format!("w-{name}"), &target, situation);
+        ops.push(mount.in_root().flags(plan::NO_SYMLINKS));
+    }
+    if spec.read_only {
+        for (path, mode) in [(c"/tmp", "1777"), (c"/run", "0755"), (c"/var/tmp", "1777")] {
+            ops.push(Op::mount(c"tmpfs", path, &[("mode", mode)], attr::NOSUID | attr::NODEV).in_root());
+        }
+    }
+    Ok(())
+}
+
+fn replace_files(entries: &mut Vec<Entry>, own: Vec<Entry>) {
+    for entry in own {
+        let Entry::File(path, ..) = &entry else { continue };
+        entries.retain(|old| !matches!(old, Entry::File(old, ..) if old == path));
+        entries.push(entry);
+    }
+}
+
+fn bind_of(entry: &Entry) -> Option<Op> {
+    let Entry::Bind(path) = entry else { return None };
+    let absolute = c_path("rootfs", &Path::new("/").join(path)).ok()?;
+    let flags = attr::RDONLY | attr::NOSUID | attr::NODEV;
+    Some(Op::bind(&absolute, &absolute).attr(flags).in_root().flags(plan::CREATE | plan::OPTIONAL | plan::NO_SYMLINKS))
+}
+
+fn path_root(ops: &mut Ops, spec: &Spec, situation: Situation, path: &Path) -> Result<()> {
+    let rootfs = std::path::absolute(path).at(Step::OpenSource, "getcwd", path)?;
+    let meta = std::fs::metadata(&rootfs).at(Step::OpenSource, "stat", &rootfs)?;
+    if !meta.is_dir() {
+        return Err(Error::sys(Step::OpenSource, "open", rootfs, nix::errno::Errno::ENOTDIR)
+            .with_hint("rootfs must be a directory that holds a root file system"));
+    }
+    let direct = spec.read_only || spec.overlay == Overlay::None;
+    let base = if direct { ROOT } else { c"l" };
+    if !direct {
+        ops.push(Op::mkdir(base, 0o755));
+    }
+    let source = c_path("rootfs", &rootfs)?;
+    let flags = if direct { plan::RECURSIVE } else { 0 };
+    let attributes = S_NODEV | if spec.read_only { attr::RDONLY } else { 0 };
+    if situation.admin {
+        let tree = open_tree(&rootfs, direct)?;
+        ops.push_tree(tree, |tree| Op::bind_tree(tree, base).attr(attributes).flags(flags));
+    } else {
+        ops.push(Op::bind(&source, base).attr(attributes).flags(flags));
+    }
+    match &spec.overlay {
+        _ if direct => {}
+        Overlay::Dir(dir) => {
+            let dir = std::path::absolute(dir).at(Step::OpenSource, "getcwd", dir)?;
+            for name in ["upper", "work"] {
+                let path = dir.join(name);
+                std::fs::create_dir_all(&path).at(Step::Mkdir, "mkdir", &path)?;
+            }
+            ops.push(Op::mkdir(c"o", 0o755));
+            if situation.admin {
+                ops.push_tree(open_tree(&dir, false)?, |tree| Op::bind_tree(tree, c"o"));
+            } else {
+                ops.push(Op::bind(&c_path("overlay", &dir)?, c"o"));
+            }
+            ops.push(overlay("l", "o/upper", "o/work", ROOT, situation));
+        }
+        _ => {
+            ops.extend([Op::mkdir(c"u", 0o755), Op::mkdir(c"w", 0o755)]);
+            ops.push(overlay("l", "u", "w", ROOT, situation));
+        }
+    }
+    ops.push(Op::new(FsKind::Root, ROOT));
+    Ok(())
+}
+
+/// A detached copy of a tree of the host.
+fn open_tree(path: &Path, recursive: bool) -> Result<OwnedFd> {
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    if recursive {
+        flags |= OpenTreeFlags::AT_RECURSIVE;
+    }
+    rustix::mount::open_tree(rustix::fs::CWD, path, flags).at(Step::OpenSource, "open_tree", path)
+}
+
+/// A sysfs shows the network namespace of whoever mounts it, and only its owner may.
+pub(crate) fn has_sysfs(spec: &Spec, situation: Situation) -> bool {
+    spec.is_new(Kind::Net) || !situation.user_namespace
+}
+
+fn system_mounts(ops: &mut Ops, spec: &Spec, situation: Situation) {
+    let place = plan::CREATE | plan::NO_SYMLINKS;
+    let strict = attr::NOSUID | attr::NODEV | attr::NOEXEC;
+    if situation.user_namespace && !spec.is_new(Kind::Pid) {
+        // Only the owner of a pid namespace may mount a procfs of it; the host's shows the same processes.
+        ops.push(Op::bind(c"/proc", c"/proc").attr(strict).in_root().flags(place | plan::RECURSIVE));
+    } else {
+        ops.push(Op::mount(c"proc", c"/proc", &[], strict).in_root().flags(place));
+    }
+    if has_sysfs(spec, situation) {
+        ops.push(Op::mount(c"sysfs", c"/sys", &[], strict | attr::RDONLY).in_root().flags(place));
+    }
+    if situation.template {
+        ops.push(Op::bind(c"/dev", c"/dev").in_root().flags(place));
+    } else {
+        ops.extend(dev::with_binds());
+    }
+    let mut devpts = vec![("ptmxmode", "0666"), ("mode", "0620")];
+    if situation.tty_group {
+        devpts.push(("gid", "5"));
+    }
+    ops.push(Op::mount(c"devpts", c"/dev/pts", &devpts, attr::NOSUID | attr::NOEXEC).in_root());
+    ops.push(Op::mount(c"tmpfs", c"/dev/shm", &[("mode", "1777"), ("size", "64m")], strict).in_root());
+    if spec.is_new(Kind::Ipc) {
+        ops.push(Op::mount(c"mqueue", c"/dev/mqueue", &[], strict).in_root());
+    }
+}
+
+fn caller_mount(ops: &mut Ops, mount: &Mount, situation: Situation) -> Result<()> {
+    if let (Mount::Bind { source, recursive, .. }, true) = (mount, situation.admin) {
+        let source = std::path::absolute(source).at(Step::OpenSource, "getcwd", source)?;
+        let tree = open_tree(&source, *recursive)?;
+        let op = mount.operation(Some(std::os::fd::AsRawFd::as_raw_fd(&tree)))?;
+        ops.trees.push(tree);
+        ops.push(op);
+        return Ok(());
+    }
+    ops.push(mount.operation(None)?);
+    Ok(())
+}
+
+/// The operations that make the template: see [`super::template`].
+pub(crate) fn template_operations() -> Ops {
+    let mut ops = Ops::default();
+    ops.push(Op { propagation: libc::MS_PRIVATE as u32, ..Op::new(FsKind::Setattr, c"/").flags(plan::RECURSIVE) });
+    ops.push(Op { data: b"mode\x000755\0".to_vec(), ..Op::new(FsKind::Stage, c"/") });
+    ops.push(Op::mkdir(c"skel", 0o755));
+    ops.extend(host::operations(host::skeleton(Trees::Copied), "skel"));
+    ops.push(Op::mkdir(c"host", 0o755));
+    for name in host::system_directories() {
+        let c = |text: String| CString::new(text).unwrap_or_default();
+        let target = c(format!("host/{name}"));
+        ops.extend([Op::mkdir(&target, 0o755), Op::bind(&c(format!("/{name}")), &target)]);
+    }
+    ops.extend(dev::with_nodes("dev"));
+    ops.extend(mask::sources(""));
+    ops.extend([Op::new(FsKind::Root, c"."), Op::new(FsKind::Pivot, c"/")]);
+    ops
+}

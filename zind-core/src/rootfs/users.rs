@@ -1,0 +1,128 @@
+//! Users and groups by name, looked up in the container's own files, which nobody has to trust.
+#![forbid(unsafe_code)]
+
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use rustix::fs::{Mode, OFlags, ResolveFlags};
+
+use super::Rootfs;
+use super::host;
+use crate::error::{At, Error, Result, Step};
+
+/// Larger databases are refused: they are read into memory.
+const LARGEST: u64 = 1 << 20;
+
+/// `passwd` and `group` of a root, as text.
+pub(crate) struct Users {
+    passwd: String,
+    group: String,
+}
+
+impl Users {
+    /// Reads the databases of a root. A missing one is empty.
+    pub(crate) fn of(rootfs: &Rootfs) -> Result<Users> {
+        let root = match rootfs {
+            Rootfs::Host => return Ok(Users::generated()),
+            Rootfs::Path(path) => path.as_path(),
+            Rootfs::Unchanged => Path::new("/"),
+        };
+        Ok(Users { passwd: read_in(root, "etc/passwd")?, group: read_in(root, "etc/group")? })
+    }
+
+    fn generated() -> Users {
+        let text = |name: &str| {
+            host::generated("", &[]).into_iter().find_map(|entry| match entry {
+                host::Entry::File(path, _, content) if path.ends_with(name) => String::from_utf8(content).ok(),
+                _ => None,
+            })
+        };
+        Users { passwd: text("passwd").unwrap_or_default(), group: text("group").unwrap_or_default() }
+    }
+
+    /// A user by name: uid and gid.
+    pub(crate) fn user(&self, name: &str) -> Option<(u32, u32)> {
+        let fields = find(&self.passwd, name)?;
+        Some((fields.get(2)?.parse().ok()?, fields.get(3)?.parse().ok()?))
+    }
+
+    /// The gid that belongs to a uid, if the database has the uid.
+    pub(crate) fn gid_of(&self, uid: u32) -> Option<u32> {
+        let uid = uid.to_string();
+        let line = self.passwd.lines().map(fields).find(|fields| fields.get(2) == Some(&uid.as_str()))?;
+        line.get(3)?.parse().ok()
+    }
+
+    /// A group by name.
+    pub(crate) fn group(&self, name: &str) -> Option<u32> {
+        find(&self.group, name)?.get(2)?.parse().ok()
+    }
+}
+
+fn fields(line: &str) -> Vec<&str> {
+    line.trim_end_matches('\r').split(':').collect()
+}
+
+fn find<'a>(text: &'a str, name: &str) -> Option<Vec<&'a str>> {
+    text.lines().map(fields).find(|fields| fields.first() == Some(&name))
+}
+
+/// A small regular file below an untrusted root: no link leads out, no FIFO blocks, no device is opened.
+fn read_in(root: &Path, path: &str) -> Result<String> {
+    let dir = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root_fd = rustix::fs::open(root, dir, Mode::empty()).at(Step::UserLookup, "open", root)?;
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    let probe = match rustix::fs::openat2(&root_fd, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve) {
+        Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => return Ok(String::new()),
+        other => other.at(Step::UserLookup, "openat2", root.join(path))?,
+    };
+    let stat = rustix::fs::fstat(&probe).at(Step::UserLookup, "fstat", root.join(path))?;
+    if stat.st_mode & 0o170_000 != 0o100_000 || stat.st_size as u64 > LARGEST {
+        let rule =
+            format!("{} is not a small regular file; users of it must be given by number", root.join(path).display());
+        return Err(Error::spec("user", rule));
+    }
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = rustix::fs::openat2(&root_fd, path, flags, Mode::empty(), resolve).at(
+        Step::UserLookup,
+        "openat2",
+        root.join(path),
+    )?;
+    // The second opening may have found something else; only the descriptor counts.
+    let stat = rustix::fs::fstat(&file).at(Step::UserLookup, "fstat", root.join(path))?;
+    if stat.st_mode & 0o170_000 != 0o100_000 {
+        return Err(Error::spec("user", format!("{} changed while it was read", root.join(path).display())));
+    }
+    read_bounded(file, &root.join(path))
+}
+
+fn read_bounded(file: OwnedFd, path: &Path) -> Result<String> {
+    let mut bytes = Vec::new();
+    File::from(file).take(LARGEST).read_to_end(&mut bytes).at(Step::UserLookup, "read", path)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn users() -> Users {
+        Users {
+            passwd: "root:x:0:0:root:/root:/bin/sh\r\n1000:x:0:0::/:/bin/sh\nweb:x:33:34::/:\nbroken\nx:x:no:1\n"
+                .into(),
+            group: "staff:x:50:web\nlast:x:7".into(),
+        }
+    }
+
+    #[test]
+    fn names_are_found_and_nonsense_is_not() {
+        assert_eq!(users().user("root"), Some((0, 0)));
+        assert_eq!(users().user("web"), Some((33, 34)));
+        assert_eq!(users().user("x"), None);
+        assert_eq!(users().user("broken"), None);
+        assert_eq!(users().group("last"), Some(7));
+        assert_eq!(users().gid_of(33), Some(34));
+    }
+}

@@ -1,0 +1,449 @@
+//! Starting the launcher without forking the caller.
+//!
+//! A caller's `wait(-1)` must neither see nor steal our processes. A child is invisible to it while its exit signal is
+//! not SIGCHLD, but `execve(2)` sets that signal back to SIGCHLD; so the direct child of the caller must not execute
+//! anything. It is the *waiter*: a task that runs a dozen system calls in the caller's memory, on a stack of its own
+//! (`CLONE_VM`, no thread, no copy of page tables). It clones the launcher into its namespaces, closes its copy of the
+//! descriptors, sleeps in `wait4(2)` until the launcher ends, and ends with it. A container therefore never leaves a
+//! zombie to somebody else's init, and never shows up in a `wait(-1)` of the caller.
+//!
+//! In this file "raw" code runs between clone and exec, in memory shared with other threads that go on: system calls
+//! only, no allocation, no locks, no thread-local storage, no panics.
+
+use std::arch::asm;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicI32, Ordering};
+
+use nix::errno::Errno;
+use nix::libc;
+
+/// `struct clone_args` of `clone3(2)`, version 2 (Linux 5.7).
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+struct CloneArgs {
+    flags: u64,
+    pidfd: u64,
+    child_tid: u64,
+    parent_tid: u64,
+    exit_signal: u64,
+    stack: u64,
+    stack_size: u64,
+    tls: u64,
+    set_tid: u64,
+    set_tid_size: u64,
+    cgroup: u64,
+}
+
+const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+
+/// What the waiter and the launcher's first instructions need; at the start of a [`Region`].
+#[repr(C)]
+struct Task {
+    launcher: CloneArgs,
+    image: i32,
+    keep: *const i32,
+    keep_len: usize,
+    argv: [*const libc::c_char; 3],
+    envp: [*const libc::c_char; 1],
+    plan_number: [u8; 16],
+    pid: AtomicI32,
+    clone_errno: AtomicI32,
+    exec_errno: AtomicI32,
+}
+
+/// Memory for one waiter: its task, its stack, and the stack on which the launcher is executed.
+struct Region(*mut u8);
+
+// SAFETY: plain memory without ties to a thread.
+unsafe impl Send for Region {}
+
+const REGION_SIZE: usize = 32 * 1024;
+const STACK_SIZE: usize = 12 * 1024;
+
+/// Regions of waiters that have ended.
+static FREE_REGIONS: Mutex<Vec<Region>> = Mutex::new(Vec::new());
+const MOST_FREE_REGIONS: usize = 64;
+
+impl Region {
+    fn take() -> Result<Region, Errno> {
+        if let Some(region) = FREE_REGIONS.lock().ok().and_then(|mut free| free.pop()) {
+            return Ok(region);
+        }
+        // SAFETY: a new anonymous mapping at an address of the kernel's choice.
+        let address = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                REGION_SIZE,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+                -1,
+                0,
+            )
+        };
+        if address == libc::MAP_FAILED { Err(Errno::last()) } else { Ok(Region(address.cast())) }
+    }
+
+    fn task(&self) -> *mut Task {
+        self.0.cast()
+    }
+
+    /// The lowest address of stack number 0 or 1.
+    fn stack(&self, number: usize) -> u64 {
+        self.0 as u64 + (REGION_SIZE - STACK_SIZE * (2 - number)) as u64
+    }
+
+    fn give_back(self) {
+        if let Ok(mut free) = FREE_REGIONS.lock() {
+            if free.len() < MOST_FREE_REGIONS {
+                return free.push(self);
+            }
+        }
+        // SAFETY: mapped by `take`, with this length; its waiter has ended, so nobody runs on it.
+        unsafe { libc::munmap(self.0.cast(), REGION_SIZE) };
+    }
+}
+
+/// The direct child of the caller that stands for one container.
+pub(crate) struct Waiter {
+    pid: i32,
+    pidfd: OwnedFd,
+    region: Option<Region>,
+    /// Read by the child until it has executed the launcher.
+    _keep: Vec<i32>,
+    reaped: bool,
+}
+
+/// What went wrong before the launcher ran.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum StartFailure {
+    Clone(Errno),
+    Exec(Errno),
+}
+
+/// What to start.
+pub(crate) struct Start<'a> {
+    pub image: BorrowedFd<'a>,
+    pub plan: BorrowedFd<'a>,
+    /// Descriptors the launcher keeps, in ascending order, without `image` and `plan`.
+    pub keep: Vec<i32>,
+    /// `CLONE_NEW*`
+    pub flags: u64,
+    pub cgroup: Option<BorrowedFd<'a>>,
+}
+
+/// True where `clone3(2)` can be used; a debugger or a filter may hide it.
+pub(crate) fn have_clone3() -> bool {
+    // SAFETY: size 0 is refused (EINVAL) before anything is read.
+    let result = unsafe { libc::syscall(libc::SYS_clone3, std::ptr::null::<CloneArgs>(), 0usize) };
+    result == -1 && Errno::last() == Errno::EINVAL
+}
+
+/// Starts the launcher below a waiter. Returns at once; whether it came to anything is told by its socket.
+pub(crate) fn start(start: Start<'_>) -> Result<Waiter, Errno> {
+    let region = Region::take()?;
+    let mut launcher = CloneArgs {
+        flags: start.flags
+            | libc::CLONE_VM as u64
+            | libc::CLONE_VFORK as u64
+            | libc::CLONE_PARENT_SETTID as u64
+            | CLONE_CLEAR_SIGHAND,
+        exit_signal: libc::SIGCHLD as u64,
+        stack: region.stack(1),
+        stack_size: STACK_SIZE as u64,
+        ..CloneArgs::default()
+    };
+    if let Some(cgroup) = start.cgroup {
+        launcher.flags |= CLONE_INTO_CGROUP;
+        launcher.cgroup = cgroup.as_raw_fd() as u64;
+    }
+    let mut keep = start.keep;
+    keep.push(start.plan.as_raw_fd());
+    let mut plan_number = [0u8; 16];
+    for (slot, byte) in plan_number.iter_mut().zip(start.plan.as_raw_fd().to_string().bytes()) {
+        *slot = byte;
+    }
+    let task = region.task();
+    // SAFETY: the region is large enough, aligned to a page, and nobody else's until the clone below.
+    unsafe {
+        task.write(Task {
+            launcher,
+            image: start.image.as_raw_fd(),
+            keep: keep.as_ptr(),
+            keep_len: keep.len(),
+            argv: [c"zind-init".as_ptr(), std::ptr::null(), std::ptr::null()],
+            envp: [std::ptr::null()],
+            plan_number,
+            pid: AtomicI32::new(0),
+            clone_errno: AtomicI32::new(0),
+            exec_errno: AtomicI32::new(0),
+        });
+        (*task).argv[1] = (&raw const (*task).plan_number).cast();
+        (*task).launcher.parent_tid = (&raw const (*task).pid) as u64;
+    }
+    let mut pidfd = -1i32;
+    let args = CloneArgs {
+        flags: libc::CLONE_VM as u64 | libc::CLONE_PIDFD as u64 | CLONE_CLEAR_SIGHAND,
+        pidfd: (&raw mut pidfd) as u64,
+        stack: region.stack(0),
+        stack_size: STACK_SIZE as u64,
+        ..CloneArgs::default()
+    };
+    // A handler or a stop key must not run in the middle: the waiter keeps this mask for good.
+    let result = with_signals_blocked(|| {
+        // SAFETY: the child runs `waiter` on its own stack and never returns here; `task` outlives it, because the
+        // region is given back only after the waiter was reaped.
+        unsafe { clone3_call(&args, waiter, task.cast()) }
+    });
+    match result {
+        Ok(pid) => {
+            // SAFETY: the kernel has just made this descriptor for us.
+            let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+            Ok(Waiter { pid, pidfd, region: Some(region), _keep: keep, reaped: false })
+        }
+        Err(errno) => {
+            region.give_back();
+            Err(errno)
+        }
+    }
+}
+
+/// Starts the launcher by `fork(2)`, for where `clone3(2)` is hidden: slower, and a child like any other.
+pub(crate) fn start_by_fork(start: Start<'_>) -> Result<Waiter, Errno> {
+    let number = std::ffi::CString::new(start.plan.as_raw_fd().to_string()).map_err(|_| Errno::EINVAL)?;
+    let argv = [c"zind-init".as_ptr(), number.as_ptr(), std::ptr::null()];
+    let envp = [std::ptr::null::<libc::c_char>()];
+    let mut keep = start.keep;
+    keep.push(start.plan.as_raw_fd());
+    let image = start.image.as_raw_fd();
+    // SAFETY: the child makes system calls only, then executes or ends.
+    let pid = with_signals_blocked(|| unsafe {
+        let pid = libc::fork();
+        if pid == 0 {
+            for &fd in &keep {
+                libc::fcntl(fd, libc::F_SETFD, 0);
+            }
+            libc::syscall(libc::SYS_execveat, image, c"".as_ptr(), argv.as_ptr(), envp.as_ptr(), libc::AT_EMPTY_PATH);
+            libc::_exit(127);
+        }
+        Errno::result(pid)
+    })?;
+    let pidfd = super::descriptors::pidfd_open(pid)?;
+    Ok(Waiter { pid, pidfd, region: None, _keep: keep, reaped: false })
+}
+
+impl Waiter {
+    /// Becomes readable when the container has ended.
+    pub(crate) fn pidfd(&self) -> BorrowedFd<'_> {
+        use std::os::fd::AsFd;
+        self.pidfd.as_fd()
+    }
+
+    /// The launcher's pid in the caller's pid namespace, once it exists.
+    pub(crate) fn launcher_pid(&self) -> Option<i32> {
+        let region = self.region.as_ref()?;
+        // SAFETY: the region is alive as long as we are; the field is atomic.
+        let pid = unsafe { (*region.task()).pid.load(Ordering::Acquire) };
+        (pid > 0).then_some(pid)
+    }
+
+    /// Why the launcher never ran, if it never did.
+    pub(crate) fn failure(&self) -> Option<StartFailure> {
+        let region = self.region.as_ref()?;
+        // SAFETY: as above.
+        let (clone, exec) = unsafe {
+            let task = region.task();
+            ((*task).clone_errno.load(Ordering::Acquire), (*task).exec_errno.load(Ordering::Acquire))
+        };
+        match (clone, exec) {
+            (0, 0) => None,
+            (0, exec) => Some(StartFailure::Exec(Errno::from_raw(exec))),
+            (clone, _) => Some(StartFailure::Clone(Errno::from_raw(clone))),
+        }
+    }
+
+    /// Reaps the waiter if it has ended: its exit status, as a shell has it.
+    pub(crate) fn try_reap(&mut self) -> Option<i32> {
+        if self.reaped {
+            return None;
+        }
+        // SAFETY: all zeroes is a valid siginfo, which the kernel fills in.
+        let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+        let flags = libc::WEXITED | libc::WNOHANG | libc::__WALL;
+        loop {
+            // SAFETY: `info` is live and of the right type.
+            let result =
+                unsafe { libc::waitid(libc::P_PIDFD, self.pidfd.as_raw_fd() as libc::id_t, &raw mut info, flags) };
+            match Errno::result(result) {
+                Err(Errno::EINTR) => {}
+                // Somebody reaped all children with __WALL; the container has ended all the same.
+                Err(_) => return Some(self.retire(0)),
+                // SAFETY: waitid filled in the fields of a child.
+                Ok(_) if unsafe { info.si_pid() } == 0 => return None,
+                // SAFETY: as above.
+                Ok(_) => return Some(self.retire(unsafe { info.si_status() })),
+            }
+        }
+    }
+
+    fn retire(&mut self, status: i32) -> i32 {
+        self.reaped = true;
+        if let Some(region) = self.region.take() {
+            region.give_back();
+        }
+        status
+    }
+}
+
+/// Waiters whose handles were dropped while their containers ran.
+static ORPHANS: Mutex<Vec<Waiter>> = Mutex::new(Vec::new());
+
+impl Drop for Waiter {
+    fn drop(&mut self) {
+        if self.reaped || self.try_reap().is_some() {
+            return;
+        }
+        // Its stack must stay; a later start looks after it.
+        if let (Ok(pidfd), Ok(mut orphans)) = (self.pidfd.try_clone(), ORPHANS.lock()) {
+            orphans.push(Waiter {
+                pid: self.pid,
+                pidfd,
+                region: self.region.take(),
+                _keep: std::mem::take(&mut self._keep),
+                reaped: false,
+            });
+        } else if let Some(region) = self.region.take() {
+            // Better a leak than a stack that disappears below a task.
+            std::mem::forget(region);
+        }
+    }
+}
+
+/// Reaps the waiters of containers nobody waited for.
+pub(crate) fn reap_orphans() {
+    let Ok(mut orphans) = ORPHANS.try_lock() else { return };
+    if orphans.is_empty() {
+        return;
+    }
+    orphans.retain_mut(|waiter| waiter.try_reap().is_none());
+}
+
+/// Runs `body` with every signal blocked in this thread.
+fn with_signals_blocked<T>(body: impl FnOnce() -> T) -> T {
+    // SAFETY: both masks are live; a full set and a set to be filled in.
+    unsafe {
+        let mut all: libc::sigset_t = std::mem::zeroed();
+        let mut before: libc::sigset_t = std::mem::zeroed();
+        libc::sigfillset(&raw mut all);
+        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, &raw mut before);
+        let result = body();
+        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const before, std::ptr::null_mut());
+        result
+    }
+}
+
+/// `clone3(2)` whose child calls `child(argument)` on the stack of `args`.
+///
+/// # Safety
+/// `args` must name a stack that stays mapped while the child lives; `child` must never return.
+#[inline(always)]
+unsafe fn clone3_call(
+    args: *const CloneArgs,
+    child: unsafe extern "C" fn(*mut u8) -> !,
+    argument: *mut u8,
+) -> Result<i32, Errno> {
+    let result: isize;
+    // SAFETY: the parent goes on with all registers but rax, rcx and r11 unchanged; the child has a stack of its own
+    // and leaves by the call.
+    unsafe {
+        asm!(
+            "syscall",
+            "test rax, rax",
+            "jnz 2f",
+            "xor ebp, ebp",
+            "mov rdi, r13",
+            "call r12",
+            "ud2",
+            "2:",
+            inlateout("rax") libc::SYS_clone3 as isize => result,
+            in("rdi") args,
+            in("rsi") size_of::<CloneArgs>(),
+            in("r12") child,
+            in("r13") argument,
+            lateout("rcx") _,
+            lateout("r11") _,
+        );
+    }
+    if result < 0 { Err(Errno::from_raw(-result as i32)) } else { Ok(result as i32) }
+}
+
+/// One raw system call: nothing of the C library, hence no `errno`, which is another thread's here.
+///
+/// # Safety
+/// As the call demands.
+#[inline(always)]
+unsafe fn raw(number: libc::c_long, a: usize, b: usize, c: usize, d: usize, e: usize) -> isize {
+    let result: isize;
+    // SAFETY: the x86_64 convention; the caller answers for the arguments.
+    unsafe {
+        asm!("syscall", inlateout("rax") number as isize => result, in("rdi") a, in("rsi") b, in("rdx") c,
+            in("r10") d, in("r8") e, lateout("rcx") _, lateout("r11") _, options(nostack));
+    }
+    result
+}
+
+/// The waiter, from its first instruction to its last.
+unsafe extern "C" fn waiter(task: *mut u8) -> ! {
+    let task: *mut Task = task.cast();
+    // SAFETY: raw code, see the top of the file. The task stays until we are reaped; the launcher's stack is its own.
+    unsafe {
+        let pid = match clone3_call(&raw const (*task).launcher, execute_launcher, task.cast()) {
+            Ok(pid) => pid,
+            Err(errno) => {
+                (*task).clone_errno.store(errno as i32, Ordering::Release);
+                exit_group(1)
+            }
+        };
+        raw(libc::SYS_close_range, 0, u32::MAX as usize, 0, 0, 0);
+        raw(libc::SYS_prctl, libc::PR_SET_NAME as usize, c"zind-waiter".as_ptr() as usize, 0, 0, 0);
+        let mut status = 0i32;
+        while raw(libc::SYS_wait4, pid as usize, (&raw mut status) as usize, libc::__WALL as usize, 0, 0)
+            == -(libc::EINTR as isize)
+        {}
+        exit_group(if status & 0x7f == 0 { status >> 8 & 0xff } else { 128 + (status & 0x7f) })
+    }
+}
+
+/// The launcher's process before it is the launcher: its descriptors lose close-on-exec, in its own table only.
+unsafe extern "C" fn execute_launcher(task: *mut u8) -> ! {
+    let task: *mut Task = task.cast();
+    // SAFETY: raw code, see the top of the file; the waiter sleeps meanwhile.
+    unsafe {
+        let mut i = 0;
+        while i < (*task).keep_len {
+            raw(libc::SYS_fcntl, *(*task).keep.add(i) as usize, libc::F_SETFD as usize, 0, 0, 0);
+            i += 1;
+        }
+        let errno = raw(
+            libc::SYS_execveat,
+            (*task).image as usize,
+            c"".as_ptr() as usize,
+            (&raw const (*task).argv) as usize,
+            (&raw const (*task).envp) as usize,
+            libc::AT_EMPTY_PATH as usize,
+        );
+        (*task).exec_errno.store(-errno as i32, Ordering::Release);
+        exit_group(127)
+    }
+}
+
+/// # Safety
+/// Ends the task at once.
+#[inline(always)]
+unsafe fn exit_group(status: i32) -> ! {
+    loop {
+        // SAFETY: has no demands.
+        unsafe { raw(libc::SYS_exit_group, status as usize, 0, 0, 0, 0) };
+    }
+}

@@ -1,0 +1,36 @@
+//! Calls that make descriptors or hand them over: pidfds, memory files, detached trees.
+
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use nix::errno::Errno;
+use nix::libc;
+
+/// `pidfd_open(2)`.
+pub(crate) fn pidfd_open(pid: i32) -> Result<OwnedFd, Errno> {
+    // SAFETY: two numbers; the kernel returns a new descriptor.
+    let fd = Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })?;
+    // SAFETY: fresh, and nobody else's.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
+}
+
+/// `pidfd_send_signal(2)`.
+pub(crate) fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> Result<(), Errno> {
+    // SAFETY: numbers and a null pointer, which stands for the usual siginfo.
+    Errno::result(unsafe {
+        libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, std::ptr::null::<u8>(), 0)
+    })
+    .map(drop)
+}
+
+/// A descriptor number given by the caller, borrowed for as long as the request it stands in.
+pub(crate) fn is_open(fd: RawFd) -> bool {
+    // SAFETY: F_GETFD takes no pointer.
+    unsafe { libc::fcntl(fd, libc::F_GETFD) >= 0 }
+}
+
+/// Which kind of namespace a descriptor stands for, as a `CLONE_NEW*` flag: `NS_GET_NSTYPE` of ioctl_ns(2).
+pub(crate) fn namespace_type(fd: BorrowedFd<'_>) -> Result<u64, Errno> {
+    const NS_GET_NSTYPE: libc::c_ulong = 0xb703;
+    // SAFETY: this ioctl takes no argument.
+    Errno::result(unsafe { libc::ioctl(fd.as_raw_fd(), NS_GET_NSTYPE) }).map(|flag| flag as u64)
+}

@@ -1,0 +1,5 @@
+//! The room of unsafe code: system calls that no library has, each behind a safe function.
+
+pub(crate) mod clone;
+pub(crate) mod descriptors;
+pub(crate) mod probe;

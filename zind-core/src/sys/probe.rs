@@ -1,0 +1,81 @@
+//! System calls made with arguments that the kernel must refuse, or that only ask: does it have the call?
+//!
+//! `ENOSYS` means no (an old kernel, or a seccomp filter that hides the call); any other errno means that the call was
+//! looked at. None of them changes anything.
+
+use std::ptr;
+
+use nix::errno::Errno;
+
+/// The errno with which the kernel refused; `UnknownErrno` (0) where it did not.
+fn refusal(result: libc::c_long) -> Errno {
+    match Errno::result(result) {
+        Ok(_) => Errno::from_raw(0),
+        Err(errno) => errno,
+    }
+}
+
+/// `clone3(2)` with an argument structure of size 0: `EINVAL` where the call exists.
+pub fn clone3() -> Errno {
+    // SAFETY: the kernel refuses a size below CLONE_ARGS_SIZE_VER0 before it reads the structure or makes a process.
+    refusal(unsafe { libc::syscall(libc::SYS_clone3, ptr::null_mut::<libc::c_void>(), 0_usize) })
+}
+
+/// `mount_setattr(2)` with a structure of size 0: `EINVAL` where the call exists.
+pub fn mount_setattr() -> Errno {
+    // SAFETY: the path is a live C string, and the kernel refuses a size below MOUNT_ATTR_SIZE_VER0 before it reads
+    // the structure.
+    refusal(unsafe {
+        libc::syscall(libc::SYS_mount_setattr, -1, c"".as_ptr(), 0_u32, ptr::null_mut::<libc::c_void>(), 0_usize)
+    })
+}
+
+/// `close_range(2)` of a range that ends before it begins: `EINVAL` where the call exists.
+pub fn close_range() -> Errno {
+    // SAFETY: the kernel refuses an inverted range, so no descriptor is closed; no pointers.
+    refusal(unsafe { libc::syscall(libc::SYS_close_range, 1_u32, 0_u32, 0_u32) })
+}
+
+/// `setns(2)` with a descriptor that cannot be: `EBADF` where the call is allowed.
+pub fn setns() -> Errno {
+    // SAFETY: no pointers, and no namespace behind -1.
+    refusal(unsafe { libc::syscall(libc::SYS_setns, -1, 0) })
+}
+
+/// The version of Landlock's interface.
+///
+/// Errors: `ENOSYS` without Landlock, `EOPNOTSUPP` where it was disabled at boot.
+/// Source: <https://man7.org/linux/man-pages/man2/landlock_create_ruleset.2.html>
+pub fn landlock_abi() -> Result<u32, Errno> {
+    const LANDLOCK_CREATE_RULESET_VERSION: u32 = 1;
+    // SAFETY: with this flag the kernel demands a null pointer and size 0, and only returns a number.
+    let version = unsafe {
+        libc::syscall(
+            libc::SYS_landlock_create_ruleset,
+            ptr::null::<libc::c_void>(),
+            0_usize,
+            LANDLOCK_CREATE_RULESET_VERSION,
+        )
+    };
+    Errno::result(version).map(|version| version as u32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn probes_are_refused_and_not_carried_out() {
+        for errno in [clone3(), mount_setattr(), close_range()] {
+            assert!(matches!(errno, Errno::EINVAL | Errno::ENOSYS | Errno::EPERM), "{errno}");
+        }
+    }
+
+    #[test]
+    fn landlock_tells_its_version_or_why_not() {
+        match landlock_abi() {
+            Ok(version) => assert!(version >= 1),
+            Err(errno) => assert!(matches!(errno, Errno::ENOSYS | Errno::EOPNOTSUPP | Errno::EPERM), "{errno}"),
+        }
+    }
+}

@@ -1,0 +1,282 @@
+//! The file system of the container, one operation of the plan after the other.
+//!
+//! Paths with `IN_ROOT` are resolved by `openat2(2)` below the root and used by descriptor from then on.
+
+use crate::plan::{
+    CREATE, FsKind, FsOp, IN_ROOT, MAY_CHROOT, NO_SYMLINKS, OPTIONAL, RECURSIVE, Str, TARGET_FILE,
+};
+use crate::planfile::PlanFile;
+use crate::step::Step;
+use crate::sys::{self, AT_EMPTY_PATH, AT_FDCWD, AT_RECURSIVE, EMPTY, OPEN_TREE_CLONE};
+use crate::{At, Done, Failure};
+
+const MOUNT_ATTR_RDONLY: u64 = 1;
+
+/// Where paths begin.
+struct Place {
+    root: i32,
+}
+
+/// A descriptor that closes itself.
+struct Fd(i32);
+
+impl Drop for Fd {
+    fn drop(&mut self) {
+        sys::close(self.0);
+    }
+}
+
+pub fn carry_out(plan: &mut PlanFile) -> Done {
+    let mut place = Place { root: -1 };
+    for (index, op) in plan.list(plan.fs).iter().enumerate() {
+        one(plan, &mut place, op).map_err(|Failure(step, _, errno)| Failure(step, index, errno))?;
+    }
+    if place.root >= 0 {
+        sys::close(place.root);
+    }
+    Ok(())
+}
+
+fn one(plan: &mut PlanFile, place: &mut Place, op: &FsOp) -> Done {
+    match op.kind {
+        FsKind::Stage => stage(plan, op),
+        FsKind::Mkdir => make(plan, place, op, |dir, name| sys::mkdirat(dir, name, op.mode)).at(Step::Mkdir),
+        FsKind::Symlink => {
+            let target = plan.str(op.source);
+            make(plan, place, op, |dir, name| sys::symlinkat(target, dir, name)).at(Step::Symlink)
+        }
+        FsKind::File => file(plan, place, op).at(Step::WriteFile),
+        FsKind::Write => {
+            let file = Fd(sys::openat(AT_FDCWD, plan.str(op.path), sys::O_WRONLY, 0).at(Step::WriteFile)?);
+            sys::write_all(file.0, plan.list(op.data)).at(Step::WriteFile)
+        }
+        FsKind::Mknod => {
+            make(plan, place, op, |dir, name| sys::mknodat(dir, name, op.mode, op.device)).at(Step::Mknod)
+        }
+        FsKind::Mount => mount(plan, place, op),
+        FsKind::Bind => bind(plan, place, op),
+        FsKind::Setattr => setattr(plan, place, op).at(Step::MountSetattr),
+        FsKind::Root => {
+            place.root = sys::openat(AT_FDCWD, plan.str(op.path), sys::O_PATH | sys::O_DIRECTORY, 0).at(Step::OpenRoot)?;
+            Ok(())
+        }
+        FsKind::RootIsHere => {
+            place.root = sys::openat(AT_FDCWD, c"/".as_ptr().cast(), sys::O_PATH | sys::O_DIRECTORY, 0).at(Step::OpenRoot)?;
+            Ok(())
+        }
+        FsKind::Pivot => pivot(place, op),
+        FsKind::Chroot => {
+            sys::chroot(plan.str(op.path)).at(Step::Chroot)?;
+            sys::chdir(c"/".as_ptr().cast()).at(Step::Chroot).map(drop)
+        }
+        FsKind::Mask => mask(plan, place, op).at(Step::Mask),
+        FsKind::Readonly => readonly(plan, place, op).at(Step::ReadonlyPath),
+        FsKind::Umount => sys::umount(plan.str(op.path), op.propagation).at(Step::Umount).map(drop),
+    }
+}
+
+/// A tmpfs over `/`, and the working directory in it: the only place this process writes to by plain relative paths.
+fn stage(plan: &PlanFile, op: &FsOp) -> Done {
+    let tree = Fd(new_file_system(plan, c"tmpfs".as_ptr().cast(), op).at(Step::Staging)?);
+    sys::attach_over_root(tree.0).at(Step::Staging)?;
+    sys::fchdir(tree.0).at(Step::Staging).map(drop)
+}
+
+/// The detached mount of a new file system.
+fn new_file_system(plan: &PlanFile, kind: sys::CStr, op: &FsOp) -> sys::Result<i32> {
+    let context = Fd(sys::fsopen(kind)?);
+    configure(plan, context.0, op).inspect_err(|_| pass_log_on(plan, context.0))?;
+    sys::fsmount(context.0, op.attr_set)
+}
+
+fn configure(plan: &PlanFile, context: i32, op: &FsOp) -> sys::Result {
+    let mut words = plan.list(op.data).split(|&byte| byte == 0);
+    while let (Some(key), Some(value)) = (words.next(), words.next()) {
+        sys::fsconfig(context, key.as_ptr(), value)?;
+    }
+    sys::fsconfig_create(context)
+}
+
+/// The kernel says in words what it dislikes about a file system; the library puts it into the error.
+fn pass_log_on(plan: &PlanFile, context: i32) {
+    let mut message = [0u8; 512];
+    // The first byte tells a line of text from a report, whose size differs anyway.
+    message[0] = b'#';
+    while let Ok(len @ 1..) = sys::read(context, &mut message[1..]) {
+        sys::send(plan.socket, message.get(..=len).unwrap_or(&[]), -1);
+    }
+}
+
+fn mount(plan: &mut PlanFile, place: &Place, op: &FsOp) -> Done {
+    let target = target(plan, place, op).at(Step::MountTarget)?;
+    let tree = Fd(new_file_system(plan, plan.str(op.source), op).at(Step::Mount)?);
+    sys::attach(tree.0, target.0).at(Step::Mount).map(drop)
+}
+
+fn bind(plan: &mut PlanFile, place: &Place, op: &FsOp) -> Done {
+    let recursive = if op.flags & RECURSIVE != 0 { AT_RECURSIVE } else { 0 };
+    let tree = match clone_tree(plan, op, recursive) {
+        Err(sys::ENOENT) if op.flags & OPTIONAL != 0 => return Ok(()),
+        other => other.at(Step::Bind)?,
+    };
+    let mut op = *op;
+    if op.flags & CREATE != 0 && !sys::fstat(tree.0).at(Step::Bind)?.is_dir() {
+        op.flags |= TARGET_FILE;
+    }
+    change(tree.0, &op, recursive).at(Step::MountSetattr)?;
+    let target = target(plan, place, &op).at(Step::MountTarget)?;
+    sys::attach(tree.0, target.0).at(Step::Bind).map(drop)
+}
+
+fn clone_tree(plan: &PlanFile, op: &FsOp, recursive: u32) -> sys::Result<Fd> {
+    if op.fd >= 0 {
+        return Ok(Fd(op.fd));
+    }
+    sys::open_tree(AT_FDCWD, plan.str(op.source), OPEN_TREE_CLONE | recursive).map(Fd)
+}
+
+/// Applies the attributes of `op` to the tree, if it has any.
+fn change(tree: i32, op: &FsOp, recursive: u32) -> sys::Result<()> {
+    if op.attr_set | op.attr_clear | u64::from(op.propagation) != 0 {
+        let flags = AT_EMPTY_PATH | recursive;
+        sys::mount_setattr(tree, EMPTY, flags, op.attr_set, op.attr_clear, u64::from(op.propagation))?;
+    }
+    Ok(())
+}
+
+fn setattr(plan: &mut PlanFile, place: &Place, op: &FsOp) -> sys::Result<()> {
+    let target = target(plan, place, op)?;
+    change(target.0, op, if op.flags & RECURSIVE != 0 { AT_RECURSIVE } else { 0 })
+}
+
+/// Covers a path with our own empty file or directory, never with something of the container's (CVE-2025-31133).
+fn mask(plan: &mut PlanFile, place: &Place, op: &FsOp) -> sys::Result<()> {
+    let target = match target(plan, place, op) {
+        Err(sys::ENOENT | sys::ENOTDIR) => return Ok(()),
+        other => other?,
+    };
+    let source = if sys::fstat(target.0)?.is_dir() { op.source2 } else { op.source };
+    let tree = Fd(sys::open_tree(AT_FDCWD, plan.str(source), OPEN_TREE_CLONE)?);
+    sys::attach(tree.0, target.0).map(drop)
+}
+
+fn readonly(plan: &mut PlanFile, place: &Place, op: &FsOp) -> sys::Result<()> {
+    let target = match target(plan, place, op) {
+        Err(sys::ENOENT | sys::ENOTDIR) => return Ok(()),
+        other => other?,
+    };
+    let tree = Fd(sys::open_tree(target.0, EMPTY, AT_EMPTY_PATH | OPEN_TREE_CLONE | AT_RECURSIVE)?);
+    sys::mount_setattr(tree.0, EMPTY, AT_EMPTY_PATH | AT_RECURSIVE, MOUNT_ATTR_RDONLY, 0, 0)?;
+    sys::attach(tree.0, target.0).map(drop)
+}
+
+/// `pivot_root(".", ".")`: the old root ends up on top of the new one, and is detached from there.
+fn pivot(place: &mut Place, op: &FsOp) -> Done {
+    sys::fchdir(place.root).at(Step::PivotRoot)?;
+    match sys::pivot_root_here() {
+        Err(sys::EINVAL) if op.flags & MAY_CHROOT != 0 => {
+            // On the initial ramfs the kernel allows no pivot: move the root over it instead.
+            sys::attach_over_root(place.root).at(Step::PivotRoot)?;
+            sys::chroot(c".".as_ptr().cast()).at(Step::Chroot)?;
+        }
+        other => {
+            other.at(Step::PivotRoot)?;
+            sys::umount(c".".as_ptr().cast(), sys::MNT_DETACH).at(Step::Umount)?;
+        }
+    }
+    sys::chdir(c"/".as_ptr().cast()).at(Step::PivotRoot)?;
+    sys::close(place.root);
+    place.root = -1;
+    Ok(())
+}
+
+fn resolve_flags(op: &FsOp) -> u64 {
+    let symlinks = if op.flags & NO_SYMLINKS != 0 { sys::RESOLVE_NO_SYMLINKS } else { 0 };
+    sys::RESOLVE_IN_ROOT | sys::RESOLVE_NO_MAGICLINKS | symlinks
+}
+
+/// The place `op.path` names, as a descriptor; made if the operation asks for it.
+fn target(plan: &mut PlanFile, place: &Place, op: &FsOp) -> sys::Result<Fd> {
+    if op.flags & IN_ROOT == 0 {
+        return sys::openat(AT_FDCWD, plan.str(op.path), sys::O_PATH, 0).map(Fd);
+    }
+    match sys::openat2(place.root, plan.str(op.path), sys::O_PATH, resolve_flags(op)) {
+        Err(sys::ENOENT) if op.flags & CREATE != 0 => create(plan, place, op),
+        other => other.map(Fd),
+    }
+}
+
+/// Makes the directories of a path one by one, each below the descriptor of the one before, and the last part too.
+fn create(plan: &mut PlanFile, place: &Place, op: &FsOp) -> sys::Result<Fd> {
+    let path = plan.text_mut(op.path);
+    let end = path.len() - 1;
+    let mut dir = Fd(sys::openat2(place.root, c"/".as_ptr().cast(), sys::O_PATH | sys::O_DIRECTORY, resolve_flags(op))?);
+    let mut start = 0;
+    for stop in 1..=end {
+        if stop < end && path[stop] != b'/' {
+            continue;
+        }
+        if stop > start && path[start..stop] != *b"/" {
+            let is_file = stop == end && op.flags & TARGET_FILE != 0;
+            let saved = core::mem::replace(&mut path[stop], 0);
+            let next = open_or_make(place.root, path.as_ptr(), dir.0, last_part(path, stop), is_file, resolve_flags(op));
+            path[stop] = saved;
+            dir = next?;
+        }
+        start = stop + 1;
+    }
+    Ok(dir)
+}
+
+/// Where the part of a path that ends at `stop` begins.
+fn last_part(path: &[u8], stop: usize) -> sys::CStr {
+    let start = path[..stop].iter().rposition(|&byte| byte == b'/').map_or(0, |slash| slash + 1);
+    path[start..].as_ptr()
+}
+
+/// Opens a prefix of a path; where it is missing, makes its last part in `dir`, the descriptor of what is before it.
+fn open_or_make(root: i32, prefix: sys::CStr, dir: i32, name: sys::CStr, is_file: bool, resolve: u64) -> sys::Result<Fd> {
+    match sys::openat2(root, prefix, sys::O_PATH, resolve) {
+        Err(sys::ENOENT) => {}
+        other => return other.map(Fd),
+    }
+    if is_file {
+        sys::close(sys::openat(dir, name, sys::O_CREAT | sys::O_EXCL | sys::O_WRONLY | sys::O_NOFOLLOW, 0o644)?);
+    } else {
+        sys::mkdirat(dir, name, 0o755)?;
+    }
+    sys::openat2(dir, name, sys::O_PATH | sys::O_NOFOLLOW, sys::RESOLVE_IN_ROOT | sys::RESOLVE_NO_SYMLINKS).map(Fd)
+}
+
+/// Makes something at `op.path` with `make(dir, name)`: in the staging area, or in the root by its parent's descriptor.
+fn make(plan: &mut PlanFile, place: &Place, op: &FsOp, make: impl Fn(i32, sys::CStr) -> sys::Result) -> sys::Result<()> {
+    if op.flags & IN_ROOT == 0 {
+        return make(AT_FDCWD, plan.str(op.path)).map(drop);
+    }
+    let (dir, name) = parent(plan, place, op)?;
+    make(dir.0, name).map(drop)
+}
+
+fn file(plan: &mut PlanFile, place: &Place, op: &FsOp) -> sys::Result<()> {
+    let content = plan.list(op.data);
+    let write = |dir: i32, name: sys::CStr| {
+        let file = Fd(sys::openat(dir, name, sys::O_CREAT | sys::O_EXCL | sys::O_WRONLY | sys::O_NOFOLLOW, op.mode)?);
+        sys::write_all(file.0, content)?;
+        sys::fchmod(file.0, op.mode)
+    };
+    make(plan, place, op, write)
+}
+
+/// The directory that holds the last part of `op.path`, and that part.
+fn parent(plan: &mut PlanFile, place: &Place, op: &FsOp) -> sys::Result<(Fd, sys::CStr)> {
+    let path = plan.text_mut(Str(op.path.0));
+    let Some(slash) = path.iter().rposition(|&byte| byte == b'/') else {
+        let dir = sys::openat2(place.root, c"/".as_ptr().cast(), sys::O_PATH | sys::O_DIRECTORY, resolve_flags(op))?;
+        return Ok((Fd(dir), path.as_ptr()));
+    };
+    path[slash] = 0;
+    let prefix = if slash == 0 { c"/".as_ptr().cast() } else { path.as_ptr() };
+    let dir = sys::openat2(place.root, prefix, sys::O_PATH | sys::O_DIRECTORY, resolve_flags(op));
+    path[slash] = b'/';
+    Ok((Fd(dir?), path[slash + 1..].as_ptr()))
+}

@@ -1,0 +1,137 @@
+//! `zind-init`: carries out one [`plan::Plan`], reports, and becomes the payload or watches over it.
+//!
+//! It runs alone in its own memory, already in the container's namespaces or on the way into them. It parses no text,
+//! looks nothing up, allocates nothing and decides nothing: each step is a system call or a few, with arguments that
+//! stand ready in the plan, and the first that fails is reported with its step, index and errno.
+#![no_std]
+#![no_main]
+#![deny(unsafe_op_in_unsafe_fn)]
+
+mod files;
+mod memory;
+mod namespaces;
+mod payload;
+#[allow(dead_code)]
+#[path = "../src/plan.rs"]
+mod plan;
+mod planfile;
+#[allow(dead_code)]
+#[path = "../src/report.rs"]
+mod report;
+#[allow(dead_code)]
+#[path = "../src/step.rs"]
+mod step;
+mod sys;
+mod watch;
+
+use core::arch::global_asm;
+
+use plan::{FORK_FIRST, TEMPLATE, Topology, WAIT_WHEN_READY};
+use planfile::PlanFile;
+use report::{GO, Report};
+use step::Step;
+
+// The kernel enters with argc at the stack pointer and argv right above it.
+global_asm!(".globl _start", "_start:", "mov rdi, rsp", "and rsp, -16", "call {start}", "ud2", start = sym start);
+
+/// Exit status of a launcher that failed; the report has said why.
+const FAILED: i32 = 125;
+
+/// What went wrong: the step, which element of its list, the errno.
+pub struct Failure(Step, usize, i32);
+
+pub type Done = Result<(), Failure>;
+
+/// Names the step of a failed call.
+pub trait At<T> {
+    fn at(self, step: Step) -> Result<T, Failure>;
+    fn at_index(self, step: Step, index: usize) -> Result<T, Failure>;
+}
+
+impl<T> At<T> for sys::Result<T> {
+    fn at(self, step: Step) -> Result<T, Failure> {
+        self.at_index(step, 0)
+    }
+
+    fn at_index(self, step: Step, index: usize) -> Result<T, Failure> {
+        self.map_err(|errno| Failure(step, index, errno))
+    }
+}
+
+/// Tells the library, handing over `fd` unless it is negative.
+pub fn report(plan: &PlanFile, step: Step, index: usize, value: i32, fd: i32) {
+    report_all(plan, &Report::new(step, index, value), fd);
+}
+
+pub fn report_all(plan: &PlanFile, report: &Report, fd: i32) {
+    sys::send(plan.socket, planfile::bytes_of(report), fd);
+}
+
+extern "C" fn start(stack: *const usize) -> ! {
+    let Some(mut plan) = planfile::from_arguments(stack) else { sys::exit(FAILED) };
+    let status = match carry_out(&mut plan) {
+        Ok(status) => status,
+        Err(failure) => fail(&plan, failure),
+    };
+    sys::exit(status)
+}
+
+/// Reports a failure; the value is the exit status.
+fn fail(plan: &PlanFile, Failure(step, index, errno): Failure) -> i32 {
+    report(plan, step, index, errno, -1);
+    FAILED
+}
+
+fn carry_out(plan: &mut PlanFile) -> Result<i32, Failure> {
+    planfile::close_other_descriptors(plan)?;
+    sys::set_all_signals_blocked(true);
+    sys::reset_signals();
+    // Named by hand: the program is a memory file, whose name says nothing.
+    const PR_SET_NAME: i32 = 15;
+    let _ = sys::prctl(PR_SET_NAME, c"zind-init".as_ptr() as usize, 0);
+    namespaces::enter(plan)?;
+    if plan.has(FORK_FIRST) {
+        if let Some(status) = watch::go_on_in_a_child(plan)? {
+            return Ok(status);
+        }
+    }
+    match plan.topology {
+        Topology::Init => {
+            build(plan)?;
+            if plan.has(TEMPLATE) {
+                report(plan, Step::Ready, 0, sys::getpid(), -1);
+                return wait_for_go(plan).map(|()| 0);
+            }
+            watch::start_as_init(plan)
+        }
+        Topology::Watcher => watch::start_as_watcher(plan),
+    }
+}
+
+/// Everything the container's first process does before it turns to the payload.
+fn build(plan: &mut PlanFile) -> Done {
+    namespaces::set_clocks(plan)?;
+    if plan.has(WAIT_WHEN_READY) {
+        report(plan, Step::Ready, 0, sys::getpid(), -1);
+        wait_for_go(plan)?;
+    }
+    namespaces::set_up(plan)?;
+    let umask = sys::umask(0);
+    files::carry_out(plan)?;
+    sys::umask(umask);
+    Ok(())
+}
+
+/// Sleeps until the library says go. If it is gone instead, so are we.
+fn wait_for_go(plan: &PlanFile) -> Done {
+    let mut word = [!GO];
+    match sys::read(plan.socket, &mut word) {
+        Ok(1) if word[0] == GO => Ok(()),
+        _ => sys::exit(FAILED),
+    }
+}
+
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    sys::exit(FAILED)
+}

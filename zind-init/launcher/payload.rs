@@ -1,0 +1,218 @@
+//! The last mile: from a process in a finished container to the payload's program.
+
+use crate::plan::{
+    AMBIENT, CAPABILITIES, FOREGROUND, GID, GROUPS, KEEP_CAPS, KEYRING, NICE, NO_NEW_PRIVILEGES, NOCTTY,
+    PDEATHSIG, PERSONALITY, PTRACE, SCHEDULER, SECCOMP, SETCTTY, SETPGID, SETSID, Str, UID, UMASK,
+};
+use crate::planfile::PlanFile;
+use crate::step::Step;
+use crate::sys::{self, AT_FDCWD};
+use crate::{At, Done, Failure, report};
+
+const PR_SET_PDEATHSIG: i32 = 1;
+const PR_SET_KEEPCAPS: i32 = 8;
+const PR_CAPBSET_DROP: i32 = 24;
+const PR_SET_SECUREBITS: i32 = 28;
+const PR_SET_NO_NEW_PRIVS: i32 = 38;
+const PR_CAP_AMBIENT: i32 = 47;
+const PR_CAP_AMBIENT_RAISE: usize = 2;
+
+/// Becomes the payload; comes back only with a failure.
+pub fn become_payload(plan: &mut PlanFile) -> Failure {
+    match prepare(plan) {
+        Err(failure) => failure,
+        Ok(()) => execute(plan),
+    }
+}
+
+fn prepare(plan: &mut PlanFile) -> Done {
+    join_session(plan)?;
+    arrange_descriptors(plan)?;
+    take_terminal(plan)?;
+    if plan.has(UMASK) {
+        sys::umask(plan.umask);
+    }
+    for (index, limit) in plan.list(plan.rlimits).iter().enumerate() {
+        sys::prlimit(limit.resource, limit.soft, limit.hard).at_index(Step::Rlimit, index)?;
+    }
+    if plan.has(NICE) {
+        sys::set_nice(plan.nice).at(Step::Nice)?;
+    }
+    if plan.has(SCHEDULER) {
+        sys::sched_setattr(&plan.scheduler).at(Step::Scheduler)?;
+    }
+    // As root first, since the directory may be root's alone; as the user where root is refused (network file systems).
+    let entered = change_directory(plan);
+    if plan.has(KEYRING) {
+        sys::new_session_keyring().at(Step::Keyring)?;
+    }
+    if plan.has(PERSONALITY) {
+        sys::personality(plan.personality).at(Step::Personality)?;
+    }
+    if plan.has(SECCOMP) && !plan.has(NO_NEW_PRIVILEGES) {
+        // Without no_new_privs only a privileged process may install a filter, so before the privileges go.
+        sys::seccomp(plan.list(plan.seccomp)).at(Step::Seccomp)?;
+    }
+    change_credentials(plan)?;
+    if let Err(sys::EACCES) = entered {
+        change_directory(plan).at(Step::Chdir)?;
+    } else {
+        entered.at(Step::Chdir)?;
+    }
+    if plan.has(PDEATHSIG) {
+        sys::prctl(PR_SET_PDEATHSIG, plan.pdeathsig as usize, 0).at(Step::ParentDeath)?;
+    }
+    if plan.has(PTRACE) {
+        sys::ptrace_me().at(Step::Ptrace)?;
+    }
+    if plan.has(NO_NEW_PRIVILEGES) {
+        sys::prctl(PR_SET_NO_NEW_PRIVS, 1, 0).at(Step::NoNewPrivileges)?;
+        if plan.has(SECCOMP) {
+            sys::seccomp(plan.list(plan.seccomp)).at(Step::Seccomp)?;
+        }
+    }
+    Ok(())
+}
+
+fn join_session(plan: &PlanFile) -> Done {
+    if plan.has(SETSID) {
+        sys::setsid().at(Step::Setsid)?;
+    }
+    if plan.has(SETPGID) {
+        sys::setpgid(plan.pgid).at(Step::Setpgid)?;
+    }
+    Ok(())
+}
+
+/// Gives every descriptor its number and marks all others close-on-exec.
+fn arrange_descriptors(plan: &mut PlanFile) -> Done {
+    let list = plan.list(plan.fds);
+    let Some(last) = list.last() else {
+        return sys::close_range(0, u32::MAX, 4).at(Step::ArrangeFds).map(drop);
+    };
+    // Sources, and the report socket, move out of the way of the numbers to come.
+    let above = last.to + 1;
+    if plan.socket < above {
+        let socket = sys::dup_above(plan.socket, above).at(Step::ArrangeFds)?;
+        plan.set_socket(socket);
+    }
+    let mut moved = [-1i32; MAX_MOVED];
+    for (index, map) in list.iter().enumerate() {
+        if map.from < above && map.from != map.to {
+            let slot = moved.get_mut(index).ok_or(Failure(Step::ArrangeFds, index, sys::EINVAL))?;
+            *slot = sys::dup_above(map.from, above).at_index(Step::ArrangeFds, index)?;
+        }
+    }
+    let mut next = 0;
+    for (index, map) in list.iter().enumerate() {
+        let from = match moved.get(index) {
+            Some(&fd) if fd >= 0 => fd,
+            _ => map.from,
+        };
+        if from != map.to {
+            sys::dup_to(from, map.to).at_index(Step::ArrangeFds, index)?;
+        }
+        if map.to as u32 > next {
+            sys::close_range(next, map.to as u32 - 1, 4).at_index(Step::ArrangeFds, index)?;
+        }
+        next = map.to as u32 + 1;
+    }
+    sys::close_range(next, u32::MAX, 4).at(Step::ArrangeFds).map(drop)
+}
+
+/// How many descriptors can change their number; the library refuses more.
+const MAX_MOVED: usize = 1024;
+
+fn take_terminal(plan: &PlanFile) -> Done {
+    if plan.has(NOCTTY) {
+        sys::drop_controlling_terminal(plan.ctty).at(Step::ControllingTerminal)?;
+    }
+    if plan.has(SETCTTY) {
+        sys::set_controlling_terminal(plan.ctty).at(Step::ControllingTerminal)?;
+    }
+    if plan.has(FOREGROUND) {
+        let group = if plan.has(SETPGID) && plan.pgid != 0 { plan.pgid } else { sys::getpid() };
+        sys::set_foreground(plan.ctty, group).at(Step::Foreground)?;
+    }
+    Ok(())
+}
+
+/// Never through `/proc/self/fd` and its like, which could lead out of the root (CVE-2024-21626).
+fn change_directory(plan: &PlanFile) -> sys::Result<()> {
+    if plan.cwd == Str(0) {
+        return Ok(());
+    }
+    let flags = sys::O_PATH | sys::O_DIRECTORY;
+    let dir = sys::openat2(AT_FDCWD, plan.str(plan.cwd), flags, sys::RESOLVE_NO_MAGICLINKS)?;
+    let result = sys::fchdir(dir);
+    sys::close(dir);
+    result.map(drop)
+}
+
+/// Bounding set first, while we may; then groups and ids; then what is left of the capabilities.
+fn change_credentials(plan: &PlanFile) -> Done {
+    let wanted = &plan.capabilities;
+    if plan.has(CAPABILITIES) {
+        for capability in (0..64).filter(|bit| wanted.bounding >> bit & 1 == 0) {
+            match sys::prctl(PR_CAPBSET_DROP, capability, 0) {
+                Err(sys::EINVAL) => break,
+                other => other.at_index(Step::BoundingSet, capability)?,
+            };
+        }
+        sys::prctl(PR_SET_KEEPCAPS, 1, 0).at(Step::Capabilities)?;
+    }
+    if plan.has(GROUPS) {
+        sys::setgroups(plan.list(plan.groups)).at(Step::Setgroups)?;
+    }
+    if plan.has(GID) {
+        sys::setgid(plan.gid).at(Step::Setgid)?;
+    }
+    if plan.has(UID) {
+        sys::setuid(plan.uid).at(Step::Setuid)?;
+    }
+    if plan.securebits >= 0 {
+        sys::prctl(PR_SET_SECUREBITS, plan.securebits as usize, 0).at(Step::Securebits)?;
+    }
+    if plan.has(CAPABILITIES) {
+        sys::capset(wanted.effective, wanted.permitted, wanted.inheritable).at(Step::Capabilities)?;
+        raise_ambient(wanted.ambient)?;
+    } else if plan.has(AMBIENT) || plan.has(KEEP_CAPS) {
+        let [effective, permitted, inheritable] = sys::capget().at(Step::Capabilities)?;
+        let ambient = if plan.has(KEEP_CAPS) { permitted } else { wanted.ambient };
+        sys::capset(effective, permitted, inheritable | ambient).at(Step::Capabilities)?;
+        raise_ambient(ambient)?;
+    }
+    Ok(())
+}
+
+fn raise_ambient(set: u64) -> Done {
+    for capability in (0..64).filter(|bit| set >> bit & 1 != 0) {
+        sys::prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, capability).at_index(Step::Ambient, capability)?;
+    }
+    Ok(())
+}
+
+/// Tries the programs in order, as execvp(3) does: a missing one is passed over, a forbidden one remembered.
+fn execute(plan: &mut PlanFile) -> Failure {
+    let argv = plan.pointers(plan.argv);
+    let envp = plan.pointers(plan.envp);
+    let mut failure = Failure(Step::Exec, 0, sys::ENOENT);
+    sys::set_all_signals_blocked(false);
+    for (index, &entry) in plan.list(plan.programs).iter().enumerate() {
+        let program = plan.str(Str(entry.0));
+        match sys::execve(program, argv, envp) {
+            sys::ENOENT if sys::exists(program) => return Failure(Step::Interpreter, index, sys::ENOENT),
+            sys::ENOENT | sys::ENOTDIR => {}
+            sys::EACCES => failure = Failure(Step::Exec, index, sys::EACCES),
+            errno => return Failure(Step::Exec, index, errno),
+        }
+    }
+    failure
+}
+
+/// For the process that became the payload in vain.
+pub fn give_up(plan: &PlanFile, Failure(step, index, errno): Failure) -> ! {
+    sys::set_all_signals_blocked(true);
+    report(plan, step, index, errno, -1);
+    sys::exit(crate::FAILED)
+}

@@ -1,0 +1,131 @@
+//! The plan as the launcher sees it: mapped, checked, its strings and lists by name.
+
+use core::ops::Deref;
+
+use crate::plan::{List, MAGIC, Plan, Str, VERSION};
+use crate::step::Step;
+use crate::sys::{self, CStr};
+use crate::{At, Done};
+
+/// A mapped plan. The mapping lasts as long as the program does.
+pub struct PlanFile {
+    base: *mut u8,
+    header: &'static mut Plan,
+}
+
+impl Deref for PlanFile {
+    type Target = Plan;
+
+    fn deref(&self) -> &Plan {
+        self.header
+    }
+}
+
+impl PlanFile {
+    /// The report socket has moved.
+    pub fn set_socket(&mut self, fd: i32) {
+        self.header.socket = fd;
+    }
+
+    pub fn has(&self, flag: u64) -> bool {
+        self.header.flags & flag != 0
+    }
+
+    /// The string, or a null pointer for "none".
+    pub fn str(&self, text: Str) -> CStr {
+        if text.0 == 0 { core::ptr::null() } else { self.base.wrapping_add(text.0 as usize) }
+    }
+
+    /// The bytes of a string, without the NUL.
+    pub fn text(&self, text: Str) -> &'static [u8] {
+        if text.0 == 0 {
+            return &[];
+        }
+        let start = self.str(text);
+        // SAFETY: the library ends each string in NUL within the mapping, which is never unmapped.
+        unsafe { core::slice::from_raw_parts(start, length(start)) }
+    }
+
+    /// The same bytes with their NUL, to be cut into pieces in place.
+    pub fn text_mut(&mut self, text: Str) -> &'static mut [u8] {
+        let start = self.base.wrapping_add(text.0 as usize);
+        // SAFETY: as in `text`; the mapping is private and writable, and one caller at a time edits one string.
+        unsafe { core::slice::from_raw_parts_mut(start, length(start) + 1) }
+    }
+
+    pub fn list<T: Copy>(&self, list: List<T>) -> &'static [T] {
+        if list.len == 0 {
+            return &[];
+        }
+        // SAFETY: the library wrote `len` elements of this type, aligned, within the mapping.
+        unsafe { core::slice::from_raw_parts(self.base.wrapping_add(list.offset as usize).cast(), list.len as usize) }
+    }
+
+    /// Turns a list of string offsets into the array of pointers that `execve(2)` wants, where it stands. The library
+    /// leaves eight bytes for each entry and a zero entry at the end.
+    pub fn pointers(&self, list: List<Str>) -> *const CStr {
+        let entries: *mut u64 = self.base.wrapping_add(list.offset as usize).cast();
+        for i in 0..list.len as usize {
+            // SAFETY: `len + 1` entries of eight bytes are within the private, writable mapping.
+            unsafe {
+                let entry = entries.add(i);
+                *entry = self.base as u64 + *entry;
+            }
+        }
+        entries.cast()
+    }
+}
+
+/// Bytes before the NUL.
+fn length(start: CStr) -> usize {
+    let mut len = 0;
+    // SAFETY: a NUL is within the mapping.
+    while unsafe { *start.add(len) } != 0 {
+        len += 1;
+    }
+    len
+}
+
+/// The memory of a value of plain integers.
+pub fn bytes_of<T: Copy>(value: &T) -> &[u8] {
+    // SAFETY: the types sent are `repr(C)` structures of integers without padding.
+    unsafe { core::slice::from_raw_parts((&raw const *value).cast(), size_of::<T>()) }
+}
+
+/// Maps the plan whose descriptor is the first argument, in decimal.
+pub fn from_arguments(stack: *const usize) -> Option<PlanFile> {
+    // SAFETY: the kernel puts argc there, and argc pointers to NUL-terminated strings after it.
+    let argument: CStr = unsafe {
+        if *stack < 2 {
+            return None;
+        }
+        *stack.add(2) as CStr
+    };
+    let mut fd = 0;
+    // SAFETY: NUL-terminated, as above.
+    for &digit in unsafe { core::slice::from_raw_parts(argument, length(argument)) } {
+        fd = fd * 10 + i32::from(digit.wrapping_sub(b'0'));
+    }
+    let size = sys::fstat(fd).ok()?.size();
+    if size < size_of::<Plan>() {
+        return None;
+    }
+    let base = sys::map_private(fd, size).ok()?;
+    sys::close(fd);
+    // SAFETY: mapped, page-aligned, long enough, and never unmapped; written by the library as this very type.
+    let header: &'static mut Plan = unsafe { &mut *base.cast() };
+    (header.magic == MAGIC && header.version == VERSION && header.size as usize == size).then_some(PlanFile { base, header })
+}
+
+/// Closes what the caller left open for others: everything between the descriptors of the plan.
+pub fn close_other_descriptors(plan: &PlanFile) -> Done {
+    let mut next = 0;
+    for &fd in plan.list(plan.keep) {
+        let fd = fd as u32;
+        if fd > next {
+            sys::close_range(next, fd - 1, 0).at(Step::CloseFds)?;
+        }
+        next = fd + 1;
+    }
+    sys::close_range(next, u32::MAX, 0).at(Step::CloseFds).map(drop)
+}

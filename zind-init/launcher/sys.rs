@@ -1,0 +1,616 @@
+//! System calls, without a C library: one thin function each, no state, no allocation.
+//!
+//! This is the launcher's room of unsafe code. Pointers handed in here come from the plan (which outlives every call)
+//! or from locals of the caller; the kernel checks them all and answers `EFAULT` for a bad one.
+
+use core::arch::asm;
+
+pub type Result<T = usize> = core::result::Result<T, i32>;
+
+pub const ENOENT: i32 = 2;
+pub const EINTR: i32 = 4;
+pub const EAGAIN: i32 = 11;
+pub const EACCES: i32 = 13;
+pub const EEXIST: i32 = 17;
+pub const ENOTDIR: i32 = 20;
+pub const EINVAL: i32 = 22;
+
+pub const AT_FDCWD: i32 = -100;
+pub const AT_EMPTY_PATH: u32 = 0x1000;
+pub const AT_RECURSIVE: u32 = 0x8000;
+pub const OPEN_TREE_CLONE: u32 = 1;
+pub const OPEN_TREE_CLOEXEC: u32 = 0o2000000;
+pub const O_WRONLY: u32 = 1;
+pub const O_CREAT: u32 = 0o100;
+pub const O_EXCL: u32 = 0o200;
+pub const O_DIRECTORY: u32 = 0o200000;
+pub const O_NOFOLLOW: u32 = 0o400000;
+pub const O_CLOEXEC: u32 = 0o2000000;
+pub const O_PATH: u32 = 0o10000000;
+pub const RESOLVE_NO_MAGICLINKS: u64 = 0x02;
+pub const RESOLVE_NO_SYMLINKS: u64 = 0x04;
+pub const RESOLVE_IN_ROOT: u64 = 0x10;
+pub const CLONE_VM: u64 = 0x100;
+pub const CLONE_VFORK: u64 = 0x4000;
+pub const CLONE_PIDFD: u64 = 0x1000;
+pub const SIGKILL: i32 = 9;
+pub const SIGTRAP: i32 = 5;
+pub const SIGCHLD: i32 = 17;
+pub const SIGSTOP: i32 = 19;
+pub const MNT_DETACH: u32 = 2;
+pub const WNOHANG: i32 = 1;
+
+pub mod number {
+    //! Numbers of the system calls on x86_64: arch/x86/entry/syscalls/syscall_64.tbl.
+    pub const READ: usize = 0;
+    pub const WRITE: usize = 1;
+    pub const CLOSE: usize = 3;
+    pub const FSTAT: usize = 5;
+    pub const MMAP: usize = 9;
+    pub const RT_SIGACTION: usize = 13;
+    pub const RT_SIGPROCMASK: usize = 14;
+    pub const IOCTL: usize = 16;
+    pub const GETPID: usize = 39;
+    pub const SOCKET: usize = 41;
+    pub const SENDMSG: usize = 46;
+    pub const WAIT4: usize = 61;
+    pub const KILL: usize = 62;
+    pub const FCNTL: usize = 72;
+    pub const CHDIR: usize = 80;
+    pub const FCHDIR: usize = 81;
+    pub const FCHMOD: usize = 91;
+    pub const UMASK: usize = 95;
+    pub const GETRUSAGE: usize = 98;
+    pub const PTRACE: usize = 101;
+    pub const SETPGID: usize = 109;
+    pub const SETSID: usize = 112;
+    pub const SETGROUPS: usize = 116;
+    pub const SETRESUID: usize = 117;
+    pub const SETRESGID: usize = 119;
+    pub const CAPGET: usize = 125;
+    pub const CAPSET: usize = 126;
+    pub const PERSONALITY: usize = 135;
+    pub const SETPRIORITY: usize = 141;
+    pub const PIVOT_ROOT: usize = 155;
+    pub const PRCTL: usize = 157;
+    pub const CHROOT: usize = 161;
+    pub const UMOUNT2: usize = 166;
+    pub const SETHOSTNAME: usize = 170;
+    pub const SETDOMAINNAME: usize = 171;
+    pub const EXIT_GROUP: usize = 231;
+    pub const KEYCTL: usize = 250;
+    pub const OPENAT: usize = 257;
+    pub const MKDIRAT: usize = 258;
+    pub const MKNODAT: usize = 259;
+    pub const SYMLINKAT: usize = 266;
+    pub const FACCESSAT: usize = 269;
+    pub const PPOLL: usize = 271;
+    pub const UNSHARE: usize = 272;
+    pub const SIGNALFD4: usize = 289;
+    pub const DUP3: usize = 292;
+    pub const PRLIMIT64: usize = 302;
+    pub const SETNS: usize = 308;
+    pub const SCHED_SETATTR: usize = 314;
+    pub const SECCOMP: usize = 317;
+    pub const EXECVE: usize = 59;
+    pub const OPEN_TREE: usize = 428;
+    pub const MOVE_MOUNT: usize = 429;
+    pub const FSOPEN: usize = 430;
+    pub const FSCONFIG: usize = 431;
+    pub const FSMOUNT: usize = 432;
+    pub const PIDFD_OPEN: usize = 434;
+    pub const CLONE3: usize = 435;
+    pub const CLOSE_RANGE: usize = 436;
+    pub const OPENAT2: usize = 437;
+    pub const MOUNT_SETATTR: usize = 442;
+}
+
+/// One system call with six arguments; unused ones are 0.
+#[inline(always)]
+fn raw(number: usize, a: usize, b: usize, c: usize, d: usize, e: usize, f: usize) -> Result {
+    let result: isize;
+    // SAFETY: the x86_64 system call convention; rcx and r11 are what the instruction clobbers. What a call does to
+    // memory is bounded by the pointers its wrapper below passes on.
+    unsafe {
+        asm!("syscall", inlateout("rax") number as isize => result, in("rdi") a, in("rsi") b, in("rdx") c,
+            in("r10") d, in("r8") e, in("r9") f, lateout("rcx") _, lateout("r11") _, options(nostack));
+    }
+    if result < 0 { Err(-result as i32) } else { Ok(result as usize) }
+}
+
+/// Calls by name with up to six arguments of any integer or pointer type.
+macro_rules! call {
+    ($number:ident) => { call!(@ $number, 0, 0, 0, 0, 0, 0) };
+    ($number:ident, $a:expr) => { call!(@ $number, $a, 0, 0, 0, 0, 0) };
+    ($number:ident, $a:expr, $b:expr) => { call!(@ $number, $a, $b, 0, 0, 0, 0) };
+    ($number:ident, $a:expr, $b:expr, $c:expr) => { call!(@ $number, $a, $b, $c, 0, 0, 0) };
+    ($number:ident, $a:expr, $b:expr, $c:expr, $d:expr) => { call!(@ $number, $a, $b, $c, $d, 0, 0) };
+    ($number:ident, $a:expr, $b:expr, $c:expr, $d:expr, $e:expr) => { call!(@ $number, $a, $b, $c, $d, $e, 0) };
+    ($number:ident, $a:expr, $b:expr, $c:expr, $d:expr, $e:expr, $f:expr) => {
+        call!(@ $number, $a, $b, $c, $d, $e, $f)
+    };
+    (@ $number:ident, $a:expr, $b:expr, $c:expr, $d:expr, $e:expr, $f:expr) => {
+        raw(number::$number, $a as usize, $b as usize, $c as usize, $d as usize, $e as usize, $f as usize)
+    };
+}
+
+/// A NUL-terminated string of the plan, or a literal.
+pub type CStr = *const u8;
+
+pub const EMPTY: CStr = c"".as_ptr().cast();
+
+pub fn exit(code: i32) -> ! {
+    loop {
+        let _ = call!(EXIT_GROUP, code);
+    }
+}
+
+pub fn read(fd: i32, buffer: &mut [u8]) -> Result {
+    loop {
+        match call!(READ, fd, buffer.as_mut_ptr(), buffer.len()) {
+            Err(EINTR) => {}
+            other => return other,
+        }
+    }
+}
+
+pub fn write_all(fd: i32, mut bytes: &[u8]) -> Result<()> {
+    while !bytes.is_empty() {
+        match call!(WRITE, fd, bytes.as_ptr(), bytes.len()) {
+            Err(EINTR) => {}
+            Err(errno) => return Err(errno),
+            Ok(n) => bytes = bytes.get(n..).unwrap_or(&[]),
+        }
+    }
+    Ok(())
+}
+
+pub fn close(fd: i32) {
+    let _ = call!(CLOSE, fd);
+}
+
+/// `flags`: 0 closes, 4 marks close-on-exec.
+pub fn close_range(first: u32, last: u32, flags: u32) -> Result {
+    call!(CLOSE_RANGE, first, last, flags)
+}
+
+pub fn dup_above(fd: i32, least: i32) -> Result<i32> {
+    const F_DUPFD_CLOEXEC: usize = 1030;
+    call!(FCNTL, fd, F_DUPFD_CLOEXEC, least).map(|fd| fd as i32)
+}
+
+pub fn dup_to(from: i32, to: i32) -> Result {
+    call!(DUP3, from, to, 0)
+}
+
+#[repr(C)]
+pub struct Stat {
+    device: u64,
+    inode: u64,
+    links: u64,
+    mode: u32,
+    ids: [u32; 3],
+    rdev: u64,
+    size: i64,
+    rest: [u64; 11],
+}
+
+impl Stat {
+    pub fn is_dir(&self) -> bool {
+        self.mode & 0o170000 == 0o040000
+    }
+
+    pub fn size(&self) -> usize {
+        self.size as usize
+    }
+}
+
+pub fn fstat(fd: i32) -> Result<Stat> {
+    let mut stat = Stat { device: 0, inode: 0, links: 0, mode: 0, ids: [0; 3], rdev: 0, size: 0, rest: [0; 11] };
+    call!(FSTAT, fd, &raw mut stat)?;
+    Ok(stat)
+}
+
+/// Maps a file privately, for reading and writing.
+pub fn map_private(fd: i32, len: usize) -> Result<*mut u8> {
+    const PROT_READ_WRITE: usize = 3;
+    const MAP_PRIVATE_POPULATE: usize = 0x2 | 0x8000;
+    call!(MMAP, 0, len, PROT_READ_WRITE, MAP_PRIVATE_POPULATE, fd, 0).map(|address| address as *mut u8)
+}
+
+/// One page that a forked child shares with us.
+pub fn map_shared_page() -> Result<*mut u32> {
+    const PROT_READ_WRITE: usize = 3;
+    const MAP_SHARED_ANONYMOUS: usize = 0x1 | 0x20;
+    call!(MMAP, 0, 4096, PROT_READ_WRITE, MAP_SHARED_ANONYMOUS, -1i32, 0).map(|address| address as *mut u32)
+}
+
+/// Blocks or unblocks every signal.
+pub fn set_all_signals_blocked(blocked: bool) {
+    const SIG_SETMASK: usize = 2;
+    let mask: u64 = if blocked { !0 } else { 0 };
+    let _ = call!(RT_SIGPROCMASK, SIG_SETMASK, &raw const mask, 0, 8);
+}
+
+/// Every disposition back to the default: what the caller ignores is no business of the payload's.
+pub fn reset_signals() {
+    let default = [0u64; 4];
+    for signal in 1..=64 {
+        let _ = call!(RT_SIGACTION, signal, default.as_ptr(), 0, 8);
+    }
+}
+
+/// A descriptor from which every signal can be read.
+pub fn signalfd() -> Result<i32> {
+    const SFD_CLOEXEC: usize = 0o2000000;
+    let mask: u64 = !0;
+    call!(SIGNALFD4, -1i32, &raw const mask, 8, SFD_CLOEXEC).map(|fd| fd as i32)
+}
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct PollFd {
+    pub fd: i32,
+    pub events: i16,
+    pub revents: i16,
+}
+
+pub fn poll(fds: &mut [PollFd]) -> Result {
+    call!(PPOLL, fds.as_mut_ptr(), fds.len(), 0, 0, 0)
+}
+
+/// Sends one message, with a descriptor if it is not negative. A reader that is gone is no error of ours.
+pub fn send(socket: i32, message: &[u8], fd: i32) {
+    #[repr(C)]
+    struct Iov(*const u8, usize);
+    #[repr(C)]
+    struct Control(usize, i32, i32, i32, i32);
+    #[repr(C)]
+    struct Header(usize, u32, *const Iov, usize, *const Control, usize, i32);
+    const SOL_SOCKET: i32 = 1;
+    const SCM_RIGHTS: i32 = 1;
+    const MSG_NOSIGNAL: usize = 0x4000;
+    let iov = Iov(message.as_ptr(), message.len());
+    let control = Control(20, SOL_SOCKET, SCM_RIGHTS, fd, 0);
+    let control_len = if fd < 0 { 0 } else { size_of::<Control>() };
+    let header = Header(0, 0, &raw const iov, 1, &raw const control, control_len, 0);
+    while call!(SENDMSG, socket, &raw const header, MSG_NOSIGNAL) == Err(EINTR) {}
+}
+
+pub fn getpid() -> i32 {
+    call!(GETPID).unwrap_or(0) as i32
+}
+
+pub fn pidfd_open(pid: i32) -> Result<i32> {
+    call!(PIDFD_OPEN, pid, 0).map(|fd| fd as i32)
+}
+
+pub fn kill(pid: i32, signal: i32) -> Result {
+    call!(KILL, pid, signal)
+}
+
+/// Any child that ended or stopped: its pid and status.
+pub fn wait_any(flags: i32) -> Result<(i32, i32)> {
+    const WALL: i32 = 0x4000_0000;
+    let mut status = 0i32;
+    let pid = call!(WAIT4, -1i32, &raw mut status, WALL | flags, 0)?;
+    Ok((pid as i32, status))
+}
+
+/// User time, system time (microseconds) and largest resident set (bytes) of all children waited for.
+pub fn usage_of_children() -> (u64, u64, u64) {
+    const RUSAGE_CHILDREN: i32 = -1;
+    let mut usage = [0u64; 18];
+    if call!(GETRUSAGE, RUSAGE_CHILDREN, usage.as_mut_ptr()).is_err() {
+        return (0, 0, 0);
+    }
+    (usage[0] * 1_000_000 + usage[1], usage[2] * 1_000_000 + usage[3], usage[4] * 1024)
+}
+
+#[repr(C)]
+struct CloneArgs {
+    flags: u64,
+    pidfd: u64,
+    child_tid: u64,
+    parent_tid: u64,
+    exit_signal: u64,
+    stack: u64,
+    stack_size: u64,
+    tls: u64,
+}
+
+impl CloneArgs {
+    fn new(flags: u64, pidfd: *mut i32) -> CloneArgs {
+        CloneArgs {
+            flags: flags | CLONE_PIDFD,
+            pidfd: pidfd as u64,
+            child_tid: 0,
+            parent_tid: 0,
+            exit_signal: SIGCHLD as u64,
+            stack: 0,
+            stack_size: 0,
+            tls: 0,
+        }
+    }
+}
+
+/// Forks with `flags`; the parent sleeps until the child executes a program or ends. 0 in the child.
+pub fn fork(flags: u64, pidfd: &mut i32) -> Result<i32> {
+    clone(flags | CLONE_VFORK, pidfd)
+}
+
+/// Forks with `flags`; both go on. 0 in the child.
+pub fn clone(flags: u64, pidfd: &mut i32) -> Result<i32> {
+    let args = CloneArgs::new(flags, pidfd);
+    call!(CLONE3, &raw const args, size_of::<CloneArgs>()).map(|pid| pid as i32)
+}
+
+/// Like vfork(2): the child runs `child` in our memory, on `stack`, while we sleep until it executes a program or ends.
+pub fn vfork(stack: &mut [u8], pidfd: &mut i32, child: extern "C" fn(*const u8) -> !, argument: *const u8) -> Result<i32> {
+    let mut args = CloneArgs::new(CLONE_VM | CLONE_VFORK, pidfd);
+    args.stack = stack.as_mut_ptr() as u64;
+    args.stack_size = (stack.len() & !15) as u64;
+    let result: isize;
+    // SAFETY: the child starts on the top of its own stack, calls a function that never returns and touches nothing
+    // of this frame; the parent goes on after the call with all registers but rax, rcx and r11 as they were.
+    unsafe {
+        asm!(
+            "syscall",
+            "test rax, rax",
+            "jnz 2f",
+            "mov rdi, r13",
+            "call r12",
+            "ud2",
+            "2:",
+            inlateout("rax") number::CLONE3 as isize => result,
+            in("rdi") &raw const args,
+            in("rsi") size_of::<CloneArgs>(),
+            in("r12") child,
+            in("r13") argument,
+            lateout("rcx") _,
+            lateout("r11") _,
+        );
+    }
+    if result < 0 { Err(-result as i32) } else { Ok(result as i32) }
+}
+
+pub fn execve(program: CStr, argv: *const CStr, envp: *const CStr) -> i32 {
+    call!(EXECVE, program, argv, envp).err().unwrap_or(0)
+}
+
+pub fn exists(path: CStr) -> bool {
+    call!(FACCESSAT, AT_FDCWD, path, 0).is_ok()
+}
+
+pub fn setns(fd: i32, flags: u32) -> Result {
+    call!(SETNS, fd, flags)
+}
+
+pub fn unshare(flags: u64) -> Result {
+    call!(UNSHARE, flags)
+}
+
+pub fn sethostname(name: &[u8]) -> Result {
+    call!(SETHOSTNAME, name.as_ptr(), name.len())
+}
+
+pub fn setdomainname(name: &[u8]) -> Result {
+    call!(SETDOMAINNAME, name.as_ptr(), name.len())
+}
+
+/// `ip link set lo up`, with the oldest interface there is: netdevice(7).
+pub fn loopback_up() -> Result<()> {
+    const AF_INET: usize = 2;
+    const SOCK_DGRAM_CLOEXEC: usize = 2 | 0o2000000;
+    const SIOCSIFFLAGS: usize = 0x8914;
+    const IFF_UP_RUNNING: u8 = 0x41;
+    let fd = call!(SOCKET, AF_INET, SOCK_DGRAM_CLOEXEC, 0)? as i32;
+    let mut request = [0u8; 40];
+    request[0] = b'l';
+    request[1] = b'o';
+    request[16] = IFF_UP_RUNNING;
+    let result = call!(IOCTL, fd, SIOCSIFFLAGS, request.as_ptr());
+    close(fd);
+    result.map(drop)
+}
+
+pub fn umask(mask: u32) -> u32 {
+    call!(UMASK, mask).unwrap_or(0o022) as u32
+}
+
+pub fn chdir(path: CStr) -> Result {
+    call!(CHDIR, path)
+}
+
+pub fn fchdir(fd: i32) -> Result {
+    call!(FCHDIR, fd)
+}
+
+pub fn chroot(path: CStr) -> Result {
+    call!(CHROOT, path)
+}
+
+pub fn openat(dir: i32, path: CStr, flags: u32, mode: u32) -> Result<i32> {
+    call!(OPENAT, dir, path, flags | O_CLOEXEC, mode).map(|fd| fd as i32)
+}
+
+/// Retries where a concurrent rename made the kernel unsure.
+pub fn openat2(dir: i32, path: CStr, flags: u32, resolve: u64) -> Result<i32> {
+    let how = [u64::from(flags | O_CLOEXEC), 0, resolve];
+    let mut tries = 0;
+    loop {
+        match call!(OPENAT2, dir, path, how.as_ptr(), size_of_val(&how)) {
+            Err(EAGAIN) if tries < 128 => tries += 1,
+            other => return other.map(|fd| fd as i32),
+        }
+    }
+}
+
+pub fn mkdirat(dir: i32, path: CStr, mode: u32) -> Result {
+    call!(MKDIRAT, dir, path, mode)
+}
+
+pub fn mknodat(dir: i32, path: CStr, mode: u32, device: u64) -> Result {
+    call!(MKNODAT, dir, path, mode, device)
+}
+
+pub fn symlinkat(target: CStr, dir: i32, path: CStr) -> Result {
+    call!(SYMLINKAT, target, dir, path)
+}
+
+pub fn fchmod(fd: i32, mode: u32) -> Result {
+    call!(FCHMOD, fd, mode)
+}
+
+pub fn fsopen(kind: CStr) -> Result<i32> {
+    call!(FSOPEN, kind, 1).map(|fd| fd as i32)
+}
+
+/// An empty value sets a flag.
+pub fn fsconfig(context: i32, key: CStr, value: &[u8]) -> Result {
+    const SET_FLAG: usize = 0;
+    const SET_STRING: usize = 1;
+    if value.is_empty() {
+        call!(FSCONFIG, context, SET_FLAG, key, 0, 0)
+    } else {
+        call!(FSCONFIG, context, SET_STRING, key, value.as_ptr(), 0)
+    }
+}
+
+pub fn fsconfig_create(context: i32) -> Result {
+    const CMD_CREATE: usize = 6;
+    call!(FSCONFIG, context, CMD_CREATE, 0, 0, 0)
+}
+
+pub fn fsmount(context: i32, attributes: u64) -> Result<i32> {
+    call!(FSMOUNT, context, 1, attributes).map(|fd| fd as i32)
+}
+
+/// Attaches the tree `from` on `to`.
+pub fn attach(from: i32, to: i32) -> Result {
+    const F_EMPTY_T_EMPTY: usize = 0x04 | 0x40;
+    call!(MOVE_MOUNT, from, EMPTY, to, EMPTY, F_EMPTY_T_EMPTY)
+}
+
+/// Attaches the tree `from` on `/`.
+pub fn attach_over_root(from: i32) -> Result {
+    const F_EMPTY: usize = 0x04;
+    call!(MOVE_MOUNT, from, EMPTY, AT_FDCWD, c"/".as_ptr(), F_EMPTY)
+}
+
+pub fn open_tree(dir: i32, path: CStr, flags: u32) -> Result<i32> {
+    call!(OPEN_TREE, dir, path, flags | OPEN_TREE_CLOEXEC).map(|fd| fd as i32)
+}
+
+/// `struct mount_attr`: set, clear, propagation, user namespace.
+pub fn mount_setattr(dir: i32, path: CStr, flags: u32, set: u64, clear: u64, propagation: u64) -> Result {
+    let attributes = [set, clear, propagation, 0];
+    call!(MOUNT_SETATTR, dir, path, flags, attributes.as_ptr(), size_of_val(&attributes))
+}
+
+pub fn pivot_root_here() -> Result {
+    call!(PIVOT_ROOT, c".".as_ptr(), c".".as_ptr())
+}
+
+pub fn umount(path: CStr, flags: u32) -> Result {
+    call!(UMOUNT2, path, flags)
+}
+
+pub fn setsid() -> Result {
+    call!(SETSID)
+}
+
+pub fn setpgid(group: i32) -> Result {
+    call!(SETPGID, 0, group)
+}
+
+pub fn set_controlling_terminal(fd: i32) -> Result {
+    const TIOCSCTTY: usize = 0x540E;
+    call!(IOCTL, fd, TIOCSCTTY, 0)
+}
+
+pub fn drop_controlling_terminal(fd: i32) -> Result {
+    const TIOCNOTTY: usize = 0x5422;
+    call!(IOCTL, fd, TIOCNOTTY, 0)
+}
+
+pub fn set_foreground(fd: i32, group: i32) -> Result {
+    const TIOCSPGRP: usize = 0x5410;
+    call!(IOCTL, fd, TIOCSPGRP, &raw const group)
+}
+
+pub fn prlimit(resource: u64, soft: u64, hard: u64) -> Result {
+    let limit = [soft, hard];
+    call!(PRLIMIT64, 0, resource, limit.as_ptr(), 0)
+}
+
+pub fn set_nice(nice: i32) -> Result {
+    const PRIO_PROCESS: usize = 0;
+    call!(SETPRIORITY, PRIO_PROCESS, 0, nice)
+}
+
+pub fn sched_setattr<T>(attributes: &T) -> Result {
+    call!(SCHED_SETATTR, 0, &raw const *attributes, 0)
+}
+
+pub fn new_session_keyring() -> Result {
+    const KEYCTL_JOIN_SESSION_KEYRING: usize = 1;
+    call!(KEYCTL, KEYCTL_JOIN_SESSION_KEYRING, 0)
+}
+
+pub fn personality(persona: u32) -> Result {
+    call!(PERSONALITY, persona)
+}
+
+pub fn setgroups(groups: &[u32]) -> Result {
+    call!(SETGROUPS, groups.len(), groups.as_ptr())
+}
+
+pub fn setgid(gid: u32) -> Result {
+    call!(SETRESGID, gid, gid, gid)
+}
+
+pub fn setuid(uid: u32) -> Result {
+    call!(SETRESUID, uid, uid, uid)
+}
+
+pub fn prctl(option: i32, a: usize, b: usize) -> Result {
+    call!(PRCTL, option, a, b, 0, 0)
+}
+
+const CAPABILITY_VERSION_3: u32 = 0x2008_0522;
+
+/// Effective, permitted, inheritable.
+pub fn capget() -> Result<[u64; 3]> {
+    let header = [CAPABILITY_VERSION_3, 0];
+    let mut data = [0u32; 6];
+    call!(CAPGET, header.as_ptr(), data.as_mut_ptr())?;
+    let join = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
+    Ok([join(data[0], data[3]), join(data[1], data[4]), join(data[2], data[5])])
+}
+
+pub fn capset(effective: u64, permitted: u64, inheritable: u64) -> Result {
+    let header = [CAPABILITY_VERSION_3, 0];
+    let low = |set: u64| set as u32;
+    let high = |set: u64| (set >> 32) as u32;
+    let data = [low(effective), low(permitted), low(inheritable), high(effective), high(permitted), high(inheritable)];
+    call!(CAPSET, header.as_ptr(), data.as_ptr())
+}
+
+pub fn ptrace_me() -> Result {
+    call!(PTRACE, 0, 0, 0, 0)
+}
+
+/// Lets a traced child go, with a signal for it.
+pub fn ptrace_detach(pid: i32, signal: i32) -> Result {
+    const PTRACE_DETACH: usize = 17;
+    call!(PTRACE, PTRACE_DETACH, pid, 0, signal)
+}
+
+pub fn seccomp(filter: &[u64]) -> Result {
+    #[repr(C)]
+    struct Program(u16, *const u64);
+    const SET_MODE_FILTER: usize = 1;
+    let program = Program(filter.len() as u16, filter.as_ptr());
+    call!(SECCOMP, SET_MODE_FILTER, 0, &raw const program)
+}

@@ -1,0 +1,352 @@
+//! [`Plan`]: everything the launcher does, made ready by the library, as one flat piece of memory.
+//!
+//! The plan is a memory file: this header at offset 0, then the strings and lists it refers to by offset. Strings end
+//! in NUL, lists are aligned to eight bytes, numbers are native. The launcher maps it privately, turns the lists of
+//! string offsets into the pointer arrays that `execve(2)` wants, and does what it says in the order of the fields.
+
+/// The first four bytes of a plan.
+pub const MAGIC: u32 = 0x7a69_6e64;
+
+/// The version of this layout. Library and launcher are built together; this catches a stale build.
+pub const VERSION: u32 = 1;
+
+/// The offset of a NUL-terminated string in the plan; 0 is "none".
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct Str(pub u32);
+
+/// A list in the plan: where it begins and how many elements it has.
+#[derive(Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct List<T> {
+    /// Offset of the first element, aligned to eight bytes.
+    pub offset: u32,
+    /// Number of elements.
+    pub len: u32,
+    /// The elements' type.
+    pub of: core::marker::PhantomData<T>,
+}
+
+impl<T> Clone for List<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for List<T> {}
+
+impl<T> List<T> {
+    /// No elements.
+    pub const EMPTY: List<T> = List { offset: 0, len: 0, of: core::marker::PhantomData };
+}
+
+/// Where the payload runs, seen from the process that watches it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Topology {
+    /// The launcher builds the container, stays in it as its first process (`init`) and starts the payload from it.
+    Init = 1,
+    /// The launcher stays outside and forks a process that builds the container and becomes the payload.
+    Watcher = 2,
+}
+
+/// One change of namespaces, in the order of the list.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Enter {
+    /// The descriptor to join, or -1 to make new ones.
+    pub fd: i32,
+    /// `CLONE_NEW*` flags.
+    pub flags: u32,
+}
+
+/// A descriptor of the launcher and the number the payload finds it under.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct FdMap {
+    /// The number in the launcher.
+    pub from: i32,
+    /// The number in the payload.
+    pub to: i32,
+}
+
+/// One resource limit: `prlimit(2)`.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Rlimit {
+    /// `RLIMIT_*`.
+    pub resource: u64,
+    /// The soft limit; all ones is unlimited.
+    pub soft: u64,
+    /// The hard limit; all ones is unlimited.
+    pub hard: u64,
+}
+
+/// `struct sched_attr` of `sched_setattr(2)`, version 0.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct SchedAttr {
+    /// The size of this structure.
+    pub size: u32,
+    /// `SCHED_*`.
+    pub policy: u32,
+    /// `SCHED_FLAG_*`.
+    pub flags: u64,
+    /// Nice value, for the ordinary policies.
+    pub nice: i32,
+    /// Static priority, for the real-time policies.
+    pub priority: u32,
+    /// Nanoseconds, for `SCHED_DEADLINE`.
+    pub runtime: u64,
+    /// Nanoseconds, for `SCHED_DEADLINE`.
+    pub deadline: u64,
+    /// Nanoseconds, for `SCHED_DEADLINE`.
+    pub period: u64,
+}
+
+/// The five capability sets, as bit masks: `capabilities(7)`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Capabilities {
+    /// What a program file may still give.
+    pub bounding: u64,
+    /// What the payload may use.
+    pub permitted: u64,
+    /// What is in force.
+    pub effective: u64,
+    /// What survives `execve(2)` of a file that inherits it.
+    pub inheritable: u64,
+    /// What survives `execve(2)` of any file.
+    pub ambient: u64,
+}
+
+/// What one [`FsOp`] does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum FsKind {
+    /// Mount a tmpfs over `/` and work in it from here on; `data`: its options.
+    Stage = 1,
+    /// `mkdir(path, mode)`.
+    Mkdir = 2,
+    /// `symlink(source, path)`.
+    Symlink = 3,
+    /// A file `path` with `mode` and the bytes `data`.
+    File = 4,
+    /// `mknod(path, mode, device)`.
+    Mknod = 5,
+    /// A new file system of type `source` at `path`; `data`: its options.
+    Mount = 6,
+    /// The tree at `source` (or the detached tree `fd`) at `path`.
+    Bind = 7,
+    /// Change the attributes or propagation of the mount at `path`.
+    Setattr = 8,
+    /// `path` is the root of the container; paths with [`IN_ROOT`] begin there.
+    Root = 9,
+    /// Make the root the root.
+    Pivot = 10,
+    /// `chroot(path)`.
+    Chroot = 11,
+    /// Hide `path`, if it is there, under an empty file (`source`) or directory (`source2`).
+    Mask = 12,
+    /// Make `path`, if it is there, read-only.
+    Readonly = 13,
+    /// Unmount `path`.
+    Umount = 14,
+    /// Paths with [`IN_ROOT`] begin at `/` from here on.
+    RootIsHere = 15,
+    /// The bytes `data` into the file `path`, which is there.
+    Write = 16,
+}
+
+/// `path` begins at the container's root and is resolved below it, never above.
+pub const IN_ROOT: u32 = 1;
+/// The bind takes the mounts below the source too; the change covers the mounts below the target.
+pub const RECURSIVE: u32 = 2;
+/// Make the target of the mount, and the directories above it, if it is not there.
+pub const CREATE: u32 = 4;
+/// No part of `path` may be a symbolic link.
+pub const NO_SYMLINKS: u32 = 8;
+/// An absent source is no error.
+pub const OPTIONAL: u32 = 16;
+/// The target is a file.
+pub const TARGET_FILE: u32 = 32;
+/// Fall back to `MS_MOVE` and `chroot` where the kernel refuses `pivot_root`.
+pub const MAY_CHROOT: u32 = 64;
+
+/// One operation on the file system.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct FsOp {
+    /// What to do.
+    pub kind: FsKind,
+    /// [`IN_ROOT`] and the flags after it.
+    pub flags: u32,
+    /// What it is done to.
+    pub path: Str,
+    /// Where it comes from, or the type of the file system.
+    pub source: Str,
+    /// A second source.
+    pub source2: Str,
+    /// A detached tree, or -1.
+    pub fd: i32,
+    /// Options as `name\0value\0` pairs (an empty value sets a flag), or the content of a file.
+    pub data: List<u8>,
+    /// Mode of what is made.
+    pub mode: u32,
+    /// Propagation to set (`MS_PRIVATE`, ...), or 0.
+    pub propagation: u32,
+    /// `MOUNT_ATTR_*` to set.
+    pub attr_set: u64,
+    /// `MOUNT_ATTR_*` to clear.
+    pub attr_clear: u64,
+    /// Device number of a node.
+    pub device: u64,
+}
+
+/// Report [`crate::step::Step::Ready`] once the namespaces exist, and wait for [`crate::report::GO`]: the library writes
+/// id maps meanwhile.
+pub const WAIT_WHEN_READY: u64 = 1 << 1;
+/// Set `setup_uid` and `setup_gid` once the maps are there.
+pub const SETUP_IDS: u64 = 1 << 2;
+/// Write the time offsets and enter the new time namespace.
+pub const TIME_OFFSETS: u64 = 1 << 3;
+/// Bring `lo` up.
+pub const LOOPBACK: u64 = 1 << 4;
+/// `setsid(2)`.
+pub const SETSID: u64 = 1 << 5;
+/// `setpgid(0, pgid)`.
+pub const SETPGID: u64 = 1 << 6;
+/// Make `ctty` the controlling terminal.
+pub const SETCTTY: u64 = 1 << 7;
+/// Give up the controlling terminal.
+pub const NOCTTY: u64 = 1 << 8;
+/// Put the process group into the foreground of `ctty`.
+pub const FOREGROUND: u64 = 1 << 9;
+/// `PTRACE_TRACEME`.
+pub const PTRACE: u64 = 1 << 10;
+/// Set `umask`.
+pub const UMASK: u64 = 1 << 11;
+/// Write `oom_score_adj`.
+pub const OOM_SCORE_ADJ: u64 = 1 << 12;
+/// Set `nice`.
+pub const NICE: u64 = 1 << 13;
+/// Set `scheduler`.
+pub const SCHEDULER: u64 = 1 << 14;
+/// Join a new, anonymous session keyring.
+pub const KEYRING: u64 = 1 << 15;
+/// Set `personality`.
+pub const PERSONALITY: u64 = 1 << 16;
+/// Set `groups`.
+pub const GROUPS: u64 = 1 << 17;
+/// Set `gid`.
+pub const GID: u64 = 1 << 18;
+/// Set `uid`.
+pub const UID: u64 = 1 << 19;
+/// Set all five capability sets.
+pub const CAPABILITIES: u64 = 1 << 20;
+/// Set `PR_SET_NO_NEW_PRIVS`.
+pub const NO_NEW_PRIVILEGES: u64 = 1 << 21;
+/// Set `pdeathsig`.
+pub const PDEATHSIG: u64 = 1 << 22;
+/// Install `seccomp`.
+pub const SECCOMP: u64 = 1 << 23;
+/// Raise `capabilities.ambient`, and leave the other sets as they are.
+pub const AMBIENT: u64 = 1 << 24;
+/// The first process forwards signals to the payload's whole process group.
+pub const FORWARD_SIGNALS: u64 = 1 << 25;
+/// There is no new pid namespace: end everything the payload leaves behind one by one.
+pub const KILL_DESCENDANTS: u64 = 1 << 26;
+/// This plan only makes a mount namespace: report [`crate::step::Step::Ready`] after the operations, wait, exit.
+pub const TEMPLATE: u64 = 1 << 27;
+/// Keep all permitted capabilities as ambient ones across the execution.
+pub const KEEP_CAPS: u64 = 1 << 28;
+/// After `enter`, fork with `fork_flags` and go on in the child; the parent only waits for it.
+pub const FORK_FIRST: u64 = 1 << 29;
+/// Become `owner_uid` and `owner_gid` before the user namespace is made, so that they own it.
+pub const OWNER: u64 = 1 << 30;
+
+/// All a launcher needs.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Plan {
+    /// [`MAGIC`]
+    pub magic: u32,
+    /// [`VERSION`]
+    pub version: u32,
+    /// Length of the whole plan in bytes.
+    pub size: u64,
+    /// [`WAIT_WHEN_READY`] and the flags after it.
+    pub flags: u64,
+    /// Who watches whom.
+    pub topology: Topology,
+    /// The report socket.
+    pub socket: i32,
+    /// A pidfd of the process the container belongs to; its end is the container's. -1: none.
+    pub owner: i32,
+    /// A descriptor of `/proc` of the host, or -1.
+    pub proc: i32,
+    /// Every descriptor the launcher keeps, in ascending order.
+    pub keep: List<i32>,
+
+    /// Namespaces to join and to make in the launcher itself.
+    pub enter: List<Enter>,
+    /// Namespaces for which the forked process of [`Topology::Watcher`] is cloned.
+    pub fork_flags: u64,
+    /// The owner of the user namespace to be made.
+    pub owner_uid: u32,
+    /// See `owner_uid`.
+    pub owner_gid: u32,
+    /// User and group to become when the maps are there.
+    pub setup_uid: u32,
+    /// See `setup_uid`.
+    pub setup_gid: u32,
+    /// Text for `/proc/self/timens_offsets`.
+    pub time_offsets: Str,
+    /// For `sethostname(2)`, or none.
+    pub hostname: Str,
+    /// For `setdomainname(2)`, or none.
+    pub domainname: Str,
+    /// The file system, in order.
+    pub fs: List<FsOp>,
+
+    /// Programs to try, in order; the first that can be executed is.
+    pub programs: List<Str>,
+    /// The argument vector, without the closing NULL.
+    pub argv: List<Str>,
+    /// The environment, without the closing NULL.
+    pub envp: List<Str>,
+    /// The working directory, or none.
+    pub cwd: Str,
+    /// Which descriptors the payload gets.
+    pub fds: List<FdMap>,
+    /// The process group to join; 0 makes a new one.
+    pub pgid: i32,
+    /// The terminal, as a descriptor of the payload.
+    pub ctty: i32,
+    /// Resource limits.
+    pub rlimits: List<Rlimit>,
+    /// -1000 to 1000.
+    pub oom_score_adj: i32,
+    /// -20 to 19.
+    pub nice: i32,
+    /// Scheduling policy.
+    pub scheduler: SchedAttr,
+    /// File mode creation mask.
+    pub umask: u32,
+    /// `personality(2)`.
+    pub personality: u32,
+    /// Supplementary groups.
+    pub groups: List<u32>,
+    /// Group id.
+    pub gid: u32,
+    /// User id.
+    pub uid: u32,
+    /// Capability sets.
+    pub capabilities: Capabilities,
+    /// `PR_SET_PDEATHSIG`.
+    pub pdeathsig: i32,
+    /// `PR_SET_SECUREBITS`, or -1.
+    pub securebits: i32,
+    /// The filter, as `struct sock_filter`.
+    pub seccomp: List<u64>,
+}
