@@ -22,8 +22,8 @@ def table(title, rows, ratios):
 def bars(rows):
     lines = ["bars"]
     for row in rows:
-        verdict = {True: "met", False: "NOT MET", None: "not measured"}[row.met]
-        lines.append(f"  {row.key:3}{row.text:62}{row.value:>24}  {verdict}")
+        verdict = {True: "met", False: "NOT MET", None: f"not measured: {row.reason}"}[row.met]
+        lines.append(f"  {row.key:3}{row.text:48}{row.bound:12}{row.value:>12}  {verdict}")
     return "\n".join(lines)
 
 
@@ -39,8 +39,10 @@ def svg(tables):
             body += plot_row(row, y, scale)
             y += ROW
         y += 14
-    body.append(text(10, y + 4, "Start to exit, milliseconds: median, and p10 as the light tick. Shorter is better.", "fill='#57606a'"))
-    head = f"<svg xmlns='http://www.w3.org/2000/svg' width='{WIDTH}' height='{y + 20}' font-family='sans-serif' font-size='13'>"
+    legend = "Start to exit, milliseconds: median, and p10 as the light tick. Shorter is better."
+    body.append(text(10, y + 4, legend, "fill='#57606a'"))
+    size = f"width='{WIDTH}' height='{y + 20}'"
+    head = f"<svg xmlns='http://www.w3.org/2000/svg' {size} font-family='sans-serif' font-size='13'>"
     return "\n".join([head, "<rect width='100%' height='100%' fill='white'/>", *body, "</svg>", ""])
 
 

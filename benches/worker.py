@@ -164,12 +164,18 @@ def first_process_pss(argv):
 
 
 def first_process(pid):
-    """`pid` or the ancestor that is number 1 in the same pid namespace."""
-    status = read_status(pid)
-    while status["NSpid"].split()[-1] != "1":
-        pid = int(status["PPid"])
-        status = read_status(pid)
+    """`pid` or the ancestor that is number 1 in the pid namespace of `pid`."""
+    numbers = namespace_pids(pid)
+    while len(numbers) > 1 and numbers[-1] != "1":
+        pid = int(read_status(pid)["PPid"])
+        numbers = namespace_pids(pid)
+    if len(numbers) < 2:
+        raise RuntimeError("the container has no pid namespace of its own, or has ended")
     return pid
+
+
+def namespace_pids(pid):
+    return read_status(pid)["NSpid"].split()
 
 
 def read_status(pid):

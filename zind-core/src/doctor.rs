@@ -1,7 +1,7 @@
 //! [`doctor`]: what works here, what not, and the cure.
 //!
-//! Everything is read or asked for, nothing is tried out: no process is made, no namespace, no mount, no file. A machine
-//! can therefore still refuse what looks right here (security modules decide late).
+//! Everything is read or asked for, nothing is tried out: no process is made, no namespace, no mount, no file. So a
+//! machine can still refuse what looks right here (security modules decide late).
 #![forbid(unsafe_code)]
 
 use std::ffi::OsString;
@@ -41,6 +41,9 @@ const CAP_SYS_RESOURCE: (&str, u32) = ("CAP_SYS_RESOURCE", 24);
 
 /// The v1 controllers, or v2 ones, that limits need most.
 const CONTROLLERS: [&str; 3] = ["cpu", "memory", "pids"];
+
+const NO_PROC: &str = "unknown without /proc";
+const MOUNT_PROC: &str = "mount -t proc proc /proc";
 
 const OUTER_FILTER: &str = "a seccomp filter around this process hides the call: let the outer container allow it";
 
@@ -124,7 +127,6 @@ struct Caller {
     uid: u32,
     name: Option<String>,
     effective: u64,
-    bounding: u64,
     status: Option<Status>,
     in_user_namespace: bool,
 }
@@ -132,14 +134,12 @@ struct Caller {
 impl Caller {
     fn look() -> Caller {
         let status = Status::of_this_thread();
-        let sets = status.as_ref().and_then(Status::capabilities).unwrap_or_default();
         let uid = rustix::process::geteuid().as_raw();
         let maps = Proc::current().and_then(|own| own.id_maps()).ok();
         Caller {
             uid,
             name: std::fs::read_to_string("/etc/passwd").ok().and_then(|text| user_name(&text, uid)),
-            effective: sets.effective,
-            bounding: sets.bounding,
+            effective: lowlevel::effective_capabilities(),
             status,
             in_user_namespace: maps.is_some_and(
                 |maps| !matches!(maps.uid[..], [line] if (line.container, line.host, line.size) == (0, 0, u32::MAX)),
@@ -205,7 +205,7 @@ fn architecture() -> Check {
 fn procfs() -> Check {
     let ok = proc::is_procfs("/proc");
     let detail = if ok { "mounted" } else { "not a procfs; much of what follows is unknown" };
-    check("/proc", ok, detail, "mount -t proc proc /proc")
+    check("/proc", ok, detail, MOUNT_PROC)
 }
 
 /// A line of mountinfo.
@@ -260,6 +260,9 @@ fn unescape(word: &[u8]) -> PathBuf {
 }
 
 fn proc_visible(mounts: &[MountLine]) -> Check {
+    if mounts.is_empty() {
+        return check("/proc visible", false, NO_PROC, MOUNT_PROC);
+    }
     let covers = covered_proc(mounts);
     let detail = match &covers {
         None => "a container in a user namespace can mount its own /proc".to_owned(),
@@ -267,8 +270,7 @@ fn proc_visible(mounts: &[MountLine]) -> Check {
         Some(covers) => {
             let shown: Vec<String> = covers.iter().take(3).map(|path| proc::printable(path.as_os_str())).collect();
             format!(
-                "{} mounts cover parts of /proc ({}{}): the kernel refuses a new procfs in a user namespace",
-                covers.len(),
+                "mounts cover parts of /proc ({}{}): the kernel refuses a new procfs in a user namespace",
                 shown.join(" "),
                 if covers.len() > shown.len() { " ..." } else { "" }
             )
@@ -309,6 +311,9 @@ fn namespace(kind: Kind) -> Check {
         Kind::Cgroup => "cgroup namespace",
         Kind::Time => "time namespace",
     };
+    if !proc::is_procfs("/proc") {
+        return check(name, false, NO_PROC, MOUNT_PROC);
+    }
     if !Path::new("/proc/self/ns").join(kind.name()).exists() {
         return check(name, false, "not in this kernel", "use a kernel that was built with it");
     }
@@ -346,7 +351,7 @@ fn file_systems() -> Vec<Check> {
         .into_iter()
         .map(|name| match (known.contains(&name), known.is_empty()) {
             (true, _) => check(name, true, "in /proc/filesystems", ""),
-            (_, true) => check(name, false, "unknown: /proc/filesystems is not readable", "mount /proc"),
+            (_, true) => check(name, false, NO_PROC, MOUNT_PROC),
             _ => check(
                 name,
                 false,
@@ -391,7 +396,8 @@ fn memfd() -> Check {
     let (ok, detail) = match proc::sysctl("vm.memfd_noexec").as_deref() {
         Some("2") => (false, "vm.memfd_noexec is 2: memory files may not be executed, a file on disk is used instead"),
         Some("1") => (true, "memory files may be executed when asked for (vm.memfd_noexec is 1)"),
-        _ => (true, "memory files may be executed"),
+        Some(_) => (true, "memory files may be executed"),
+        None => (true, "no vm.memfd_noexec to be seen: memory files may be executed"),
     };
     check("memfd executable", ok, detail, "as root: sysctl -w vm.memfd_noexec=1")
 }
@@ -404,6 +410,7 @@ fn seccomp(caller: &Caller) -> Check {
     };
     match actions {
         Some(actions) => check("seccomp filter", true, format!("actions: {actions}{own}"), ""),
+        None if !proc::is_procfs("/proc") => check("seccomp filter", false, NO_PROC, MOUNT_PROC),
         None => check("seccomp filter", false, "not in this kernel", "use a kernel built with CONFIG_SECCOMP_FILTER"),
     }
 }
@@ -422,16 +429,16 @@ fn landlock() -> Check {
 }
 
 fn no_new_privs(caller: &Caller) -> Check {
-    match caller.status.as_ref().and_then(Status::no_new_privs) {
-        Some(false) => check("no_new_privs", true, "supported; not set on this process", ""),
-        Some(true) if caller.has(CAP_SETUID) => check("no_new_privs", true, "set on this process", ""),
-        Some(true) => check(
+    match rustix::thread::no_new_privs() {
+        Ok(false) => check("no_new_privs", true, "supported; not set on this process", ""),
+        Ok(true) if caller.has(CAP_SETUID) => check("no_new_privs", true, "set on this process", ""),
+        Ok(true) => check(
             "no_new_privs",
             false,
             "set on this process: newuidmap, newgidmap and fusermount3 gain no rights",
             "map a single id (uid_map=\"single\"), or start from a process without no_new_privs",
         ),
-        None => check("no_new_privs", false, "unknown: /proc is not readable", "mount /proc"),
+        Err(_) => check("no_new_privs", false, "not known to this kernel, or refused", OUTER_FILTER),
     }
 }
 
@@ -443,11 +450,12 @@ fn id_map_helpers(caller: &Caller) -> Vec<Check> {
                 return check(name, true, format!("not needed: this process has {}", capability.0), "");
             }
             let Some(path) = find_program(name) else {
-                let cure = "install the package uidmap (Debian, Ubuntu) or shadow-utils (Fedora); without it only one id \
-                    can be mapped";
+                let cure = "install the package uidmap (Debian, Ubuntu) or shadow-utils (Fedora); without it only one \
+                    id can be mapped";
                 return check(name, false, "not found on PATH", cure);
             };
-            let cure = format!("as root: chmod u+s {0}, or setcap {1}=ep {0}", path.display(), capability.0.to_lowercase());
+            let (file, set) = (path.display(), capability.0.to_lowercase());
+            let cure = format!("as root: chmod u+s {file}, or setcap {set}=ep {file}");
             match gains_rights(&path) {
                 Ok(how) => check(name, true, format!("{} ({how})", path.display()), ""),
                 Err(why) => check(name, false, format!("{} {why}", path.display()), cure),
@@ -513,6 +521,9 @@ fn subordinate_ranges(text: &str, uid: u32, name: Option<&str>) -> Vec<(u32, u32
 }
 
 fn cgroup(mounts: &[MountLine]) -> Check {
+    if mounts.is_empty() {
+        return check("cgroup", false, NO_PROC, MOUNT_PROC);
+    }
     let memberships = Proc::current().and_then(|own| own.cgroup()).unwrap_or_default();
     let v2 = mounts.iter().any(|mount| mount.fstype == "cgroup2");
     let v1 = mounts.iter().any(|mount| mount.fstype == "cgroup");
@@ -617,8 +628,10 @@ fn raise_limits(caller: &Caller) -> Check {
         true => "hard limits can be raised, oom_score_adj lowered",
         false => "hard limits cannot be raised, oom_score_adj not lowered",
     };
-    let cure = match caller.bounding & (1 << CAP_SYS_RESOURCE.1) {
-        0 => "not in the bounding set: ask for less, or start the process around this one with CAP_SYS_RESOURCE",
+    let cure = match rustix::thread::capability_is_in_bounding_set(rustix::thread::CapabilitySet::SYS_RESOURCE) {
+        Ok(false) => {
+            "not in the bounding set: ask for less, or start the process around this one with CAP_SYS_RESOURCE"
+        }
         _ => "run as root outside of user namespaces, or ask for limits up to the hard ones (ulimit -H -a)",
     };
     check(CAP_SYS_RESOURCE.0, ok, detail, cure)
@@ -699,7 +712,7 @@ mod tests {
     #[test]
     fn own_group_is_found_below_the_mount_of_its_hierarchy() {
         let mounts = lines(
-            "31 30 0:31 / /cg/mem rw - cgroup cgroup rw,memory\n32 30 0:32 /docker/x /cg/cpu rw - cgroup c rw,cpu,cpuacct",
+            "31 30 0:31 / /cg/mem rw - cgroup c rw,memory\n32 30 0:32 /docker/x /cg/cpu rw - cgroup c rw,cpu,cpuacct",
         );
         let group = |controllers: &str, path: &str| CgroupMembership {
             hierarchy: 1,

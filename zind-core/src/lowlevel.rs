@@ -107,14 +107,14 @@ pub fn umount(target: &Path, flags: u64) -> Result<()> {
                     .into()
             }
             Errno::EINVAL => {
-                "nothing is mounted exactly there, or the mount came along from a more privileged mount namespace and is \
-                 locked, or MNT_EXPIRE is combined with MNT_FORCE or MNT_DETACH"
+                "nothing is mounted exactly there, or the mount came along from a more privileged mount namespace and \
+                 is locked, or MNT_EXPIRE is combined with MNT_FORCE or MNT_DETACH"
                     .into()
             }
             Errno::EAGAIN if flags & MNT_EXPIRE != 0 => {
                 "the mount is marked as expired now; the next call unmounts it if it was not used meanwhile".into()
             }
-            Errno::ENOENT => "there is no such path; a path ending in ` (deleted)` is unmounted through /proc/self/fd".into(),
+            Errno::ENOENT => "there is no such path".into(),
             Errno::EPERM => mount_privilege(),
             _ => String::new(),
         };
@@ -141,8 +141,8 @@ pub fn pivot_root(new_root: &Path, put_old: &Path) -> Result<()> {
             }
             Errno::EINVAL => {
                 "new_root must be a mount point (bind it on itself), put_old must be at or below new_root, the current \
-                 root must be a mount and not the initial ramfs, and neither the mount above new_root nor the one above \
-                 the current root may be shared (mount / with MS_REC|MS_PRIVATE first)"
+                 root must be a mount and not the initial ramfs, and neither the mount above new_root nor the one \
+                 above the current root may be shared (mount / with MS_REC|MS_PRIVATE first)"
                     .into()
             }
             Errno::EBUSY => "new_root or put_old is on the mount of the current root, or a mount is on put_old".into(),
@@ -206,8 +206,8 @@ fn set_name(
                     .into()
             }
             rustix::io::Errno::PERM => format!(
-                "needs CAP_SYS_ADMIN in the user namespace that owns the UTS namespace; zind.run(argv, {field}=...) gives \
-                 a command its own"
+                "needs CAP_SYS_ADMIN in the user namespace that owns the UTS namespace; zind.run(argv, {field}=...) \
+                 gives a command its own"
             ),
             _ => String::new(),
         };
@@ -232,11 +232,11 @@ pub fn unshare(flags: u64) -> Result<()> {
 /// Moves the calling thread into the namespace that `fd` stands for, or into those of a process given by a pidfd:
 /// setns(2).
 ///
-/// `flags` is the kind expected (0: any), or, with a pidfd, the set of kinds to join, all or none of them. A pid or time
-/// namespace is for the children made from then on, not for the caller.
+/// `flags` is the kind expected (0: any), or, with a pidfd, the set of kinds to join, all or none of them. A pid or
+/// time namespace is for the children made from then on, not for the caller.
 ///
-/// Errors: `EINVAL` for a user or mount namespace in a process with several threads (`EUSERS` for a time namespace), for
-/// the wrong kind, for a pid namespace that is not below the caller's; `EPERM`; `EBADF`.
+/// Errors: `EINVAL` for a user or mount namespace in a process with several threads (`EUSERS` for a time namespace),
+/// for the wrong kind, for a pid namespace that is not below the caller's; `EPERM`; `EBADF`.
 /// Source: <https://man7.org/linux/man-pages/man2/setns.2.html>
 pub fn setns(fd: BorrowedFd<'_>, flags: u64) -> Result<()> {
     let link = std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()));
@@ -314,7 +314,8 @@ fn setns_hint(errno: Errno, flags: u64, kinds: u64, kind: Option<Kind>) -> Strin
     let has = |kind: Kind| kinds & kind.flag() != 0;
     match errno {
         Errno::EINVAL if kind.is_some_and(|kind| flags != 0 && flags != kind.flag()) => {
-            format!("the file stands for a {} namespace, the flags ask for {}", kind.map_or("", Kind::name), names(flags))
+            let kind = kind.map_or("", Kind::name);
+            format!("the file stands for a {kind} namespace, the flags ask for {}", names(flags))
         }
         Errno::EINVAL if (has(Kind::User) || has(Kind::Mount)) && threads() > 1 => one_thread(),
         Errno::EINVAL if has(Kind::User) => {
@@ -324,10 +325,11 @@ fn setns_hint(errno: Errno, flags: u64, kinds: u64, kind: Option<Kind>) -> Strin
         Errno::EINVAL => "neither a namespace file nor a pidfd, or flags that it does not take".into(),
         Errno::EUSERS if has(Kind::Time) && threads() > 1 => one_thread(),
         Errno::EPERM if has(Kind::User) => {
-            "needs CAP_SYS_ADMIN in that user namespace, which its owner has from the outside; and not in a chroot".into()
+            "needs CAP_SYS_ADMIN in that user namespace, which its owner has from outside; a chroot forbids it".into()
         }
-        Errno::EPERM => "needs CAP_SYS_ADMIN in the caller's user namespace and in the one that owns the namespace (and \
-            CAP_SYS_CHROOT for a mount namespace): join the user namespace with it, CLONE_NEWUSER in the flags of a pidfd"
+        Errno::EPERM => "needs CAP_SYS_ADMIN in the caller's user namespace and in the one that owns the namespace \
+            (and CAP_SYS_CHROOT for a mount namespace), by pidfd or process number also the right to trace it; \
+            for a container of this user join its user namespace too, with CLONE_NEWUSER in the flags"
             .into(),
         Errno::ENOMEM => "out of memory, or the pid namespace has lost its first process".into(),
         _ => String::new(),
@@ -358,7 +360,7 @@ fn unshare_hint(errno: Errno, flags: u64) -> String {
         Errno::EPERM if flags & Kind::User.flag() != 0 => {
             let obstacles = user_namespace_obstacles();
             match obstacles.is_empty() {
-                true => outer_refusal(),
+                true => format!("in a chroot the kernel refuses new user namespaces; else {}", outer_refusal()),
                 false => {
                     obstacles.into_iter().map(|(what, cure)| format!("{what}: {cure}")).collect::<Vec<_>>().join("; ")
                 }
@@ -378,13 +380,13 @@ fn mount_hint(errno: Errno, source: Option<&OsStr>, target: &Path, fstype: Optio
     match errno {
         Errno::EPERM if !has_capability(CAP_SYS_ADMIN) => mount_privilege(),
         Errno::EPERM if flags & MS_REMOUNT != 0 => {
-            "a mount that came along from a more privileged mount namespace keeps its ro, nosuid, nodev, noexec and atime \
-             flags: repeat those it has"
+            "a mount that came along from a more privileged mount namespace keeps its ro, nosuid, nodev, noexec and \
+             atime flags: repeat those it has"
                 .into()
         }
         Errno::EPERM if new && matches!(fstype, Some("proc" | "sysfs")) => {
-            "in a user namespace these are mounted only where the caller already sees one that nothing is mounted over, \
-             and with a pid namespace (proc) or network namespace (sysfs) of its own"
+            "in a user namespace these are mounted only where the caller already sees one that nothing is mounted \
+             over, and with a pid namespace (proc) or network namespace (sysfs) of its own"
                 .into()
         }
         Errno::EPERM if new => {
@@ -403,7 +405,7 @@ fn mount_hint(errno: Errno, source: Option<&OsStr>, target: &Path, fstype: Optio
         Errno::EBUSY if flags & MS_REMOUNT != 0 => {
             "files on it are open for writing; to make only this mount read-only add MS_BIND".into()
         }
-        Errno::EBUSY => "the source or target is in use: mounted already, or an upperdir or workdir of another overlay".into(),
+        Errno::EBUSY => "source or target is in use: mounted already, or another overlay's upperdir or workdir".into(),
         Errno::ENODEV => format!(
             "the kernel has no file system {} (see /proc/filesystems); its module may have to be loaded",
             fstype.unwrap_or("of this type")
@@ -419,8 +421,8 @@ fn mount_hint(errno: Errno, source: Option<&OsStr>, target: &Path, fstype: Optio
             mount"
             .into(),
         Errno::EINVAL if flags & (MS_REMOUNT | PROPAGATION) != 0 => {
-            "the target must be a mount point (bind it on itself), and only one propagation type can be given, alone or \
-             with MS_REC"
+            "the target must be a mount point (bind it on itself), and only one propagation type can be given, alone \
+             or with MS_REC"
                 .into()
         }
         Errno::EINVAL if flags & MS_MOVE != 0 => {
@@ -508,10 +510,14 @@ fn own_ids_are_mapped() -> bool {
     has(&maps.uid, rustix::process::geteuid().as_raw()) && has(&maps.gid, rustix::process::getegid().as_raw())
 }
 
-/// Whether the calling thread has this capability in effect; without `/proc` the answer is no.
+/// Whether the calling thread has this capability in effect.
 pub(crate) fn has_capability(number: u32) -> bool {
-    let sets = Status::of_this_thread().and_then(|status| status.capabilities());
-    sets.is_some_and(|sets| sets.effective & (1 << number) != 0)
+    effective_capabilities() & (1 << number) != 0
+}
+
+/// The calling thread's effective capabilities; bit N stands for capability number N.
+pub(crate) fn effective_capabilities() -> u64 {
+    rustix::thread::capabilities(None).map_or(0, |sets| sets.effective.bits())
 }
 
 fn threads() -> u32 {

@@ -68,8 +68,8 @@ pub struct Map {
     pub dev: u64,
     /// Inode of the file; 0 without a file.
     pub inode: u64,
-    /// The file, or a name in brackets such as `[heap]`; as the kernel words it: a newline is `\012`, and a file without
-    /// a name has ` (deleted)` at the end.
+    /// The file, or a name in brackets such as `[heap]`; as the kernel words it: a newline is `\012`, and a file
+    /// without a name has ` (deleted)` at the end.
     pub path: Option<PathBuf>,
 }
 
@@ -457,7 +457,10 @@ pub(crate) fn is_procfs(path: impl AsRef<Path>) -> bool {
 
 /// Declares a structure of numbers that the kernel prints on one line in this order.
 macro_rules! numbers {
-    ($(#[$struct_doc:meta])* $name:ident { $($(#[$text_doc:meta])* $text:ident: $text_type:ty,)* } $($(#[$doc:meta])* $field:ident: $type:ty,)*) => {
+    (
+        $(#[$struct_doc:meta])* $name:ident { $($(#[$text_doc:meta])* $text:ident: $text_type:ty,)* }
+        $($(#[$doc:meta])* $field:ident: $type:ty,)*
+    ) => {
         $(#[$struct_doc])*
         #[derive(Clone, Debug, PartialEq, Eq)]
         pub struct $name {
@@ -974,7 +977,8 @@ mod tests {
     fn status_is_read_by_name() {
         let text = b"Name:\ta\\nUid:\\\\x\nUmask:\t0022\nState:\tS (sleeping)\nPPid:\t7\nUid:\t1\t2\t3\t4\n\
             Groups:\t5 6 \nNSpid:\t900\t1\nThreads:\t3\nCapInh:\t0000000000000000\nCapPrm:\t000001ffffffffff\n\
-            CapEff:\t0000000000200000\nCapBnd:\t000001ffffffffff\nCapAmb:\t0000000000000000\nNoNewPrivs:\t1\nSeccomp:\t2\n";
+            CapEff:\t0000000000200000\nCapBnd:\t000001ffffffffff\nCapAmb:\t0000000000000000\nNoNewPrivs:\t1\n\
+            Seccomp:\t2\n";
         let status = Status::parse(text);
         assert_eq!(status.name(), "a\nUid:\\x");
         assert_eq!(status.fields()[1], ("Umask".to_owned(), "0022".to_owned()));

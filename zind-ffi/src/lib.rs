@@ -1,1 +1,40 @@
+//! The C face of zind: `include/zind.h`, `libzind.so.0`, `libzind.a`.
+//!
+//! Every function is `extern "C"`, runs in [`guard`] (NULL checks, panics, error out-parameter), and says in the header
+//! what it demands of each pointer. That is its safety contract: pointers are NULL, or valid for the kind of access the
+//! header describes, for the length of the call; handles come from this library and were not freed.
+#![allow(non_camel_case_types, reason = "the names are C's")]
+#![allow(clippy::missing_safety_doc, reason = "one contract for all of them, above")]
 
+mod guard;
+mod strings;
+
+// In the order of the header.
+mod version;
+
+mod error;
+
+mod spec;
+
+mod exit;
+
+mod process;
+
+mod output;
+
+mod lowlevel;
+
+mod proc;
+
+mod doctor;
+
+pub use doctor::*;
+pub use error::*;
+pub use exit::*;
+pub use lowlevel::*;
+pub use output::*;
+pub use proc::*;
+pub use process::*;
+pub use spec::*;
+pub use strings::zind_string_free;
+pub use version::*;

@@ -39,6 +39,9 @@ pub fn set_up(plan: &PlanFile) -> Done {
         sys::setuid(plan.setup_uid).at_index(Step::SetupIds, 1)?;
         // The change of ids made /proc/self root's; nobody else is in the container yet.
         let _ = sys::prctl(PR_SET_DUMPABLE, 1, 0);
+        // The capabilities came over the execution as ambient ones, which end here: the payload must not inherit them.
+        let [effective, permitted, _] = sys::capget().at(Step::SetupIds)?;
+        sys::capset(effective, permitted, 0).at(Step::SetupIds)?;
     }
     if plan.hostname != Str(0) {
         sys::sethostname(plan.text(plan.hostname)).at(Step::Hostname)?;

@@ -1,1 +1,25 @@
+//! `zind._zind`: the part of the Python module that is written in Rust. Its types are in `_zind.pyi`; what users see is
+//! put together in `python/zind/`.
 
+mod bytes;
+mod convert;
+mod errors;
+mod lowlevel;
+mod options;
+mod process;
+
+use pyo3::prelude::*;
+
+#[pymodule]
+fn _zind(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    module.add("LAUNCHER_SIZE", zind_core::LAUNCHER_SIZE)?;
+    module.add_class::<options::Mount>()?;
+    module.add_class::<process::Process>()?;
+    module.add_class::<process::Start>()?;
+    module.add_class::<process::Exchange>()?;
+    module.add_function(wrap_pyfunction!(process::run, module)?)?;
+    module.add_function(wrap_pyfunction!(process::spawn, module)?)?;
+    module.add_function(wrap_pyfunction!(process::begin, module)?)?;
+    lowlevel::add(module)
+}

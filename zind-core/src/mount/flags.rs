@@ -140,7 +140,8 @@ flags! {
     MS_NOEXEC as NOEXEC = 8;
     /// Writes are synchronous.
     MS_SYNCHRONOUS as SYNCHRONOUS = 16;
-    /// Change the flags and data of an existing mount; with [`MS_BIND`] only those of the mount, not of the file system.
+    /// Change the flags and data of an existing mount; with [`MS_BIND`] only the flags of this mount, not the file
+    /// system's.
     MS_REMOUNT as REMOUNT = 32;
     /// Mandatory locking; without effect since Linux 5.15.
     MS_MANDLOCK as MANDLOCK = 64;

@@ -33,8 +33,9 @@ pub struct Namespace {
 /// The namespaces of all processes whose `/proc/<pid>/ns` the caller may read, by kind (in the order of [`Kind::ALL`])
 /// and inode.
 ///
-/// Processes that end meanwhile are left out; so are namespaces that only a file, a descriptor or a single thread holds.
-/// Errors: [`Error::Sys`] at [`Step::Proc`] when `/proc` is not a mounted procfs.
+/// Processes that end meanwhile are left out; so are namespaces that only a file, a descriptor or a single thread
+/// holds.
+/// Errors: [`Error::Sys`](crate::Error::Sys) at [`Step::Proc`] when `/proc` is not a mounted procfs.
 /// Source: <https://man7.org/linux/man-pages/man7/namespaces.7.html>
 pub fn namespaces() -> Result<Vec<Namespace>> {
     if !proc::is_procfs("/proc") {

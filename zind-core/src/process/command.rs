@@ -253,7 +253,12 @@ impl Start {
 
     /// Waits until the payload runs.
     pub fn finish(self) -> Result<Process> {
-        self.0.finish(&mut || false)
+        self.finish_interruptible(&mut || false)
+    }
+
+    /// As [`Start::finish`]; `interrupted` is asked when a signal arrives. If it says so, nothing of the start is left.
+    pub fn finish_interruptible(self, interrupted: &mut dyn FnMut() -> bool) -> Result<Process> {
+        self.0.finish(interrupted)
     }
 }
 

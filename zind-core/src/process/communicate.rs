@@ -91,9 +91,9 @@ pub struct Output {
     pub isolation: Isolation,
 }
 
-/// The caller's ends of the streams while they are served.
+/// The caller's ends of a payload's streams while they are served: what was read is kept over a pause.
 #[derive(Debug, Default)]
-pub(crate) struct Exchange {
+pub struct Exchange {
     input: Vec<u8>,
     written: usize,
     stdin: Option<OwnedFd>,
@@ -104,19 +104,62 @@ pub(crate) struct Exchange {
 }
 
 impl Exchange {
-    pub(crate) fn new(process: &Process, input: Vec<u8>) -> Result<Exchange> {
-        let exchange = Exchange {
-            input,
-            stdin: process.take_stdin(),
-            stdout: process.take_stdout(),
-            stderr: process.take_stderr(),
-            ..Exchange::default()
-        };
-        for fd in [&exchange.stdin, &exchange.stdout, &exchange.stderr].into_iter().flatten() {
+    /// Takes the piped streams of `process`, and feeds `input` to its stdin.
+    pub fn new(process: &Process, input: Vec<u8>) -> Result<Exchange> {
+        Exchange::of([process.take_stdin(), process.take_stdout(), process.take_stderr()], input)
+    }
+
+    /// The same with stdin, stdout and stderr given. They become non-blocking.
+    pub fn of([stdin, stdout, stderr]: [Option<OwnedFd>; 3], input: Vec<u8>) -> Result<Exchange> {
+        for fd in [&stdin, &stdout, &stderr].into_iter().flatten() {
             let flags = fcntl_getfl(fd).at(Step::Stdio, "fcntl", "")?;
             fcntl_setfl(fd, flags | OFlags::NONBLOCK).at(Step::Stdio, "fcntl", "")?;
         }
-        Ok(exchange)
+        Ok(Exchange { input, stdin, stdout, stderr, ..Exchange::default() })
+    }
+
+    /// What was read so far.
+    pub fn captured(&self) -> (&Captured, &Captured) {
+        (&self.out, &self.err)
+    }
+
+    /// What was read, at the end.
+    pub fn into_captured(self) -> (Captured, Captured) {
+        (self.out, self.err)
+    }
+
+    /// Serves the streams until the container has ended, or until `until`. True: it has ended, and everything is read.
+    ///
+    /// The time limit of the request kills the container when it is over; what it wrote until then is kept.
+    pub fn serve(
+        &mut self,
+        process: &Process,
+        until: Option<Instant>,
+        interrupted: &mut dyn FnMut() -> bool,
+    ) -> Result<bool> {
+        let left = |instant: Option<Instant>| instant.map(|instant| instant.saturating_duration_since(Instant::now()));
+        loop {
+            self.step()?;
+            if left(process.deadline()) == Some(Duration::ZERO) {
+                process.expire()?;
+            }
+            let pause =
+                [left(until), left(process.deadline()), Some(SLICE)].into_iter().flatten().min().unwrap_or(SLICE);
+            let pause = if pause.is_zero() && left(until) != Some(Duration::ZERO) { SLICE } else { pause };
+            if self.sleep(process.end_fd(), pause)? {
+                break;
+            }
+            if interrupted() {
+                return Err(Error::Interrupted);
+            }
+            if left(until) == Some(Duration::ZERO) {
+                return Ok(false);
+            }
+        }
+        // Everybody who could write is gone, or holds a descriptor that is none of ours: take what is in the pipes.
+        while self.step()? {}
+        process.wait_interruptible(None, interrupted)?;
+        Ok(true)
     }
 
     /// Serves each stream for a while. True: one of them may have more at once.
@@ -145,10 +188,6 @@ impl Exchange {
             }
         }
         Ok(())
-    }
-
-    fn is_open(&self) -> bool {
-        self.stdin.is_some() || self.stdout.is_some() || self.stderr.is_some()
     }
 
     /// Sleeps until a stream or the container's end has something to say. True: the container has ended.
@@ -186,40 +225,14 @@ fn read(stream: &mut Option<OwnedFd>, into: &mut Captured) -> Result<bool> {
     Ok(true)
 }
 
-/// Serves the streams until the container has ended. When its time is over it is killed, and what it wrote until then is
-/// kept.
+/// Serves the streams to the end.
 pub(crate) fn communicate(process: &Process, input: Vec<u8>, interrupted: &mut dyn FnMut() -> bool) -> Result<Output> {
     let mut exchange = Exchange::new(process, input)?;
-    loop {
-        exchange.step()?;
-        let left = process.deadline().map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        let ended = if exchange.is_open() {
-            exchange.sleep(process.end_fd(), left.unwrap_or(SLICE).min(SLICE))?
-        } else {
-            process.wait_interruptible(None, interrupted)?.is_some()
-        };
-        if ended {
-            break;
-        }
-        if interrupted() {
-            return Err(Error::Interrupted);
-        }
-        if left == Some(Duration::ZERO) {
-            process.expire()?;
-            process.wait_interruptible(None, interrupted)?;
-            break;
-        }
-    }
-    // Everybody who could write is gone, or holds a descriptor that is none of ours: take what is in the pipes.
-    while exchange.step()? {}
-    let exit = process.wait_interruptible(None, interrupted)?.ok_or(Error::Interrupted)?;
-    Ok(Output {
-        exit,
-        stdout: exchange.out,
-        stderr: exchange.err,
-        stats: process.stats().unwrap_or_default(),
-        isolation: process.isolation().clone(),
-    })
+    exchange.serve(process, None, interrupted)?;
+    let exit = process.try_wait()?.ok_or(Error::Interrupted)?;
+    let (stdout, stderr) = exchange.into_captured();
+    let stats = process.stats().unwrap_or_default();
+    Ok(Output { exit, stdout, stderr, stats, isolation: process.isolation().clone() })
 }
 
 #[cfg(test)]

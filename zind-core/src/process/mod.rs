@@ -11,5 +11,5 @@ pub(crate) mod planfile;
 mod stdio;
 
 pub use command::{Command, Start};
-pub use communicate::{Captured, Output};
+pub use communicate::{Captured, Exchange, Output};
 pub use handle::{Exit, ExitKind, Process, Stats};

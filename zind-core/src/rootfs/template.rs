@@ -25,11 +25,15 @@ struct Template {
 static TEMPLATE: Mutex<Option<Template>> = Mutex::new(None);
 
 /// Where a change of the host's packages or mounts shows.
-const WATCHED: [&str; 6] = ["/proc/self/ns/mnt", "/", "/usr", "/etc", "/etc/alternatives", "/etc/ssl/certs"];
+const WATCHED: [&str; 5] = ["/", "/usr", "/etc", "/etc/alternatives", "/etc/ssl/certs"];
 
 fn key() -> Key {
-    let fields = |meta: std::fs::Metadata| (meta.dev(), meta.ino(), meta.ctime(), meta.ctime_nsec());
-    WATCHED.iter().map(|path| std::fs::metadata(path).map_or((0, 0, 0, 0), fields)).collect()
+    let stat = |path: &str| std::fs::metadata(path).ok();
+    // The file of a namespace has no times of its own.
+    let namespace = stat("/proc/thread-self/ns/mnt").map_or((0, 0, 0, 0), |meta| (meta.dev(), meta.ino(), 0, 0));
+    let fields = |meta: std::fs::Metadata| (meta.dev(), meta.ino(), meta.mtime(), meta.mtime_nsec());
+    let watched = WATCHED.iter().map(|path| stat(path).map_or((0, 0, 0, 0), fields));
+    std::iter::once(namespace).chain(watched).collect()
 }
 
 /// The template's mount namespace; made if there is none that fits.

@@ -425,6 +425,9 @@ unsafe extern "C" fn execute_launcher(task: *mut u8) -> ! {
             raw(libc::SYS_fcntl, *(*task).keep.add(i) as usize, libc::F_SETFD as usize, 0, 0, 0);
             i += 1;
         }
+        if (*task).launcher.flags & libc::CLONE_NEWUSER as u64 != 0 {
+            keep_capabilities();
+        }
         let errno = raw(
             libc::SYS_execveat,
             (*task).image as usize,
@@ -435,6 +438,26 @@ unsafe extern "C" fn execute_launcher(task: *mut u8) -> ! {
         );
         (*task).exec_errno.store(-errno as i32, Ordering::Release);
         exit_group(127)
+    }
+}
+
+/// Carries the capabilities of a new user namespace over the execution of the launcher. Its ids are not mapped yet, so to
+/// `execve(2)` it is nobody, who keeps ambient capabilities only; the launcher drops them when the maps are there.
+#[inline(always)]
+unsafe fn keep_capabilities() {
+    const CAPABILITY_VERSION_3: u32 = 0x2008_0522;
+    let header = [CAPABILITY_VERSION_3, 0];
+    let mut held = [0u32; 6];
+    // SAFETY: raw code, see the top of the file; the arrays are the structures of capset(2).
+    unsafe {
+        raw(libc::SYS_capget, (&raw const header) as usize, (&raw mut held) as usize, 0, 0, 0);
+        (held[2], held[5]) = (held[1], held[4]);
+        raw(libc::SYS_capset, (&raw const header) as usize, (&raw const held) as usize, 0, 0, 0);
+        let mut capability = 0;
+        let raise = libc::PR_CAP_AMBIENT_RAISE as usize;
+        while raw(libc::SYS_prctl, libc::PR_CAP_AMBIENT as usize, raise, capability, 0, 0) == 0 {
+            capability += 1;
+        }
     }
 }
 

@@ -1,0 +1,138 @@
+"""Containers as a library: run a command in a real Linux container, without a daemon.
+
+>>> import zind
+>>> zind.run(["sh", "-c", "echo hello; rm -rf /usr"], capture_output=True).stdout
+b'hello\\n'
+"""
+
+from __future__ import annotations
+
+from . import _zind
+from ._process import DEVNULL, PIPE, STDOUT, Popen, run
+from ._results import CompletedProcess, Exit, IdMap, Isolation, Stats, TimeOffsets
+from ._zind import LAUNCHER_SIZE, Mount, __version__
+from .errors import (
+    CalledProcessError,
+    Error,
+    ExistsError,
+    NotFoundError,
+    SpecError,
+    StateError,
+    SysError,
+    TimeoutExpired,
+    UnsupportedError,
+)
+from .lowlevel import (
+    Namespace,
+    Proc,
+    ProcAttr,
+    chroot,
+    mount,
+    namespaces,
+    pivot_root,
+    proc,
+    setdomainname,
+    sethostname,
+    setns,
+    spawn,
+    umount,
+    unshare,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import ModuleType
+    from typing import Any
+
+    from . import aio
+    from ._options import Options
+    from ._zind import *  # noqa: F403  the CLONE_, MS_, MNT_, UMOUNT_ and MOUNT_ATTR_ constants
+
+# The kernel's constants, by their own names.
+_constants = {
+    name: value for name, value in vars(_zind).items() if name.startswith(("CLONE_", "MS_", "MNT_", "UMOUNT_", "MOUNT_ATTR_"))
+}
+globals().update(_constants)
+
+__all__ = [
+    "DEVNULL",
+    "LAUNCHER_SIZE",
+    "PIPE",
+    "STDOUT",
+    "CalledProcessError",
+    "CompletedProcess",
+    "Error",
+    "ExistsError",
+    "Exit",
+    "IdMap",
+    "Isolation",
+    "Mount",
+    "Namespace",
+    "NotFoundError",
+    "Popen",
+    "Proc",
+    "ProcAttr",
+    "Report",
+    "SpecError",
+    "StateError",
+    "Stats",
+    "SysError",
+    "TimeOffsets",
+    "TimeoutExpired",
+    "UnsupportedError",
+    "__version__",
+    "aio",
+    "chroot",
+    "doctor",
+    "mount",
+    "namespaces",
+    "pivot_root",
+    "proc",
+    "run",
+    "setdomainname",
+    "sethostname",
+    "setns",
+    "spawn",
+    "umount",
+    "unshare",
+    *_constants,
+]
+
+
+class Report:
+    """What :func:`doctor` found: ``checks`` is a list of dicts with name, ok, detail and cure."""
+
+    def __init__(self, checks: list[dict[str, Any]], text: str) -> None:
+        self.checks = checks
+        self._text = text
+
+    @property
+    def ok(self) -> bool:
+        """Everything is as it should be."""
+        return all(check["ok"] for check in self.checks)
+
+    def __str__(self) -> str:
+        return self._text
+
+    def __repr__(self) -> str:
+        failed = [check["name"] for check in self.checks if not check["ok"]]
+        return f"<zind.Report {len(self.checks)} checks, not ok: {', '.join(failed) or 'none'}>"
+
+    def _repr_html_(self) -> str:
+        cells = ("".join(f"<td>{check[key]}</td>" for key in ("name", "ok", "detail", "cure")) for check in self.checks)
+        return f"<table>{''.join(f'<tr>{row}</tr>' for row in cells)}</table>"
+
+
+def doctor() -> Report:
+    """What works here, what does not, and the cure."""
+    found, text = _zind.doctor()
+    return Report(found["checks"], text)
+
+
+def __getattr__(name: str) -> ModuleType:
+    # asyncio takes longer to import than all of zind.
+    if name == "aio":
+        import importlib
+
+        return importlib.import_module("zind.aio")
+    raise AttributeError(f"module 'zind' has no attribute {name!r}")

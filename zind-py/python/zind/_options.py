@@ -1,0 +1,85 @@
+"""Every option of a container, for type checkers. Nothing here exists at run time."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterable, Mapping, Sequence
+    from typing import IO, Any, Literal, Protocol, TypedDict, Union
+
+    from ._results import IdMap, TimeOffsets
+    from ._zind import Mount
+
+    class HasFileno(Protocol):
+        def fileno(self) -> int: ...
+
+    Path = Union[str, "os.PathLike[str]"]
+    Arg = Union[str, bytes, "os.PathLike[str]"]
+    Argv = Sequence[Arg]
+    Size = Union[int, str]
+    Stream = Union[int, IO[Any], HasFileno, "os.PathLike[str]", str, None]
+    Kind = Literal["user", "mnt", "mount", "pid", "net", "network", "uts", "ipc", "cgroup", "time"]
+    NamespaceSource = Union[Literal["new", "host"], Path, int, HasFileno, TimeOffsets]
+    IdMaps = Union[Literal["auto", "single"], Sequence[Union[IdMap, "tuple[int, int, int]"]], None]
+
+    class Options(TypedDict, total=False):
+        """Options of :func:`zind.run`, :class:`zind.Popen` and :mod:`zind.aio`."""
+
+        # the root
+        rootfs: Path
+        overlay: bool | Path
+        read_only: bool
+        tmpfs_size: Size | None
+        mounts: Iterable[Mount] | None
+        # the program
+        argv0: Arg | None
+        env: Mapping[str, str] | Mapping[bytes, bytes] | None
+        clear_env: bool
+        inherit_env: bool
+        keep_env: Iterable[str]
+        cwd: Path | None
+        stdin: Stream
+        stdout: Stream
+        stderr: Stream
+        pass_fds: Iterable[int]
+        init: bool
+        # namespaces
+        namespaces: Mapping[Kind, NamespaceSource] | None
+        network: Literal["none", "host"] | None
+        pin: Mapping[Kind, Path] | None
+        hostname: str | None
+        domainname: str | None
+        uid_map: IdMaps
+        gid_map: IdMaps
+        setgroups: bool | Literal["allow", "deny"] | None
+        owner: tuple[int, int] | None
+        # the process
+        user: str | int | None
+        groups: Iterable[str | int] | None
+        umask: int | None
+        rlimits: Mapping[str | int, int | str | tuple[int | str, int | str]] | None
+        oom_score_adj: int | None
+        nice: int | None
+        scheduler: str | tuple[str, int] | None
+        setsid: bool
+        pgid: int | None
+        setctty: bool
+        noctty: bool
+        ctty: int
+        foreground: bool
+        personality: int | None
+        pdeathsig: int | str | None
+        ptrace: bool
+        cgroup_fd: int | HasFileno | None
+        forward_signals: bool
+        die_with_owner: bool
+        # privileges
+        capabilities: Iterable[str] | Literal["docker", "podman"] | None
+        ambient_caps: Iterable[str] | None
+        keep_caps: bool
+        privileged: bool
+        no_new_privileges: bool
+        seccomp: Literal["default"] | None
+        keyring: bool
+        require: Iterable[str] | None

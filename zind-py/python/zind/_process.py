@@ -1,0 +1,264 @@
+"""``run`` and ``Popen``: containers in the shape of :mod:`subprocess`."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal as _signal
+from subprocess import DEVNULL, PIPE, STDOUT
+
+from . import _zind
+from ._results import CompletedProcess, Exit, Isolation, Stats
+from ._text import Text
+from .errors import CalledProcessError, TimeoutExpired
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import IO, Any
+
+    from typing_extensions import Unpack
+
+    from ._options import Argv, Options
+
+__all__ = ["DEVNULL", "PIPE", "STDOUT", "Popen", "run"]
+
+
+def run(
+    argv: Argv,
+    *,
+    input: bytes | str | None = None,
+    capture_output: bool = False,
+    text: bool | None = None,
+    encoding: str | None = None,
+    errors: str | None = None,
+    timeout: float | None = None,
+    check: bool = False,
+    **options: Unpack[Options],
+) -> CompletedProcess:
+    """Run a command in a container of its own and wait for its end.
+
+    The arguments are those of :func:`subprocess.run`, and zind's options: see :class:`zind.Options` for all of them.
+
+    :raises zind.TimeoutExpired: the time was over; the container is gone, and what it wrote is in the exception.
+    :raises zind.CalledProcessError: with ``check``, when the program did not exit with 0.
+    :raises zind.SysError: the container could not be made, or the program not be executed; nothing is left.
+    :raises zind.SpecError: an option breaks a rule; nothing was touched.
+    :raises zind.UnsupportedError: this machine or user cannot do it.
+    """
+    mode = Text(text, encoding, errors)
+    given: dict[str, Any] = dict(options)
+    out, err = streams(given, input is not None, capture_output)
+    given["timeout"] = timeout
+    exit_, stats_, isolation, stdout, stderr = _zind.run(argv, given, mode.encode(input))
+    exit, stats = Exit(*exit_), Stats(*stats_)
+    return completed(argv, exit, stats, Isolation(isolation), mode, stdout if out else None, stderr if err else None, timeout, check)
+
+
+def streams(given: dict[str, Any], has_input: bool, capture_output: bool) -> tuple[bool, bool]:
+    """Settles stdin, stdout and stderr as subprocess.run does; tells which of the last two are captured."""
+    if has_input:
+        if given.get("stdin") is not None:
+            raise ValueError("stdin and input arguments may not both be used.")
+        given["stdin"] = PIPE
+    if capture_output:
+        if given.get("stdout") is not None or given.get("stderr") is not None:
+            raise ValueError("stdout and stderr arguments may not be used with capture_output.")
+        given["stdout"] = given["stderr"] = PIPE
+        return True, True
+    return _is(given.get("stdout"), PIPE), _is(given.get("stderr"), PIPE)
+
+
+def _is(value: Any, constant: int) -> bool:
+    return type(value) is int and value == constant
+
+
+def completed(
+    argv: Any,
+    exit: Exit,
+    stats: Stats,
+    isolation: Isolation,
+    mode: Text,
+    stdout: bytes | None,
+    stderr: bytes | None,
+    timeout: float | None,
+    check: bool,
+) -> CompletedProcess:
+    """The result of a container's end, or the exception for it."""
+    if exit.kind == "timeout":
+        expired = TimeoutExpired(argv, timeout or 0.0, output=stdout, stderr=stderr)
+        expired.exit, expired.stats = exit, stats
+        raise expired
+    out = mode.decode(stdout) if stdout is not None else None
+    err = mode.decode(stderr) if stderr is not None else None
+    if check and exit.returncode:
+        failed = CalledProcessError(exit.returncode, argv, output=out, stderr=err)
+        failed.exit, failed.stats = exit, stats
+        raise failed
+    return CompletedProcess(argv, exit.returncode, out, err, exit, stats, isolation)
+
+
+class Popen:
+    """A container that runs: the shape of :class:`subprocess.Popen`.
+
+    As a context manager it closes its streams and waits, as :class:`subprocess.Popen` does. The container ends with this
+    process at the latest, unless ``die_with_owner=False``.
+    """
+
+    args: Any
+    stdin: IO[Any] | None
+    stdout: IO[Any] | None
+    stderr: IO[Any] | None
+
+    def __init__(
+        self,
+        argv: Argv,
+        *,
+        bufsize: int = -1,
+        text: bool | None = None,
+        encoding: str | None = None,
+        errors: str | None = None,
+        **options: Unpack[Options],
+    ) -> None:
+        self._start(_zind.spawn(argv, dict(options), False), argv, bufsize, Text(text, encoding, errors))
+
+    def _start(self, process: _zind.Process, argv: Any, bufsize: int, mode: Text) -> None:
+        self.args = argv
+        self._process = process
+        self._text = mode
+        self._exchange: _zind.Exchange | None = None
+        self._exit: Exit | None = None
+        stdin, stdout, stderr = process.take_streams()
+        self.stdin = self._file(stdin, "wb", bufsize)
+        self.stdout = self._file(stdout, "rb", bufsize)
+        self.stderr = self._file(stderr, "rb", bufsize)
+
+    def _file(self, fd: int, mode: str, bufsize: int) -> IO[Any] | None:
+        if fd < 0:
+            return None
+        file: Any = io.open(fd, mode, 0 if bufsize == 0 else -1 if bufsize == 1 else bufsize)
+        if self._text.on:
+            file = io.TextIOWrapper(
+                file,
+                encoding=self._text.encoding,
+                errors=self._text.errors,
+                line_buffering=bufsize == 1,
+                write_through=bufsize == 0,
+            )
+        return file  # type: ignore[no-any-return]
+
+    @property
+    def pid(self) -> int:
+        """The container's first process in this pid namespace: with ``init`` zind's PID 1, which passes signals on."""
+        return self._process.pid
+
+    @property
+    def pidfd(self) -> int:
+        """A pidfd of :attr:`pid`; it belongs to this object."""
+        return self._process.pidfd
+
+    @property
+    def isolation(self) -> Isolation:
+        """What is in force."""
+        return Isolation(self._process.isolation)
+
+    @property
+    def exit(self) -> Exit | None:
+        """How it ended; ``None`` while it runs or nobody has waited."""
+        return self._exit
+
+    @property
+    def returncode(self) -> int | None:
+        """As in :class:`subprocess.Popen`."""
+        return None if self._exit is None else self._exit.returncode
+
+    @property
+    def stats(self) -> Stats | None:
+        """What it used, once it has ended."""
+        stats = self._process.stats
+        return None if stats is None else Stats(*stats)
+
+    def poll(self) -> int | None:
+        """The return code if it has ended, else ``None``."""
+        if self._exit is None:
+            exit = self._process.poll()
+            self._exit = None if exit is None else Exit(*exit)
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Waits for the end; the return code. :raises zind.TimeoutExpired: it still runs."""
+        if self._exit is None:
+            exit = self._process.wait(timeout)
+            if exit is None:
+                raise TimeoutExpired(self.args, timeout or 0.0)
+            self._exit = Exit(*exit)
+        return self._exit.returncode
+
+    def communicate(self, input: Any = None, timeout: float | None = None) -> tuple[Any, Any]:
+        """Feeds ``input``, reads to the end and waits. After a :class:`zind.TimeoutExpired` it can be called again; no
+        output is lost."""
+        had_out, had_err = self.stdout is not None, self.stderr is not None
+        if self._exchange is None:
+            if input is not None and self.stdin is None:
+                raise ValueError("stdin was not a pipe: give stdin=zind.PIPE")
+            data = self._text.encode(input)
+            self._exchange = _zind.Exchange(
+                self._detach(self.stdin), self._detach(self.stdout), self._detach(self.stderr), data
+            )
+        if not self._exchange.serve(self._process, timeout):
+            out, err = self._exchange.so_far()
+            raise TimeoutExpired(self.args, timeout or 0.0, output=out or None, stderr=err or None)
+        self.poll()
+        out, err = self._exchange.take()
+        return self._text.decode(out) if had_out else None, self._text.decode(err) if had_err else None
+
+    @staticmethod
+    def _detach(file: IO[Any] | None) -> int:
+        """A descriptor of our own for what is behind a file, which is closed."""
+        if file is None or file.closed:
+            return -1
+        if file.writable():
+            try:
+                file.flush()
+            except BrokenPipeError:
+                pass
+        fd = os.dup(file.fileno())
+        try:
+            file.close()
+        except BrokenPipeError:
+            pass
+        return fd
+
+    def send_signal(self, sig: int) -> None:
+        """Sends a signal to the program; SIGKILL ends the whole container. Nothing happens once it has ended."""
+        if self.poll() is None:
+            self._process.signal(int(sig))
+
+    def terminate(self) -> None:
+        """SIGTERM to the program."""
+        self.send_signal(_signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Ends the whole container at once."""
+        self._process.kill()
+
+    def __enter__(self) -> Popen:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        for file in (self.stdout, self.stderr):
+            if file:
+                file.close()
+        try:
+            if self.stdin:
+                self.stdin.close()
+        finally:
+            if kind is KeyboardInterrupt:
+                self.kill()
+            self.wait()
+
+    def __repr__(self) -> str:
+        state = "running" if self.returncode is None else repr(self._exit)
+        return f"<zind.Popen pid={self.pid} {state} args={self.args!r}>"

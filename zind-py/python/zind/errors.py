@@ -1,0 +1,156 @@
+"""The exceptions of zind. Every one of them is a :class:`zind.Error`."""
+
+from __future__ import annotations
+
+import subprocess
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ._results import Exit, Stats
+
+__all__ = [
+    "CalledProcessError",
+    "Error",
+    "ExistsError",
+    "NotFoundError",
+    "SpecError",
+    "StateError",
+    "SysError",
+    "TimeoutExpired",
+    "UnsupportedError",
+]
+
+
+class Error(Exception):
+    """The base of all of zind's exceptions."""
+
+
+class SysError(Error, OSError):
+    """The kernel refused. ``errno`` and ``filename`` are as in :class:`OSError`; ``step`` says what zind was doing,
+    ``syscall`` by which call, ``hint`` what to do. Nothing of the container is left."""
+
+    step: str
+    syscall: str
+    hint: str
+
+    def __init__(
+        self, errno: int, strerror: str, filename: object, step: str, syscall: str, hint: str, message: str
+    ) -> None:
+        super().__init__(errno, strerror, filename)
+        self.step = step
+        self.syscall = syscall
+        self.hint = hint
+        self._message = message
+
+    # OSError fills its fields in __new__, from no more than these three.
+    def __new__(cls, errno: int, strerror: str, filename: object, *_: object) -> SysError:
+        return super().__new__(cls, errno, strerror, filename)
+
+    def __str__(self) -> str:
+        return self._message
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        fields = (self.errno, self.strerror, self.filename, self.step, self.syscall, self.hint, self._message)
+        return type(self), fields
+
+
+class NotFoundSysError(SysError, FileNotFoundError):
+    """A :class:`SysError` with ``ENOENT``: also a :class:`FileNotFoundError`."""
+
+
+class PermissionSysError(SysError, PermissionError):
+    """A :class:`SysError` with ``EACCES`` or ``EPERM``: also a :class:`PermissionError`."""
+
+
+class NotADirectorySysError(SysError, NotADirectoryError):
+    """A :class:`SysError` with ``ENOTDIR``: also a :class:`NotADirectoryError`."""
+
+
+class ExistsSysError(SysError, FileExistsError):
+    """A :class:`SysError` with ``EEXIST``: also a :class:`FileExistsError`."""
+
+
+class ProcessLookupSysError(SysError, ProcessLookupError):
+    """A :class:`SysError` with ``ESRCH``: also a :class:`ProcessLookupError`."""
+
+
+class SpecError(Error, ValueError):
+    """An option breaks a rule; nothing was touched. ``field`` is the option's name."""
+
+    field: str
+
+    def __init__(self, message: str, field: str) -> None:
+        super().__init__(message, field)
+        self.field = field
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class UnsupportedError(Error):
+    """This machine, this user or this version cannot do it. ``feature`` says what, ``needs`` what it would take."""
+
+    feature: str
+    needs: str
+
+    def __init__(self, message: str, feature: str, needs: str) -> None:
+        super().__init__(message, feature, needs)
+        self.feature = feature
+        self.needs = needs
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class StateError(Error):
+    """The object is in a state that does not allow the call."""
+
+
+class NotFoundError(Error, LookupError):
+    """There is no such thing: a process, say."""
+
+
+class ExistsError(Error):
+    """A thing of that name is there already."""
+
+
+class StartTimeout(Error, TimeoutError):
+    """The time was over before the program ran. ``after`` is in seconds."""
+
+    after: float
+
+    def __init__(self, message: str, after: float) -> None:
+        super().__init__(message, after)
+        self.after = after
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class TimeoutExpired(Error, subprocess.TimeoutExpired):
+    """The time was over. ``stdout`` and ``stderr`` are what was written until then."""
+
+    exit: Exit | None = None
+    stats: Stats | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), (self.cmd, self.timeout, self.output, self.stderr), self.exit, self.stats)
+
+
+class CalledProcessError(Error, subprocess.CalledProcessError):
+    """``check=True``, and the program did not exit with 0."""
+
+    exit: Exit | None = None
+    stats: Stats | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), (self.returncode, self.cmd, self.output, self.stderr), self.exit, self.stats)
+
+
+def _rebuild(kind: type[Any], args: tuple[Any, ...], exit: Exit | None, stats: Stats | None) -> Any:
+    error = kind(*args)
+    error.exit = exit
+    error.stats = stats
+    return error

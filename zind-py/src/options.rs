@@ -1,0 +1,586 @@
+//! Keyword options of Python as a [`Spec`].
+
+use std::ffi::OsString;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use pyo3::exceptions::PyTypeError;
+use pyo3::prelude::*;
+use pyo3::types::{PyBool, PyBytes, PyDict, PyInt, PyString};
+use zind_core::{
+    Binfmt, CapSet, IdMap, IdMaps, Kind, Overlay, Rlimit, Rootfs, Scheduler, Seccomp, Source, Spec, Stdio, TimeOffsets,
+    User, parse_duration, parse_rlimit_name, parse_signal, parse_size,
+};
+
+use crate::errors::{raise, spec as spec_error, unsupported};
+
+/// A mount of the caller's: made by `bind` and `tmpfs`.
+#[pyclass(frozen, module = "zind", from_py_object)]
+#[derive(Clone)]
+pub(crate) struct Mount(zind_core::Mount);
+
+#[pymethods]
+impl Mount {
+    #[staticmethod]
+    #[pyo3(signature = (source, target, *, read_only=false, recursive=true))]
+    fn bind(source: PathBuf, target: PathBuf, read_only: bool, recursive: bool) -> Mount {
+        let mut mount = zind_core::Mount::bind(source, target);
+        if let zind_core::Mount::Bind { read_only: ro, recursive: rec, .. } = &mut mount {
+            (*ro, *rec) = (read_only, recursive);
+        }
+        Mount(mount)
+    }
+
+    #[staticmethod]
+    #[pyo3(signature = (target, *, size=None, mode=0o1777))]
+    fn tmpfs(py: Python<'_>, target: PathBuf, size: Option<Bound<'_, PyAny>>, mode: u32) -> PyResult<Mount> {
+        let bytes = size.map(|size| size_of_object("mounts", &size)).transpose()?;
+        let mut mount = zind_core::Mount::tmpfs(target);
+        if let zind_core::Mount::Tmpfs { size, mode: m, .. } = &mut mount {
+            (*size, *m) = (bytes, mode);
+        }
+        let _ = py;
+        Ok(Mount(mount))
+    }
+
+    /// Where it is in the container.
+    #[getter]
+    fn target(&self) -> PathBuf {
+        self.0.target().to_owned()
+    }
+
+    fn __repr__(&self) -> String {
+        format!("zind.Mount({:?})", self.0)
+    }
+}
+
+fn type_error(field: &str, wanted: &str, value: &Bound<'_, PyAny>) -> PyErr {
+    let found = value.get_type().name().map_or_else(|_| "?".to_owned(), |name| name.to_string());
+    PyTypeError::new_err(format!("{field} must be {wanted}, not {found}"))
+}
+
+fn size_of_object(field: &'static str, value: &Bound<'_, PyAny>) -> PyResult<u64> {
+    if let Ok(text) = value.cast::<PyString>() {
+        return parse_size(field, &text.extract::<String>()?).map_err(|error| raise(value.py(), &error));
+    }
+    value.extract().map_err(|_| type_error(field, "a number of bytes or text like \"64m\"", value))
+}
+
+/// `str`, `bytes` or a path, as the kernel's bytes.
+fn os_string(field: &str, value: &Bound<'_, PyAny>) -> PyResult<OsString> {
+    use std::os::unix::ffi::OsStringExt;
+    if let Ok(bytes) = value.cast::<PyBytes>() {
+        return Ok(OsString::from_vec(bytes.as_bytes().to_vec()));
+    }
+    if let Ok(text) = value.extract::<OsString>() {
+        return Ok(text);
+    }
+    value
+        .extract::<PathBuf>()
+        .map(PathBuf::into_os_string)
+        .map_err(|_| type_error(field, "str, bytes or a path", value))
+}
+
+fn strings(field: &'static str, value: &Bound<'_, PyAny>) -> PyResult<Vec<OsString>> {
+    if value.is_instance_of::<PyString>() || value.is_instance_of::<PyBytes>() {
+        return Err(type_error(field, "a sequence of strings", value));
+    }
+    let items = value.try_iter().map_err(|_| type_error(field, "a sequence of strings", value))?;
+    items.map(|item| os_string(field, &item?)).collect()
+}
+
+fn texts(field: &'static str, value: &Bound<'_, PyAny>) -> PyResult<Vec<String>> {
+    let items = strings(field, value)?;
+    items
+        .into_iter()
+        .map(|item| item.into_string().map_err(|_| spec_error(value.py(), field, "is not UTF-8")))
+        .collect()
+}
+
+/// The spec of one call.
+pub(crate) fn spec(
+    py: Python<'_>,
+    argv: &Bound<'_, PyAny>,
+    options: &Bound<'_, PyDict>,
+    low_level: bool,
+) -> PyResult<Spec> {
+    let argv = if argv.is_instance_of::<PyString>() || argv.is_instance_of::<PyBytes>() {
+        return Err(spec_error(
+            py,
+            "argv",
+            "is a string; give a list like [\"ls\", \"-l\"], or [\"sh\", \"-c\", text] for a shell",
+        ));
+    } else {
+        strings("argv", argv)?
+    };
+    let mut spec = if low_level { Spec::low_level(argv) } else { Spec::new(argv) };
+    let mut maps = (None, None);
+    for (key, value) in options {
+        let key: String = key.extract()?;
+        option(py, &mut spec, &mut maps, &key, &value)?;
+    }
+    spec.id_maps = id_maps(py, maps)?;
+    Ok(spec)
+}
+
+type Maps<'py> = (Option<Bound<'py, PyAny>>, Option<Bound<'py, PyAny>>);
+
+/// The options of later versions, told apart from plain typing errors.
+const LATER: [&str; 13] = [
+    "image",
+    "resources",
+    "publish",
+    "dns",
+    "hosts",
+    "devices",
+    "sysctl",
+    "name",
+    "labels",
+    "pty",
+    "cgroup_parent",
+    "volumes",
+    "hooks",
+];
+
+fn option<'py>(
+    py: Python<'py>,
+    spec: &mut Spec,
+    maps: &mut Maps<'py>,
+    key: &str,
+    value: &Bound<'py, PyAny>,
+) -> PyResult<()> {
+    if value.is_none() {
+        // None is the default everywhere, except where it is an answer of its own.
+        match key {
+            "seccomp" => spec.seccomp = Seccomp::None,
+            "rootfs" => {
+                return Err(spec_error(
+                    py,
+                    "rootfs",
+                    "is \"host\" or a path; the low level (zind.spawn) keeps the caller's",
+                ));
+            }
+            _ => check_known(key)?,
+        }
+        return Ok(());
+    }
+    if file_system(py, spec, key, value)? || namespace(py, spec, maps, key, value)? {
+        return Ok(());
+    }
+    if process(py, spec, key, value)? || privileges(py, spec, key, value)? {
+        return Ok(());
+    }
+    if LATER.contains(&key) {
+        return Err(unsupported(py, key, "this version of zind does not have it"));
+    }
+    check_known(key)
+}
+
+/// Every option, for the error about one that is none.
+const KNOWN: &[&str] = &[
+    "ambient_caps",
+    "argv0",
+    "binfmt",
+    "capabilities",
+    "cgroup_fd",
+    "chroot",
+    "clear_env",
+    "ctty",
+    "cwd",
+    "die_with_owner",
+    "domainname",
+    "env",
+    "foreground",
+    "forward_signals",
+    "gid_map",
+    "groups",
+    "hostname",
+    "inherit_env",
+    "init",
+    "keep_caps",
+    "keep_env",
+    "keyring",
+    "load_interp",
+    "mount_proc",
+    "mounts",
+    "namespaces",
+    "network",
+    "nice",
+    "no_new_privileges",
+    "noctty",
+    "oom_score_adj",
+    "overlay",
+    "owner",
+    "pass_fds",
+    "pdeathsig",
+    "personality",
+    "pgid",
+    "pin",
+    "privileged",
+    "propagation",
+    "ptrace",
+    "read_only",
+    "require",
+    "rlimits",
+    "rootfs",
+    "scheduler",
+    "seccomp",
+    "setctty",
+    "setgroups",
+    "setsid",
+    "stderr",
+    "stdin",
+    "stdout",
+    "timeout",
+    "tmpfs_size",
+    "uid_map",
+    "umask",
+    "user",
+];
+
+fn check_known(key: &str) -> PyResult<()> {
+    if KNOWN.contains(&key) || LATER.contains(&key) {
+        return Ok(());
+    }
+    Err(PyTypeError::new_err(format!("{key:?} is none of zind's options: {}", KNOWN.join(", "))))
+}
+
+fn file_system(py: Python<'_>, spec: &mut Spec, key: &str, value: &Bound<'_, PyAny>) -> PyResult<bool> {
+    match key {
+        "rootfs" => {
+            let path = os_string("rootfs", value)?;
+            spec.rootfs = if path == "host" { Rootfs::Host } else { Rootfs::Path(path.into()) };
+        }
+        "overlay" => {
+            spec.overlay = match value.cast::<PyBool>() {
+                Ok(on) if on.is_true() => Overlay::Tmpfs,
+                Ok(_) => Overlay::None,
+                Err(_) => match os_string("overlay", value)? {
+                    text if text == "tmpfs" => Overlay::Tmpfs,
+                    text if text == "none" => Overlay::None,
+                    path => Overlay::Dir(path.into()),
+                },
+            };
+        }
+        "read_only" => spec.read_only = value.extract()?,
+        "tmpfs_size" => spec.tmpfs_size = Some(size_of_object("tmpfs_size", value)?),
+        "mounts" => {
+            for mount in value.try_iter()? {
+                let mount = mount?;
+                let mount =
+                    mount.cast::<Mount>().map_err(|_| type_error("mounts", "a sequence of zind.Mount", &mount))?;
+                spec.mounts.push(mount.get().0.clone());
+            }
+        }
+        "mount_proc" => {
+            let path = match value.cast::<PyBool>() {
+                Ok(on) if !on.is_true() => return Ok(true),
+                Ok(_) => "/proc".into(),
+                Err(_) => os_string("mount_proc", value)?,
+            };
+            spec.mount_proc = Some(path.into());
+        }
+        "binfmt" => {
+            let interpreter = spec.binfmt.take().and_then(|binfmt| binfmt.interpreter);
+            spec.binfmt = Some(Binfmt { path: os_string("binfmt", value)?.into(), interpreter });
+        }
+        "load_interp" => {
+            let path = spec.binfmt.take().map_or_else(|| "/proc/sys/fs/binfmt_misc".into(), |binfmt| binfmt.path);
+            spec.binfmt = Some(Binfmt { path, interpreter: Some(os_string("load_interp", value)?) });
+        }
+        "chroot" => spec.chroot = Some(os_string("chroot", value)?.into()),
+        "propagation" => spec.propagation = propagation(py, value)?,
+        _ => return Ok(false),
+    }
+    Ok(true)
+}
+
+fn propagation(py: Python<'_>, value: &Bound<'_, PyAny>) -> PyResult<u64> {
+    let text: String = value.extract().map_err(|_| type_error("propagation", "text", value))?;
+    Ok(match text.as_str() {
+        "private" => libc::MS_PRIVATE,
+        "slave" => libc::MS_SLAVE,
+        "shared" => libc::MS_SHARED,
+        "unbindable" => libc::MS_UNBINDABLE,
+        "unchanged" => 0,
+        _ => return Err(spec_error(py, "propagation", "is one of private, slave, shared, unbindable, unchanged")),
+    })
+}
+
+fn namespace<'py>(
+    py: Python<'py>,
+    spec: &mut Spec,
+    maps: &mut Maps<'py>,
+    key: &str,
+    value: &Bound<'py, PyAny>,
+) -> PyResult<bool> {
+    match key {
+        "namespaces" => {
+            let dict = value.cast::<PyDict>().map_err(|_| type_error("namespaces", "a dict", value))?;
+            for (name, how) in dict {
+                one_namespace(py, spec, &name, &how)?;
+            }
+        }
+        "network" => {
+            let source = match value.extract::<String>().as_deref() {
+                Ok("none") => Source::New,
+                Ok("host") => Source::Host,
+                _ => {
+                    return Err(unsupported(
+                        py,
+                        "network",
+                        "this version has \"none\" and \"host\"; namespaces={\"net\": path} joins one",
+                    ));
+                }
+            };
+            spec.namespaces.insert(Kind::Net, source);
+        }
+        "pin" => {
+            let dict = value.cast::<PyDict>().map_err(|_| type_error("pin", "a dict of kind and path", value))?;
+            for (name, path) in dict {
+                spec.pins.push((kind(py, "pin", &name)?, os_string("pin", &path)?.into()));
+            }
+        }
+        "hostname" => spec.hostname = Some(value.extract()?),
+        "domainname" => spec.domainname = Some(value.extract()?),
+        "uid_map" => maps.0 = Some(value.clone()),
+        "gid_map" => maps.1 = Some(value.clone()),
+        "setgroups" => {
+            spec.setgroups = Some(match value.extract::<String>().as_deref() {
+                Ok("allow") => true,
+                Ok("deny") => false,
+                _ => value.extract().map_err(|_| type_error("setgroups", "\"allow\", \"deny\" or a bool", value))?,
+            });
+        }
+        "owner" => spec.owner = Some(value.extract().map_err(|_| type_error("owner", "a pair of uid and gid", value))?),
+        _ => return Ok(false),
+    }
+    Ok(true)
+}
+
+fn kind(py: Python<'_>, field: &str, name: &Bound<'_, PyAny>) -> PyResult<Kind> {
+    let text: String = name.extract()?;
+    Kind::from_name(&text).ok_or_else(|| {
+        let all = Kind::ALL.map(Kind::name).join(", ");
+        spec_error(py, field, &format!("{text:?} is no kind of namespace; there are {all}"))
+    })
+}
+
+fn one_namespace(py: Python<'_>, spec: &mut Spec, name: &Bound<'_, PyAny>, how: &Bound<'_, PyAny>) -> PyResult<()> {
+    let kind = kind(py, "namespaces", name)?;
+    if let (Ok(monotonic), Ok(boottime)) = (how.getattr("monotonic"), how.getattr("boottime")) {
+        if kind != Kind::Time {
+            return Err(spec_error(py, "namespaces", "TimeOffsets are for the time namespace"));
+        }
+        let nanoseconds =
+            |value: &Bound<'_, PyAny>| -> PyResult<i64> { Ok((value.extract::<f64>()? * 1e9).round() as i64) };
+        spec.time_offsets =
+            Some(TimeOffsets { monotonic_ns: nanoseconds(&monotonic)?, boottime_ns: nanoseconds(&boottime)? });
+        spec.namespaces.insert(kind, Source::New);
+        return Ok(());
+    }
+    let source = if how.is_instance_of::<PyInt>() && !how.is_instance_of::<PyBool>() {
+        Source::Pid(how.extract()?)
+    } else if how.hasattr("fileno")? {
+        Source::Fd(Arc::new(descriptor("namespaces", how)?))
+    } else {
+        match os_string("namespaces", how)? {
+            text if text == "new" => Source::New,
+            text if text == "host" => Source::Host,
+            path => Source::Path(path.into()),
+        }
+    };
+    spec.namespaces.insert(kind, source);
+    Ok(())
+}
+
+fn id_maps(py: Python<'_>, (uid, gid): Maps<'_>) -> PyResult<IdMaps> {
+    let word = |value: &Option<Bound<'_, PyAny>>| value.as_ref().and_then(|value| value.extract::<String>().ok());
+    match (word(&uid).as_deref(), word(&gid).as_deref()) {
+        (Some("auto"), None | Some("auto")) if gid.is_none() || word(&gid).is_some() => return Ok(IdMaps::Auto),
+        (Some("single"), None | Some("single")) if gid.is_none() || word(&gid).is_some() => return Ok(IdMaps::Single),
+        _ => {}
+    }
+    match (uid, gid) {
+        (None, None) => Ok(IdMaps::ByPrivilege),
+        (Some(uid), Some(gid)) => Ok(IdMaps::Explicit { uid: lines("uid_map", &uid)?, gid: lines("gid_map", &gid)? }),
+        _ => Err(spec_error(py, "uid_map", "and gid_map go together; or uid_map is \"auto\" or \"single\" for both")),
+    }
+}
+
+fn lines(field: &'static str, value: &Bound<'_, PyAny>) -> PyResult<Vec<IdMap>> {
+    let wrong = || type_error(field, "a list of zind.IdMap (container, host, size), \"auto\" or \"single\"", value);
+    let items = value.try_iter().map_err(|_| wrong())?;
+    items
+        .map(|item| {
+            let (container, host, size) = item?.extract::<(u32, u32, u32)>().map_err(|_| wrong())?;
+            Ok(IdMap { container, host, size })
+        })
+        .collect()
+}
+
+/// A copy of the descriptor of a number or of an object with `fileno()`.
+fn descriptor(field: &'static str, value: &Bound<'_, PyAny>) -> PyResult<OwnedFd> {
+    let number: i32 = match value.extract() {
+        Ok(number) => number,
+        Err(_) => value
+            .call_method0("fileno")
+            .and_then(|fd| fd.extract())
+            .map_err(|_| type_error(field, "a descriptor", value))?,
+    };
+    if number < 0 {
+        return Err(spec_error(value.py(), field, &format!("{number} is no descriptor")));
+    }
+    // SAFETY: only used to duplicate it; a number that is not open makes that fail.
+    unsafe { BorrowedFd::borrow_raw(number) }.try_clone_to_owned().map_err(|error| {
+        let errno = zind_core::IntoErrno::into_errno(error);
+        raise(value.py(), &zind_core::Error::sys(zind_core::Step::OpenStdio, "dup", number.to_string(), errno))
+    })
+}
+
+/// As `subprocess` has it: PIPE is -1, STDOUT -2, DEVNULL -3.
+fn stdio(field: &'static str, value: &Bound<'_, PyAny>) -> PyResult<Stdio> {
+    if let Ok(number) = value.extract::<i32>() {
+        match number {
+            -1 => return Ok(Stdio::Pipe),
+            -2 => return Ok(Stdio::Stdout),
+            -3 => return Ok(Stdio::Null),
+            _ => {}
+        }
+    } else if !value.hasattr("fileno")? {
+        return Ok(Stdio::File(os_string(field, value)?.into()));
+    }
+    descriptor(field, value).map(|fd| Stdio::Fd(Arc::new(fd)))
+}
+
+fn process(py: Python<'_>, spec: &mut Spec, key: &str, value: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let failed = |error: zind_core::Error| raise(py, &error);
+    match key {
+        "argv0" => spec.argv0 = Some(os_string("argv0", value)?),
+        "env" => {
+            let items = value.call_method0("items").map_err(|_| type_error("env", "a mapping", value))?;
+            for item in items.try_iter()? {
+                let (name, value): (Bound<'_, PyAny>, Bound<'_, PyAny>) = item?.extract()?;
+                spec.env.push((os_string("env", &name)?, os_string("env", &value)?));
+            }
+        }
+        "clear_env" => spec.clear_env = value.extract()?,
+        "inherit_env" => spec.inherit_env = value.extract()?,
+        "keep_env" => spec.keep_env = strings("keep_env", value)?,
+        "cwd" => spec.cwd = Some(os_string("cwd", value)?.into()),
+        "stdin" => spec.stdin = stdio("stdin", value)?,
+        "stdout" => spec.stdout = stdio("stdout", value)?,
+        "stderr" => spec.stderr = stdio("stderr", value)?,
+        "pass_fds" => spec.pass_fds = value.try_iter()?.map(|fd| fd?.extract()).collect::<PyResult<_>>()?,
+        "umask" => spec.umask = Some(value.extract()?),
+        "rlimits" => {
+            for (name, limit) in value.cast::<PyDict>().map_err(|_| type_error("rlimits", "a dict", value))? {
+                spec.rlimits.push(rlimit(&name, &limit)?);
+            }
+        }
+        "oom_score_adj" => spec.oom_score_adj = Some(value.extract()?),
+        "nice" => spec.nice = Some(value.extract()?),
+        "scheduler" => spec.scheduler = Some(scheduler(py, value)?),
+        "setsid" => spec.session.setsid = value.extract()?,
+        "pgid" => spec.session.pgid = Some(value.extract()?),
+        "setctty" => spec.session.setctty = value.extract()?,
+        "noctty" => spec.session.noctty = value.extract()?,
+        "ctty" => spec.session.ctty = value.extract()?,
+        "foreground" => spec.session.foreground = value.extract()?,
+        "personality" => spec.personality = Some(value.extract()?),
+        "pdeathsig" => {
+            spec.pdeathsig = Some(match value.extract::<i32>() {
+                Ok(number) => number,
+                Err(_) => parse_signal(&value.extract::<String>()?).map_err(failed)?,
+            });
+        }
+        "ptrace" => spec.ptrace = value.extract()?,
+        "cgroup_fd" => spec.cgroup = Some(Arc::new(descriptor("cgroup_fd", value)?)),
+        "timeout" => spec.timeout = Some(parse_duration("timeout", value.extract()?).map_err(failed)?),
+        "init" => spec.init = value.extract()?,
+        "die_with_owner" => spec.die_with_owner = value.extract()?,
+        "forward_signals" => spec.forward_signals = value.extract()?,
+        _ => return Ok(false),
+    }
+    Ok(true)
+}
+
+fn rlimit(name: &Bound<'_, PyAny>, limit: &Bound<'_, PyAny>) -> PyResult<Rlimit> {
+    let resource = match name.extract::<u32>() {
+        Ok(number) => number,
+        Err(_) => parse_rlimit_name(&name.extract::<String>()?).map_err(|error| raise(name.py(), &error))?,
+    };
+    let one = |value: &Bound<'_, PyAny>| -> PyResult<Option<u64>> {
+        if value.extract::<String>().is_ok_and(|text| text == "unlimited")
+            || value.extract::<i64>().is_ok_and(|number| number == -1)
+        {
+            return Ok(None);
+        }
+        value
+            .extract()
+            .map(Some)
+            .map_err(|_| type_error("rlimits", "a number, a pair of numbers, or \"unlimited\"", value))
+    };
+    let (soft, hard) = match limit.extract::<(Bound<'_, PyAny>, Bound<'_, PyAny>)>() {
+        Ok((soft, hard)) => (one(&soft)?, one(&hard)?),
+        Err(_) => (one(limit)?, one(limit)?),
+    };
+    Ok(Rlimit { resource, soft, hard })
+}
+
+fn scheduler(py: Python<'_>, value: &Bound<'_, PyAny>) -> PyResult<Scheduler> {
+    let (name, priority) = match value.extract::<(String, u32)>() {
+        Ok(pair) => pair,
+        Err(_) => {
+            (value.extract::<String>().map_err(|_| type_error("scheduler", "a name or (name, priority)", value))?, 0)
+        }
+    };
+    let policy = match name.as_str() {
+        "other" => libc::SCHED_OTHER,
+        "fifo" => libc::SCHED_FIFO,
+        "rr" => libc::SCHED_RR,
+        "batch" => libc::SCHED_BATCH,
+        "idle" => libc::SCHED_IDLE,
+        _ => return Err(spec_error(py, "scheduler", "is one of other, batch, idle, fifo, rr")),
+    };
+    Ok(Scheduler { policy: policy as u32, priority, ..Scheduler::default() })
+}
+
+fn privileges(py: Python<'_>, spec: &mut Spec, key: &str, value: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let capabilities = |field| -> PyResult<CapSet> {
+        match value.extract::<String>().as_deref() {
+            Ok("docker") => Ok(CapSet::docker()),
+            Ok("podman") => Ok(CapSet::podman()),
+            _ => CapSet::from_names(texts(field, value)?.iter().map(String::as_str)).map_err(|error| raise(py, &error)),
+        }
+    };
+    match key {
+        "user" => {
+            spec.user = Some(match value.extract::<u32>() {
+                Ok(uid) => User::Ids(uid, None),
+                Err(_) if value.is_instance_of::<PyInt>() => User::Name(value.str()?.extract()?),
+                Err(_) => User::Name(
+                    value.extract().map_err(|_| type_error("user", "a number or text like \"1000:1000\"", value))?,
+                ),
+            });
+        }
+        "groups" => {
+            let items = value.try_iter().map_err(|_| type_error("groups", "a sequence of names and numbers", value))?;
+            spec.groups = Some(items.map(|item| item?.str()?.extract()).collect::<PyResult<_>>()?);
+        }
+        "capabilities" => spec.capabilities = Some(capabilities("capabilities")?),
+        "ambient_caps" => spec.ambient = capabilities("ambient_caps")?,
+        "keep_caps" => spec.keep_caps = value.extract()?,
+        "privileged" => spec.privileged = value.extract()?,
+        "no_new_privileges" => spec.no_new_privileges = value.extract()?,
+        "keyring" => spec.keyring = value.extract()?,
+        "seccomp" => match value.extract::<String>().as_deref() {
+            Ok("default") => spec.seccomp = Seccomp::Default,
+            _ => return Err(unsupported(py, "seccomp", "this version has \"default\" and None")),
+        },
+        "require" => spec.require = texts("require", value)?,
+        _ => return Ok(false),
+    }
+    Ok(true)
+}

@@ -1,0 +1,213 @@
+//! Running processes: what `run`, `Popen` and `aio` of the package are made of.
+
+use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict};
+use zind_core::{Captured, Command, Exit, Spec, Stats, parse_duration};
+
+use crate::bytes::from_captured;
+use crate::convert::to_python;
+use crate::errors::{detached, raise};
+use crate::options;
+
+/// kind, code, signal
+type ExitTuple = (&'static str, Option<i32>, Option<i32>);
+/// CPU seconds in user mode and in the kernel, largest resident set in bytes, wall seconds
+type StatsTuple = (Option<f64>, Option<f64>, Option<u64>, f64);
+
+fn exit_tuple(exit: Exit) -> ExitTuple {
+    (exit.kind.name(), exit.code, exit.signal)
+}
+
+fn stats_tuple(stats: Stats) -> StatsTuple {
+    let seconds = |duration: Option<Duration>| duration.map(|duration| duration.as_secs_f64());
+    (seconds(stats.cpu_user), seconds(stats.cpu_system), stats.max_rss, stats.wall.as_secs_f64())
+}
+
+/// Runs a container to its end: exit, stats, isolation, stdout, stderr. Streams that were not piped are empty.
+#[pyfunction]
+pub(crate) fn run<'py>(
+    py: Python<'py>,
+    argv: &Bound<'py, PyAny>,
+    options: &Bound<'py, PyDict>,
+    input: &[u8],
+) -> PyResult<(ExitTuple, StatsTuple, Bound<'py, PyAny>, Bound<'py, PyBytes>, Bound<'py, PyBytes>)> {
+    let spec = options::spec(py, argv, options, false)?;
+    let input = input.to_vec();
+    let output = detached(py, |interrupted| Command::run(spec, input, interrupted))?;
+    let isolation = to_python(py, &output.isolation.to_json())?;
+    let stdout = from_captured(py, output.stdout)?;
+    let stderr = from_captured(py, output.stderr)?;
+    Ok((exit_tuple(output.exit), stats_tuple(output.stats), isolation, stdout, stderr))
+}
+
+/// Starts a container and waits until its program runs.
+#[pyfunction]
+pub(crate) fn spawn(
+    py: Python<'_>,
+    argv: &Bound<'_, PyAny>,
+    options: &Bound<'_, PyDict>,
+    low_level: bool,
+) -> PyResult<Process> {
+    let spec = options::spec(py, argv, options, low_level)?;
+    detached(py, |interrupted| begin_spec(spec)?.finish_interruptible(interrupted)).map(Process)
+}
+
+/// Begins a start, for an event loop.
+#[pyfunction]
+pub(crate) fn begin(py: Python<'_>, argv: &Bound<'_, PyAny>, options: &Bound<'_, PyDict>) -> PyResult<Start> {
+    let spec = options::spec(py, argv, options, false)?;
+    let start = detached(py, |_| begin_spec(spec))?;
+    Ok(Start(Mutex::new(Some(start))))
+}
+
+fn begin_spec(spec: Spec) -> zind_core::Result<zind_core::Start> {
+    Command::from(spec).begin()
+}
+
+/// A start that is under way.
+#[pyclass(frozen, module = "zind._zind")]
+pub(crate) struct Start(Mutex<Option<zind_core::Start>>);
+
+#[pymethods]
+impl Start {
+    /// Becomes readable when `finish` will not block for long.
+    fn fileno(&self) -> RawFd {
+        let slot = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        slot.as_ref().map_or(-1, |start| start.fd().as_raw_fd())
+    }
+
+    /// Waits until the program runs.
+    fn finish(&self, py: Python<'_>) -> PyResult<Process> {
+        let start = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        let start =
+            start.ok_or_else(|| raise(py, &zind_core::Error::State("the start was finished before".to_owned())))?;
+        detached(py, |interrupted| start.finish_interruptible(interrupted)).map(Process)
+    }
+
+    /// Gives the start up; nothing of it is left.
+    fn cancel(&self, py: Python<'_>) {
+        let start = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        py.detach(|| drop(start));
+    }
+}
+
+/// A running container.
+#[pyclass(frozen, module = "zind._zind")]
+pub(crate) struct Process(zind_core::Process);
+
+#[pymethods]
+impl Process {
+    #[getter]
+    fn pid(&self) -> i32 {
+        self.0.pid()
+    }
+
+    #[getter]
+    fn pidfd(&self) -> RawFd {
+        self.0.pidfd().as_raw_fd()
+    }
+
+    /// Becomes readable when the container has ended.
+    #[getter]
+    fn end_fd(&self) -> RawFd {
+        self.0.end_fd().as_raw_fd()
+    }
+
+    #[getter]
+    fn isolation<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        to_python(py, &self.0.isolation().to_json())
+    }
+
+    /// Our ends of the pipes, -1 where there is none; the caller closes them.
+    fn take_streams(&self) -> (RawFd, RawFd, RawFd) {
+        let raw = |fd: Option<OwnedFd>| fd.map_or(-1, IntoRawFd::into_raw_fd);
+        (raw(self.0.take_stdin()), raw(self.0.take_stdout()), raw(self.0.take_stderr()))
+    }
+
+    fn poll(&self, py: Python<'_>) -> PyResult<Option<ExitTuple>> {
+        let exit = self.0.try_wait().map_err(|error| raise(py, &error))?;
+        Ok(exit.map(exit_tuple))
+    }
+
+    /// `None` when the time is over first.
+    #[pyo3(signature = (timeout=None))]
+    fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Option<ExitTuple>> {
+        let timeout = duration(py, timeout)?;
+        let exit = detached(py, |interrupted| self.0.wait_interruptible(timeout, interrupted))?;
+        Ok(exit.map(exit_tuple))
+    }
+
+    #[getter]
+    fn stats(&self) -> Option<StatsTuple> {
+        self.0.stats().map(stats_tuple)
+    }
+
+    fn kill(&self, py: Python<'_>) -> PyResult<()> {
+        self.0.kill().map_err(|error| raise(py, &error))
+    }
+
+    /// Kills the container because its time is over.
+    fn expire(&self, py: Python<'_>) -> PyResult<()> {
+        self.0.expire().map_err(|error| raise(py, &error))
+    }
+
+    fn signal(&self, py: Python<'_>, signal: i32) -> PyResult<()> {
+        self.0.signal(signal).map_err(|error| raise(py, &error))
+    }
+}
+
+fn duration(py: Python<'_>, seconds: Option<f64>) -> PyResult<Option<Duration>> {
+    // Negative is "now", as in subprocess.
+    let clamp = |seconds: f64| parse_duration("timeout", if seconds < 0.0 { 0.0 } else { seconds });
+    seconds.map(clamp).transpose().map_err(|error| raise(py, &error))
+}
+
+/// The exchange of data with a container, which survives a timeout.
+#[pyclass(frozen, module = "zind._zind")]
+pub(crate) struct Exchange(Mutex<Option<zind_core::Exchange>>);
+
+#[pymethods]
+impl Exchange {
+    /// Takes descriptors over (-1: none) and feeds `input` to the first.
+    #[new]
+    fn new(py: Python<'_>, stdin: RawFd, stdout: RawFd, stderr: RawFd, input: &[u8]) -> PyResult<Exchange> {
+        // SAFETY: the package hands over descriptors that it owns and forgets.
+        let owned = |fd: RawFd| (fd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(fd) });
+        let exchange = zind_core::Exchange::of([owned(stdin), owned(stdout), owned(stderr)], input.to_vec());
+        Ok(Exchange(Mutex::new(Some(exchange.map_err(|error| raise(py, &error))?))))
+    }
+
+    /// True when the container has ended and everything is read; false when the time is over first.
+    #[pyo3(signature = (process, timeout=None))]
+    fn serve(&self, py: Python<'_>, process: &Process, timeout: Option<f64>) -> PyResult<bool> {
+        let until = duration(py, timeout)?.map(|timeout| Instant::now() + timeout);
+        detached(py, |interrupted| {
+            let mut slot = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            match slot.as_mut() {
+                Some(exchange) => exchange.serve(&process.0, until, interrupted),
+                None => Ok(true),
+            }
+        })
+    }
+
+    /// Copies of what was read so far.
+    fn so_far<'py>(&self, py: Python<'py>) -> (Bound<'py, PyBytes>, Bound<'py, PyBytes>) {
+        let slot = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let copy = |captured: &Captured| PyBytes::new(py, &captured.to_vec());
+        match slot.as_ref().map(zind_core::Exchange::captured) {
+            Some((out, err)) => (copy(out), copy(err)),
+            None => (PyBytes::new(py, b""), PyBytes::new(py, b"")),
+        }
+    }
+
+    /// What was read, once.
+    fn take<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyBytes>, Bound<'py, PyBytes>)> {
+        let exchange = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        let (out, err) = exchange.map(zind_core::Exchange::into_captured).unwrap_or_default();
+        Ok((from_captured(py, out)?, from_captured(py, err)?))
+    }
+}
