@@ -1,0 +1,83 @@
+# zind: the two commands of the README are `make demo` and `make test`. Everything that is built goes below build/ and
+# target/; everything that is needed is installed by `make setup`.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+PREFIX ?= /usr/local
+PYTHON ?= python3
+VENV := build/venv
+BIN := $(VENV)/bin
+ROOT := $(if $(filter 0,$(shell id -u)),,sudo)
+CARGO_FLAGS ?= --locked
+
+# What the tests run: the id map helpers, a tiny and a real root, a debugger for memory, and the tools they look with.
+PACKAGES := gcc g++ make pkg-config python3 python3-venv uidmap busybox-static mmdebstrap valgrind procps util-linux \
+	iproute2 strace attr libcap2-bin
+
+.PHONY: help setup packages venv wheel develop build demo test test-rust test-c test-python test-user lint bench install clean
+
+help:
+	@echo 'make demo     set up what is needed, then show real programs in real containers'
+	@echo 'make test     set up what is needed, then pass every test'
+	@echo 'make bench    measure beside bubblewrap, crun, runc and a bare floor in C'
+	@echo 'make install  install the C library, header and pkg-config file; PREFIX=/usr/local, DESTDIR='
+
+setup: packages venv
+
+packages:
+	@missing=(); for package in $(PACKAGES); do \
+		dpkg-query -W -f '$${Status}' "$$package" 2>/dev/null | grep -q '^install ok' || missing+=("$$package"); done; \
+	if [ $${#missing[@]} -gt 0 ]; then echo "installing $${missing[*]}"; \
+		$(ROOT) apt-get update -qq && DEBIAN_FRONTEND=noninteractive $(ROOT) apt-get install -y -qq --no-install-recommends "$${missing[@]}" >/dev/null; fi
+
+$(BIN)/maturin: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q 'maturin>=1.9,<2' pytest mypy typing_extensions
+	touch $@
+
+venv: $(BIN)/maturin
+
+# The wheel, and zind in the virtual environment from that very wheel.
+wheel: venv
+	$(BIN)/maturin build -q --release --locked --interpreter $(BIN)/python --out build/wheels
+
+develop: wheel
+	$(BIN)/pip install -q --force-reinstall --no-deps build/wheels/*.whl
+
+build:
+	cargo build $(CARGO_FLAGS) --release
+
+demo: setup develop
+	$(BIN)/python examples/python/demo.py
+
+test: setup develop lint test-rust test-c test-python
+	@echo 'all tests passed'
+
+lint:
+	cargo fmt --all --check
+	cargo clippy $(CARGO_FLAGS) --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc $(CARGO_FLAGS) --no-deps --workspace
+	cd zind-py/python && ../../$(BIN)/python -m mypy --config-file ../../pyproject.toml --strict zind
+
+# The tests of the kernel's promises are run as root and as an ordinary user.
+test-rust:
+	cargo test $(CARGO_FLAGS) -p zind-init -p zind-core
+
+test-c:
+	cargo test $(CARGO_FLAGS) -p zind-ffi
+
+test-python: venv
+	$(BIN)/python -m pytest
+
+bench: setup develop
+	@missing=(); for package in bubblewrap crun runc; do \
+		dpkg-query -W -f '$${Status}' "$$package" 2>/dev/null | grep -q '^install ok' || missing+=("$$package"); done; \
+	if [ $${#missing[@]} -gt 0 ]; then $(ROOT) apt-get update -qq && DEBIAN_FRONTEND=noninteractive $(ROOT) apt-get install -y -qq --no-install-recommends "$${missing[@]}" >/dev/null; fi
+	$(BIN)/python benches/bench.py --wheel build/wheels/*.whl $(BENCH_FLAGS)
+
+install:
+	cargo build $(CARGO_FLAGS) --release -p zind-ffi
+	zind-ffi/install.sh '$(PREFIX)' '$(DESTDIR)'
+
+clean:
+	rm -rf build target

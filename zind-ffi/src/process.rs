@@ -1,0 +1,329 @@
+//! `zind_process` and `zind_start`: what runs, and what is about to.
+
+use std::ffi::{c_char, c_void};
+use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use zind_core::{Command, Error, Process, Start};
+
+use crate::error::{zind_error, zind_status};
+use crate::exit::{Target, zind_exit, zind_stats};
+use crate::guard::{Out, free, guard, handle, quiet};
+use crate::output::zind_output;
+use crate::spec::zind_spec;
+use crate::strings::{give_string, optional_buffer};
+
+/// A container that runs, or has ended.
+pub struct zind_process(Process);
+
+/// A start that is under way.
+pub struct zind_start(Mutex<Option<Start>>);
+
+/// Asked whether to stop waiting. It runs in the caller's process, in the thread that waits; it must return (no
+/// longjmp, no C++ exception).
+pub type zind_interrupted = Option<unsafe extern "C" fn(data: *mut c_void) -> bool>;
+
+/// The caller's question as the engine asks it.
+///
+/// # Safety
+/// The function may be called with `data` from this thread as long as the result lives.
+pub(crate) unsafe fn question(interrupted: zind_interrupted, data: *mut c_void) -> impl FnMut() -> bool {
+    // SAFETY: the caller's promise.
+    move || interrupted.is_some_and(|ask| unsafe { ask(data) })
+}
+
+/// Starts a container. Blocks until its program runs or failed to.
+/// spec: borrowed; it can be changed, started again or freed afterwards.
+/// process: receives the handle; free it with zind_process_free().
+/// Returns also ZIND_STATUS_SPEC (an option breaks a rule: nothing was touched), _SYS (a step failed: nothing is left),
+/// _UNSUPPORTED (this machine or user cannot, or what was required is not in force), _NOT_FOUND (a user), _TIMEOUT.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zind_run(
+    spec: *const zind_spec,
+    process: *mut *mut zind_process,
+    err: *mut *mut zind_error,
+) -> zind_status {
+    // SAFETY: the header's demand.
+    unsafe {
+        guard(err, || {
+            let process = Out::handle(process, "process")?;
+            process.give(zind_process(Command::from(handle(spec, "spec")?.0.clone()).spawn()?));
+            Ok(())
+        })
+    }
+}
+
+/// Begins a start, for an event loop: it goes on by itself while the caller does something else.
+/// spec: borrowed. start: receives the handle; free it with zind_start_free().
+/// Returns also ZIND_STATUS_SPEC, _SYS, _UNSUPPORTED, _NOT_FOUND as zind_run(), as far as they can be told by now.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zind_start_begin(
+    spec: *const zind_spec,
+    start: *mut *mut zind_start,
+    err: *mut *mut zind_error,
+) -> zind_status {
+    // SAFETY: the header's demand.
+    unsafe {
+        guard(err, || {
+            let start = Out::handle(start, "start")?;
+            let begun = Command::from(handle(spec, "spec")?.0.clone()).begin()?;
+            start.give(zind_start(Mutex::new(Some(begun))));
+            Ok(())
+        })
+    }
+}
+
+/// Becomes readable when zind_start_finish() will not block for long. Borrowed: the start closes it. -1 for NULL, and
+/// after zind_start_finish().
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zind_start_fd(start: *const zind_start) -> i32 {
+    // SAFETY: the header's demand.
+    let start = unsafe { start.as_ref() };
+    quiet(-1, || {
+        let begun = start.map(|start| start.0.lock().unwrap_or_else(PoisonError::into_inner));
+        begun.and_then(|begun| begun.as_ref().map(|begun| begun.fd().as_raw_fd())).unwrap_or(-1)
+    })
+}
+
+/// Waits until the program runs or failed to. The start can only be freed afterwards.
+/// process: receives the handle; free it with zind_process_free().
+/// Returns also what zind_run() returns, and ZIND_STATUS_STATE when it is called for the second time.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zind_start_finish(
+    start: *mut zind_start,
+    process: *mut *mut zind_process,
+    err: *mut *mut zind_error,
+) -> zind_status {
+    // SAFETY: the header's demand.
+    unsafe {
+        guard(err, || {
+            let process = Out::handle(process, "process")?;
+            let begun = handle(start, "start")?.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let begun = begun.ok_or_else(|| Error::State("this start was finished already".into()))?;
+            process.give(zind_process(begun.finish()?));
+            Ok(())
+        })
+    }
+}
+
+/// Frees a start; one that was not finished is called off, and nothing of it is left. start: NULL is fine.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zind_start_free(start: *mut zind_start) {
+    // SAFETY: the header's demand.
+    unsafe { free(start) }
+}
+
+/// Reads one number of a process.
+///
+/// # Safety
+/// `process` is NULL or live.
+unsafe fn number(process: *const zind_process, read: impl FnOnce(&Process) -> i32) -> i32 {
+    // SAFETY: the caller's promise.
+    let process = unsafe { process.as_ref() };
+    quiet(-1, || process.map_or(-1, |process| read(&process.0)))
+}
+
+/// The container's first process in the caller's pid namespace: zind's PID 1 with init on, else the payload. -1 for
+/// NULL. To signal or join it, prefer the functions of zind and the pidfd: numbers are reused.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zind_process_pid(process: *const zind_process) -> i32 {
+    // SAFETY: the header's demand.
+    unsafe { number(process, Process::pid) }
+}
+
+/// A pidfd of that process, for setns(2) and the like. Borrowed: the process closes it. -1 for NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zind_process_pidfd(process: *const zind_process) -> i32 {
+    // SAFETY: the header's demand.
+    unsafe { number(process, |process| process.pidfd().as_raw_fd()) }
+}
+
+/// Becomes readable when the container has ended, for an event loop; zind_process_poll() then has the exit.
+/// Borrowed: the process closes it; do not read from it. -1 for NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zind_process_end_fd(process: *const zind_process) -> i32 {
+    // SAFETY: the header's demand.
+    unsafe { number(process, |process| process.end_fd().as_raw_fd()) }
+}
+
+fn owned(fd: Option<OwnedFd>) -> i32 {
+    fd.map_or(-1, IntoRawFd::into_raw_fd)
+}
+
+/// The caller's end of the pipe to standard input, once. The caller closes it. -1 if it was not piped or is taken.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zind_process_take_stdin(process: *mut zind_process) -> i32 {
+    // SAFETY: the header's demand.
+    unsafe { number(process, |process| owned(process.take_stdin())) }
+}
+
+/// The caller's end of the pipe from standard output, once. The caller closes it. -1 if it was not piped or is taken.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zind_process_take_stdout(process: *mut zind_process) -> i32 {
+    // SAFETY: the header's demand.
+    unsafe { number(process, |process| owned(process.take_stdout())) }
+}
+
+/// The caller's end of the pipe from standard error, once. The caller closes it. -1 if it was not piped or is taken.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zind_process_take_stderr(process: *mut zind_process) -> i32 {
+    // SAFETY: the header's demand.
+    unsafe { number(process, |process| owned(process.take_stderr())) }
+}
+
+/// Ends the whole container at once, by SIGKILL. Nothing happens if it has ended. Returns also ZIND_STATUS_SYS.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zind_process_kill(process: *mut zind_process, err: *mut *mut zind_error) -> zind_status {
+    // SAFETY: the header's demand.
+    unsafe { guard(err, || Ok(handle(process, "process")?.0.kill()?)) }
+}
+
+/// Sends a signal to the payload; SIGKILL ends the whole container. Nothing happens if it has ended.
+/// Returns also ZIND_STATUS_SPEC for a number that is no signal, and _SYS.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zind_process_signal(
+    process: *mut zind_process,
+    signal: i32,
+    err: *mut *mut zind_error,
+) -> zind_status {
+    // SAFETY: the header's demand.
+    unsafe { guard(err, || Ok(handle(process, "process")?.0.signal(signal)?)) }
+}
+
+/// Looks whether the container has ended, without waiting.
+/// exit: begin with ZIND_EXIT_INIT; its kind is ZIND_EXIT_KIND_RUNNING as long as it has not.
+/// Returns also ZIND_STATUS_SYS.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zind_process_poll(
+    process: *mut zind_process,
+    exit: *mut zind_exit,
+    err: *mut *mut zind_error,
+) -> zind_status {
+    // SAFETY: the header's demand.
+    unsafe {
+        guard(err, || {
+            let exit = Target::new(exit, "exit")?;
+            let ended = handle(process, "process")?.0.try_wait()?;
+            exit.put(ended.map_or(zind_exit::RUNNING, Into::into));
+            Ok(())
+        })
+    }
+}
+
+/// Waits until the container has ended. It can be waited for any number of times.
+/// timeout_ms: how long to wait, in milliseconds; negative: as long as it takes. The time limit of the request itself,
+/// zind_spec_set_timeout_ms(), kills the container when it is over.
+/// exit: NULL, or begin with ZIND_EXIT_INIT.
+/// Returns also ZIND_STATUS_TIMEOUT when timeout_ms is over (the container goes on), and _SYS.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zind_process_wait(
+    process: *mut zind_process,
+    timeout_ms: i64,
+    exit: *mut zind_exit,
+    err: *mut *mut zind_error,
+) -> zind_status {
+    // SAFETY: the header's demand.
+    unsafe { zind_process_wait_interruptible(process, timeout_ms, None, std::ptr::null_mut(), exit, err) }
+}
+
+/// As zind_process_wait(), and asks a function of the caller's whether to stop waiting: after each signal that this
+/// thread handled, and a few times a second.
+/// interrupted: true ends the wait, the container goes on; NULL asks nobody. data: its argument.
+/// Returns also ZIND_STATUS_INTERRUPTED.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zind_process_wait_interruptible(
+    process: *mut zind_process,
+    timeout_ms: i64,
+    interrupted: zind_interrupted,
+    data: *mut c_void,
+    exit: *mut zind_exit,
+    err: *mut *mut zind_error,
+) -> zind_status {
+    // SAFETY: the header's demand.
+    unsafe {
+        guard(err, || {
+            let exit = Target::optional(exit, "exit")?;
+            let timeout = u64::try_from(timeout_ms).ok().map(Duration::from_millis);
+            let process = &handle(process, "process")?.0;
+            let ended = process.wait_interruptible(timeout, &mut question(interrupted, data))?;
+            let ended = ended.ok_or_else(|| Error::Timeout(timeout.unwrap_or_default()))?;
+            if let Some(exit) = exit {
+                exit.put(ended.into());
+            }
+            Ok(())
+        })
+    }
+}
+
+/// Writes input to standard input, reads the piped streams to their ends, and waits. The streams must not have been
+/// taken. The time limit of the request kills the container when it is over; what it wrote until then is kept.
+/// input: len bytes; NULL and 0 for none. output: receives the handle; free it with zind_output_free().
+/// Returns also ZIND_STATUS_SYS.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zind_process_communicate(
+    process: *mut zind_process,
+    input: *const c_void,
+    len: usize,
+    output: *mut *mut zind_output,
+    err: *mut *mut zind_error,
+) -> zind_status {
+    // SAFETY: the header's demand.
+    unsafe {
+        guard(err, || {
+            let output = Out::handle(output, "output")?;
+            let input = optional_buffer(input, len, "input")?.unwrap_or_default();
+            output.give(handle(process, "process")?.0.communicate(input.to_vec(), &mut || false)?.into());
+            Ok(())
+        })
+    }
+}
+
+/// What the container used. stats: begin with ZIND_STATS_INIT.
+/// Returns also ZIND_STATUS_STATE before the end was seen by a wait or poll, and _SPEC for a struct_size that is too
+/// small.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zind_process_stats(
+    process: *const zind_process,
+    stats: *mut zind_stats,
+    err: *mut *mut zind_error,
+) -> zind_status {
+    // SAFETY: the header's demand.
+    unsafe {
+        guard(err, || {
+            let stats = Target::new(stats, "stats")?;
+            let used = handle(process, "process")?.0.stats();
+            stats.put(
+                used.ok_or_else(|| Error::State("the container was not seen to end yet: wait for it".into()))?.into(),
+            );
+            Ok(())
+        })
+    }
+}
+
+/// What is in force, as a JSON object: "namespaces", "uid_map", "rootfs", "overlay", "seccomp", "capabilities",
+/// "network", "in_force" (the names that zind_spec_require() takes) and others.
+/// json: receives a string; free it with zind_string_free().
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zind_process_isolation_json(
+    process: *const zind_process,
+    json: *mut *mut c_char,
+    err: *mut *mut zind_error,
+) -> zind_status {
+    // SAFETY: the header's demand.
+    unsafe {
+        guard(err, || {
+            let json = Out::handle(json, "json")?;
+            give_string(json, handle(process, "process")?.0.isolation().to_json().to_string());
+            Ok(())
+        })
+    }
+}
+
+/// Frees a process handle and closes the pipes that were not taken. It neither waits nor kills: the container goes on,
+/// and ends with the caller's process unless die_with_owner is off. process: NULL is fine.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zind_process_free(process: *mut zind_process) {
+    // SAFETY: the header's demand.
+    unsafe { free(process) }
+}

@@ -1,0 +1,214 @@
+//! Setters: what `/` is, and what is mounted in it.
+
+use std::ffi::c_char;
+
+use zind_core::{Binfmt, Mount, Overlay, Rootfs};
+
+use super::{set, zind_spec};
+use crate::error::{zind_error, zind_status};
+use crate::strings::{optional_bytes, optional_path, path};
+
+/// What the container sees as "/".
+/// rootfs: "host" for the system directories of this machine below a copy-on-write layer, with empty /home, /root,
+/// /tmp, /run and a minimal /etc; else the path of a directory (write "./host" for one of that name); NULL for the
+/// caller's own root, as it is.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zind_spec_set_rootfs(
+    spec: *mut zind_spec,
+    rootfs: *const c_char,
+    err: *mut *mut zind_error,
+) -> zind_status {
+    // SAFETY: the header's demand.
+    unsafe {
+        set(spec, err, |spec| {
+            spec.rootfs = match optional_path(rootfs) {
+                None => Rootfs::Unchanged,
+                Some(path) if path.as_os_str() == "host" => Rootfs::Host,
+                Some(path) => Rootfs::Path(path.into()),
+            };
+            Ok(())
+        })
+    }
+}
+
+/// Where changes to the root go.
+/// overlay: "tmpfs" for memory, gone with the container; "none" for the root itself (not with rootfs "host"); else the
+/// path of a directory in which they stay, below upper/.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zind_spec_set_overlay(
+    spec: *mut zind_spec,
+    overlay: *const c_char,
+    err: *mut *mut zind_error,
+) -> zind_status {
+    // SAFETY: the header's demand.
+    unsafe {
+        set(spec, err, |spec| {
+            let overlay = path(overlay, "overlay")?;
+            spec.overlay = match overlay.as_os_str().as_encoded_bytes() {
+                b"tmpfs" => Overlay::Tmpfs,
+                b"none" => Overlay::None,
+                _ => Overlay::Dir(overlay.into()),
+            };
+            Ok(())
+        })
+    }
+}
+
+/// Nothing of the root can be changed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zind_spec_set_read_only(
+    spec: *mut zind_spec,
+    on: bool,
+    err: *mut *mut zind_error,
+) -> zind_status {
+    // SAFETY: the header's demand.
+    unsafe {
+        set(spec, err, |spec| {
+            spec.read_only = on;
+            Ok(())
+        })
+    }
+}
+
+/// Limit in bytes of all that is changed, where that is kept in memory. size: 0 for half of the machine's memory.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zind_spec_set_tmpfs_size(
+    spec: *mut zind_spec,
+    size: u64,
+    err: *mut *mut zind_error,
+) -> zind_status {
+    // SAFETY: the header's demand.
+    unsafe {
+        set(spec, err, |spec| {
+            spec.tmpfs_size = (size > 0).then_some(size);
+            Ok(())
+        })
+    }
+}
+
+/// A file or directory of the host in the container.
+/// source: where it is on the host. target: where it is in the container, an absolute path; made if it is missing.
+/// read_only: nothing below it can be changed. recursive: with the mounts below the source.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zind_spec_add_bind(
+    spec: *mut zind_spec,
+    source: *const c_char,
+    target: *const c_char,
+    read_only: bool,
+    recursive: bool,
+    err: *mut *mut zind_error,
+) -> zind_status {
+    // SAFETY: the header's demand.
+    unsafe {
+        set(spec, err, |spec| {
+            let (source, target) = (path(source, "source")?.into(), path(target, "target")?.into());
+            spec.mounts.push(Mount::Bind { source, target, read_only, recursive });
+            Ok(())
+        })
+    }
+}
+
+/// An empty file system in memory.
+/// target: where it is in the container, an absolute path. size: its limit in bytes; 0 for half of the machine's
+/// memory. mode: of its top directory, 01777 for one that everybody may write to.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zind_spec_add_tmpfs(
+    spec: *mut zind_spec,
+    target: *const c_char,
+    size: u64,
+    mode: u32,
+    err: *mut *mut zind_error,
+) -> zind_status {
+    // SAFETY: the header's demand.
+    unsafe {
+        set(spec, err, |spec| {
+            let target = path(target, "target")?.into();
+            spec.mounts.push(Mount::Tmpfs { target, size: (size > 0).then_some(size), mode });
+            Ok(())
+        })
+    }
+}
+
+/// Mount a fresh /proc, /dev and /sys, and hide what has to be hidden: on for containers, off for the low level.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zind_spec_set_system_mounts(
+    spec: *mut zind_spec,
+    on: bool,
+    err: *mut *mut zind_error,
+) -> zind_status {
+    // SAFETY: the header's demand.
+    unsafe {
+        set(spec, err, |spec| {
+            spec.system_mounts = on;
+            Ok(())
+        })
+    }
+}
+
+/// For the low level: a fresh procfs at this place. path: NULL for none.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zind_spec_set_mount_proc(
+    spec: *mut zind_spec,
+    path: *const c_char,
+    err: *mut *mut zind_error,
+) -> zind_status {
+    // SAFETY: the header's demand.
+    unsafe {
+        set(spec, err, |spec| {
+            spec.mount_proc = optional_path(path).map(Into::into);
+            Ok(())
+        })
+    }
+}
+
+/// For the low level: a binfmt_misc of the user namespace's own.
+/// path: where to mount it; NULL for none. interpreter: a line for its register file; NULL for none.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zind_spec_set_binfmt(
+    spec: *mut zind_spec,
+    path: *const c_char,
+    interpreter: *const c_char,
+    err: *mut *mut zind_error,
+) -> zind_status {
+    // SAFETY: the header's demand.
+    unsafe {
+        set(spec, err, |spec| {
+            let interpreter = optional_bytes(interpreter).map(Into::into);
+            spec.binfmt = optional_path(path).map(|path| Binfmt { path: path.into(), interpreter });
+            Ok(())
+        })
+    }
+}
+
+/// For the low level: chroot(2). path: NULL for none.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zind_spec_set_chroot(
+    spec: *mut zind_spec,
+    path: *const c_char,
+    err: *mut *mut zind_error,
+) -> zind_status {
+    // SAFETY: the header's demand.
+    unsafe {
+        set(spec, err, |spec| {
+            spec.chroot = optional_path(path).map(Into::into);
+            Ok(())
+        })
+    }
+}
+
+/// For the low level: the propagation of all mounts of a new mount namespace.
+/// flags: MS_PRIVATE, MS_SLAVE or MS_SHARED of <sys/mount.h>; 0 leaves it as it is.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zind_spec_set_propagation(
+    spec: *mut zind_spec,
+    flags: u64,
+    err: *mut *mut zind_error,
+) -> zind_status {
+    // SAFETY: the header's demand.
+    unsafe {
+        set(spec, err, |spec| {
+            spec.propagation = flags;
+            Ok(())
+        })
+    }
+}

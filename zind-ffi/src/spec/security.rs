@@ -1,0 +1,168 @@
+//! Setters: capabilities, the filter, and what else keeps the payload in.
+
+use std::ffi::c_char;
+use std::sync::Arc;
+
+use zind_core::{CapSet, Error, Seccomp};
+
+use super::{set, zind_spec};
+use crate::error::{zind_error, zind_status};
+use crate::guard::{Failure, Outcome};
+use crate::strings::{duplicate, optional_list, text};
+
+/// Capabilities of the payload.
+/// names: "CAP_NET_RAW", "net_raw", "ALL", an array that ends with NULL; NULL for the default, which is none, or
+/// unchanged at the low level. Returns also ZIND_STATUS_UTF8 or _SPEC for a name that is none.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zind_spec_set_capabilities(
+    spec: *mut zind_spec,
+    names: *const *const c_char,
+    err: *mut *mut zind_error,
+) -> zind_status {
+    // SAFETY: the header's demand.
+    unsafe {
+        set(spec, err, |spec| {
+            let utf8 = |name: &std::ffi::OsStr| name.to_str().map(str::to_owned).ok_or(Failure::Utf8("capabilities"));
+            let names = optional_list(names).map(|names| names.into_iter().map(utf8).collect::<Outcome<Vec<_>>>());
+            spec.capabilities = names.transpose()?.map(CapSet::from_names).transpose()?;
+            Ok(())
+        })
+    }
+}
+
+/// An ambient capability. Returns also ZIND_STATUS_UTF8 or _SPEC for a name that is none.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zind_spec_add_ambient(
+    spec: *mut zind_spec,
+    name: *const c_char,
+    err: *mut *mut zind_error,
+) -> zind_status {
+    // SAFETY: the header's demand.
+    unsafe {
+        set(spec, err, |spec| {
+            spec.ambient = spec.ambient.union(CapSet::from_name(text(name, "name")?)?);
+            Ok(())
+        })
+    }
+}
+
+/// Keep the capabilities of a new user namespace across the execution, as ambient ones.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zind_spec_set_keep_caps(
+    spec: *mut zind_spec,
+    on: bool,
+    err: *mut *mut zind_error,
+) -> zind_status {
+    // SAFETY: the header's demand.
+    unsafe {
+        set(spec, err, |spec| {
+            spec.keep_caps = on;
+            Ok(())
+        })
+    }
+}
+
+/// All capabilities, no filter, nothing hidden.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zind_spec_set_privileged(
+    spec: *mut zind_spec,
+    on: bool,
+    err: *mut *mut zind_error,
+) -> zind_status {
+    // SAFETY: the header's demand.
+    unsafe {
+        set(spec, err, |spec| {
+            spec.privileged = on;
+            Ok(())
+        })
+    }
+}
+
+/// No set-uid program and no file capability has any effect. On for containers, off for the low level.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zind_spec_set_no_new_privileges(
+    spec: *mut zind_spec,
+    on: bool,
+    err: *mut *mut zind_error,
+) -> zind_status {
+    // SAFETY: the header's demand.
+    unsafe {
+        set(spec, err, |spec| {
+            spec.no_new_privileges = on;
+            Ok(())
+        })
+    }
+}
+
+/// The system call filter. filter: "default" for zind's own, "none" for none.
+/// Returns also ZIND_STATUS_UTF8 or _SPEC for another.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zind_spec_set_seccomp(
+    spec: *mut zind_spec,
+    filter: *const c_char,
+    err: *mut *mut zind_error,
+) -> zind_status {
+    // SAFETY: the header's demand.
+    unsafe {
+        set(spec, err, |spec| {
+            spec.seccomp = match text(filter, "filter")? {
+                "default" => Seccomp::Default,
+                "none" => Seccomp::None,
+                other => return Err(Error::spec("seccomp", format!("{other:?} is neither default nor none")).into()),
+            };
+            Ok(())
+        })
+    }
+}
+
+/// A session keyring of its own. On for containers, off for the low level.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zind_spec_set_keyring(
+    spec: *mut zind_spec,
+    on: bool,
+    err: *mut *mut zind_error,
+) -> zind_status {
+    // SAFETY: the header's demand.
+    unsafe {
+        set(spec, err, |spec| {
+            spec.keyring = on;
+            Ok(())
+        })
+    }
+}
+
+/// Put the payload into this control group (v2) as it is born.
+/// fd: an open directory below /sys/fs/cgroup, borrowed; the spec keeps a duplicate. -1 for the caller's group.
+/// Returns also ZIND_STATUS_SYS (EBADF).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zind_spec_set_cgroup_fd(
+    spec: *mut zind_spec,
+    fd: i32,
+    err: *mut *mut zind_error,
+) -> zind_status {
+    // SAFETY: the header's demand.
+    unsafe {
+        set(spec, err, |spec| {
+            spec.cgroup = if fd == -1 { None } else { Some(Arc::new(duplicate(fd)?)) };
+            Ok(())
+        })
+    }
+}
+
+/// The start fails with ZIND_STATUS_UNSUPPORTED unless this part of the isolation is in force.
+/// name: a namespace's kind, "seccomp", "capabilities", "no_new_privileges", "network", "read_only" and the others that
+/// zind_process_isolation_json() lists as "in_force". Returns also ZIND_STATUS_UTF8.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zind_spec_require(
+    spec: *mut zind_spec,
+    name: *const c_char,
+    err: *mut *mut zind_error,
+) -> zind_status {
+    // SAFETY: the header's demand.
+    unsafe {
+        set(spec, err, |spec| {
+            spec.require.push(text(name, "name")?.into());
+            Ok(())
+        })
+    }
+}
