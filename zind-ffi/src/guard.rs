@@ -41,10 +41,10 @@ pub(crate) unsafe fn guard(err: *mut *mut zind_error, body: impl FnOnce() -> Out
     };
     let status = failure.status();
     // SAFETY: the caller's promise.
-    if let Some(slot) = unsafe { err.as_mut() } {
-        if slot.is_null() {
-            *slot = Box::into_raw(Box::new(zind_error::new(failure)));
-        }
+    if let Some(slot) = unsafe { err.as_mut() }
+        && slot.is_null()
+    {
+        *slot = Box::into_raw(Box::new(zind_error::new(failure)));
     }
     status
 }

@@ -7,7 +7,6 @@
 #![allow(clippy::missing_safety_doc, reason = "one contract for all of them, above")]
 
 mod guard;
-mod strings;
 
 // In the order of the header.
 mod version;
@@ -27,6 +26,8 @@ mod lowlevel;
 mod proc;
 
 mod doctor;
+
+mod strings;
 
 pub use doctor::*;
 pub use error::*;

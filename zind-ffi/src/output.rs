@@ -145,7 +145,8 @@ pub unsafe extern "C" fn zind_output_exit(
     }
 }
 
-/// What it used. stats: begin with ZIND_STATS_INIT. Returns also ZIND_STATUS_SPEC for a struct_size that is too small.
+/// What it used. stats: begin with ZIND_STATS_INIT. Returns also ZIND_STATUS_SPEC for a struct_size that is too
+/// small.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn zind_output_stats(
     output: *const zind_output,

@@ -3,18 +3,22 @@
 //! Paths with `IN_ROOT` are resolved by `openat2(2)` below the root and used by descriptor from then on.
 
 use crate::plan::{
-    CREATE, FsKind, FsOp, IN_ROOT, MAY_CHROOT, NO_SYMLINKS, OPTIONAL, RECURSIVE, Str, TARGET_FILE,
+    CREATE, FsKind, FsOp, IN_ROOT, MAY_CHROOT, NO_SYMLINKS, OPTIONAL, QUICK, RECURSIVE, Str, TARGET_FILE,
 };
 use crate::planfile::PlanFile;
 use crate::step::Step;
 use crate::sys::{self, AT_EMPTY_PATH, AT_FDCWD, AT_RECURSIVE, EMPTY, OPEN_TREE_CLONE};
-use crate::{At, Done, Failure};
+use crate::{At, Done, Failure, namespaces};
 
 const MOUNT_ATTR_RDONLY: u64 = 1;
+const MS_REMOUNT: u64 = 32;
+const MS_BIND: u64 = 4096;
+const MS_REC: u64 = 16384;
 
 /// Where paths begin.
 struct Place {
     root: i32,
+    staging: i32,
 }
 
 /// A descriptor that closes itself.
@@ -27,19 +31,21 @@ impl Drop for Fd {
 }
 
 pub fn carry_out(plan: &mut PlanFile) -> Done {
-    let mut place = Place { root: -1 };
+    let mut place = Place { root: -1, staging: -1 };
     for (index, op) in plan.list(plan.fs).iter().enumerate() {
         one(plan, &mut place, op).map_err(|Failure(step, _, errno)| Failure(step, index, errno))?;
     }
-    if place.root >= 0 {
-        sys::close(place.root);
+    for fd in [place.root, place.staging] {
+        if fd >= 0 {
+            sys::close(fd);
+        }
     }
     Ok(())
 }
 
 fn one(plan: &mut PlanFile, place: &mut Place, op: &FsOp) -> Done {
     match op.kind {
-        FsKind::Stage => stage(plan, op),
+        FsKind::Stage => stage(plan, place, op),
         FsKind::Mkdir => make(plan, place, op, |dir, name| sys::mkdirat(dir, name, op.mode)).at(Step::Mkdir),
         FsKind::Symlink => {
             let target = plan.str(op.source);
@@ -71,15 +77,24 @@ fn one(plan: &mut PlanFile, place: &mut Place, op: &FsOp) -> Done {
         }
         FsKind::Mask => mask(plan, place, op).at(Step::Mask),
         FsKind::Readonly => readonly(plan, place, op).at(Step::ReadonlyPath),
+        FsKind::JoinNetwork => namespaces::join_network(plan),
+        FsKind::Enter => enter(plan, place, op),
+        FsKind::Leave => sys::fchdir(place.staging).at(Step::Staging).map(drop),
         FsKind::Umount => sys::umount(plan.str(op.path), op.propagation).at(Step::Umount).map(drop),
     }
 }
 
 /// A tmpfs over `/`, and the working directory in it: the only place this process writes to by plain relative paths.
-fn stage(plan: &PlanFile, op: &FsOp) -> Done {
-    let tree = Fd(new_file_system(plan, c"tmpfs".as_ptr().cast(), op).at(Step::Staging)?);
-    sys::attach_over_root(tree.0).at(Step::Staging)?;
-    sys::fchdir(tree.0).at(Step::Staging).map(drop)
+fn stage(plan: &PlanFile, place: &mut Place, op: &FsOp) -> Done {
+    place.staging = new_file_system(plan, c"tmpfs".as_ptr().cast(), op).at(Step::Staging)?;
+    sys::attach_over_root(place.staging).at(Step::Staging)?;
+    sys::fchdir(place.staging).at(Step::Staging).map(drop)
+}
+
+/// Goes into a directory of the root, found like any other path of it.
+fn enter(plan: &mut PlanFile, place: &Place, op: &FsOp) -> Done {
+    let dir = target(plan, place, op).at(Step::MountTarget)?;
+    sys::fchdir(dir.0).at(Step::MountTarget).map(drop)
 }
 
 /// The detached mount of a new file system.
@@ -108,9 +123,27 @@ fn pass_log_on(plan: &PlanFile, context: i32) {
 }
 
 fn mount(plan: &mut PlanFile, place: &Place, op: &FsOp) -> Done {
+    if op.text != Str(0) && mount_quickly(plan, place, op).is_ok() {
+        return Ok(());
+    }
+    // The newer interface says in words what was wrong.
     let target = target(plan, place, op).at(Step::MountTarget)?;
     let tree = Fd(new_file_system(plan, plan.str(op.source), op).at(Step::Mount)?);
     sys::attach(tree.0, target.0).at(Step::Mount).map(drop)
+}
+
+/// One `mount(2)`, on the working directory: the place was found safely, and names itself.
+fn mount_quickly(plan: &mut PlanFile, place: &Place, op: &FsOp) -> sys::Result<()> {
+    let kind = plan.str(op.source);
+    let data = plan.str(op.text);
+    if op.flags & IN_ROOT == 0 {
+        return sys::mount(kind, plan.str(op.path), kind, op.attr_set, data).map(drop);
+    }
+    let target = target(plan, place, op)?;
+    sys::fchdir(target.0)?;
+    let result = sys::mount(kind, c".".as_ptr().cast(), kind, op.attr_set, data);
+    sys::fchdir(place.staging)?;
+    result.map(drop)
 }
 
 fn bind(plan: &mut PlanFile, place: &Place, op: &FsOp) -> Done {
@@ -151,6 +184,14 @@ fn setattr(plan: &mut PlanFile, place: &Place, op: &FsOp) -> sys::Result<()> {
 
 /// Covers a path with our own empty file or directory, never with something of the container's (CVE-2025-31133).
 fn mask(plan: &mut PlanFile, place: &Place, op: &FsOp) -> sys::Result<()> {
+    if op.flags & QUICK != 0 {
+        let path = plan.str(op.path);
+        return match sys::mount(plan.str(op.source), path, EMPTY, MS_BIND, EMPTY) {
+            Err(sys::ENOENT) => Ok(()),
+            Err(sys::ENOTDIR) => sys::mount(plan.str(op.source2), path, EMPTY, MS_BIND, EMPTY).map(drop),
+            other => other.map(drop),
+        };
+    }
     let target = match target(plan, place, op) {
         Err(sys::ENOENT | sys::ENOTDIR) => return Ok(()),
         other => other?,
@@ -161,6 +202,14 @@ fn mask(plan: &mut PlanFile, place: &Place, op: &FsOp) -> sys::Result<()> {
 }
 
 fn readonly(plan: &mut PlanFile, place: &Place, op: &FsOp) -> sys::Result<()> {
+    if op.flags & QUICK != 0 {
+        let path = plan.str(op.path);
+        return match sys::mount(path, path, EMPTY, MS_BIND | MS_REC, EMPTY) {
+            Err(sys::ENOENT) => Ok(()),
+            Err(errno) => Err(errno),
+            Ok(_) => sys::mount(EMPTY, path, EMPTY, MS_BIND | MS_REMOUNT | op.attr_set, EMPTY).map(drop),
+        };
+    }
     let target = match target(plan, place, op) {
         Err(sys::ENOENT | sys::ENOTDIR) => return Ok(()),
         other => other?,

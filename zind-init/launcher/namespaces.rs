@@ -55,6 +55,20 @@ pub fn set_up(plan: &PlanFile) -> Done {
     Ok(())
 }
 
+/// Joins the network namespace that somebody else has been making meanwhile; waits for it if need be.
+pub fn join_network(plan: &PlanFile) -> Done {
+    const CLONE_NEWNET: u32 = 0x4000_0000;
+    let mut word = [0u8; 8];
+    sys::read(plan.network_ready, &mut word).at(Step::Unshare)?;
+    match u64::from_ne_bytes(word) {
+        1 => sys::setns(plan.network, CLONE_NEWNET).at(Step::Setns)?,
+        errno => return Err((errno as i32).wrapping_sub(2)).at(Step::Unshare),
+    };
+    sys::close(plan.network);
+    sys::close(plan.network_ready);
+    Ok(())
+}
+
 /// Makes the time namespace, if one is wanted.
 pub fn set_clocks(plan: &PlanFile) -> Done {
     if plan.has(TIME_OFFSETS) {

@@ -72,6 +72,7 @@ pub mod number {
     pub const PERSONALITY: usize = 135;
     pub const SETPRIORITY: usize = 141;
     pub const PIVOT_ROOT: usize = 155;
+    pub const MOUNT: usize = 165;
     pub const PRCTL: usize = 157;
     pub const CHROOT: usize = 161;
     pub const UMOUNT2: usize = 166;
@@ -460,6 +461,11 @@ pub fn symlinkat(target: CStr, dir: i32, path: CStr) -> Result {
 
 pub fn fchmod(fd: i32, mode: u32) -> Result {
     call!(FCHMOD, fd, mode)
+}
+
+/// `mount(2)`: the older interface, one call for a whole mount.
+pub fn mount(source: CStr, target: CStr, kind: CStr, flags: u64, data: CStr) -> Result {
+    call!(MOUNT, source, target, kind, flags, data)
 }
 
 pub fn fsopen(kind: CStr) -> Result<i32> {

@@ -156,6 +156,12 @@ pub enum FsKind {
     RootIsHere = 15,
     /// The bytes `data` into the file `path`, which is there.
     Write = 16,
+    /// Be in the network namespace of `network` from here on, once it is there.
+    JoinNetwork = 17,
+    /// Work in the directory `path` from here on: the `QUICK` operations after it name what is in there.
+    Enter = 18,
+    /// Work in the staging area again.
+    Leave = 19,
 }
 
 /// `path` begins at the container's root and is resolved below it, never above.
@@ -172,6 +178,9 @@ pub const OPTIONAL: u32 = 16;
 pub const TARGET_FILE: u32 = 32;
 /// Fall back to `MS_MOVE` and `chroot` where the kernel refuses `pivot_root`.
 pub const MAY_CHROOT: u32 = 64;
+
+/// Every part of the path is zind's own, or in the directory entered: `mount(2)` by name is safe, and quicker.
+pub const QUICK: u32 = 128;
 
 /// One operation on the file system.
 #[derive(Clone, Copy, Debug)]
@@ -191,6 +200,8 @@ pub struct FsOp {
     pub fd: i32,
     /// Options as `name\0value\0` pairs (an empty value sets a flag), or the content of a file.
     pub data: List<u8>,
+    /// The same options as `mount(2)` takes them, or none.
+    pub text: Str,
     /// Mode of what is made.
     pub mode: u32,
     /// Propagation to set (`MS_PRIVATE`, ...), or 0.
@@ -285,6 +296,10 @@ pub struct Plan {
     pub owner: i32,
     /// A descriptor of `/proc` of the host, or -1.
     pub proc: i32,
+    /// A pidfd of a task that makes the network namespace meanwhile, or -1.
+    pub network: i32,
+    /// An eventfd that says when it is there: 1, or 2 more than the errno.
+    pub network_ready: i32,
     /// Every descriptor the launcher keeps, in ascending order.
     pub keep: List<i32>,
 

@@ -15,7 +15,7 @@ use super::launch::{Received, receive, wait_readable};
 use super::stdio::Streams;
 use crate::error::{At, Error, Result, Step};
 use crate::isolation::Isolation;
-use crate::sys::clone::Waiter;
+use crate::sys::clone::{NetworkMaker, Waiter};
 use crate::sys::descriptors::pidfd_send_signal;
 
 /// In what way a payload ended.
@@ -98,13 +98,16 @@ pub struct Process {
 }
 
 enum State {
-    Running(Waiter),
+    /// The second has done its work, and is reaped when the container has ended.
+    Running(Waiter, #[expect(dead_code, reason = "kept to be dropped")] Option<NetworkMaker>),
     Ended(Exit, Stats),
 }
 
 /// What a start hands over.
 pub(crate) struct Parts {
     pub(crate) waiter: Waiter,
+    /// Has done its work, and is reaped with the rest.
+    pub(crate) network: Option<NetworkMaker>,
     pub(crate) socket: OwnedFd,
     pub(crate) pid: i32,
     pub(crate) pidfd: OwnedFd,
@@ -130,7 +133,7 @@ impl Process {
             stdin: Mutex::new(parts.streams.stdin),
             stdout: Mutex::new(parts.streams.stdout),
             stderr: Mutex::new(parts.streams.stderr),
-            state: Mutex::new(State::Running(parts.waiter)),
+            state: Mutex::new(State::Running(parts.waiter, parts.network)),
             timed_out: AtomicBool::new(false),
             isolation: parts.isolation,
             began: parts.began,
@@ -183,7 +186,7 @@ impl Process {
         let mut state = lock(&self.state);
         let waiter = match &mut *state {
             State::Ended(exit, _) => return Ok(Some(*exit)),
-            State::Running(waiter) => waiter,
+            State::Running(waiter, _) => waiter,
         };
         let Some(status) = waiter.try_reap() else { return Ok(None) };
         let wall = self.began.elapsed();
@@ -240,7 +243,7 @@ impl Process {
     pub fn stats(&self) -> Option<Stats> {
         match &*lock(&self.state) {
             State::Ended(_, stats) => Some(*stats),
-            State::Running(_) => None,
+            State::Running(..) => None,
         }
     }
 

@@ -3,10 +3,10 @@
 
 use std::os::unix::fs::MetadataExt;
 
-use crate::error::{Error, Result};
+use crate::error::{At, Error, Result, Step};
 use crate::rootfs::Rootfs;
 use crate::rootfs::users::Users;
-use crate::security::capabilities::{self, CapSet};
+use crate::security::capabilities::CapSet;
 use crate::spec::{Spec, User};
 
 /// What the calling thread may do.
@@ -16,8 +16,6 @@ pub(crate) struct Caller {
     pub(crate) admin: bool,
     /// It is in the initial user namespace.
     pub(crate) initial_user_namespace: bool,
-    /// Its bounding set.
-    pub(crate) bounding: CapSet,
 }
 
 /// `/proc/<pid>/ns/user` of the initial user namespace: `PROC_USER_INIT_INO` in the kernel.
@@ -25,12 +23,11 @@ const INITIAL_USER_NAMESPACE: u64 = 0xEFFF_FFFD;
 
 impl Caller {
     pub(crate) fn now() -> Result<Caller> {
-        let sets = capabilities::current()?;
+        let sets = rustix::thread::capabilities(None).at(Step::Call, "capget", "")?;
         let namespace = std::fs::metadata("/proc/thread-self/ns/user").map(|meta| meta.ino());
         Ok(Caller {
-            admin: sets.effective.contains(CapSet::SYS_ADMIN),
+            admin: CapSet(sets.effective.bits()).contains(CapSet::SYS_ADMIN),
             initial_user_namespace: namespace.is_ok_and(|inode| inode == INITIAL_USER_NAMESPACE),
-            bounding: sets.bounding,
         })
     }
 }

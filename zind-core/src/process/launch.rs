@@ -104,6 +104,9 @@ impl Starting {
             match Step::from_number(message.report.step) {
                 Some(Step::Ready) => self.answer(message.pid)?,
                 Some(Step::Started) => {
+                    if let Some(network) = &mut self.prepared.network {
+                        network.let_go();
+                    }
                     let Some(pidfd) = message.fd else { return Err(self.died_early()) };
                     return self.process(message.report.value, pidfd);
                 }
@@ -153,6 +156,7 @@ impl Starting {
             socket,
             pid,
             pidfd,
+            network: self.prepared.network.take(),
             streams: std::mem::take(&mut self.prepared.streams),
             isolation: std::mem::take(&mut self.prepared.isolation),
             began: self.began,

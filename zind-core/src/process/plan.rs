@@ -21,10 +21,11 @@ use crate::rootfs::host::ExtraUser;
 use crate::rootfs::ops::{Ops, c_path, c_string};
 use crate::rootfs::plan::{self as root_plan, Situation};
 use crate::rootfs::{dev, mask, template};
-use crate::security::capabilities::CapSet;
+use crate::security::capabilities::{self, CapSet};
 use crate::security::seccomp;
 use crate::spec::parse::rlimit_name;
 use crate::spec::{Kind, Overlay, Rootfs, Seccomp, Source, Spec};
+use crate::sys::clone::NetworkMaker;
 use crate::sys::descriptors::pidfd_open;
 
 /// Everything one start needs.
@@ -43,6 +44,8 @@ pub(crate) struct Prepared {
     pub(crate) isolation: Isolation,
     pub(crate) names: Names,
     pub(crate) forked: bool,
+    /// Makes the network namespace meanwhile.
+    pub(crate) network: Option<NetworkMaker>,
     /// The launcher stays as the container's PID 1.
     pub(crate) is_init: bool,
 }
@@ -67,6 +70,7 @@ impl Prepared {
         keep.push(self.header.socket);
         keep.extend(self.descriptors.iter().map(AsRawFd::as_raw_fd));
         keep.extend(self.shared.iter().map(|fd| fd.as_raw_fd()));
+        keep.extend(self.network.iter().flat_map(|network| [network.pidfd().as_raw_fd(), network.ready().as_raw_fd()]));
         keep.sort_unstable();
         keep.dedup();
         self.header.keep = self.writer.list(&keep);
@@ -86,6 +90,8 @@ fn blank() -> Plan {
         socket: -1,
         owner: -1,
         proc: -1,
+        network: -1,
+        network_ready: -1,
         keep: List::EMPTY,
         enter: List::EMPTY,
         fork_flags: 0,
@@ -138,6 +144,7 @@ pub(crate) fn prepare_mount_namespace(ops: &Ops) -> Prepared {
         isolation: Isolation::default(),
         names: Names { fs: ops.objects(), ..Names::default() },
         forked: false,
+        network: None,
         is_init: false,
     }
 }
@@ -146,6 +153,7 @@ pub(crate) fn prepare_mount_namespace(ops: &Ops) -> Prepared {
 pub(crate) fn prepare(mut spec: Spec, have_clone3: bool) -> Result<Prepared> {
     let caller = Caller::now()?;
     choose_user_namespace(&mut spec, caller)?;
+    let network = begin_network(&spec, caller, have_clone3)?;
     let identity = identity::resolve(&spec)?;
     let maps = id_maps(&spec, &identity, caller)?;
     let new_user = spec.is_new(Kind::User);
@@ -159,6 +167,7 @@ pub(crate) fn prepare(mut spec: Spec, have_clone3: bool) -> Result<Prepared> {
             && !in_user_namespace
             && has_namespace_proc,
         user_namespace: in_user_namespace || !caller.initial_user_namespace,
+        network_apart: network.is_some(),
         tty_group: maps.as_ref().map_or(caller.initial_user_namespace, |maps| idmap::to_host(&maps.gid, 5).is_some()),
     };
     let streams = Streams::of(&spec)?;
@@ -169,12 +178,13 @@ pub(crate) fn prepare(mut spec: Spec, have_clone3: bool) -> Result<Prepared> {
         descriptors: Vec::new(),
         shared: Vec::new(),
         clone_flags: 0,
+        network,
     };
     builder.topology(&spec, situation, have_clone3)?;
     builder.files(&spec, situation, &identity)?;
     builder.names_of_host(&spec)?;
     builder.program(&spec, &identity)?;
-    builder.credentials(&spec, &identity, maps.as_ref(), caller)?;
+    builder.credentials(&spec, &identity, maps.as_ref())?;
     builder.process(&spec)?;
     builder.plan.fds = builder.writer.list(&streams.maps());
     builder.names.fds = streams.map.keys().copied().collect();
@@ -186,7 +196,7 @@ pub(crate) fn prepare(mut spec: Spec, have_clone3: bool) -> Result<Prepared> {
     if maps.is_some() || !spec.pins.is_empty() {
         builder.plan.flags |= wire::WAIT_WHEN_READY;
     }
-    let isolation = isolation(&spec, situation, &identity, maps.as_ref(), caller);
+    let isolation = isolation(&spec, situation, &identity, maps.as_ref());
     isolation.require(&spec.require)?;
     Ok(Prepared {
         header: builder.plan,
@@ -201,8 +211,20 @@ pub(crate) fn prepare(mut spec: Spec, have_clone3: bool) -> Result<Prepared> {
         isolation,
         names: builder.names,
         forked: !have_clone3,
+        network: builder.network,
         is_init: builder.plan.topology == Topology::Init,
     })
+}
+
+/// Has the network namespace made from now on, if that is nobody's but the caller's own to make: with a user namespace it
+/// has to belong to that.
+fn begin_network(spec: &Spec, caller: Caller, have_clone3: bool) -> Result<Option<NetworkMaker>> {
+    let is_own = caller.admin && !spec.is_new(Kind::User) && !spec.is_joined(Kind::User);
+    let is_wanted = spec.is_new(Kind::Net) && !spec.is_low_level() && spec.pins.is_empty();
+    if !(is_own && is_wanted && have_clone3) {
+        return Ok(None);
+    }
+    NetworkMaker::start().map(Some).at(Step::Clone, "clone3", "")
 }
 
 /// Without privilege a container needs a user namespace of its own.
@@ -258,6 +280,7 @@ struct Builder {
     descriptors: Vec<OwnedFd>,
     shared: Vec<Arc<OwnedFd>>,
     clone_flags: u64,
+    network: Option<NetworkMaker>,
 }
 
 impl Builder {
@@ -287,6 +310,11 @@ impl Builder {
                 enter.push(Enter { fd: -1, flags: Kind::Mount.flag() as u32 });
                 self.names.enter.push("mnt".into());
             }
+        }
+        if let Some(network) = &self.network {
+            flags &= !Kind::Net.flag();
+            self.plan.network = network.pidfd().as_raw_fd();
+            self.plan.network_ready = network.ready().as_raw_fd();
         }
         if let Some((uid, gid)) = spec.owner {
             self.plan.flags |= wire::OWNER;
@@ -370,7 +398,7 @@ impl Builder {
         if let Some(name) = &spec.domainname {
             self.plan.domainname = self.writer.str(&c_string("domainname", name.as_ref())?);
         }
-        if spec.is_new(Kind::Net) && !spec.is_low_level() {
+        if spec.is_new(Kind::Net) && !spec.is_low_level() && self.network.is_none() {
             self.plan.flags |= wire::LOOPBACK;
         }
         if spec.is_new(Kind::Time) {
@@ -417,7 +445,6 @@ impl Builder {
         spec: &Spec,
         identity: &Identity,
         maps: Option<&ReadyMaps>,
-        caller: Caller,
     ) -> Result<()> {
         let may_setgroups = maps.map_or(!spec.is_new(Kind::User), |maps| maps.setgroups);
         if let (Some(groups), true) = (&identity.groups, may_setgroups) {
@@ -442,8 +469,8 @@ impl Builder {
             self.plan.flags |= wire::AMBIENT;
             self.plan.capabilities.ambient = spec.ambient.0;
         }
-        if let Some(set) = capabilities(spec) {
-            let available = if spec.is_new(Kind::User) { CapSet::all() } else { caller.bounding };
+        if let Some(set) = payload_capabilities(spec) {
+            let available = if set.is_empty() || spec.is_new(Kind::User) { CapSet::all() } else { capabilities::current()?.bounding };
             let missing = set.difference(available);
             if !missing.is_empty() {
                 return Err(Error::unsupported(
@@ -466,7 +493,7 @@ impl Builder {
             self.plan.flags |= wire::NO_NEW_PRIVILEGES;
         }
         if has_seccomp(spec) {
-            let filter = seccomp::default_filter(capabilities(spec).unwrap_or_else(CapSet::all));
+            let filter = seccomp::default_filter(payload_capabilities(spec).unwrap_or_else(CapSet::all));
             self.plan.flags |= wire::SECCOMP;
             let instructions: Vec<u64> = filter.iter().map(|instruction| instruction.to_bits()).collect();
             self.plan.seccomp = self.writer.list(&instructions);
@@ -553,7 +580,7 @@ fn check_namespace(fd: &OwnedFd, kind: Kind, name: &Path) -> Result<()> {
 }
 
 /// The payload's capabilities; `None`: unchanged.
-fn capabilities(spec: &Spec) -> Option<CapSet> {
+fn payload_capabilities(spec: &Spec) -> Option<CapSet> {
     if spec.privileged || (spec.is_low_level() && spec.capabilities.is_none()) {
         return None;
     }
@@ -610,7 +637,6 @@ fn isolation(
     situation: Situation,
     identity: &Identity,
     maps: Option<&ReadyMaps>,
-    caller: Caller,
 ) -> Isolation {
     let how = |kind: Kind| match spec.namespaces.get(&kind) {
         Some(Source::New) => "new",
@@ -637,7 +663,7 @@ fn isolation(
         },
         read_only: spec.read_only,
         seccomp: if has_seccomp(spec) { "default" } else { "none" },
-        capabilities: capabilities(spec).or_else(|| spec.privileged.then_some(caller.bounding)),
+        capabilities: payload_capabilities(spec),
         no_new_privileges: spec.no_new_privileges,
         keyring: spec.keyring,
         masked_paths: if hidden { mask::masked_paths().iter().filter(shown).copied().collect() } else { Vec::new() },

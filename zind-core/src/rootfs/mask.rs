@@ -58,21 +58,46 @@ pub(crate) fn sources(base: &str) -> Vec<Op> {
     ]
 }
 
-/// Hides and protects, with the sources at `base`.
+/// Hides and protects, with the sources at `base`, in the staging area.
 pub(crate) fn operations(base: &str, with_sysfs: bool) -> Vec<Op> {
-    let wanted = |path: &&&str| with_sysfs || !path.starts_with("/sys");
-    let c = |path: &str| CString::new(path).unwrap_or_default();
-    let mask = |path: &&str| Op {
-        source: Some(c(&format!("{base}mask-file"))),
-        source2: Some(c(&format!("{base}mask-dir"))),
-        ..Op::new(FsKind::Mask, &c(path))
-    };
-    let readonly = |path: &&str| Op::new(FsKind::Readonly, &c(path));
-    masked_paths()
-        .iter()
-        .filter(wanted)
-        .map(mask)
-        .chain(readonly_paths().iter().map(readonly))
-        .map(|op| op.in_root().flags(plan::NO_SYMLINKS))
-        .collect()
+    let shown = |path: &&&str| with_sysfs || !path.starts_with("/sys");
+    let masks = masked_paths().iter().filter(shown).map(|path| mask(base, path));
+    let readonly = readonly_paths().iter().map(|path| Op::new(FsKind::Readonly, &c(path)));
+    masks.chain(readonly).map(|op| op.in_root().flags(plan::NO_SYMLINKS)).collect()
+}
+
+/// The same by name, with the sources at absolute paths. What is named is below a procfs and a sysfs that were just
+/// mounted, and nobody else is in them yet.
+pub(crate) fn quick_operations(with_sysfs: bool) -> Vec<Op> {
+    let mut ops = Vec::new();
+    for (top, is_there) in [("/proc", true), ("/sys", with_sysfs)] {
+        let below = |path: &str| path.strip_prefix(top).and_then(|rest| rest.strip_prefix('/')).map(str::to_owned);
+        if !is_there {
+            continue;
+        }
+        ops.push(Op::new(FsKind::Enter, &c(top)).in_root().flags(plan::NO_SYMLINKS));
+        let quick = |path: String| {
+            let mut op = mask("/", &path).flags(plan::QUICK);
+            // The likelier one first: the kernel takes its time to refuse a file over a directory.
+            if Path::new(top).join(&path).is_dir() {
+                std::mem::swap(&mut op.source, &mut op.source2);
+            }
+            op
+        };
+        ops.extend(masked_paths().iter().filter_map(|path| below(path)).map(quick));
+        let flags = attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC;
+        let readonly = |path: String| Op::new(FsKind::Readonly, &c(&path)).attr(flags).flags(plan::QUICK);
+        ops.extend(readonly_paths().iter().filter_map(|path| below(path)).map(readonly));
+    }
+    ops.push(Op::new(FsKind::Leave, c"/"));
+    ops
+}
+
+fn mask(base: &str, path: &str) -> Op {
+    let (source, source2) = (Some(c(&format!("{base}mask-file"))), Some(c(&format!("{base}mask-dir"))));
+    Op { source, source2, ..Op::new(FsKind::Mask, &c(path)) }
+}
+
+fn c(text: &str) -> CString {
+    CString::new(text).unwrap_or_default()
 }

@@ -29,6 +29,8 @@ pub(crate) struct Op {
     pub(crate) source2: Option<CString>,
     pub(crate) fd: i32,
     pub(crate) data: Vec<u8>,
+    /// The options as mount(2) takes them, where that can be said.
+    pub(crate) text: Option<CString>,
     pub(crate) mode: u32,
     pub(crate) propagation: u32,
     pub(crate) attr_set: u64,
@@ -45,6 +47,7 @@ impl Op {
             source2: None,
             fd: -1,
             data: Vec::new(),
+            text: None,
             mode: 0,
             propagation: 0,
             attr_set: 0,
@@ -65,7 +68,8 @@ impl Op {
     }
 
     pub(crate) fn mount(fstype: &CStr, path: &CStr, options: &[(&str, &str)], attr_set: u64) -> Op {
-        Op { source: Some(fstype.to_owned()), data: pairs(options), attr_set, ..Op::new(FsKind::Mount, path) }
+        let text = joined(options);
+        Op { source: Some(fstype.to_owned()), data: pairs(options), text, attr_set, ..Op::new(FsKind::Mount, path) }
     }
 
     pub(crate) fn bind(source: &CStr, path: &CStr) -> Op {
@@ -112,6 +116,17 @@ fn pairs(options: &[(&str, &str)]) -> Vec<u8> {
     options.iter().flat_map(|(key, value)| [key.as_bytes(), b"\0", value.as_bytes(), b"\0"].concat()).collect()
 }
 
+/// `name=value,name`; none if a value has a character that means something there.
+fn joined(options: &[(&str, &str)]) -> Option<CString> {
+    let word = |(name, value): &(&str, &str)| match value {
+        value if value.contains([',', '\\', '"']) => None,
+        value if value.is_empty() => Some((*name).to_owned()),
+        value => Some(format!("{name}={value}")),
+    };
+    let words: Option<Vec<String>> = options.iter().map(word).collect();
+    CString::new(words?.join(",")).ok()
+}
+
 /// Operations in order, with what they need to stay open.
 #[derive(Debug, Default)]
 pub(crate) struct Ops {
@@ -146,6 +161,7 @@ impl Ops {
                 source2: writer.optional_str(op.source2.as_deref()),
                 fd: op.fd,
                 data: writer.list(&op.data),
+                text: writer.optional_str(op.text.as_deref()),
                 mode: op.mode,
                 propagation: op.propagation,
                 attr_set: op.attr_set,

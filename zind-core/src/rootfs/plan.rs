@@ -30,6 +30,8 @@ pub(crate) struct Situation {
     pub(crate) user_namespace: bool,
     /// Group 5 (tty) exists in the container.
     pub(crate) tty_group: bool,
+    /// The network namespace is made meanwhile, and has to be joined.
+    pub(crate) network_apart: bool,
 }
 
 const ROOT: &std::ffi::CStr = c"r";
@@ -55,14 +57,18 @@ pub(crate) fn container(spec: &Spec, situation: Situation, users: &[ExtraUser]) 
         caller_mount(&mut ops, mount, situation)?;
     }
     if spec.system_mounts && !spec.privileged {
-        let base = if situation.template { "/" } else { "" };
-        if !situation.template {
-            ops.extend(mask::sources(base));
+        if situation.template {
+            ops.extend(mask::quick_operations(has_sysfs(spec, situation)));
+        } else {
+            ops.extend(mask::sources(""));
+            ops.extend(mask::operations("", has_sysfs(spec, situation)));
         }
-        ops.extend(mask::operations(base, has_sysfs(spec, situation)));
     }
     if spec.read_only && spec.rootfs == Rootfs::Host {
         ops.push(Op::new(FsKind::Setattr, c"/").attr(attr::RDONLY).in_root());
+    }
+    if situation.network_apart && !(spec.system_mounts && has_sysfs(spec, situation)) {
+        ops.push(Op::new(FsKind::JoinNetwork, c"/"));
     }
     ops.push(Op::new(FsKind::Pivot, c"/").flags(plan::MAY_CHROOT));
     Ok(ops)
@@ -146,15 +152,16 @@ fn host_root(ops: &mut Ops, spec: &Spec, situation: Situation, users: &[ExtraUse
     for name in host::system_directories() {
         let c = |text: String| CString::new(text).unwrap_or_default();
         let source = if situation.template { format!("/host/{name}") } else { format!("/{name}") };
-        let target = c(format!("/{name}"));
         if spec.read_only {
+            let target = c(format!("/{name}"));
             let flags = plan::NO_SYMLINKS | if situation.template { 0 } else { plan::RECURSIVE };
             ops.push(Op::bind(&c(source), &target).attr(attr::RDONLY | S_NODEV).in_root().flags(flags));
             continue;
         }
         ops.extend([Op::mkdir(&c(format!("u-{name}")), 0o755), Op::mkdir(&c(format!("w-{name}")), 0o755)]);
-        let mount = overlay(&source, &format!("u-{name}"), &format!("w-{name}"), &target, situation);
-        ops.push(mount.in_root().flags(plan::NO_SYMLINKS));
+        // By its name in the staging area: the skeleton is zind's own, and the layers are named from there too.
+        let target = c(format!("r/{name}"));
+        ops.push(overlay(&source, &format!("u-{name}"), &format!("w-{name}"), &target, situation));
     }
     if spec.read_only {
         for (path, mode) in [(c"/tmp", "1777"), (c"/run", "0755"), (c"/var/tmp", "1777")] {
@@ -248,9 +255,6 @@ fn system_mounts(ops: &mut Ops, spec: &Spec, situation: Situation) {
     } else {
         ops.push(Op::mount(c"proc", c"/proc", &[], strict).in_root().flags(place));
     }
-    if has_sysfs(spec, situation) {
-        ops.push(Op::mount(c"sysfs", c"/sys", &[], strict | attr::RDONLY).in_root().flags(place));
-    }
     if situation.template {
         ops.push(Op::bind(c"/dev", c"/dev").in_root().flags(place));
     } else {
@@ -264,6 +268,13 @@ fn system_mounts(ops: &mut Ops, spec: &Spec, situation: Situation) {
     ops.push(Op::mount(c"tmpfs", c"/dev/shm", &[("mode", "1777"), ("size", "64m")], strict).in_root());
     if spec.is_new(Kind::Ipc) {
         ops.push(Op::mount(c"mqueue", c"/dev/mqueue", &[], strict).in_root());
+    }
+    // As late as can be: the network namespace is still in the making.
+    if has_sysfs(spec, situation) {
+        if situation.network_apart {
+            ops.push(Op::new(FsKind::JoinNetwork, c"/"));
+        }
+        ops.push(Op::mount(c"sysfs", c"/sys", &[], strict | attr::RDONLY).in_root().flags(place));
     }
 }
 

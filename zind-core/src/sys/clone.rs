@@ -182,6 +182,11 @@ pub(crate) fn start(start: Start<'_>) -> Result<Waiter, Errno> {
         (*task).argv[1] = (&raw const (*task).plan_number).cast();
         (*task).launcher.parent_tid = (&raw const (*task).pid) as u64;
     }
+    start_task(region, waiter, keep)
+}
+
+/// Clones a task in the caller's memory that runs `code` on the stack of its region.
+fn start_task(region: Region, code: unsafe extern "C" fn(*mut u8) -> !, keep: Vec<i32>) -> Result<Waiter, Errno> {
     let mut pidfd = -1i32;
     let args = CloneArgs {
         flags: libc::CLONE_VM as u64 | libc::CLONE_PIDFD as u64 | CLONE_CLEAR_SIGHAND,
@@ -190,11 +195,11 @@ pub(crate) fn start(start: Start<'_>) -> Result<Waiter, Errno> {
         stack_size: STACK_SIZE as u64,
         ..CloneArgs::default()
     };
-    // A handler or a stop key must not run in the middle: the waiter keeps this mask for good.
+    // A handler or a stop key must not run in the middle: the task keeps this mask for good.
     let result = with_signals_blocked(|| {
-        // SAFETY: the child runs `waiter` on its own stack and never returns here; `task` outlives it, because the
-        // region is given back only after the waiter was reaped.
-        unsafe { clone3_call(&args, waiter, task.cast()) }
+        // SAFETY: the child runs `code` on its own stack and never returns here; the region outlives it, because it is
+        // given back only after the task was reaped.
+        unsafe { clone3_call(&args, code, region.0) }
     });
     match result {
         Ok(pid) => {
@@ -376,6 +381,102 @@ unsafe fn clone3_call(
         );
     }
     if result < 0 { Err(Errno::from_raw(-result as i32)) } else { Ok(result as i32) }
+}
+
+/// A task that makes a network namespace while everything else is made: that takes the kernel as long as all the rest.
+/// It is a task like the waiter, and lives until the launcher has joined the namespace.
+pub(crate) struct NetworkMaker {
+    task: Waiter,
+    ready: OwnedFd,
+    /// While this is open the task lives.
+    hold: Option<OwnedFd>,
+}
+
+/// What the task needs; at the start of its [`Region`].
+#[repr(C)]
+struct NetworkTask {
+    ready: i32,
+    hold: i32,
+}
+
+impl NetworkMaker {
+    /// Begins to make a network namespace with its loopback interface up.
+    pub(crate) fn start() -> Result<NetworkMaker, Errno> {
+        use rustix::event::{EventfdFlags, eventfd};
+        let errno = |errno: rustix::io::Errno| Errno::from_raw(errno.raw_os_error());
+        let ready = eventfd(0, EventfdFlags::CLOEXEC).map_err(errno)?;
+        let (theirs, hold) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(errno)?;
+        let region = Region::take()?;
+        let task: *mut NetworkTask = region.0.cast();
+        // SAFETY: the region is large enough, aligned to a page, and nobody else's until the clone.
+        unsafe { task.write(NetworkTask { ready: ready.as_raw_fd(), hold: theirs.as_raw_fd() }) };
+        let task = start_task(region, make_network, Vec::new())?;
+        Ok(NetworkMaker { task, ready, hold: Some(hold) })
+    }
+
+    /// The task, whose namespace can be joined.
+    pub(crate) fn pidfd(&self) -> BorrowedFd<'_> {
+        self.task.pidfd()
+    }
+
+    /// Says when the namespace is there: see `Plan::network_ready`.
+    pub(crate) fn ready(&self) -> BorrowedFd<'_> {
+        use std::os::fd::AsFd;
+        self.ready.as_fd()
+    }
+
+    /// The namespace has been joined, or is not wanted any more.
+    pub(crate) fn let_go(&mut self) {
+        self.hold = None;
+    }
+}
+
+impl Drop for NetworkMaker {
+    fn drop(&mut self) {
+        self.let_go();
+        // It is on its last instruction; a bounded wait keeps a debugger's stop from stopping us.
+        let mut poll = [libc::pollfd { fd: self.task.pidfd.as_raw_fd(), events: libc::POLLIN, revents: 0 }];
+        // SAFETY: one live pollfd.
+        unsafe { libc::poll(poll.as_mut_ptr(), 1, 1000) };
+        self.task.try_reap();
+    }
+}
+
+/// The task, from its first instruction to its last.
+unsafe extern "C" fn make_network(task: *mut u8) -> ! {
+    const SIOCSIFFLAGS: usize = 0x8914;
+    const UP_AND_RUNNING: u8 = 0x41;
+    let task: *const NetworkTask = task.cast();
+    // SAFETY: raw code, see the top of the file. The task stays until we are reaped.
+    unsafe {
+        let (ready, hold) = ((*task).ready as usize, (*task).hold as usize);
+        // The caller's other descriptors are none of our business, and their readers wait for the last holder.
+        let (low, high) = if ready < hold { (ready, hold) } else { (hold, ready) };
+        if low > 0 {
+            raw(libc::SYS_close_range, 0, low - 1, 0, 0, 0);
+        }
+        if high > low + 1 {
+            raw(libc::SYS_close_range, low + 1, high - 1, 0, 0, 0);
+        }
+        raw(libc::SYS_close_range, high + 1, u32::MAX as usize, 0, 0, 0);
+        let mut result = raw(libc::SYS_unshare, libc::CLONE_NEWNET as usize, 0, 0, 0, 0);
+        if result == 0 {
+            let kind = (libc::SOCK_DGRAM | libc::SOCK_CLOEXEC) as usize;
+            result = raw(libc::SYS_socket, libc::AF_INET as usize, kind, 0, 0, 0);
+            if result >= 0 {
+                let mut request = [0u8; 40];
+                request[0] = b'l';
+                request[1] = b'o';
+                request[16] = UP_AND_RUNNING;
+                result = raw(libc::SYS_ioctl, result as usize, SIOCSIFFLAGS, (&raw const request) as usize, 0, 0);
+            }
+        }
+        let word: u64 = if result >= 0 { 1 } else { 2 + (-result) as u64 };
+        raw(libc::SYS_write, ready, (&raw const word) as usize, 8, 0, 0);
+        let mut byte = 0u8;
+        raw(libc::SYS_read, hold, (&raw mut byte) as usize, 1, 0, 0);
+        exit_group(0)
+    }
 }
 
 /// One raw system call: nothing of the C library, hence no `errno`, which is another thread's here.

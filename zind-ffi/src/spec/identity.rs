@@ -200,13 +200,13 @@ pub unsafe extern "C" fn zind_spec_set_pgid(spec: *mut zind_spec, pgid: i32, err
 }
 
 /// The controlling terminal.
-/// fd: the terminal as a descriptor of the payload, 0 to 2 or one that is passed. set: make it the controlling
+/// fd: the terminal as a descriptor of the payload, 0 to 2 or one that is passed. controlling: make it the controlling
 /// terminal, for which setsid must be on. foreground: put the process group into its foreground.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn zind_spec_set_ctty(
     spec: *mut zind_spec,
     fd: i32,
-    set_it: bool,
+    controlling: bool,
     foreground: bool,
     err: *mut *mut zind_error,
 ) -> zind_status {
@@ -214,7 +214,7 @@ pub unsafe extern "C" fn zind_spec_set_ctty(
     unsafe {
         set(spec, err, |spec| {
             spec.session.ctty = fd;
-            spec.session.setctty = set_it;
+            spec.session.setctty = controlling;
             spec.session.foreground = foreground;
             Ok(())
         })

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
     from . import aio
     from ._options import Options
-    from ._zind import *  # noqa: F403  the CLONE_, MS_, MNT_, UMOUNT_ and MOUNT_ATTR_ constants
+    from ._constants import *  # noqa: F403  a stub: the CLONE_, MS_, MNT_, UMOUNT_ and MOUNT_ATTR_ constants
 
 # The kernel's constants, by their own names.
 _constants = {

@@ -1,0 +1,806 @@
+/*
+ * zind: Linux containers as a library.                        SPDX-License-Identifier: MIT OR Apache-2.0
+ *
+ * Made from the Rust sources; do not edit. Compile and link with `pkg-config --cflags --libs zind`.
+ *
+ *     const char *argv[] = {"id", "-u", NULL};
+ *     zind_spec *spec = NULL; zind_process *process = NULL; zind_error *error = NULL; zind_exit end = ZIND_EXIT_INIT;
+ *     zind_spec_new(&spec, &error);
+ *     zind_spec_set_args(spec, argv, &error);
+ *     zind_run(spec, &process, &error);
+ *     zind_process_wait(process, -1, &end, &error);
+ *     if (error) fprintf(stderr, "%s\n", zind_error_message(error));
+ *     zind_error_free(error); zind_process_free(process); zind_spec_free(spec);
+ *
+ * Handles (zind_spec, zind_start, zind_process, zind_output, zind_error) are opaque. The caller owns each one it gets
+ * and gives it back by its _free function, for which NULL is fine. All other pointers in arguments are borrowed for the
+ * length of the call: what has to stay is copied. A handle in an out-parameter is NULL after a failure.
+ *
+ * Status: functions that can fail return a zind_status; 0 is success. Besides what a function names, each returns
+ * ZIND_STATUS_NULL when an argument is NULL that must not be, and ZIND_STATUS_PANIC for a bug in zind.
+ *
+ * Errors: the last argument, err, is NULL (not wanted) or the address of a zind_error * that is NULL before the first
+ * call. A failure stores a new error there, which the caller frees; an error that is there already stays, so that
+ * several calls can be made before one look at the first thing that went wrong.
+ *
+ * Text: paths, arguments and variables are any bytes without NUL. Names (host names, kinds, users, capabilities) are
+ * UTF-8; other bytes are ZIND_STATUS_UTF8. Strings that a function makes are freed by zind_string_free().
+ *
+ * Descriptors: each one that comes from zind is close-on-exec, and its owner is named. A descriptor that goes into a
+ * zind_spec is duplicated, and the duplicate is closed with the spec.
+ *
+ * Threads: every function may be called from any thread. A zind_process takes any number of calls at once, other
+ * handles one at a time (reading calls that take a const pointer: any number). Nothing of the caller's is forked: a
+ * start is safe in a program with threads, and no signal handler is touched. Handles do not survive fork(2).
+ */
+#ifndef ZIND_H
+#define ZIND_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/** The version of this header; zind_version() is that of the library. */
+#define ZIND_VERSION "0.1.0"
+
+/** Initializers for the structures that begin with struct_size. */
+#define ZIND_EXIT_INIT {sizeof(zind_exit), 0, -1, 0, 0}
+#define ZIND_STATS_INIT {sizeof(zind_stats), -1, -1, -1, -1}
+
+/* The version of the binary interface: the number in the soname, libzind.so.0. */
+#define ZIND_ABI_VERSION 0
+
+/* What a function returns. Numbers are never reused, and new ones come at the end. */
+enum zind_status
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /* Done. */
+    ZIND_STATUS_OK = 0,
+    /* An argument is NULL that must not be. */
+    ZIND_STATUS_NULL = 1,
+    /* A name is not UTF-8. */
+    ZIND_STATUS_UTF8 = 2,
+    /* An option breaks a rule, see zind_error_field(); nothing was touched. */
+    ZIND_STATUS_SPEC = 3,
+    /* The kernel refused, see zind_error_step(), _syscall(), _errno(), _path(); nothing of the container is left. */
+    ZIND_STATUS_SYS = 4,
+    /* This machine or user cannot do what was asked for. */
+    ZIND_STATUS_UNSUPPORTED = 5,
+    /* The handle is in a state that does not allow the call. */
+    ZIND_STATUS_STATE = 6,
+    /* There is no such thing. */
+    ZIND_STATUS_NOT_FOUND = 7,
+    /* The time allowed was over. */
+    ZIND_STATUS_TIMEOUT = 8,
+    /* The caller's function asked to stop. */
+    ZIND_STATUS_INTERRUPTED = 9,
+    /* A bug in zind. */
+    ZIND_STATUS_PANIC = 10,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum zind_status zind_status;
+#else
+typedef int32_t zind_status;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/* In what way a payload ended. Numbers are never reused, and new ones come at the end. */
+enum zind_exit_kind
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /* It has not ended. */
+    ZIND_EXIT_KIND_RUNNING = 0,
+    /* It exited by itself. */
+    ZIND_EXIT_KIND_EXITED = 1,
+    /* A signal ended it. */
+    ZIND_EXIT_KIND_SIGNALED = 2,
+    /* zind killed it because its time was over. */
+    ZIND_EXIT_KIND_TIMEOUT = 3,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum zind_exit_kind zind_exit_kind;
+#else
+typedef int32_t zind_exit_kind;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/* Where a standard stream goes. Numbers are never reused. */
+enum zind_stdio
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /* The caller's own stream of the same number: the default. */
+    ZIND_STDIO_INHERIT = 0,
+    /* /dev/null */
+    ZIND_STDIO_NULL = 1,
+    /* A pipe; the caller takes the other end from the zind_process. */
+    ZIND_STDIO_PIPE = 2,
+    /* For stderr: wherever stdout goes. */
+    ZIND_STDIO_STDOUT = 3,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum zind_stdio zind_stdio;
+#else
+typedef int32_t zind_stdio;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/* What went wrong. All its strings are borrowed from it until zind_error_free(). */
+typedef struct zind_error zind_error;
+
+/* A container that has ended, and what it wrote. */
+typedef struct zind_output zind_output;
+
+/* A container that runs, or has ended. */
+typedef struct zind_process zind_process;
+
+/* What to run, and in what. Can be started any number of times, also from several threads at once. */
+typedef struct zind_spec zind_spec;
+
+/* A start that is under way. */
+typedef struct zind_start zind_start;
+
+/* A range of ids of a user namespace: user_namespaces(7). */
+typedef struct zind_id_map {
+    /* The first id in the container. */
+    uint32_t container;
+    /* The first id on the host. */
+    uint32_t host;
+    /* How many. */
+    uint32_t size;
+} zind_id_map;
+
+/* How a payload ended. Begin with ZIND_EXIT_INIT. */
+typedef struct zind_exit {
+    /* sizeof(zind_exit), set by the caller; no more than this is written. */
+    size_t struct_size;
+    /* A zind_exit_kind. */
+    int32_t kind;
+    /* The exit code; -1 if it did not exit. */
+    int32_t code;
+    /* The signal that ended it; 0 if none did. */
+    int32_t signal;
+    /* The exit code, or the negative number of the signal. */
+    int32_t returncode;
+} zind_exit;
+
+/* Asked whether to stop waiting. It runs in the caller's process, in the thread that waits; it must return (no
+ * longjmp, no C++ exception). */
+typedef bool (*zind_interrupted)(void *data);
+
+/* What a container used over its whole life. Begin with ZIND_STATS_INIT; -1 is "unknown". */
+typedef struct zind_stats {
+    /* sizeof(zind_stats), set by the caller; no more than this is written. */
+    size_t struct_size;
+    /* CPU time in user mode, in nanoseconds. */
+    int64_t cpu_user_ns;
+    /* CPU time in the kernel, in nanoseconds. */
+    int64_t cpu_system_ns;
+    /* Largest resident set of a single process, in bytes. */
+    int64_t max_rss;
+    /* From the call of the start to the end, in nanoseconds. */
+    int64_t wall_ns;
+} zind_stats;
+
+#ifdef __cplusplus
+extern "C" {
+#endif // __cplusplus
+
+/* The version of the library, "0.1.0". Static; never NULL. */
+const char *zind_version(void);
+
+/* The version of the library's binary interface: programs work with a library of the same number that is not older
+ * than their header. Functions, status codes and fields at the end of structures are added without a change of it. */
+uint32_t zind_abi_version(void);
+
+/* The name of a status: "ok", "not_found"; "unknown" for a number this library does not know. Static; never NULL. */
+const char *zind_status_name(int32_t status);
+
+/* The status of the call that failed; ZIND_STATUS_OK for NULL. */
+zind_status zind_error_status(const zind_error *error);
+
+/* What happened, to what, why, and what to do, in one line: "execute the program nope: No such file or directory
+ * (ENOENT) from execve; ...". Borrowed from the error; "" for NULL, never NULL. */
+const char *zind_error_message(const zind_error *error);
+
+/* What zind was doing, as a stable name: "Exec", "Mount". Borrowed from the error; NULL if no step failed. */
+const char *zind_error_step(const zind_error *error);
+
+/* The stable number of the step; 0 if no step failed. */
+int32_t zind_error_step_number(const zind_error *error);
+
+/* The system call that failed: "openat2". Borrowed from the error; NULL if there is none, or more than one. */
+const char *zind_error_syscall(const zind_error *error);
+
+/* The errno(3) of that call; 0 if there is none. */
+int32_t zind_error_errno(const zind_error *error);
+
+/* The path, name or number that it was about. Borrowed from the error; NULL if there is none. */
+const char *zind_error_path(const zind_error *error);
+
+/* The option or argument that breaks a rule: "uid_map", "argv". Borrowed from the error; NULL if there is none. */
+const char *zind_error_field(const zind_error *error);
+
+/* What to do about it. Borrowed from the error; NULL if zind does not know. */
+const char *zind_error_hint(const zind_error *error);
+
+/* Frees an error. error: NULL is fine. */
+void zind_error_free(zind_error *error);
+
+/* Frees the error in *err, if there is one, and makes *err NULL, ready for the next calls. err: NULL is fine. */
+void zind_error_clear(zind_error **err);
+
+/* A new request for a container: everything new, nothing shared, no privileges, no network. It needs
+ * zind_spec_set_args() before it can run.
+ * spec: receives the handle; free it with zind_spec_free(). */
+zind_status zind_spec_new(zind_spec **spec, zind_error **err);
+
+/* A new request for a plain process that shares everything with the caller until told otherwise: the starting point of
+ * what unshare(1) and nsenter(1) do.
+ * spec: receives the handle; free it with zind_spec_free(). */
+zind_status zind_spec_low_level_new(zind_spec **spec, zind_error **err);
+
+/* A second request that asks for the same; later changes to one do not change the other.
+ * copy: receives the handle; free it with zind_spec_free(). Both share the descriptors that were set. */
+zind_status zind_spec_copy(const zind_spec *spec, zind_spec **copy, zind_error **err);
+
+/* Frees a request and closes the descriptors it holds; what was started from it goes on. spec: NULL is fine. */
+void zind_spec_free(zind_spec *spec);
+
+/* The program and its arguments. The program is looked up in the container's PATH unless it has a slash.
+ * args: an array that ends with NULL, as for execv(3). */
+zind_status zind_spec_set_args(zind_spec *spec, const char *const *args, zind_error **err);
+
+/* One more argument; the first one is the program. */
+zind_status zind_spec_add_arg(zind_spec *spec, const char *arg, zind_error **err);
+
+/* What the program sees as argv[0]. name: NULL for the program as it was given. */
+zind_status zind_spec_set_argv0(zind_spec *spec, const char *name, zind_error **err);
+
+/* Sets a variable, or changes it. The caller's own variables are not passed on, see zind_spec_set_inherit_env().
+ * value: NULL takes back what was set here. */
+zind_status zind_spec_set_env(zind_spec *spec, const char *name, const char *value, zind_error **err);
+
+/* All variables at once, in place of those set here so far: "NAME=VALUE" each.
+ * variables: an array that ends with NULL, as environ(7).
+ * Returns also ZIND_STATUS_SPEC for an entry without "=". */
+zind_status zind_spec_set_environ(zind_spec *spec, const char *const *variables, zind_error **err);
+
+/* Start from nothing: not even PATH, HOME and LANG are set. */
+zind_status zind_spec_set_clear_env(zind_spec *spec, bool on, zind_error **err);
+
+/* Start from the caller's environment, as it is at the start. */
+zind_status zind_spec_set_inherit_env(zind_spec *spec, bool on, zind_error **err);
+
+/* With clear_env: keep this variable of the caller's. */
+zind_status zind_spec_keep_env(zind_spec *spec, const char *name, zind_error **err);
+
+/* Working directory in the container, an absolute path. path: NULL for the default. */
+zind_status zind_spec_set_cwd(zind_spec *spec, const char *path, zind_error **err);
+
+/* What the container sees as "/".
+ * rootfs: "host" for the system directories of this machine below a copy-on-write layer, with empty /home, /root,
+ * /tmp, /run and a minimal /etc; else the path of a directory (write "./host" for one of that name); NULL for the
+ * caller's own root, as it is. */
+zind_status zind_spec_set_rootfs(zind_spec *spec, const char *rootfs, zind_error **err);
+
+/* Where changes to the root go.
+ * overlay: "tmpfs" for memory, gone with the container; "none" for the root itself (not with rootfs "host"); else the
+ * path of a directory in which they stay, below upper/. */
+zind_status zind_spec_set_overlay(zind_spec *spec, const char *overlay, zind_error **err);
+
+/* Nothing of the root can be changed. */
+zind_status zind_spec_set_read_only(zind_spec *spec, bool on, zind_error **err);
+
+/* Limit in bytes of all that is changed, where that is kept in memory. size: 0 for half of the machine's memory. */
+zind_status zind_spec_set_tmpfs_size(zind_spec *spec, uint64_t size, zind_error **err);
+
+/* A file or directory of the host in the container.
+ * source: where it is on the host. target: where it is in the container, an absolute path; made if it is missing.
+ * read_only: nothing below it can be changed. recursive: with the mounts below the source. */
+zind_status zind_spec_add_bind(zind_spec *spec,
+                               const char *source,
+                               const char *target,
+                               bool read_only,
+                               bool recursive,
+                               zind_error **err);
+
+/* An empty file system in memory.
+ * target: where it is in the container, an absolute path. size: its limit in bytes; 0 for half of the machine's
+ * memory. mode: of its top directory, 01777 for one that everybody may write to. */
+zind_status zind_spec_add_tmpfs(zind_spec *spec,
+                                const char *target,
+                                uint64_t size,
+                                uint32_t mode,
+                                zind_error **err);
+
+/* Mount a fresh /proc, /dev and /sys, and hide what has to be hidden: on for containers, off for the low level. */
+zind_status zind_spec_set_system_mounts(zind_spec *spec, bool on, zind_error **err);
+
+/* For the low level: a fresh procfs at this place. path: NULL for none. */
+zind_status zind_spec_set_mount_proc(zind_spec *spec, const char *path, zind_error **err);
+
+/* For the low level: a binfmt_misc of the user namespace's own.
+ * path: where to mount it; NULL for none. interpreter: a line for its register file; NULL for none. */
+zind_status zind_spec_set_binfmt(zind_spec *spec,
+                                 const char *path,
+                                 const char *interpreter,
+                                 zind_error **err);
+
+/* For the low level: chroot(2). path: NULL for none. */
+zind_status zind_spec_set_chroot(zind_spec *spec, const char *path, zind_error **err);
+
+/* For the low level: the propagation of all mounts of a new mount namespace.
+ * flags: MS_PRIVATE, MS_SLAVE or MS_SHARED of <sys/mount.h>; 0 leaves it as it is. */
+zind_status zind_spec_set_propagation(zind_spec *spec, uint64_t flags, zind_error **err);
+
+/* Where the container gets a namespace from.
+ * kind: "user", "mnt", "pid", "net", "uts", "ipc", "cgroup" or "time" (also "mount", "network").
+ * source: "new" for one of its own; "host" for the caller's; else the path of a file that stands for one:
+ * "/proc/1/ns/net", or one it was pinned to.
+ * Returns also ZIND_STATUS_UTF8 or _SPEC for a kind that is none. */
+zind_status zind_spec_set_namespace(zind_spec *spec,
+                                    const char *kind,
+                                    const char *source,
+                                    zind_error **err);
+
+/* As zind_spec_set_namespace(), the namespace that a process is in. */
+zind_status zind_spec_set_namespace_pid(zind_spec *spec, const char *kind, int32_t pid, zind_error **err);
+
+/* As zind_spec_set_namespace(), the namespace that a descriptor stands for.
+ * fd: borrowed; the spec keeps a duplicate. Returns also ZIND_STATUS_SYS (EBADF). */
+zind_status zind_spec_set_namespace_fd(zind_spec *spec, const char *kind, int32_t fd, zind_error **err);
+
+/* Binds a new namespace to a file, so that it stays after the container. path: made if it is missing; umount(2) gives
+ * it up. */
+zind_status zind_spec_pin_namespace(zind_spec *spec,
+                                    const char *kind,
+                                    const char *path,
+                                    zind_error **err);
+
+/* What is added to the clocks of a new time namespace, in nanoseconds: time_namespaces(7).
+ * Needs the namespace "time" to be "new". */
+zind_status zind_spec_set_time_offsets_ns(zind_spec *spec,
+                                          int64_t monotonic_ns,
+                                          int64_t boottime_ns,
+                                          zind_error **err);
+
+/* The host name, 1 to 64 bytes. name: NULL for the default. Returns also ZIND_STATUS_UTF8. */
+zind_status zind_spec_set_hostname(zind_spec *spec, const char *name, zind_error **err);
+
+/* The NIS domain name. name: NULL for the default. Returns also ZIND_STATUS_UTF8. */
+zind_status zind_spec_set_domainname(zind_spec *spec, const char *name, zind_error **err);
+
+/* The ids of a user namespace, by rule.
+ * mode: "single" for one id, the caller's, under the number the payload runs as; "auto" for the caller as 0 and the
+ * range of /etc/subuid and /etc/subgid from 1 on; NULL for the default, which goes by the caller's privilege.
+ * Returns also ZIND_STATUS_UTF8 or _SPEC for another mode. */
+zind_status zind_spec_set_id_maps(zind_spec *spec, const char *mode, zind_error **err);
+
+/* The user ids of a user namespace, line by line; it needs zind_spec_set_gid_map() too.
+ * maps: len elements. */
+zind_status zind_spec_set_uid_map(zind_spec *spec,
+                                  const zind_id_map *maps,
+                                  size_t len,
+                                  zind_error **err);
+
+/* The group ids of a user namespace, line by line; it needs zind_spec_set_uid_map() too.
+ * maps: len elements. */
+zind_status zind_spec_set_gid_map(zind_spec *spec,
+                                  const zind_id_map *maps,
+                                  size_t len,
+                                  zind_error **err);
+
+/* Whether setgroups(2) is allowed in the user namespace. allow: 1 yes, 0 no, -1 wherever that is possible. */
+zind_status zind_spec_set_setgroups(zind_spec *spec, int32_t allow, zind_error **err);
+
+/* User and group that own the new user namespace. UINT32_MAX for both: nobody in particular. */
+zind_status zind_spec_set_owner(zind_spec *spec, uint32_t uid, uint32_t gid, zind_error **err);
+
+/* Standard input. how: a zind_stdio. Returns also ZIND_STATUS_SPEC for another number. */
+zind_status zind_spec_set_stdin(zind_spec *spec, int32_t how, zind_error **err);
+
+/* Standard input is this descriptor.
+ * fd: borrowed; the spec keeps a duplicate. Returns also ZIND_STATUS_SYS (EBADF). */
+zind_status zind_spec_set_stdin_fd(zind_spec *spec, int32_t fd, zind_error **err);
+
+/* Standard input is a file of the caller's, opened for reading at the start. */
+zind_status zind_spec_set_stdin_file(zind_spec *spec, const char *path, zind_error **err);
+
+/* Standard output. how: a zind_stdio. Returns also ZIND_STATUS_SPEC for another number. */
+zind_status zind_spec_set_stdout(zind_spec *spec, int32_t how, zind_error **err);
+
+/* Standard output is this descriptor.
+ * fd: borrowed; the spec keeps a duplicate, which holds a pipe open for its reader until the spec is freed or set
+ * otherwise. Returns also ZIND_STATUS_SYS (EBADF). */
+zind_status zind_spec_set_stdout_fd(zind_spec *spec, int32_t fd, zind_error **err);
+
+/* Standard output is a file of the caller's, created or emptied at the start. */
+zind_status zind_spec_set_stdout_file(zind_spec *spec, const char *path, zind_error **err);
+
+/* Standard error. how: a zind_stdio. Returns also ZIND_STATUS_SPEC for another number. */
+zind_status zind_spec_set_stderr(zind_spec *spec, int32_t how, zind_error **err);
+
+/* Standard error is this descriptor.
+ * fd: borrowed; the spec keeps a duplicate, which holds a pipe open for its reader until the spec is freed or set
+ * otherwise. Returns also ZIND_STATUS_SYS (EBADF). */
+zind_status zind_spec_set_stderr_fd(zind_spec *spec, int32_t fd, zind_error **err);
+
+/* Standard error is a file of the caller's, created or emptied at the start. */
+zind_status zind_spec_set_stderr_file(zind_spec *spec, const char *path, zind_error **err);
+
+/* The payload gets this descriptor under the same number; all others but the standard streams are closed.
+ * fd: a number from 3 on. Only the number is kept: it must be open at the start. */
+zind_status zind_spec_pass_fd(zind_spec *spec, int32_t fd, zind_error **err);
+
+/* Who the payload runs as.
+ * user: "name", "name:group", "1000", "1000:1000", looked up in the container; NULL for root of the container, or the
+ * caller at the low level. Returns also ZIND_STATUS_UTF8. */
+zind_status zind_spec_set_user(zind_spec *spec, const char *user, zind_error **err);
+
+/* Who the payload runs as, by number. gid: UINT32_MAX for the group that the container's /etc/passwd names, else 0. */
+zind_status zind_spec_set_user_ids(zind_spec *spec, uint32_t uid, uint32_t gid, zind_error **err);
+
+/* Supplementary groups.
+ * groups: names or numbers, an array that ends with NULL; NULL for none, or the caller's at the low level.
+ * Returns also ZIND_STATUS_UTF8. */
+zind_status zind_spec_set_groups(zind_spec *spec, const char *const *groups, zind_error **err);
+
+/* File mode creation mask, 022 by default. mask: UINT32_MAX for the caller's. */
+zind_status zind_spec_set_umask(zind_spec *spec, uint32_t mask, zind_error **err);
+
+/* A resource limit: setrlimit(2).
+ * name: "nofile", "RLIMIT_NOFILE". soft, hard: UINT64_MAX for unlimited.
+ * Returns also ZIND_STATUS_UTF8 or _SPEC for a name that is none. */
+zind_status zind_spec_set_rlimit(zind_spec *spec,
+                                 const char *name,
+                                 uint64_t soft,
+                                 uint64_t hard,
+                                 zind_error **err);
+
+/* Who is killed first when memory runs out: -1000 (never) to 1000 (first). adjustment: INT32_MIN for the caller's. */
+zind_status zind_spec_set_oom_score_adj(zind_spec *spec, int32_t adjustment, zind_error **err);
+
+/* Nice value, -20 to 19. nice: INT32_MIN for the caller's. */
+zind_status zind_spec_set_nice(zind_spec *spec, int32_t nice, zind_error **err);
+
+/* Scheduling policy: sched(7).
+ * policy: SCHED_* of <sched.h>. priority: 1 to 99 for the real-time policies, else 0. flags: SCHED_FLAG_*. */
+zind_status zind_spec_set_scheduler(zind_spec *spec,
+                                    uint32_t policy,
+                                    uint32_t priority,
+                                    uint64_t flags,
+                                    zind_error **err);
+
+/* The policy SCHED_DEADLINE, in nanoseconds. flags: SCHED_FLAG_*. */
+zind_status zind_spec_set_scheduler_deadline(zind_spec *spec,
+                                             uint64_t runtime_ns,
+                                             uint64_t deadline_ns,
+                                             uint64_t period_ns,
+                                             uint64_t flags,
+                                             zind_error **err);
+
+/* A session of its own: setsid(2). On for containers, off for the low level. */
+zind_status zind_spec_set_setsid(zind_spec *spec, bool on, zind_error **err);
+
+/* The process group to join; 0 makes a new one. pgid: -1 for the caller's. */
+zind_status zind_spec_set_pgid(zind_spec *spec, int32_t pgid, zind_error **err);
+
+/* The controlling terminal.
+ * fd: the terminal as a descriptor of the payload, 0 to 2 or one that is passed. controlling: make it the controlling
+ * terminal, for which setsid must be on. foreground: put the process group into its foreground. */
+zind_status zind_spec_set_ctty(zind_spec *spec,
+                               int32_t fd,
+                               bool controlling,
+                               bool foreground,
+                               zind_error **err);
+
+/* Give up the controlling terminal. */
+zind_status zind_spec_set_noctty(zind_spec *spec, bool on, zind_error **err);
+
+/* Execution domain: personality(2). persona: UINT32_MAX for the caller's. */
+zind_status zind_spec_set_personality(zind_spec *spec, uint32_t persona, zind_error **err);
+
+/* A signal for the payload when the process above it ends. signal: 0 for none. */
+zind_status zind_spec_set_pdeathsig(zind_spec *spec, int32_t signal, zind_error **err);
+
+/* Stop the payload before its first instruction, for a tracer: PTRACE_TRACEME. */
+zind_status zind_spec_set_ptrace(zind_spec *spec, bool on, zind_error **err);
+
+/* Capabilities of the payload.
+ * names: "CAP_NET_RAW", "net_raw", "ALL", an array that ends with NULL; NULL for the default, which is none, or
+ * unchanged at the low level. Returns also ZIND_STATUS_UTF8 or _SPEC for a name that is none. */
+zind_status zind_spec_set_capabilities(zind_spec *spec, const char *const *names, zind_error **err);
+
+/* An ambient capability. Returns also ZIND_STATUS_UTF8 or _SPEC for a name that is none. */
+zind_status zind_spec_add_ambient(zind_spec *spec, const char *name, zind_error **err);
+
+/* Keep the capabilities of a new user namespace across the execution, as ambient ones. */
+zind_status zind_spec_set_keep_caps(zind_spec *spec, bool on, zind_error **err);
+
+/* All capabilities, no filter, nothing hidden. */
+zind_status zind_spec_set_privileged(zind_spec *spec, bool on, zind_error **err);
+
+/* No set-uid program and no file capability has any effect. On for containers, off for the low level. */
+zind_status zind_spec_set_no_new_privileges(zind_spec *spec, bool on, zind_error **err);
+
+/* The system call filter. filter: "default" for zind's own, "none" for none.
+ * Returns also ZIND_STATUS_UTF8 or _SPEC for another. */
+zind_status zind_spec_set_seccomp(zind_spec *spec, const char *filter, zind_error **err);
+
+/* A session keyring of its own. On for containers, off for the low level. */
+zind_status zind_spec_set_keyring(zind_spec *spec, bool on, zind_error **err);
+
+/* Put the payload into this control group (v2) as it is born.
+ * fd: an open directory below /sys/fs/cgroup, borrowed; the spec keeps a duplicate. -1 for the caller's group.
+ * Returns also ZIND_STATUS_SYS (EBADF). */
+zind_status zind_spec_set_cgroup_fd(zind_spec *spec, int32_t fd, zind_error **err);
+
+/* The start fails with ZIND_STATUS_UNSUPPORTED unless this part of the isolation is in force.
+ * name: a namespace's kind, "seccomp", "capabilities", "no_new_privileges", "network", "read_only" and the others that
+ * zind_process_isolation_json() lists as "in_force". Returns also ZIND_STATUS_UTF8. */
+zind_status zind_spec_require(zind_spec *spec, const char *name, zind_error **err);
+
+/* A PID 1 that reaps and forwards signals above the payload. On for containers, off for the low level. */
+zind_status zind_spec_set_init(zind_spec *spec, bool on, zind_error **err);
+
+/* End the container when the caller's process ends. On by default. */
+zind_status zind_spec_set_die_with_owner(zind_spec *spec, bool on, zind_error **err);
+
+/* Forward signals to the payload's whole process group. */
+zind_status zind_spec_set_forward_signals(zind_spec *spec, bool on, zind_error **err);
+
+/* How long the payload may run, in milliseconds from the start on. Who waits when it is over kills the container:
+ * zind_process_wait(), zind_process_communicate(), zind_capture(). timeout_ms: negative for no limit. */
+zind_status zind_spec_set_timeout_ms(zind_spec *spec, int64_t timeout_ms, zind_error **err);
+
+/* Starts a container. Blocks until its program runs or failed to.
+ * spec: borrowed; it can be changed, started again or freed afterwards.
+ * process: receives the handle; free it with zind_process_free().
+ * Returns also ZIND_STATUS_SPEC (an option breaks a rule: nothing was touched), _SYS (a step failed: nothing is left),
+ * _UNSUPPORTED (this machine or user cannot, or what was required is not in force), _NOT_FOUND (a user), _TIMEOUT. */
+zind_status zind_run(const zind_spec *spec, zind_process **process, zind_error **err);
+
+/* Begins a start, for an event loop: it goes on by itself while the caller does something else.
+ * spec: borrowed. start: receives the handle; free it with zind_start_free().
+ * Returns also ZIND_STATUS_SPEC, _SYS, _UNSUPPORTED, _NOT_FOUND as zind_run(), as far as they can be told by now. */
+zind_status zind_start_begin(const zind_spec *spec, zind_start **start, zind_error **err);
+
+/* Becomes readable when zind_start_finish() will not block for long. Borrowed: the start closes it. -1 for NULL, and
+ * after zind_start_finish(). */
+int32_t zind_start_fd(const zind_start *start);
+
+/* Waits until the program runs or failed to. The start can only be freed afterwards.
+ * process: receives the handle; free it with zind_process_free().
+ * Returns also what zind_run() returns, and ZIND_STATUS_STATE when it is called for the second time. */
+zind_status zind_start_finish(zind_start *start, zind_process **process, zind_error **err);
+
+/* Frees a start; one that was not finished is called off, and nothing of it is left. start: NULL is fine. */
+void zind_start_free(zind_start *start);
+
+/* The container's first process in the caller's pid namespace: zind's PID 1 with init on, else the payload. -1 for
+ * NULL. To signal or join it, prefer the functions of zind and the pidfd: numbers are reused. */
+int32_t zind_process_pid(const zind_process *process);
+
+/* A pidfd of that process, for setns(2) and the like. Borrowed: the process closes it. -1 for NULL. */
+int32_t zind_process_pidfd(const zind_process *process);
+
+/* Becomes readable when the container has ended, for an event loop; zind_process_poll() then has the exit.
+ * Borrowed: the process closes it; do not read from it. -1 for NULL. */
+int32_t zind_process_end_fd(const zind_process *process);
+
+/* The caller's end of the pipe to standard input, once. The caller closes it. -1 if it was not piped or is taken. */
+int32_t zind_process_take_stdin(zind_process *process);
+
+/* The caller's end of the pipe from standard output, once. The caller closes it. -1 if it was not piped or is taken. */
+int32_t zind_process_take_stdout(zind_process *process);
+
+/* The caller's end of the pipe from standard error, once. The caller closes it. -1 if it was not piped or is taken. */
+int32_t zind_process_take_stderr(zind_process *process);
+
+/* Ends the whole container at once, by SIGKILL. Nothing happens if it has ended. Returns also ZIND_STATUS_SYS. */
+zind_status zind_process_kill(zind_process *process, zind_error **err);
+
+/* Sends a signal to the payload; SIGKILL ends the whole container. Nothing happens if it has ended.
+ * Returns also ZIND_STATUS_SPEC for a number that is no signal, and _SYS. */
+zind_status zind_process_signal(zind_process *process, int32_t signal, zind_error **err);
+
+/* Looks whether the container has ended, without waiting.
+ * exit: begin with ZIND_EXIT_INIT; its kind is ZIND_EXIT_KIND_RUNNING as long as it has not.
+ * Returns also ZIND_STATUS_SYS. */
+zind_status zind_process_poll(zind_process *process, zind_exit *exit, zind_error **err);
+
+/* Waits until the container has ended. It can be waited for any number of times.
+ * timeout_ms: how long to wait, in milliseconds; negative: as long as it takes. The time limit of the request itself,
+ * zind_spec_set_timeout_ms(), kills the container when it is over.
+ * exit: NULL, or begin with ZIND_EXIT_INIT.
+ * Returns also ZIND_STATUS_TIMEOUT when timeout_ms is over (the container goes on), and _SYS. */
+zind_status zind_process_wait(zind_process *process,
+                              int64_t timeout_ms,
+                              zind_exit *exit,
+                              zind_error **err);
+
+/* As zind_process_wait(), and asks a function of the caller's whether to stop waiting: after each signal that this
+ * thread handled, and a few times a second.
+ * interrupted: true ends the wait, the container goes on; NULL asks nobody. data: its argument.
+ * Returns also ZIND_STATUS_INTERRUPTED. */
+zind_status zind_process_wait_interruptible(zind_process *process,
+                                            int64_t timeout_ms,
+                                            zind_interrupted interrupted,
+                                            void *data,
+                                            zind_exit *exit,
+                                            zind_error **err);
+
+/* Writes input to standard input, reads the piped streams to their ends, and waits. The streams must not have been
+ * taken. The time limit of the request kills the container when it is over; what it wrote until then is kept.
+ * input: len bytes; NULL and 0 for none. output: receives the handle; free it with zind_output_free().
+ * Returns also ZIND_STATUS_SYS. */
+zind_status zind_process_communicate(zind_process *process,
+                                     const void *input,
+                                     size_t len,
+                                     zind_output **output,
+                                     zind_error **err);
+
+/* What the container used. stats: begin with ZIND_STATS_INIT.
+ * Returns also ZIND_STATUS_STATE before the end was seen by a wait or poll, and _SPEC for a struct_size that is too
+ * small. */
+zind_status zind_process_stats(const zind_process *process, zind_stats *stats, zind_error **err);
+
+/* What is in force, as a JSON object: "namespaces", "uid_map", "rootfs", "overlay", "seccomp", "capabilities",
+ * "network", "in_force" (the names that zind_spec_require() takes) and others.
+ * json: receives a string; free it with zind_string_free(). */
+zind_status zind_process_isolation_json(const zind_process *process, char **json, zind_error **err);
+
+/* Frees a process handle and closes the pipes that were not taken. It neither waits nor kills: the container goes on,
+ * and ends with the caller's process unless die_with_owner is off. process: NULL is fine. */
+void zind_process_free(zind_process *process);
+
+/* Runs a container to its end and keeps what it wrote. Standard output and error are piped unless they were set;
+ * standard input is empty. A time limit that is over is no error: the exit says so, and what was written is kept.
+ * spec: borrowed. input: len bytes for standard input; NULL and 0 for none.
+ * output: receives the handle; free it with zind_output_free().
+ * Returns also what zind_run() returns. */
+zind_status zind_capture(const zind_spec *spec,
+                         const void *input,
+                         size_t len,
+                         zind_output **output,
+                         zind_error **err);
+
+/* As zind_capture(), and asks a function of the caller's whether to stop: after each signal that this thread handled,
+ * and a few times a second.
+ * interrupted: true kills the container; NULL asks nobody. data: its argument.
+ * Returns also ZIND_STATUS_INTERRUPTED. */
+zind_status zind_capture_interruptible(const zind_spec *spec,
+                                       const void *input,
+                                       size_t len,
+                                       zind_interrupted interrupted,
+                                       void *data,
+                                       zind_output **output,
+                                       zind_error **err);
+
+/* What was written to standard output, where that was piped.
+ * data: receives the address, borrowed from the output until zind_output_free(); a NUL follows the last byte.
+ * len: NULL, or receives the number of bytes without that NUL. */
+zind_status zind_output_stdout(const zind_output *output, const char **data, size_t *len);
+
+/* What was written to standard error, where that was piped; else as zind_output_stdout(). */
+zind_status zind_output_stderr(const zind_output *output, const char **data, size_t *len);
+
+/* How it ended. exit: begin with ZIND_EXIT_INIT. Returns also ZIND_STATUS_SPEC for a struct_size that is too small. */
+zind_status zind_output_exit(const zind_output *output, zind_exit *exit, zind_error **err);
+
+/* What it used. stats: begin with ZIND_STATS_INIT. Returns also ZIND_STATUS_SPEC for a struct_size that is too small. */
+zind_status zind_output_stats(const zind_output *output, zind_stats *stats, zind_error **err);
+
+/* What was in force, as zind_process_isolation_json().
+ * json: receives a string; free it with zind_string_free(). */
+zind_status zind_output_isolation_json(const zind_output *output, char **json, zind_error **err);
+
+/* Frees an output with all that was borrowed from it. output: NULL is fine. */
+void zind_output_free(zind_output *output);
+
+/* Moves the calling thread into new namespaces: unshare(2), with a hint in the error about the likely reason.
+ * flags: CLONE_NEW* and others of <sched.h>. Returns also ZIND_STATUS_SYS. */
+zind_status zind_unshare(uint64_t flags, zind_error **err);
+
+/* Moves the calling thread into the namespace that a descriptor stands for, or into those of a pidfd: setns(2).
+ * fd: borrowed. flags: the CLONE_NEW* kind expected, 0 for any; with a pidfd, the kinds to join.
+ * Returns also ZIND_STATUS_SYS. */
+zind_status zind_setns(int32_t fd, uint64_t flags, zind_error **err);
+
+/* As zind_setns(), the namespace that a file stands for: "/proc/1/ns/net", or one it was pinned to. */
+zind_status zind_setns_path(const char *path, uint64_t flags, zind_error **err);
+
+/* As zind_setns(), the namespaces of a process, all the kinds in flags at once or none of them.
+ * Returns also ZIND_STATUS_NOT_FOUND (no such process), _SPEC (no kind in flags), _SYS. */
+zind_status zind_setns_pid(int32_t pid, uint64_t flags, zind_error **err);
+
+/* Mounts, binds, moves or changes a mount: mount(2).
+ * source, fstype, data: NULL where the call does not need them. target: the mount point. flags: MS_* of <sys/mount.h>.
+ * Returns also ZIND_STATUS_SPEC (data is longer than a page), _UTF8 (fstype), _SYS. */
+zind_status zind_mount(const char *source,
+                       const char *target,
+                       const char *fstype,
+                       uint64_t flags,
+                       const char *data,
+                       zind_error **err);
+
+/* Unmounts what is mounted on target: umount2(2). flags: MNT_* and UMOUNT_NOFOLLOW of <sys/mount.h>.
+ * Returns also ZIND_STATUS_SYS. */
+zind_status zind_umount(const char *target, uint64_t flags, zind_error **err);
+
+/* Makes the mount new_root the root of the mount namespace and puts the old root on put_old: pivot_root(2).
+ * Returns also ZIND_STATUS_SYS. */
+zind_status zind_pivot_root(const char *new_root, const char *put_old, zind_error **err);
+
+/* Changes the root directory of the calling thread and of those it shares it with: chroot(2). The working directory
+ * stays: call chdir("/") next. Returns also ZIND_STATUS_SYS. */
+zind_status zind_chroot(const char *path, zind_error **err);
+
+/* Sets the host name of the calling thread's UTS namespace, at most 64 bytes: sethostname(2).
+ * Returns also ZIND_STATUS_SYS. */
+zind_status zind_sethostname(const char *name, zind_error **err);
+
+/* Sets the NIS domain name of the calling thread's UTS namespace, at most 64 bytes: setdomainname(2).
+ * Returns also ZIND_STATUS_SYS. */
+zind_status zind_setdomainname(const char *name, zind_error **err);
+
+/* Everything that /proc/<pid> tells, as a JSON object: "pid", "cmdline", "cwd", "root", "exe", "environ", "fds",
+ * "maps", "stat", "statm", "status", "ns", "children_ns", "idmaps", "setgroups", "cgroup". An entry the caller may not
+ * read is null, and "errors" says why. Bytes that are not UTF-8 are replaced by U+FFFD; the typed functions keep them.
+ * pid: 0 for the caller. json: receives a string; free it with zind_string_free().
+ * Returns also ZIND_STATUS_NOT_FOUND (no such process), and _SYS (no procfs on /proc). */
+zind_status zind_proc_json(int32_t pid, char **json, zind_error **err);
+
+/* The program of a process; with " (deleted)" at the end if it was removed.
+ * pid: 0 for the caller. path: receives a string; free it with zind_string_free().
+ * Returns also ZIND_STATUS_NOT_FOUND (no such process), and _SYS (EACCES: the caller may not trace it). */
+zind_status zind_proc_exe(int32_t pid, char **path, zind_error **err);
+
+/* The working directory of a process; else as zind_proc_exe(). */
+zind_status zind_proc_cwd(int32_t pid, char **path, zind_error **err);
+
+/* The root directory of a process, as seen from the caller's; else as zind_proc_exe(). */
+zind_status zind_proc_root(int32_t pid, char **path, zind_error **err);
+
+/* Reads memory of a process.
+ * pid: 0 for the caller. address: where it begins there. buffer: room for len bytes.
+ * read: receives how many were read, fewer where the mapped memory ends.
+ * Returns also ZIND_STATUS_NOT_FOUND (no such process), and _SYS (EIO: nothing is mapped there; EACCES). */
+zind_status zind_proc_mem(int32_t pid,
+                          uint64_t address,
+                          void *buffer,
+                          size_t len,
+                          size_t *read,
+                          zind_error **err);
+
+/* Every namespace that some process is in, as lsns(8) shows them: [{"kind", "id", "dev", "processes", "owner_uid",
+ * "command"}].
+ * json: receives a string; free it with zind_string_free(). Returns also ZIND_STATUS_SYS (no procfs on /proc). */
+zind_status zind_namespaces_json(char **json, zind_error **err);
+
+/* What works on this machine and for this user: {"ok": bool, "checks": [{"name", "ok", "detail", "cure"}]}. Looks, and
+ * changes nothing.
+ * json: receives a string; free it with zind_string_free(). */
+zind_status zind_doctor_json(char **json, zind_error **err);
+
+/* The same as a table for people, a line or two for each check.
+ * text: receives a string; free it with zind_string_free(). */
+zind_status zind_doctor_text(char **text, zind_error **err);
+
+/* Frees a string that a function of zind made. string: NULL is fine. */
+void zind_string_free(char *string);
+
+#ifdef __cplusplus
+}  // extern "C"
+#endif  // __cplusplus
+
+#endif  /* ZIND_H */

@@ -1,0 +1,411 @@
+/* What a C program does with zind: every kind of call once, and what it promises. */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <zind.h>
+
+#include "check.h"
+
+static zind_error *error = NULL;
+
+static zind_spec *container(const char *script) {
+    zind_spec *spec = NULL;
+    const char *args[] = {"sh", "-c", NULL, NULL};
+    args[2] = script;
+    OK(zind_spec_new(&spec, &error));
+    OK(zind_spec_set_args(spec, args, &error));
+    return spec;
+}
+
+/* Runs a container to its end; the output is the caller's. */
+static zind_output *capture(zind_spec *spec, const char *input) {
+    zind_output *output = NULL;
+    OK(zind_capture(spec, input, input == NULL ? 0 : strlen(input), &output, &error));
+    return output;
+}
+
+static const char *stdout_of(const zind_output *output) {
+    const char *text = NULL;
+    size_t len = 0;
+    CHECK(zind_output_stdout(output, &text, &len) == ZIND_STATUS_OK);
+    CHECK(strlen(text) == len);
+    return text;
+}
+
+static void a_request_runs_twice_and_tells_its_exit(void) {
+    zind_spec *spec = container("exit 7");
+    for (int i = 0; i < 2; i++) {
+        zind_process *process = NULL;
+        zind_exit end = ZIND_EXIT_INIT;
+        zind_stats stats = ZIND_STATS_INIT;
+        OK(zind_run(spec, &process, &error));
+        CHECK(zind_process_pid(process) > 0);
+        CHECK(fcntl(zind_process_pidfd(process), F_GETFD) == FD_CLOEXEC);
+        CHECK(fcntl(zind_process_end_fd(process), F_GETFD) == FD_CLOEXEC);
+        OK(zind_process_wait(process, -1, &end, &error));
+        CHECK(end.kind == ZIND_EXIT_KIND_EXITED && end.code == 7 && end.signal == 0 && end.returncode == 7);
+        OK(zind_process_wait(process, -1, NULL, &error));
+        OK(zind_process_stats(process, &stats, &error));
+        CHECK(stats.wall_ns > 0 && stats.cpu_user_ns >= 0 && stats.cpu_system_ns >= 0 && stats.max_rss > 0);
+        OK(zind_process_kill(process, &error));
+        zind_process_free(process);
+    }
+    zind_spec_free(spec);
+}
+
+static void output_input_and_isolation_come_back(void) {
+    zind_spec *spec = container("cat; echo oops >&2; echo $$");
+    zind_output *output = capture(spec, "hello\n");
+    zind_exit end = ZIND_EXIT_INIT;
+    zind_stats stats = ZIND_STATS_INIT;
+    const char *text = NULL;
+    char *json = NULL;
+    SAME(stdout_of(output), "hello\n2\n");
+    CHECK(zind_output_stderr(output, &text, NULL) == ZIND_STATUS_OK);
+    SAME(text, "oops\n");
+    OK(zind_output_exit(output, &end, &error));
+    CHECK(end.kind == ZIND_EXIT_KIND_EXITED && end.code == 0);
+    OK(zind_output_stats(output, &stats, &error));
+    CHECK(stats.wall_ns > 0);
+    OK(zind_output_isolation_json(output, &json, &error));
+    HAS(json, "\"net\":\"new\"");
+    HAS(json, "\"seccomp\":\"default\"");
+    zind_string_free(json);
+    zind_output_free(output);
+    zind_spec_free(spec);
+}
+
+static void options_reach_the_payload(void) {
+    zind_spec *spec = container(
+        "echo $A $0 $(hostname) $(pwd) $(ulimit -n) $(umask) $(id -u):$(id -g) $(ls /data) $(stat -fc %T /scratch)");
+    zind_spec *copy = NULL;
+    zind_output *output = NULL;
+    char dir[] = "/tmp/zind-use-XXXXXX";
+    char file[64];
+    CHECK(mkdtemp(dir) != NULL && chmod(dir, 0755) == 0);
+    snprintf(file, sizeof file, "%s/inside", dir);
+    CHECK(close(open(file, O_CREAT | O_WRONLY | O_CLOEXEC, 0644)) == 0);
+    OK(zind_spec_add_arg(spec, "name", &error));
+    OK(zind_spec_set_env(spec, "A", "first", &error));
+    OK(zind_spec_set_env(spec, "A", "b\377", &error));
+    OK(zind_spec_set_hostname(spec, "box", &error));
+    OK(zind_spec_set_cwd(spec, "/usr", &error));
+    OK(zind_spec_set_rlimit(spec, "nofile", 99, 99, &error));
+    OK(zind_spec_set_rlimit(spec, "RLIMIT_NOFILE", 77, 88, &error));
+    OK(zind_spec_set_umask(spec, 027, &error));
+    OK(zind_spec_set_user(spec, "0:0", &error));
+    OK(zind_spec_add_bind(spec, dir, "/data", true, true, &error));
+    OK(zind_spec_add_tmpfs(spec, "/scratch", 1 << 20, 01777, &error));
+    OK(zind_spec_copy(spec, &copy, &error));
+    OK(zind_spec_set_env(spec, "A", NULL, &error));
+    output = capture(copy, NULL);
+    SAME(stdout_of(output), "b\377 name box /usr 77 0027 0:0 inside tmpfs\n");
+    zind_output_free(output);
+    output = capture(spec, NULL);
+    SAME(stdout_of(output), "name box /usr 77 0027 0:0 inside tmpfs\n");
+    zind_output_free(output);
+    zind_spec_free(copy);
+    zind_spec_free(spec);
+    CHECK(unlink(file) == 0 && rmdir(dir) == 0);
+}
+
+static void the_environment_is_the_one_given(void) {
+    const char *variables[] = {"PATH=/usr/bin:/bin", "X=1=2", NULL};
+    const char *args[] = {"env", NULL};
+    zind_spec *spec = NULL;
+    zind_output *output = NULL;
+    OK(zind_spec_new(&spec, &error));
+    OK(zind_spec_set_args(spec, args, &error));
+    OK(zind_spec_set_clear_env(spec, true, &error));
+    OK(zind_spec_set_environ(spec, variables, &error));
+    output = capture(spec, NULL);
+    HAS(stdout_of(output), "X=1=2\n");
+    CHECK(strstr(stdout_of(output), "HOME") == NULL);
+    zind_output_free(output);
+    zind_spec_free(spec);
+}
+
+static void pipes_are_the_caller_s(void) {
+    zind_spec *spec = container("read line; echo got $line; echo more >&2");
+    zind_process *process = NULL;
+    zind_exit end = ZIND_EXIT_INIT;
+    char text[64] = "";
+    int in, out;
+    OK(zind_spec_set_stdin(spec, ZIND_STDIO_PIPE, &error));
+    OK(zind_spec_set_stdout(spec, ZIND_STDIO_PIPE, &error));
+    OK(zind_spec_set_stderr(spec, ZIND_STDIO_STDOUT, &error));
+    OK(zind_run(spec, &process, &error));
+    in = zind_process_take_stdin(process);
+    out = zind_process_take_stdout(process);
+    CHECK(in >= 0 && out >= 0 && zind_process_take_stderr(process) == -1 && zind_process_take_stdin(process) == -1);
+    CHECK(fcntl(in, F_GETFD) == FD_CLOEXEC && fcntl(out, F_GETFD) == FD_CLOEXEC);
+    CHECK(write(in, "it\n", 3) == 3 && close(in) == 0);
+    OK(zind_process_wait(process, -1, &end, &error));
+    CHECK(read(out, text, sizeof text - 1) == 12 && close(out) == 0);
+    SAME(text, "got it\nmore\n");
+    zind_process_free(process);
+
+    zind_output *output = NULL;
+    OK(zind_run(spec, &process, &error));
+    OK(zind_process_communicate(process, "that\n", 5, &output, &error));
+    SAME(stdout_of(output), "got that\nmore\n");
+    zind_output_free(output);
+    zind_process_free(process);
+    zind_spec_free(spec);
+}
+
+static void streams_go_to_files_and_descriptors(void) {
+    zind_spec *spec = container("cat; echo err >&2; echo fd >&9");
+    zind_process *process = NULL;
+    char path[] = "/tmp/zind-use-XXXXXX";
+    char text[64] = "";
+    int ends[2];
+    int file = mkstemp(path);
+    CHECK(file >= 0 && write(file, "text\n", 5) == 5 && close(file) == 0);
+    CHECK(pipe(ends) == 0 && dup2(ends[1], 9) == 9);
+    OK(zind_spec_set_stdin_file(spec, path, &error));
+    OK(zind_spec_set_stdout_fd(spec, ends[1], &error));
+    OK(zind_spec_set_stderr_file(spec, "/dev/null", &error));
+    OK(zind_spec_pass_fd(spec, 9, &error));
+    OK(zind_run(spec, &process, &error));
+    OK(zind_process_wait(process, -1, NULL, &error));
+    zind_process_free(process);
+    zind_spec_free(spec);
+    CHECK(close(ends[1]) == 0 && close(9) == 0);
+    CHECK(read(ends[0], text, sizeof text - 1) == 8 && read(ends[0], text + 8, 1) == 0 && close(ends[0]) == 0);
+    SAME(text, "text\nfd\n");
+    CHECK(unlink(path) == 0);
+}
+
+static void time_limits_and_signals_end_it(void) {
+    zind_spec *spec = container("echo begun; trap 'exit 3' TERM; while :; do sleep 0.05; done");
+    zind_process *process = NULL;
+    zind_output *output = NULL;
+    zind_exit end = ZIND_EXIT_INIT;
+    char text[16];
+    int out;
+    OK(zind_spec_set_stdout(spec, ZIND_STDIO_PIPE, &error));
+    OK(zind_run(spec, &process, &error));
+    OK(zind_process_poll(process, &end, &error));
+    CHECK(end.kind == ZIND_EXIT_KIND_RUNNING);
+    FAILS(zind_process_wait(process, 20, &end, &error), ZIND_STATUS_TIMEOUT);
+    FAILS(zind_process_stats(process, &(zind_stats)ZIND_STATS_INIT, &error), ZIND_STATUS_STATE);
+    zind_error_clear(&error);
+    out = zind_process_take_stdout(process);
+    CHECK(read(out, text, sizeof text) == 6 && close(out) == 0);
+    usleep(300000); /* the trap comes after the word */
+    OK(zind_process_signal(process, SIGTERM, &error));
+    OK(zind_process_wait(process, -1, &end, &error));
+    CHECK(end.kind == ZIND_EXIT_KIND_EXITED && end.code == 3);
+    zind_process_free(process);
+
+    OK(zind_run(spec, &process, &error));
+    OK(zind_process_kill(process, &error));
+    OK(zind_process_wait(process, -1, &end, &error));
+    CHECK(end.kind == ZIND_EXIT_KIND_SIGNALED && end.signal == SIGKILL && end.code == -1 && end.returncode == -SIGKILL);
+    zind_process_free(process);
+
+    OK(zind_spec_set_timeout_ms(spec, 1500, &error));
+    output = capture(spec, NULL);
+    OK(zind_output_exit(output, &end, &error));
+    CHECK(end.kind == ZIND_EXIT_KIND_TIMEOUT);
+    SAME(stdout_of(output), "begun\n");
+    zind_output_free(output);
+    zind_spec_free(spec);
+}
+
+static bool count_down(void *data) {
+    return --*(int *)data <= 0;
+}
+
+static void waits_can_be_given_up(void) {
+    zind_spec *spec = container("sleep 1000");
+    zind_process *process = NULL;
+    zind_output *output = NULL;
+    int questions = 2;
+    OK(zind_run(spec, &process, &error));
+    FAILS(zind_process_wait_interruptible(process, -1, count_down, &questions, NULL, &error), ZIND_STATUS_INTERRUPTED);
+    CHECK(questions == 0);
+    zind_error_clear(&error);
+    OK(zind_process_kill(process, &error));
+    OK(zind_process_wait(process, -1, NULL, &error));
+    zind_process_free(process);
+    questions = 2;
+    FAILS(zind_capture_interruptible(spec, NULL, 0, count_down, &questions, &output, &error), ZIND_STATUS_INTERRUPTED);
+    CHECK(output == NULL);
+    zind_error_clear(&error);
+    zind_spec_free(spec);
+}
+
+static void an_event_loop_starts_and_ends_it(void) {
+    zind_spec *spec = container("exit 5");
+    zind_start *start = NULL;
+    zind_process *process = NULL;
+    zind_exit end = ZIND_EXIT_INIT;
+    OK(zind_start_begin(spec, &start, &error));
+    struct pollfd wait = {zind_start_fd(start), POLLIN, 0};
+    CHECK(poll(&wait, 1, 20000) == 1);
+    OK(zind_start_finish(start, &process, &error));
+    CHECK(zind_start_fd(start) == -1);
+    wait.fd = zind_process_end_fd(process);
+    CHECK(poll(&wait, 1, 20000) == 1);
+    OK(zind_process_poll(process, &end, &error));
+    CHECK(end.kind == ZIND_EXIT_KIND_EXITED && end.code == 5);
+    zind_process_free(process);
+    process = NULL;
+    FAILS(zind_start_finish(start, &process, &error), ZIND_STATUS_STATE);
+    zind_error_clear(&error);
+    zind_start_free(start);
+    OK(zind_start_begin(spec, &start, &error));
+    zind_start_free(start); /* called off */
+    zind_spec_free(spec);
+}
+
+static void errors_name_step_object_and_cure(void) {
+    zind_spec *spec = NULL;
+    zind_process *process = NULL;
+    const char *args[] = {"no-such-program", NULL};
+    OK(zind_spec_new(&spec, &error));
+    OK(zind_spec_set_args(spec, args, &error));
+    FAILS(zind_run(spec, &process, &error), ZIND_STATUS_SYS);
+    CHECK(process == NULL);
+    SAME(zind_error_step(error), "Exec");
+    CHECK(zind_error_step_number(error) > 0);
+    CHECK(zind_error_errno(error) == ENOENT);
+    SAME(zind_error_syscall(error), "execve");
+    SAME(zind_error_path(error), "no-such-program");
+    CHECK(zind_error_hint(error) != NULL && zind_error_field(error) == NULL);
+
+    /* The first error stays over the calls that follow. */
+    CHECK(zind_process_wait(process, -1, NULL, &error) == ZIND_STATUS_NULL);
+    CHECK(zind_error_errno(error) == ENOENT);
+
+    FAILS((zind_spec_set_nice(spec, 99, &error), zind_run(spec, &process, &error)), ZIND_STATUS_SPEC);
+    SAME(zind_error_field(error), "nice");
+    CHECK(zind_error_step(error) == NULL && zind_error_errno(error) == 0 && zind_error_path(error) == NULL);
+    zind_error_clear(&error);
+    zind_spec_free(spec);
+}
+
+static void what_is_required_is_in_force_or_an_error(void) {
+    zind_spec *spec = container("true");
+    zind_process *process = NULL;
+    char *json = NULL;
+    OK(zind_spec_require(spec, "seccomp", &error));
+    OK(zind_spec_require(spec, "net", &error));
+    OK(zind_run(spec, &process, &error));
+    OK(zind_process_isolation_json(process, &json, &error));
+    HAS(json, "\"in_force\":[");
+    zind_string_free(json);
+    OK(zind_process_wait(process, -1, NULL, &error));
+    zind_process_free(process);
+    process = NULL;
+    OK(zind_spec_set_seccomp(spec, "none", &error));
+    FAILS(zind_run(spec, &process, &error), ZIND_STATUS_UNSUPPORTED);
+    zind_error_clear(&error);
+    zind_spec_free(spec);
+}
+
+static void a_plain_process_shares_what_is_not_changed(void) {
+    zind_spec *spec = NULL;
+    zind_output *output = NULL;
+    char expected[64];
+    char link[64] = "";
+    const char *args[] = {"sh", "-c", "readlink /proc/self/ns/net; hostname; echo $HERE", NULL};
+    CHECK(readlink("/proc/self/ns/net", link, sizeof link - 1) > 0);
+    snprintf(expected, sizeof expected, "%s\ninner\nyes\n", link);
+    CHECK(setenv("HERE", "yes", 1) == 0);
+    OK(zind_spec_low_level_new(&spec, &error));
+    OK(zind_spec_set_args(spec, args, &error));
+    if (geteuid() != 0) {
+        OK(zind_spec_set_namespace(spec, "user", "new", &error));
+    }
+    OK(zind_spec_set_namespace(spec, "uts", "new", &error));
+    OK(zind_spec_set_namespace_pid(spec, "ipc", getpid(), &error));
+    OK(zind_spec_set_hostname(spec, "inner", &error));
+    output = capture(spec, NULL);
+    SAME(stdout_of(output), expected);
+    zind_output_free(output);
+    zind_spec_free(spec);
+}
+
+static void the_machine_can_be_looked_at(void) {
+    char *text = NULL;
+    char own[64] = "";
+    char copy[8] = "";
+    const char word[] = "zinding";
+    size_t read = 0;
+    OK(zind_proc_json(getpid(), &text, &error));
+    HAS(text, "\"cmdline\":[\"");
+    HAS(text, "\"errors\":{");
+    HAS(text, "\"starttime\":");
+    zind_string_free(text);
+    OK(zind_proc_cwd(0, &text, &error));
+    CHECK(getcwd(own, sizeof own) != NULL || errno == ERANGE);
+    CHECK(own[0] == 0 || strcmp(own, text) == 0);
+    zind_string_free(text);
+    OK(zind_proc_exe(0, &text, &error));
+    CHECK(text[0] == '/');
+    zind_string_free(text);
+    OK(zind_proc_root(0, &text, &error));
+    SAME(text, "/");
+    zind_string_free(text);
+    OK(zind_proc_mem(0, (uint64_t)(size_t)word, copy, sizeof word, &read, &error));
+    CHECK(read == sizeof word);
+    SAME(copy, word);
+    FAILS(zind_proc_json(0x7ffffff0, &text, &error), ZIND_STATUS_NOT_FOUND);
+    CHECK(text == NULL);
+    zind_error_clear(&error);
+    OK(zind_namespaces_json(&text, &error));
+    HAS(text, "\"kind\":\"net\"");
+    zind_string_free(text);
+    OK(zind_doctor_json(&text, &error));
+    HAS(text, "\"checks\":[");
+    zind_string_free(text);
+    OK(zind_doctor_text(&text, &error));
+    HAS(text, "user namespace");
+    zind_string_free(text);
+}
+
+static void refusals_of_the_kernel_have_a_step(void) {
+    OK(zind_unshare(0, &error));
+    FAILS(zind_setns(-1, 0, &error), ZIND_STATUS_SYS);
+    CHECK(zind_error_errno(error) == EBADF);
+    FAILS(zind_umount("/no/such/place", 0, &error), ZIND_STATUS_SYS);
+    SAME(zind_error_step(error), "Call");
+    SAME(zind_error_syscall(error), "umount2");
+    FAILS(zind_mount("none", "/no/such/place", "tmpfs", 0, NULL, &error), ZIND_STATUS_SYS);
+    FAILS(zind_pivot_root("/no/such/place", "/", &error), ZIND_STATUS_SYS);
+    FAILS(zind_chroot("/no/such/place", &error), ZIND_STATUS_SYS);
+    FAILS(zind_setns_path("/no/such/place", 0, &error), ZIND_STATUS_SYS);
+    FAILS(zind_setns_pid(0x7ffffff0, 0x40000000, &error), ZIND_STATUS_NOT_FOUND);
+    zind_error_clear(&error);
+}
+
+int main(void) {
+    SAME(zind_version(), ZIND_VERSION);
+    CHECK(zind_abi_version() == ZIND_ABI_VERSION);
+    a_request_runs_twice_and_tells_its_exit();
+    output_input_and_isolation_come_back();
+    options_reach_the_payload();
+    the_environment_is_the_one_given();
+    pipes_are_the_caller_s();
+    streams_go_to_files_and_descriptors();
+    time_limits_and_signals_end_it();
+    waits_can_be_given_up();
+    an_event_loop_starts_and_ends_it();
+    errors_name_step_object_and_cure();
+    what_is_required_is_in_force_or_an_error();
+    a_plain_process_shares_what_is_not_changed();
+    the_machine_can_be_looked_at();
+    refusals_of_the_kernel_have_a_step();
+    /* No container is left, and none was a child that the caller could see. */
+    CHECK(waitpid(-1, NULL, WNOHANG) == -1 && errno == ECHILD);
+    puts("ok");
+    return 0;
+}

@@ -1,0 +1,211 @@
+"""The part of zind that is written in Rust. Not an interface: users import :mod:`zind`."""
+
+from pathlib import PosixPath
+from typing import Any, Final, Literal, final
+
+from ._constants import *
+from ._options import Argv, HasFileno, Path, Size
+
+__all__ = [
+    "LAUNCHER_SIZE",
+    "Exchange",
+    "Mount",
+    "Proc",
+    "Process",
+    "Start",
+    "__version__",
+    "begin",
+    "chroot",
+    "doctor",
+    "mount",
+    "namespaces",
+    "pivot_root",
+    "run",
+    "setdomainname",
+    "sethostname",
+    "setns",
+    "spawn",
+    "umount",
+    "unshare",
+    "CLONE_CLEAR_SIGHAND",
+    "CLONE_FILES",
+    "CLONE_FS",
+    "CLONE_INTO_CGROUP",
+    "CLONE_IO",
+    "CLONE_NEWCGROUP",
+    "CLONE_NEWIPC",
+    "CLONE_NEWNET",
+    "CLONE_NEWNS",
+    "CLONE_NEWPID",
+    "CLONE_NEWTIME",
+    "CLONE_NEWUSER",
+    "CLONE_NEWUTS",
+    "CLONE_PARENT",
+    "CLONE_PIDFD",
+    "CLONE_PTRACE",
+    "CLONE_SIGHAND",
+    "CLONE_SYSVSEM",
+    "CLONE_THREAD",
+    "CLONE_UNTRACED",
+    "CLONE_VFORK",
+    "CLONE_VM",
+    "MNT_DETACH",
+    "MNT_EXPIRE",
+    "MNT_FORCE",
+    "MOUNT_ATTR_IDMAP",
+    "MOUNT_ATTR_NOATIME",
+    "MOUNT_ATTR_NODEV",
+    "MOUNT_ATTR_NODIRATIME",
+    "MOUNT_ATTR_NOEXEC",
+    "MOUNT_ATTR_NOSUID",
+    "MOUNT_ATTR_NOSYMFOLLOW",
+    "MOUNT_ATTR_RDONLY",
+    "MOUNT_ATTR_RELATIME",
+    "MOUNT_ATTR_STRICTATIME",
+    "MOUNT_ATTR__ATIME",
+    "MS_ACTIVE",
+    "MS_BIND",
+    "MS_BORN",
+    "MS_DIRSYNC",
+    "MS_I_VERSION",
+    "MS_KERNMOUNT",
+    "MS_LAZYTIME",
+    "MS_MANDLOCK",
+    "MS_MGC_MSK",
+    "MS_MGC_VAL",
+    "MS_MOVE",
+    "MS_NOATIME",
+    "MS_NODEV",
+    "MS_NODIRATIME",
+    "MS_NOEXEC",
+    "MS_NOREMOTELOCK",
+    "MS_NOSEC",
+    "MS_NOSUID",
+    "MS_NOSYMFOLLOW",
+    "MS_NOUSER",
+    "MS_POSIXACL",
+    "MS_PRIVATE",
+    "MS_RDONLY",
+    "MS_REC",
+    "MS_RELATIME",
+    "MS_REMOUNT",
+    "MS_RMT_MASK",
+    "MS_SHARED",
+    "MS_SILENT",
+    "MS_SLAVE",
+    "MS_STRICTATIME",
+    "MS_SUBMOUNT",
+    "MS_SYNCHRONOUS",
+    "MS_UNBINDABLE",
+    "MS_VERBOSE",
+    "UMOUNT_NOFOLLOW",
+]
+
+# kind, code, signal
+_Exit = tuple[Literal["exited", "signaled", "timeout", "oom"], int | None, int | None]
+# CPU seconds in user mode, CPU seconds in the kernel, largest resident set in bytes, wall seconds
+_Stats = tuple[float | None, float | None, int | None, float]
+# start, end, permissions, offset, device, inode, path
+_Map = tuple[int, int, str, int, int, int, PosixPath | None]
+# container, host, size
+_IdMap = tuple[int, int, int]
+
+__version__: str
+LAUNCHER_SIZE: Final[int]
+
+def run(argv: Argv, options: dict[str, Any], input: bytes) -> tuple[_Exit, _Stats, dict[str, Any], bytes, bytes]: ...
+def spawn(argv: Argv, options: dict[str, Any], low_level: bool) -> Process: ...
+def begin(argv: Argv, options: dict[str, Any]) -> Start: ...
+def doctor() -> tuple[dict[str, Any], str]: ...
+def namespaces() -> list[tuple[str, int, int, list[int], int | None, str]]: ...
+def unshare(flags: int, /) -> None: ...
+def setns(target: int | HasFileno | Path | None = None, flags: int = 0, *, pid: int | None = None) -> None: ...
+def mount(source: Path | None, target: Path, fstype: str | None = None, flags: int = 0, data: str | None = None) -> None: ...
+def umount(target: Path, flags: int = 0) -> None: ...
+def pivot_root(new_root: Path, put_old: Path) -> None: ...
+def chroot(path: Path) -> None: ...
+def sethostname(name: str) -> None: ...
+def setdomainname(name: str) -> None: ...
+@final
+class Mount:
+    """A mount of a container's."""
+
+    @staticmethod
+    def bind(source: Path, target: Path, *, read_only: bool = False, recursive: bool = True) -> Mount: ...
+    @staticmethod
+    def tmpfs(target: Path, *, size: Size | None = None, mode: int = 0o1777) -> Mount: ...
+    @property
+    def target(self) -> PosixPath: ...
+
+@final
+class Process:
+    """A running container."""
+
+    @property
+    def pid(self) -> int: ...
+    @property
+    def pidfd(self) -> int: ...
+    @property
+    def end_fd(self) -> int: ...
+    @property
+    def isolation(self) -> dict[str, Any]: ...
+    @property
+    def stats(self) -> _Stats | None: ...
+    def take_streams(self) -> tuple[int, int, int]: ...
+    def poll(self) -> _Exit | None: ...
+    def wait(self, timeout: float | None = None) -> _Exit | None: ...
+    def kill(self) -> None: ...
+    def expire(self) -> None: ...
+    def signal(self, signal: int) -> None: ...
+
+@final
+class Start:
+    """A start that is under way."""
+
+    def fileno(self) -> int: ...
+    def finish(self) -> Process: ...
+    def cancel(self) -> None: ...
+
+@final
+class Exchange:
+    """The exchange of data with a container, which survives a timeout."""
+
+    def __new__(cls, stdin: int, stdout: int, stderr: int, input: bytes) -> Exchange: ...
+    def serve(self, process: Process, timeout: float | None = None) -> bool: ...
+    def so_far(self) -> tuple[bytes, bytes]: ...
+    def take(self) -> tuple[bytes, bytes]: ...
+
+@final
+class Proc:
+    """``/proc/<pid>``, held by a descriptor: a later process with the same number does not answer."""
+
+    def __new__(cls, pid: int) -> Proc: ...
+    @property
+    def pid(self) -> int: ...
+    @property
+    def cmdline(self) -> list[str]: ...
+    @property
+    def cwd(self) -> str: ...
+    @property
+    def root(self) -> str: ...
+    @property
+    def exe(self) -> str: ...
+    @property
+    def environ(self) -> dict[str, str]: ...
+    @property
+    def fds(self) -> dict[int, str]: ...
+    @property
+    def maps(self) -> list[_Map]: ...
+    @property
+    def stat(self) -> dict[str, Any]: ...
+    @property
+    def statm(self) -> dict[str, int]: ...
+    @property
+    def status(self) -> dict[str, str]: ...
+    @property
+    def ns(self) -> dict[str, int]: ...
+    @property
+    def idmaps(self) -> tuple[list[_IdMap], list[_IdMap]]: ...
+    @property
+    def cgroup(self) -> list[tuple[int, list[str], str]]: ...
+    def mem(self, offset: int, size: int) -> bytes: ...

@@ -1,0 +1,204 @@
+"""What the tests have in common: looking at processes from outside, and asking questions from inside."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import time
+
+import pytest
+
+import zind
+
+TESTS = pathlib.Path(__file__).resolve().parent
+PACKAGE = pathlib.Path(zind.__file__).resolve().parent.parent
+ROOT = os.geteuid() == 0
+UID, GID = os.geteuid(), os.getegid()
+KINDS = ["user", "mnt", "pid", "net", "uts", "ipc", "cgroup", "time"]
+
+# --- skips -----------------------------------------------------------------------------------------------------------
+# Every reason for which a test may be skipped, by whom. test_as_user.py compares; any other skip fails there.
+NEEDS_ROOT = "needs root: "
+NEEDS_USER = "needs an ordinary user: "
+
+
+def needs_root(what: str) -> None:
+    """Skips unless root runs the tests. ``what`` says which power of root's the test is about."""
+    if not ROOT:
+        pytest.skip(NEEDS_ROOT + what)
+
+
+def needs_user(what: str) -> None:
+    if ROOT:
+        pytest.skip(NEEDS_USER + what)
+
+
+def needs_program(*names: str) -> None:
+    for name in names:
+        if shutil.which(name, path="/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin") is None:
+            pytest.skip(f"needs the program {name}")
+
+
+# --- from inside -----------------------------------------------------------------------------------------------------
+def probe(source: str, *args: str, **options):
+    """Runs Python in a container; ``answer(x)`` there is what comes back."""
+    head = "import json, os, sys\ndef answer(x): print('\\n=answer=' + json.dumps(x))\n"
+    options.setdefault("stdin", zind.DEVNULL)
+    result = zind.run(["/usr/bin/python3", "-c", head + source, *args], capture_output=True, text=True, timeout=60, **options)
+    assert result.returncode == 0, result.stderr
+    found = json.loads(result.stdout.rpartition("=answer=")[2])
+    return found
+
+
+def sh(script: str, **options) -> str:
+    """Runs a shell script in a container; its output, stripped."""
+    options.setdefault("stdin", zind.DEVNULL)
+    result = zind.run(["sh", "-c", script], capture_output=True, text=True, timeout=60, **options)
+    assert result.returncode == 0, (result, result.stderr)
+    return result.stdout.strip()
+
+
+STATUS = """
+def status(pid="self"):
+    return dict(line.rstrip("\\n").split(":\\t", 1) for line in open(f"/proc/{pid}/status") if ":\\t" in line)
+"""
+
+NS = "answer({k: os.stat(f'/proc/self/ns/{k}').st_ino for k in os.listdir('/proc/self/ns')})"
+
+
+# --- from outside ----------------------------------------------------------------------------------------------------
+def child_env(**more: str) -> dict[str, str]:
+    env = {
+        "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "PYTHONPATH": f"{PACKAGE}:{TESTS}",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "LANG": "C.UTF-8",
+        "HOME": os.environ.get("HOME", "/"),
+    }
+    return {**env, **more}
+
+
+def outside(source: str, *args: str, timeout: float = 60, check: bool = True, **options) -> subprocess.CompletedProcess[str]:
+    """Runs Python in a process of its own on the host, with zind."""
+    options.setdefault("stdin", subprocess.DEVNULL)
+    options.setdefault("env", child_env())
+    result = subprocess.run(
+        [sys.executable, "-c", source, *args], capture_output=True, text=True, timeout=timeout, check=False, **options
+    )
+    if check:
+        assert result.returncode == 0, f"exit {result.returncode}\n{result.stdout}\n{result.stderr}"
+    return result
+
+
+def ns_of(pid: int | str = "self") -> dict[str, int]:
+    return {kind: os.stat(f"/proc/{pid}/ns/{kind}").st_ino for kind in KINDS}
+
+
+def alive(pid: int) -> bool:
+    """A process with this number exists and is no zombie."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[0] not in (b"Z", b"X")
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def processes() -> dict[int, tuple[str, int, str]]:
+    """pid -> state, parent, name."""
+    found = {}
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                with open(f"/proc/{name}/stat", "rb") as file:
+                    head, _, tail = file.read().decode("utf-8", "replace").rpartition(")")
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            fields = tail.split()
+            found[int(name)] = (fields[0], int(fields[1]), head.partition("(")[2])
+    return found
+
+
+def descendants(of: int | None = None) -> dict[int, tuple[str, int, str]]:
+    everybody = processes()
+    wanted = {of or os.getpid()}
+    while True:
+        more = {pid for pid, (_, parent, _) in everybody.items() if parent in wanted} - wanted
+        if not more:
+            break
+        wanted |= more
+    wanted.discard(of or os.getpid())
+    return {pid: everybody[pid] for pid in wanted}
+
+
+def cmdline(pid: int) -> list[str]:
+    try:
+        return pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().decode("utf-8", "replace").split("\0")[:-1]
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+
+
+def running(*argv: str) -> list[int]:
+    """Processes with exactly this command line."""
+    return [pid for pid, (state, _, _) in processes().items() if state not in "ZX" and cmdline(pid) == list(argv)]
+
+
+def wait_until(condition, timeout: float = 5.0, pause: float = 0.01):
+    """The first true answer of ``condition``; the last one when the time is over."""
+    end = time.monotonic() + timeout
+    while True:
+        found = condition()
+        if found or time.monotonic() >= end:
+            return found
+        time.sleep(pause)
+
+
+def open_fds() -> dict[int, str]:
+    found = {}
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
+        except OSError:
+            pass
+    return found
+
+
+def mounts() -> list[str]:
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+        return file.read().splitlines()
+
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def prctl(*args: int) -> None:
+    if _libc.prctl(*args, *[0] * (5 - len(args))) != 0:
+        raise OSError(ctypes.get_errno(), "prctl")
+
+
+# --- errors ----------------------------------------------------------------------------------------------------------
+def refused(kind: type[BaseException], call, *, step=None, number=None, field=None, hint=True) -> BaseException:
+    """``call`` raises ``kind``, with everything a caller needs to act on it."""
+    with pytest.raises(zind.Error) as info:
+        call()
+    error = info.value
+    assert isinstance(error, kind), f"{type(error).__mro__}: {error}"
+    if step is not None:
+        assert error.step == step, error
+    if number is not None:
+        assert error.errno == number, f"{errno.errorcode.get(error.errno)}: {error}"
+        assert errno.errorcode[number] in str(error)
+        assert isinstance(error, OSError)
+    if field is not None:
+        assert error.field == field, error
+        assert str(error).startswith(field), error
+        assert isinstance(error, ValueError)
+    if isinstance(error, zind.SysError) and hint:
+        assert error.hint, f"no hint: {error}"
+        assert error.hint in str(error)
+    return error
