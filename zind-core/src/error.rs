@@ -79,7 +79,7 @@ impl fmt::Display for SysMessage<'_> {
         if !self.object.as_os_str().is_empty() {
             write!(f, " {}", self.object.display())?;
         }
-        write!(f, ": {} ({})", self.errno.desc(), ErrnoName(self.errno))?;
+        write!(f, ": {} ({})", describe(self.errno), ErrnoName(self.errno))?;
         if !self.syscall.is_empty() {
             write!(f, " from {}", self.syscall)?;
         }
@@ -88,6 +88,12 @@ impl fmt::Display for SysMessage<'_> {
         }
         Ok(())
     }
+}
+
+/// What `strerror(3)` says: `"No such file or directory"`.
+pub fn describe(errno: Errno) -> String {
+    let text = io::Error::from_raw_os_error(errno as i32).to_string();
+    text.split(" (os error").next().unwrap_or_default().to_owned()
 }
 
 struct ErrnoName(Errno);

@@ -31,7 +31,7 @@ mod spec;
 mod sys;
 
 pub use doctor::{Doctor, doctor};
-pub use error::{At, Error, IntoErrno, Result, Step};
+pub use error::{At, Error, IntoErrno, Result, Step, describe};
 pub use isolation::Isolation;
 pub use mount::{Mount, flags};
 pub use namespace::idmap::{IdMap, IdMaps};

@@ -18,6 +18,9 @@ type ExitTuple = (&'static str, Option<i32>, Option<i32>);
 /// CPU seconds in user mode and in the kernel, largest resident set in bytes, wall seconds
 type StatsTuple = (Option<f64>, Option<f64>, Option<u64>, f64);
 
+/// exit, stats, isolation, stdout, stderr
+type RunTuple<'py> = (ExitTuple, StatsTuple, Bound<'py, PyAny>, Bound<'py, PyBytes>, Bound<'py, PyBytes>);
+
 fn exit_tuple(exit: Exit) -> ExitTuple {
     (exit.kind.name(), exit.code, exit.signal)
 }
@@ -34,7 +37,7 @@ pub(crate) fn run<'py>(
     argv: &Bound<'py, PyAny>,
     options: &Bound<'py, PyDict>,
     input: &[u8],
-) -> PyResult<(ExitTuple, StatsTuple, Bound<'py, PyAny>, Bound<'py, PyBytes>, Bound<'py, PyBytes>)> {
+) -> PyResult<RunTuple<'py>> {
     let spec = options::spec(py, argv, options, false)?;
     let input = input.to_vec();
     let output = detached(py, |interrupted| Command::run(spec, input, interrupted))?;

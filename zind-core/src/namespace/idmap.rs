@@ -117,7 +117,8 @@ pub(crate) fn resolve(
     check("uid_map", &uid_map)?;
     check("gid_map", &gid_map)?;
     let own = |map: &[IdMap], id: u32| matches!(map, [one] if one.size == 1 && one.host == id);
-    let helper = !privileged && !(own(&uid_map, uid) && own(&gid_map, gid));
+    let only_own = own(&uid_map, uid) && own(&gid_map, gid);
+    let helper = !(privileged || only_own);
     let may_setgroups = privileged || helper;
     if setgroups == Some(true) && !may_setgroups {
         return Err(Error::spec(

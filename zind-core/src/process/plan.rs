@@ -262,14 +262,13 @@ fn id_maps(spec: &Spec, identity: &Identity, caller: Caller) -> Result<Option<Re
             return Err(Error::spec("user", format!("{what} {id} is not in the id map of the user namespace")));
         }
     }
-    if let (Some(groups), false) = (&identity.groups, maps.setgroups) {
-        if !groups.is_empty() {
+    if let (Some(groups), false) = (&identity.groups, maps.setgroups)
+        && !groups.is_empty() {
             return Err(Error::spec(
                 "groups",
                 "cannot be set where setgroups is denied: a single id is mapped; use uid_map=\"auto\"",
             ));
         }
-    }
     Ok(Some(maps))
 }
 
@@ -411,6 +410,11 @@ impl Builder {
     }
 
     fn program(&mut self, spec: &Spec, identity: &Identity) -> Result<()> {
+        let mut argv = spec.argv.clone();
+        if let Some(name) = &spec.argv0 {
+            argv[0] = name.clone();
+        }
+        c_string("argv", &spec.argv[0])?;
         let env = environment(spec, identity);
         let programs = programs(&spec.argv[0], &env);
         let strings = |field, items: Vec<OsString>| -> Result<Vec<CString>> {
@@ -419,10 +423,6 @@ impl Builder {
         self.names.programs = programs.iter().map(PathBuf::from).collect();
         let programs = strings("argv", programs)?;
         self.plan.programs = self.writer.names(programs.iter().map(CString::as_c_str));
-        let mut argv = spec.argv.clone();
-        if let Some(name) = &spec.argv0 {
-            argv[0] = name.clone();
-        }
         let argv = strings("argv", argv)?;
         self.plan.argv = self.writer.strings(argv.iter().map(CString::as_c_str));
         let join = |(name, value): (OsString, OsString)| {

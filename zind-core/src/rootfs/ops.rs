@@ -118,9 +118,9 @@ fn pairs(options: &[(&str, &str)]) -> Vec<u8> {
 
 /// `name=value,name`; none if a value has a character that means something there.
 fn joined(options: &[(&str, &str)]) -> Option<CString> {
-    let word = |(name, value): &(&str, &str)| match value {
+    let word = |(name, value): &(&str, &str)| match *value {
         value if value.contains([',', '\\', '"']) => None,
-        value if value.is_empty() => Some((*name).to_owned()),
+        "" => Some((*name).to_owned()),
         value => Some(format!("{name}={value}")),
     };
     let words: Option<Vec<String>> = options.iter().map(word).collect();

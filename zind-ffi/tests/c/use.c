@@ -160,23 +160,28 @@ static void pipes_are_the_caller_s(void) {
 }
 
 static void streams_go_to_files_and_descriptors(void) {
-    zind_spec *spec = container("cat; echo err >&2; echo fd >&9");
+    zind_spec *spec = container("cat; echo err >&2; echo fd >/proc/self/fd/$FD");
     zind_process *process = NULL;
     char path[] = "/tmp/zind-use-XXXXXX";
     char text[64] = "";
+    char number[16];
     int ends[2];
+    int passed;
     int file = mkstemp(path);
     CHECK(file >= 0 && write(file, "text\n", 5) == 5 && close(file) == 0);
-    CHECK(pipe(ends) == 0 && dup2(ends[1], 9) == 9);
+    CHECK(pipe(ends) == 0);
+    passed = fcntl(ends[1], F_DUPFD, 100);
+    snprintf(number, sizeof number, "%d", passed);
+    OK(zind_spec_set_env(spec, "FD", number, &error));
     OK(zind_spec_set_stdin_file(spec, path, &error));
     OK(zind_spec_set_stdout_fd(spec, ends[1], &error));
     OK(zind_spec_set_stderr_file(spec, "/dev/null", &error));
-    OK(zind_spec_pass_fd(spec, 9, &error));
+    OK(zind_spec_pass_fd(spec, passed, &error));
     OK(zind_run(spec, &process, &error));
     OK(zind_process_wait(process, -1, NULL, &error));
     zind_process_free(process);
     zind_spec_free(spec);
-    CHECK(close(ends[1]) == 0 && close(9) == 0);
+    CHECK(close(ends[1]) == 0 && close(passed) == 0);
     CHECK(read(ends[0], text, sizeof text - 1) == 8 && read(ends[0], text + 8, 1) == 0 && close(ends[0]) == 0);
     SAME(text, "text\nfd\n");
     CHECK(unlink(path) == 0);
@@ -314,7 +319,7 @@ static void what_is_required_is_in_force_or_an_error(void) {
 static void a_plain_process_shares_what_is_not_changed(void) {
     zind_spec *spec = NULL;
     zind_output *output = NULL;
-    char expected[64];
+    char expected[128];
     char link[64] = "";
     const char *args[] = {"sh", "-c", "readlink /proc/self/ns/net; hostname; echo $HERE", NULL};
     CHECK(readlink("/proc/self/ns/net", link, sizeof link - 1) > 0);
