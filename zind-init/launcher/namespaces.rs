@@ -58,6 +58,12 @@ pub fn set_up(plan: &PlanFile) -> Done {
 /// Joins the network namespace that somebody else has been making meanwhile; waits for it if need be.
 pub fn join_network(plan: &PlanFile) -> Done {
     const CLONE_NEWNET: u32 = 0x4000_0000;
+    let mut fds = [plan.network_ready, plan.network, plan.owner].map(sys::PollFd::readable);
+    while sys::poll(&mut fds) == Err(sys::EINTR) {}
+    if fds[0].revents == 0 {
+        // Its maker is gone, or the caller's process.
+        return Err(sys::ECHILD).at(Step::Unshare);
+    }
     let mut word = [0u8; 8];
     sys::read(plan.network_ready, &mut word).at(Step::Unshare)?;
     match u64::from_ne_bytes(word) {

@@ -9,6 +9,7 @@ pub type Result<T = usize> = core::result::Result<T, i32>;
 
 pub const ENOENT: i32 = 2;
 pub const EINTR: i32 = 4;
+pub const ECHILD: i32 = 10;
 pub const EAGAIN: i32 = 11;
 pub const EACCES: i32 = 13;
 pub const EEXIST: i32 = 17;
@@ -254,6 +255,13 @@ pub struct PollFd {
     pub fd: i32,
     pub events: i16,
     pub revents: i16,
+}
+
+impl PollFd {
+    pub fn readable(fd: i32) -> PollFd {
+        const POLLIN: i16 = 1;
+        PollFd { fd, events: POLLIN, revents: 0 }
+    }
 }
 
 pub fn poll(fds: &mut [PollFd]) -> Result {

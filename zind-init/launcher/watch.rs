@@ -14,7 +14,6 @@ use crate::{At, Failure, build, payload, report, report_all};
 const PR_SET_DUMPABLE: i32 = 4;
 const PR_SET_CHILD_SUBREAPER: i32 = 36;
 const CAP_KILL: u64 = 1 << 5;
-const POLLIN: i16 = 1;
 
 /// Which process we are.
 #[derive(Clone, Copy, PartialEq)]
@@ -163,7 +162,7 @@ impl End {
 fn watch(plan: &PlanFile, signals: i32, payload: i32, role: Role) -> Result<i32, Failure> {
     close_all_but([signals, plan.owner, plan.socket, if plan.has(KILL_DESCENDANTS) { plan.proc } else { -1 }]);
     let _ = sys::chdir(c"/".as_ptr().cast());
-    let mut fds = [signals, plan.owner, plan.socket].map(|fd| PollFd { fd, events: POLLIN, revents: 0 });
+    let mut fds = [signals, plan.owner, plan.socket].map(PollFd::readable);
     let end = loop {
         if sys::poll(&mut fds).is_err() {
             continue;

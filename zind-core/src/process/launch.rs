@@ -88,7 +88,7 @@ impl Starting {
         };
         // The waiter got copies as it was cloned; ours must go, for a reader to see the last writer leave.
         drop((theirs, plan));
-        starting.prepared.streams.kept.clear();
+        starting.prepared.streams.close_ours();
         Ok(starting)
     }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::path::Path;
+use std::sync::Arc;
 
 use nix::errno::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -21,9 +22,18 @@ pub(crate) struct Streams {
     pub(crate) map: BTreeMap<RawFd, RawFd>,
     /// What has to stay open until the launcher has its copies.
     pub(crate) kept: Vec<OwnedFd>,
+    shared: Vec<Arc<OwnedFd>>,
     pub(crate) stdin: Option<OwnedFd>,
     pub(crate) stdout: Option<OwnedFd>,
     pub(crate) stderr: Option<OwnedFd>,
+}
+
+impl Streams {
+    /// The launcher has its copies: a reader must see the last writer leave.
+    pub(crate) fn close_ours(&mut self) {
+        self.kept.clear();
+        self.shared.clear();
+    }
 }
 
 /// The launcher moves at most this many descriptors.
@@ -58,6 +68,7 @@ impl Streams {
             Stdio::File(path) => self.keep(number, open(path, number == 0)?),
             Stdio::Fd(fd) => {
                 self.map.insert(number, fd.as_raw_fd());
+                self.shared.push(Arc::clone(fd));
             }
             Stdio::Stdout => {
                 let stdout = self.map.get(&1).copied().unwrap_or(1);
