@@ -95,10 +95,11 @@ fn the_host_root_is_private_and_the_host_stays_as_it_is() {
 #[test]
 fn the_isolation_report_is_what_a_probe_finds() {
     alone(|| {
-        let output = sh("grep -E '^(CapEff|CapBnd|NoNewPrivs|Seccomp):' /proc/self/status; cat /proc/interrupts | wc -c; \
+        let output =
+            sh("grep -E '^(CapEff|CapBnd|NoNewPrivs|Seccomp):' /proc/self/status; cat /proc/interrupts | wc -c; \
                          grep -c ' /proc/sys ro' /proc/self/mountinfo; cat /proc/net/dev | wc -l")
-        .output()
-        .unwrap();
+            .output()
+            .unwrap();
         let seen = text(&output.stdout);
         assert!(seen.contains("CapEff:\t0000000000000000"), "{seen}");
         assert!(seen.contains("CapBnd:\t0000000000000000"), "{seen}");
@@ -106,7 +107,8 @@ fn the_isolation_report_is_what_a_probe_finds() {
         assert!(seen.contains("Seccomp:\t2"), "{seen}");
         assert!(seen.ends_with("0\n1\n3\n"), "{seen}");
         let in_force = output.isolation.in_force();
-        for part in ["seccomp", "capabilities", "no_new_privileges", "masked_paths", "readonly_paths", "network", "pid"] {
+        for part in ["seccomp", "capabilities", "no_new_privileges", "masked_paths", "readonly_paths", "network", "pid"]
+        {
             assert!(in_force.contains(part), "{part}");
         }
     });
@@ -115,7 +117,10 @@ fn the_isolation_report_is_what_a_probe_finds() {
 #[test]
 fn init_reaps_and_without_it_the_payload_is_pid_1() {
     alone(|| {
-        assert_eq!(said(&sh("echo $$; (sleep 0.01 &); sleep 0.1; ps -e -o stat= | grep Z; true")).lines().next(), Some("2"));
+        assert_eq!(
+            said(&sh("echo $$; (sleep 0.01 &); sleep 0.1; ps -e -o stat= | grep Z; true")).lines().next(),
+            Some("2")
+        );
         assert_eq!(said(sh("echo $$").init(false)), "1\n");
     });
 }
@@ -144,8 +149,10 @@ fn input_goes_in_and_much_output_comes_out_of_both_streams() {
 #[test]
 fn signals_reach_the_payload_and_kill_ends_all() {
     alone(|| {
-        let process =
-            sh("trap 'echo caught; exit 7' TERM; echo ready; while :; do sleep 0.05; done").stdout(Stdio::Pipe).spawn().unwrap();
+        let process = sh("trap 'echo caught; exit 7' TERM; echo ready; while :; do sleep 0.05; done")
+            .stdout(Stdio::Pipe)
+            .spawn()
+            .unwrap();
         let stdout = process.take_stdout().unwrap();
         let mut byte = [0u8; 6];
         rustix::io::read(&stdout, &mut byte).unwrap();
@@ -186,6 +193,36 @@ fn a_root_directory_is_changed_only_if_asked() {
         assert!(root.join("new").exists(), "written to directly");
     });
     fs::remove_dir_all(&root).unwrap();
+}
+
+#[test]
+fn nothing_is_above_or_beneath_the_root() {
+    alone(|| {
+        let root = tiny_root("above");
+        let mut commands = vec![sh("stat -c %d:%i / /..; cut -d' ' -f5 /proc/self/mountinfo")];
+        if let Some(root) = &root {
+            let script = "busybox stat -c %d:%i / /..; busybox cut -d' ' -f5 /proc/self/mountinfo";
+            commands.push(sh(script));
+            commands[1].rootfs(root);
+            commands.push(sh(script));
+            commands[2].rootfs(root).read_only(true);
+        }
+        for command in &commands {
+            let out = said(command);
+            let mut lines = out.lines();
+            assert_eq!(lines.next(), lines.next(), "/.. leads somewhere: {out}");
+            let mounts: Vec<&str> = lines.collect();
+            assert_eq!(mounts.iter().filter(|point| **point == "/").count(), 1, "{out}");
+            for point in mounts {
+                let top = point.split('/').nth(1).unwrap_or_default();
+                assert!(
+                    ["", "usr", "etc", "var", "proc", "sys", "dev"].contains(&top),
+                    "{point} of the host is mounted"
+                );
+            }
+        }
+        root.map(fs::remove_dir_all).transpose().unwrap();
+    });
 }
 
 #[test]
@@ -289,7 +326,10 @@ fn bad_requests_are_errors_that_name_the_step() {
         assert_eq!(step(&Command::new("no-such-program")), Some("Exec"));
         assert_eq!(step(&Command::new("/etc/passwd")), Some("Exec"));
         assert_eq!(step(Command::new("true").current_dir("/no/such")), Some("Chdir"));
-        assert_eq!(step(Command::new("true").namespace(Kind::Net, Source::Path("/etc/passwd".into()))), Some("OpenNamespace"));
+        assert_eq!(
+            step(Command::new("true").namespace(Kind::Net, Source::Path("/etc/passwd".into()))),
+            Some("OpenNamespace")
+        );
         assert_eq!(step(Command::new("true").rlimit(7, Some(1 << 40), Some(1 << 40))), Some("Rlimit"));
         assert_eq!(step(Command::new("true").arg("x".repeat(1 << 18))), Some("Exec"));
         let mut spec = Spec::new(["true"]);

@@ -3,7 +3,7 @@
 //! Paths with `IN_ROOT` are resolved by `openat2(2)` below the root and used by descriptor from then on.
 
 use crate::plan::{
-    CREATE, FsKind, FsOp, IN_ROOT, MAY_CHROOT, NO_SYMLINKS, OPTIONAL, QUICK, RECURSIVE, Str, TARGET_FILE,
+    CREATE, FsKind, FsOp, IN_ROOT, NO_SYMLINKS, OPTIONAL, QUICK, RECURSIVE, Str, TARGET_FILE,
 };
 use crate::planfile::PlanFile;
 use crate::step::Step;
@@ -70,7 +70,7 @@ fn one(plan: &mut PlanFile, place: &mut Place, op: &FsOp) -> Done {
             place.root = sys::openat(AT_FDCWD, c"/".as_ptr().cast(), sys::O_PATH | sys::O_DIRECTORY, 0).at(Step::OpenRoot)?;
             Ok(())
         }
-        FsKind::Pivot => pivot(place, op),
+        FsKind::Pivot => pivot(place),
         FsKind::Chroot => {
             sys::chroot(plan.str(op.path)).at(Step::Chroot)?;
             sys::chdir(c"/".as_ptr().cast()).at(Step::Chroot).map(drop)
@@ -84,10 +84,10 @@ fn one(plan: &mut PlanFile, place: &mut Place, op: &FsOp) -> Done {
     }
 }
 
-/// A tmpfs over `/`, and the working directory in it: the only place this process writes to by plain relative paths.
+/// A tmpfs, and the working directory in it: the only place this process writes to by plain relative paths.
 fn stage(plan: &PlanFile, place: &mut Place, op: &FsOp) -> Done {
     place.staging = new_file_system(plan, c"tmpfs".as_ptr().cast(), op).at(Step::Staging)?;
-    sys::attach_over_root(place.staging).at(Step::Staging)?;
+    sys::attach_at(place.staging, plan.str(op.path)).at(Step::Staging)?;
     sys::fchdir(place.staging).at(Step::Staging).map(drop)
 }
 
@@ -220,18 +220,21 @@ fn readonly(plan: &mut PlanFile, place: &Place, op: &FsOp) -> sys::Result<()> {
 }
 
 /// `pivot_root(".", ".")`: the old root ends up on top of the new one, and is detached from there.
-fn pivot(place: &mut Place, op: &FsOp) -> Done {
+///
+/// What lies over the old root (the staging area, where it had to be mounted over `/`) comes off first. `/..` would lead
+/// to what is left, so it is looked at until it is the new root, and the start fails if that does not come true.
+fn pivot(place: &mut Place) -> Done {
+    const MOST_LAYERS: usize = 3;
     sys::fchdir(place.root).at(Step::PivotRoot)?;
-    match sys::pivot_root_here() {
-        Err(sys::EINVAL) if op.flags & MAY_CHROOT != 0 => {
-            // On the initial ramfs the kernel allows no pivot: move the root over it instead.
-            sys::attach_over_root(place.root).at(Step::PivotRoot)?;
-            sys::chroot(c".".as_ptr().cast()).at(Step::Chroot)?;
+    let new = sys::mount_id(place.root, EMPTY).at(Step::PivotRoot)?;
+    sys::pivot_root_here().at(Step::PivotRoot)?;
+    let mut layers = 0;
+    while sys::mount_id(AT_FDCWD, c"/..".as_ptr().cast()).at(Step::PivotRoot)? != new {
+        if layers == MOST_LAYERS {
+            return Err(Failure(Step::PivotRoot, 0, sys::EBUSY));
         }
-        other => {
-            other.at(Step::PivotRoot)?;
-            sys::umount(c".".as_ptr().cast(), sys::MNT_DETACH).at(Step::Umount)?;
-        }
+        sys::umount(c".".as_ptr().cast(), sys::MNT_DETACH).at(Step::Umount)?;
+        layers += 1;
     }
     sys::chdir(c"/".as_ptr().cast()).at(Step::PivotRoot)?;
     sys::close(place.root);

@@ -12,7 +12,7 @@ pub const EINTR: i32 = 4;
 pub const ECHILD: i32 = 10;
 pub const EAGAIN: i32 = 11;
 pub const EACCES: i32 = 13;
-pub const EEXIST: i32 = 17;
+pub const EBUSY: i32 = 16;
 pub const ENOTDIR: i32 = 20;
 pub const EINVAL: i32 = 22;
 
@@ -94,6 +94,7 @@ pub mod number {
     pub const SETNS: usize = 308;
     pub const SCHED_SETATTR: usize = 314;
     pub const SECCOMP: usize = 317;
+    pub const STATX: usize = 332;
     pub const EXECVE: usize = 59;
     pub const OPEN_TREE: usize = 428;
     pub const MOVE_MOUNT: usize = 429;
@@ -506,10 +507,19 @@ pub fn attach(from: i32, to: i32) -> Result {
     call!(MOVE_MOUNT, from, EMPTY, to, EMPTY, F_EMPTY_T_EMPTY)
 }
 
-/// Attaches the tree `from` on `/`.
-pub fn attach_over_root(from: i32) -> Result {
+/// Attaches the tree `from` at a path.
+pub fn attach_at(from: i32, path: CStr) -> Result {
     const F_EMPTY: usize = 0x04;
-    call!(MOVE_MOUNT, from, EMPTY, AT_FDCWD, c"/".as_ptr(), F_EMPTY)
+    call!(MOVE_MOUNT, from, EMPTY, AT_FDCWD, path, F_EMPTY)
+}
+
+/// Which mount a path is on: `stx_mnt_id` of statx(2).
+pub fn mount_id(dir: i32, path: CStr) -> Result<u64> {
+    const STATX_MNT_ID: usize = 0x1000;
+    const MNT_ID_WORD: usize = 18;
+    let mut buffer = [0u64; 32];
+    call!(STATX, dir, path, AT_EMPTY_PATH, STATX_MNT_ID, buffer.as_mut_ptr())?;
+    Ok(buffer[MNT_ID_WORD])
 }
 
 pub fn open_tree(dir: i32, path: CStr, flags: u32) -> Result<i32> {

@@ -124,7 +124,7 @@ pub struct Capabilities {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum FsKind {
-    /// Mount a tmpfs over `/` and work in it from here on; `data`: its options.
+    /// Mount a tmpfs at `path` and work in it from here on; `data`: its options.
     Stage = 1,
     /// `mkdir(path, mode)`.
     Mkdir = 2,
@@ -176,8 +176,6 @@ pub const NO_SYMLINKS: u32 = 8;
 pub const OPTIONAL: u32 = 16;
 /// The target is a file.
 pub const TARGET_FILE: u32 = 32;
-/// Fall back to `MS_MOVE` and `chroot` where the kernel refuses `pivot_root`.
-pub const MAY_CHROOT: u32 = 64;
 
 /// Every part of the path is zind's own, or in the directory entered: `mount(2)` by name is safe, and quicker.
 pub const QUICK: u32 = 128;

@@ -31,7 +31,11 @@ pub(crate) fn raise(py: Python<'_>, error: &Error) -> PyErr {
                 Errno::ESRCH => "ProcessLookupSysError",
                 _ => "SysError",
             };
-            exception(py, name, (*errno as i32, zind_core::describe(*errno), filename, step.name(), *syscall, hint.as_str(), message))
+            exception(
+                py,
+                name,
+                (*errno as i32, zind_core::describe(*errno), filename, step.name(), *syscall, hint.as_str(), message),
+            )
         }
         Error::Spec { field, .. } => exception(py, "SpecError", (message, *field)),
         Error::Unsupported { feature, needs } => {

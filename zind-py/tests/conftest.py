@@ -8,6 +8,7 @@ import os
 import pathlib
 import pwd
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -189,3 +190,26 @@ def user_python():
         removed = subprocess.run(["userdel", "--remove", USER], capture_output=True, text=True, check=False)
         assert removed.returncode == 0, removed.stderr
         pathlib.Path("/run/lock/zindtest.lock").unlink(missing_ok=True)
+
+
+# --- time ------------------------------------------------------------------------------------------------------------
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item):
+    """A test that hangs fails. ``@pytest.mark.limit(seconds)`` gives it more than a minute."""
+    mark = item.get_closest_marker("limit")
+    seconds = mark.args[0] if mark else 60
+
+    def over(*_):
+        pytest.fail(f"still running after {seconds} s")
+
+    old = signal.signal(signal.SIGALRM, over)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        return (yield)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, old)
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "limit(seconds): how long a test may take")

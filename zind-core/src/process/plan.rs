@@ -263,12 +263,13 @@ fn id_maps(spec: &Spec, identity: &Identity, caller: Caller) -> Result<Option<Re
         }
     }
     if let (Some(groups), false) = (&identity.groups, maps.setgroups)
-        && !groups.is_empty() {
-            return Err(Error::spec(
-                "groups",
-                "cannot be set where setgroups is denied: a single id is mapped; use uid_map=\"auto\"",
-            ));
-        }
+        && !groups.is_empty()
+    {
+        return Err(Error::spec(
+            "groups",
+            "cannot be set where setgroups is denied: a single id is mapped; use uid_map=\"auto\"",
+        ));
+    }
     Ok(Some(maps))
 }
 
@@ -440,12 +441,7 @@ impl Builder {
         Ok(())
     }
 
-    fn credentials(
-        &mut self,
-        spec: &Spec,
-        identity: &Identity,
-        maps: Option<&ReadyMaps>,
-    ) -> Result<()> {
+    fn credentials(&mut self, spec: &Spec, identity: &Identity, maps: Option<&ReadyMaps>) -> Result<()> {
         let may_setgroups = maps.map_or(!spec.is_new(Kind::User), |maps| maps.setgroups);
         if let (Some(groups), true) = (&identity.groups, may_setgroups) {
             self.plan.flags |= wire::GROUPS;
@@ -470,7 +466,11 @@ impl Builder {
             self.plan.capabilities.ambient = spec.ambient.0;
         }
         if let Some(set) = payload_capabilities(spec) {
-            let available = if set.is_empty() || spec.is_new(Kind::User) { CapSet::all() } else { capabilities::current()?.bounding };
+            let available = if set.is_empty() || spec.is_new(Kind::User) {
+                CapSet::all()
+            } else {
+                capabilities::current()?.bounding
+            };
             let missing = set.difference(available);
             if !missing.is_empty() {
                 return Err(Error::unsupported(
@@ -632,12 +632,7 @@ fn programs(program: &OsStr, env: &[(OsString, OsString)]) -> Vec<OsString> {
     path.as_bytes().split(|&byte| byte == b':').map(join).collect()
 }
 
-fn isolation(
-    spec: &Spec,
-    situation: Situation,
-    identity: &Identity,
-    maps: Option<&ReadyMaps>,
-) -> Isolation {
+fn isolation(spec: &Spec, situation: Situation, identity: &Identity, maps: Option<&ReadyMaps>) -> Isolation {
     let how = |kind: Kind| match spec.namespaces.get(&kind) {
         Some(Source::New) => "new",
         None | Some(Source::Host) => "host",

@@ -43,7 +43,7 @@ pub(crate) fn container(spec: &Spec, situation: Situation, users: &[ExtraUser]) 
     if !situation.template {
         ops.push(Op { propagation: libc::MS_PRIVATE as u32, ..Op::new(FsKind::Setattr, c"/").flags(plan::RECURSIVE) });
     }
-    ops.push(stage(spec));
+    ops.push(stage(spec, situation));
     ops.push(Op::mkdir(ROOT, 0o755));
     match &spec.rootfs {
         Rootfs::Host => host_root(&mut ops, spec, situation, users)?,
@@ -70,7 +70,7 @@ pub(crate) fn container(spec: &Spec, situation: Situation, users: &[ExtraUser]) 
     if situation.network_apart && !(spec.system_mounts && has_sysfs(spec, situation)) {
         ops.push(Op::new(FsKind::JoinNetwork, c"/"));
     }
-    ops.push(Op::new(FsKind::Pivot, c"/").flags(plan::MAY_CHROOT));
+    ops.push(Op::new(FsKind::Pivot, c"/"));
     Ok(ops)
 }
 
@@ -106,12 +106,15 @@ pub(crate) fn low_level(spec: &Spec) -> Result<Ops> {
     Ok(ops)
 }
 
-fn stage(spec: &Spec) -> Op {
+/// The staging area has a place of its own in the template. Elsewhere it goes over `/`, since any other directory of the
+/// host could hold a source of the caller's.
+fn stage(spec: &Spec, situation: Situation) -> Op {
     let mut options = "mode\x000755\0".to_owned();
     if let Some(size) = spec.tmpfs_size {
         options += &format!("size\0{size}\0");
     }
-    Op { data: options.into_bytes(), ..Op::new(FsKind::Stage, c"/") }
+    let place = if situation.template { c"/stage" } else { c"/" };
+    Op { data: options.into_bytes(), ..Op::new(FsKind::Stage, place) }
 }
 
 /// Overlay options; paths are relative to the staging area or absolute in the mount namespace the container starts in.
@@ -296,7 +299,7 @@ pub(crate) fn template_operations() -> Ops {
     let mut ops = Ops::default();
     ops.push(Op { propagation: libc::MS_PRIVATE as u32, ..Op::new(FsKind::Setattr, c"/").flags(plan::RECURSIVE) });
     ops.push(Op { data: b"mode\x000755\0".to_vec(), ..Op::new(FsKind::Stage, c"/") });
-    ops.push(Op::mkdir(c"skel", 0o755));
+    ops.extend([Op::mkdir(c"stage", 0o755), Op::mkdir(c"skel", 0o755)]);
     ops.extend(host::operations(host::skeleton(Trees::Copied), "skel"));
     ops.push(Op::mkdir(c"host", 0o755));
     for name in host::system_directories() {

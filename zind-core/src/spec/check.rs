@@ -45,9 +45,10 @@ fn check_root(spec: &Spec) -> Result<()> {
         ));
     }
     if let Rootfs::Path(path) = &spec.rootfs
-        && path.as_os_str().is_empty() {
-            return Err(Error::spec("rootfs", "is an empty path"));
-        }
+        && path.as_os_str().is_empty()
+    {
+        return Err(Error::spec("rootfs", "is an empty path"));
+    }
     if spec.read_only && matches!(spec.overlay, Overlay::Dir(_)) {
         return Err(Error::spec("read_only", "excludes an overlay directory: nothing could be written to it"));
     }
@@ -64,12 +65,13 @@ fn check_root(spec: &Spec) -> Result<()> {
             }
         }
     } else if (!spec.mounts.is_empty() || spec.mount_proc.is_some() || spec.propagation != 0 || spec.binfmt.is_some())
-        && !spec.is_new(Kind::Mount) {
-            return Err(Error::spec(
-                "namespaces",
-                "mounts need a new mount namespace, else they would change the caller's",
-            ));
-        }
+        && !spec.is_new(Kind::Mount)
+    {
+        return Err(Error::spec(
+            "namespaces",
+            "mounts need a new mount namespace, else they would change the caller's",
+        ));
+    }
     for mount in &spec.mounts {
         mount.check()?;
     }

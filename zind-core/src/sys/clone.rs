@@ -96,9 +96,10 @@ impl Region {
 
     fn give_back(self) {
         if let Ok(mut free) = FREE_REGIONS.lock()
-            && free.len() < MOST_FREE_REGIONS {
-                return free.push(self);
-            }
+            && free.len() < MOST_FREE_REGIONS
+        {
+            return free.push(self);
+        }
         // SAFETY: mapped by `take`, with this length; its waiter has ended, so nobody runs on it.
         unsafe { libc::munmap(self.0.cast(), REGION_SIZE) };
     }

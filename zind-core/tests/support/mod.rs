@@ -17,11 +17,7 @@ impl Traces {
     pub fn now() -> Traces {
         let lines = |path: &str| fs::read_to_string(path).unwrap_or_default().lines().map(str::to_owned).collect();
         let count = |path: &str| fs::read_dir(path).map_or(0, Iterator::count);
-        Traces {
-            mounts: lines("/proc/self/mountinfo"),
-            descriptors: count("/proc/self/fd"),
-            processes: processes(),
-        }
+        Traces { mounts: lines("/proc/self/mountinfo"), descriptors: count("/proc/self/fd"), processes: processes() }
     }
 
     /// Fails if there is more than there was, for longer than a while: PID 1 of some machines reaps at leisure.
