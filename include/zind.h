@@ -697,7 +697,8 @@ zind_status zind_output_stderr(const zind_output *output, const char **data, siz
 /* How it ended. exit: begin with ZIND_EXIT_INIT. Returns also ZIND_STATUS_SPEC for a struct_size that is too small. */
 zind_status zind_output_exit(const zind_output *output, zind_exit *exit, zind_error **err);
 
-/* What it used. stats: begin with ZIND_STATS_INIT. Returns also ZIND_STATUS_SPEC for a struct_size that is too small. */
+/* What it used. stats: begin with ZIND_STATS_INIT. Returns also ZIND_STATUS_SPEC for a struct_size that is too
+ * small. */
 zind_status zind_output_stats(const zind_output *output, zind_stats *stats, zind_error **err);
 
 /* What was in force, as zind_process_isolation_json().

@@ -4,7 +4,7 @@
 #include <zind.h>
 
 int main(void) {
-    const char *argv[] = {"sh", "-c", "echo I am process $$ on $(hostname), and my /home has $(ls /home | wc -l) files", NULL};
+    const char *argv[] = {"sh", "-c", "echo process $$ on $(hostname), with $(ls /home | wc -l) files in /home", NULL};
     zind_spec *s = NULL; zind_process *p = NULL; zind_error *e = NULL; zind_exit x = ZIND_EXIT_INIT;
     zind_spec_new(&s, &e);
     zind_spec_set_args(s, argv, &e);

@@ -1,9 +1,10 @@
 //! The C face of zind: `include/zind.h`, `libzind.so.0`, `libzind.a`.
 //!
-//! Every function is `extern "C"`, runs in [`guard`] (NULL checks, panics, error out-parameter), and says in the header
+//! Every function is `extern "C"`, runs in `guard` (NULL checks, panics, error out-parameter), and says in the header
 //! what it demands of each pointer. That is its safety contract: pointers are NULL, or valid for the kind of access the
 //! header describes, for the length of the call; handles come from this library and were not freed.
 #![allow(non_camel_case_types, reason = "the names are C's")]
+#![allow(rustdoc::invalid_html_tags, rustdoc::broken_intra_doc_links, reason = "the comments are the header's")]
 #![allow(clippy::missing_safety_doc, reason = "one contract for all of them, above")]
 
 mod guard;

@@ -125,7 +125,16 @@ fn many_threads_start_containers_at_once() {
 }
 
 #[test]
-fn nothing_is_leaked_or_read_uninitialized() {
+fn nothing_is_leaked_or_used_after_its_end() {
+    let sanitize = ["cc", "-std=c11", "-fsanitize=address,undefined"];
+    for name in ["use.c", "misuse.c"] {
+        let scratch = Scratch::new();
+        run(&mut Command::new(compile(&sanitize, &program(name), Link::Shared, &scratch)));
+    }
+}
+
+#[test]
+fn nothing_is_read_uninitialized() {
     if Command::new("valgrind").arg("--version").output().is_err() {
         eprintln!("skipped: there is no valgrind");
         return;
@@ -134,7 +143,8 @@ fn nothing_is_leaked_or_read_uninitialized() {
         let scratch = Scratch::new();
         let program = compile(&["cc", "-std=c11"], &program(name), Link::Shared, &scratch);
         let options = ["--quiet", "--error-exitcode=9", "--leak-check=full", "--errors-for-leak-kinds=definite"];
-        run(Command::new("valgrind").args(options).arg(program));
+        // Up to 3.24 valgrind hides the calls that a start needs: clone3, pidfd_send_signal, execveat of a memory file.
+        run(Command::new("valgrind").args(options).arg(program).arg("without-starts"));
     }
 }
 
@@ -295,7 +305,7 @@ fn the_examples_run() {
     let scratch = Scratch::new();
     let quickstart = Path::new(ROOT).join("examples/c/quickstart.c");
     let output = run(&mut Command::new(compile(&["cc", "-std=c99"], &quickstart, Link::Shared, &scratch)));
-    assert_eq!(text(&output), "I am process 2 on box, and my /home has 0 files\nexit code 0\n");
+    assert_eq!(text(&output), "process 2 on box, with 0 files in /home\nexit code 0\n");
 
     let build = Path::new(ROOT).join("examples/c/isolated_build.c");
     let source = scratch.0.join("answer.c");

@@ -1,4 +1,5 @@
-//! The committed header is the one that the sources make. `ZIND_UPDATE_HEADER=1 cargo test -p zind-ffi header` renews it.
+//! The committed header is the one that the sources make. To renew it:
+//! `ZIND_UPDATE_HEADER=1 cargo test -p zind-ffi header`.
 
 use std::path::Path;
 

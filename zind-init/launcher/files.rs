@@ -67,6 +67,8 @@ fn one(plan: &mut PlanFile, place: &mut Place, op: &FsOp) -> Done {
             Ok(())
         }
         FsKind::RootIsHere => {
+            sys::close(place.staging);
+            place.staging = sys::openat(AT_FDCWD, c"/".as_ptr().cast(), sys::O_PATH | sys::O_DIRECTORY, 0).at(Step::OpenRoot)?;
             place.root = sys::openat(AT_FDCWD, c"/".as_ptr().cast(), sys::O_PATH | sys::O_DIRECTORY, 0).at(Step::OpenRoot)?;
             Ok(())
         }
@@ -78,6 +80,7 @@ fn one(plan: &mut PlanFile, place: &mut Place, op: &FsOp) -> Done {
         FsKind::Mask => mask(plan, place, op).at(Step::Mask),
         FsKind::Readonly => readonly(plan, place, op).at(Step::ReadonlyPath),
         FsKind::JoinNetwork => namespaces::join_network(plan),
+        FsKind::Place => target(plan, place, op).at(Step::MountTarget).map(drop),
         FsKind::Enter => enter(plan, place, op),
         FsKind::Leave => sys::fchdir(place.staging).at(Step::Staging).map(drop),
         FsKind::Umount => sys::umount(plan.str(op.path), op.propagation).at(Step::Umount).map(drop),

@@ -117,9 +117,11 @@ fn build(plan: &mut PlanFile) -> Done {
     }
     namespaces::set_up(plan)?;
     let umask = sys::umask(0);
+    // Ours can shrink at once, and the payload's is a copy of it; the network is still in the making.
+    payload::shrink_bounding_set(plan)?;
     files::carry_out(plan)?;
     sys::umask(umask);
-    Ok(())
+    namespaces::finish_network(plan)
 }
 
 /// Sleeps until the library says go. If it is gone instead, so are we.

@@ -1,5 +1,7 @@
 //! Joining and making namespaces, and what is set in them before the file system is built.
 
+use core::sync::atomic::{AtomicU64, Ordering};
+
 use crate::plan::{Enter, LOOPBACK, OWNER, SETUP_IDS, Str, TIME_OFFSETS};
 use crate::planfile::PlanFile;
 use crate::step::Step;
@@ -55,9 +57,35 @@ pub fn set_up(plan: &PlanFile) -> Done {
     Ok(())
 }
 
+/// What has been read of `network_ready` so far: the high half says that the namespace is there, the low half how it went
+/// with its loopback interface.
+static NETWORK: AtomicU64 = AtomicU64::new(0);
+
 /// Joins the network namespace that somebody else has been making meanwhile; waits for it if need be.
 pub fn join_network(plan: &PlanFile) -> Done {
     const CLONE_NEWNET: u32 = 0x4000_0000;
+    let word = read_network(plan)?;
+    if word >> 32 == 0 {
+        return Err((word as i32).wrapping_sub(2)).at(Step::Unshare);
+    }
+    sys::setns(plan.network, CLONE_NEWNET).at(Step::Setns).map(drop)
+}
+
+/// Waits until the loopback interface of that namespace is up: the last thing before the payload.
+pub fn finish_network(plan: &PlanFile) -> Done {
+    if plan.network < 0 {
+        return Ok(());
+    }
+    while NETWORK.load(Ordering::Relaxed) as u32 == 0 {
+        read_network(plan)?;
+    }
+    match NETWORK.load(Ordering::Relaxed) as u32 {
+        1 => Ok(()),
+        errno => Err(errno as i32 - 2).at(Step::Loopback),
+    }
+}
+
+fn read_network(plan: &PlanFile) -> Result<u64, crate::Failure> {
     let mut fds = [plan.network_ready, plan.network, plan.owner].map(sys::PollFd::readable);
     while sys::poll(&mut fds) == Err(sys::EINTR) {}
     if fds[0].revents == 0 {
@@ -66,13 +94,8 @@ pub fn join_network(plan: &PlanFile) -> Done {
     }
     let mut word = [0u8; 8];
     sys::read(plan.network_ready, &mut word).at(Step::Unshare)?;
-    match u64::from_ne_bytes(word) {
-        1 => sys::setns(plan.network, CLONE_NEWNET).at(Step::Setns)?,
-        errno => return Err((errno as i32).wrapping_sub(2)).at(Step::Unshare),
-    };
-    sys::close(plan.network);
-    sys::close(plan.network_ready);
-    Ok(())
+    let word = u64::from_ne_bytes(word);
+    Ok(NETWORK.fetch_add(word, Ordering::Relaxed) + word)
 }
 
 /// Makes the time namespace, if one is wanted.

@@ -149,16 +149,24 @@ fn change_directory(plan: &PlanFile) -> sys::Result<()> {
     result.map(drop)
 }
 
-/// Bounding set first, while we may; then groups and ids; then what is left of the capabilities.
+/// Drops from the bounding set what no program of the payload may give.
+pub fn shrink_bounding_set(plan: &PlanFile) -> Done {
+    if !plan.has(CAPABILITIES) {
+        return Ok(());
+    }
+    for capability in (0..64).filter(|bit| plan.capabilities.bounding >> bit & 1 == 0) {
+        match sys::prctl(PR_CAPBSET_DROP, capability, 0) {
+            Err(sys::EINVAL) => break,
+            other => other.at_index(Step::BoundingSet, capability)?,
+        };
+    }
+    Ok(())
+}
+
+/// Groups and ids; then what is left of the capabilities.
 fn change_credentials(plan: &PlanFile) -> Done {
     let wanted = &plan.capabilities;
     if plan.has(CAPABILITIES) {
-        for capability in (0..64).filter(|bit| wanted.bounding >> bit & 1 == 0) {
-            match sys::prctl(PR_CAPBSET_DROP, capability, 0) {
-                Err(sys::EINVAL) => break,
-                other => other.at_index(Step::BoundingSet, capability)?,
-            };
-        }
         sys::prctl(PR_SET_KEEPCAPS, 1, 0).at(Step::Capabilities)?;
     }
     if plan.has(GROUPS) {

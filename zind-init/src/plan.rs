@@ -162,6 +162,8 @@ pub enum FsKind {
     Enter = 18,
     /// Work in the staging area again.
     Leave = 19,
+    /// `path` is there; with [`CREATE`] it is made.
+    Place = 20,
 }
 
 /// `path` begins at the container's root and is resolved below it, never above.
@@ -296,7 +298,8 @@ pub struct Plan {
     pub proc: i32,
     /// A pidfd of a task that makes the network namespace meanwhile, or -1.
     pub network: i32,
-    /// An eventfd that says when it is there: 1, or 2 more than the errno.
+    /// An eventfd to which that task adds 1 << 32 when it is there, and 1 when its loopback interface is up; 2 more than
+    /// the errno instead, where either fails.
     pub network_ready: i32,
     /// Every descriptor the launcher keeps, in ascending order.
     pub keep: List<i32>,

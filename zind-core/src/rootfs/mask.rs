@@ -58,39 +58,40 @@ pub(crate) fn sources(base: &str) -> Vec<Op> {
     ]
 }
 
-/// Hides and protects, with the sources at `base`, in the staging area.
-pub(crate) fn operations(base: &str, with_sysfs: bool) -> Vec<Op> {
-    let shown = |path: &&&str| with_sysfs || !path.starts_with("/sys");
-    let masks = masked_paths().iter().filter(shown).map(|path| mask(base, path));
+/// Hides and protects what is in `/proc`, with the sources at `base`, in the staging area.
+pub(crate) fn operations(base: &str) -> Vec<Op> {
+    let masks = masked_paths().iter().filter(|path| path.starts_with("/proc/")).map(|path| mask(base, path));
     let readonly = readonly_paths().iter().map(|path| Op::new(FsKind::Readonly, &c(path)));
     masks.chain(readonly).map(|op| op.in_root().flags(plan::NO_SYMLINKS)).collect()
 }
 
-/// The same by name, with the sources at absolute paths. What is named is below a procfs and a sysfs that were just
-/// mounted, and nobody else is in them yet.
-pub(crate) fn quick_operations(with_sysfs: bool) -> Vec<Op> {
-    let mut ops = Vec::new();
-    for (top, is_there) in [("/proc", true), ("/sys", with_sysfs)] {
-        let below = |path: &str| path.strip_prefix(top).and_then(|rest| rest.strip_prefix('/')).map(str::to_owned);
-        if !is_there {
-            continue;
+/// What is masked and read-only in `/proc`, by name, with the sources at absolute paths: it is below a procfs that was just
+/// mounted, and nobody else is in it yet.
+pub(crate) fn quick_operations() -> Vec<Op> {
+    let below = |path: &&str| path.strip_prefix("/proc/").map(str::to_owned);
+    let quick = |path: String| {
+        let mut op = mask("/", &path).flags(plan::QUICK);
+        // The likelier one first: the kernel takes its time to refuse a file over a directory.
+        if Path::new("/proc").join(&path).is_dir() {
+            std::mem::swap(&mut op.source, &mut op.source2);
         }
-        ops.push(Op::new(FsKind::Enter, &c(top)).in_root().flags(plan::NO_SYMLINKS));
-        let quick = |path: String| {
-            let mut op = mask("/", &path).flags(plan::QUICK);
-            // The likelier one first: the kernel takes its time to refuse a file over a directory.
-            if Path::new(top).join(&path).is_dir() {
-                std::mem::swap(&mut op.source, &mut op.source2);
-            }
-            op
-        };
-        ops.extend(masked_paths().iter().filter_map(|path| below(path)).map(quick));
-        let flags = attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC;
-        let readonly = |path: String| Op::new(FsKind::Readonly, &c(&path)).attr(flags).flags(plan::QUICK);
-        ops.extend(readonly_paths().iter().filter_map(|path| below(path)).map(readonly));
-    }
+        op
+    };
+    let flags = attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC;
+    let readonly = |path: String| Op::new(FsKind::Readonly, &c(&path)).attr(flags).flags(plan::QUICK);
+    let mut ops = vec![Op::new(FsKind::Enter, c"/proc").in_root().flags(plan::NO_SYMLINKS)];
+    ops.extend(masked_paths().iter().filter_map(below).map(quick));
+    ops.extend(readonly_paths().iter().filter_map(below).map(readonly));
     ops.push(Op::new(FsKind::Leave, c"/"));
     ops
+}
+
+/// What is masked in `/sys`, with nothing but new file systems: the sources are out of reach once the root has changed.
+pub(crate) fn sysfs_operations() -> Vec<Op> {
+    let hidden = attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC;
+    let mount =
+        |path: &&str| Op::mount(c"tmpfs", &c(path), &[("size", "4k")], hidden).in_root().flags(plan::NO_SYMLINKS);
+    masked_paths().iter().filter(|path| path.starts_with("/sys/")).map(mount).collect()
 }
 
 fn mask(base: &str, path: &str) -> Op {

@@ -58,20 +58,39 @@ pub(crate) fn container(spec: &Spec, situation: Situation, users: &[ExtraUser]) 
     }
     if spec.system_mounts && !spec.privileged {
         if situation.template {
-            ops.extend(mask::quick_operations(has_sysfs(spec, situation)));
+            ops.extend(mask::quick_operations());
         } else {
             ops.extend(mask::sources(""));
-            ops.extend(mask::operations("", has_sysfs(spec, situation)));
+            ops.extend(mask::operations(""));
         }
     }
     if spec.read_only && spec.rootfs == Rootfs::Host {
         ops.push(Op::new(FsKind::Setattr, c"/").attr(attr::RDONLY).in_root());
     }
-    if situation.network_apart && !(spec.system_mounts && has_sysfs(spec, situation)) {
-        ops.push(Op::new(FsKind::JoinNetwork, c"/"));
-    }
     ops.push(Op::new(FsKind::Pivot, c"/"));
+    network_mounts(&mut ops, spec, situation);
     Ok(ops)
+}
+
+/// What needs the network namespace, which is the last thing to be ready.
+fn network_mounts(ops: &mut Ops, spec: &Spec, situation: Situation) {
+    if !situation.network_apart {
+        return;
+    }
+    ops.push(Op::new(FsKind::JoinNetwork, c"/"));
+    if spec.system_mounts {
+        ops.push(Op::new(FsKind::RootIsHere, c"/"));
+        sysfs(ops, spec);
+    }
+}
+
+/// A read-only sysfs with its masks.
+fn sysfs(ops: &mut Ops, spec: &Spec) {
+    let strict = attr::NOSUID | attr::NODEV | attr::NOEXEC | attr::RDONLY;
+    ops.push(Op::mount(c"sysfs", c"/sys", &[], strict).in_root().flags(plan::NO_SYMLINKS));
+    if !spec.privileged {
+        ops.extend(mask::sysfs_operations());
+    }
 }
 
 /// The operations for a process of the low level.
@@ -258,6 +277,14 @@ fn system_mounts(ops: &mut Ops, spec: &Spec, situation: Situation) {
     } else {
         ops.push(Op::mount(c"proc", c"/proc", &[], strict).in_root().flags(place));
     }
+    if has_sysfs(spec, situation) {
+        // Its place must be there, and be no link, while the root can still be written to.
+        ops.push(Op::new(FsKind::Place, c"/sys").in_root().flags(place));
+        if !situation.network_apart {
+            // In a user namespace the kernel allows it only while the host's is still in sight.
+            sysfs(ops, spec);
+        }
+    }
     if situation.template {
         ops.push(Op::bind(c"/dev", c"/dev").in_root().flags(place));
     } else {
@@ -271,13 +298,6 @@ fn system_mounts(ops: &mut Ops, spec: &Spec, situation: Situation) {
     ops.push(Op::mount(c"tmpfs", c"/dev/shm", &[("mode", "1777"), ("size", "64m")], strict).in_root());
     if spec.is_new(Kind::Ipc) {
         ops.push(Op::mount(c"mqueue", c"/dev/mqueue", &[], strict).in_root());
-    }
-    // As late as can be: the network namespace is still in the making.
-    if has_sysfs(spec, situation) {
-        if situation.network_apart {
-            ops.push(Op::new(FsKind::JoinNetwork, c"/"));
-        }
-        ops.push(Op::mount(c"sysfs", c"/sys", &[], strict | attr::RDONLY).in_root().flags(place));
     }
 }
 

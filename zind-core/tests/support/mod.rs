@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Traces {
     mounts: BTreeSet<String>,
-    descriptors: usize,
+    descriptors: Vec<String>,
     processes: BTreeSet<String>,
 }
 
@@ -16,8 +16,7 @@ impl Traces {
     /// What there is now.
     pub fn now() -> Traces {
         let lines = |path: &str| fs::read_to_string(path).unwrap_or_default().lines().map(str::to_owned).collect();
-        let count = |path: &str| fs::read_dir(path).map_or(0, Iterator::count);
-        Traces { mounts: lines("/proc/self/mountinfo"), descriptors: count("/proc/self/fd"), processes: processes() }
+        Traces { mounts: lines("/proc/self/mountinfo"), descriptors: descriptors(), processes: processes() }
     }
 
     /// Fails if there is more than there was, for longer than a while: PID 1 of some machines reaps at leisure.
@@ -34,9 +33,18 @@ impl Traces {
     /// The test harness has descriptors of its own, which come and go.
     fn is_within(&self, before: &Traces) -> bool {
         self.mounts == before.mounts
-            && self.descriptors <= before.descriptors
+            && self.descriptors.len() <= before.descriptors.len()
             && self.processes.is_subset(&before.processes)
     }
+}
+
+/// What each open descriptor is, but for the one that lists them.
+fn descriptors() -> Vec<String> {
+    let Ok(list) = fs::read_dir("/proc/self/fd") else { return Vec::new() };
+    let mut all: Vec<String> =
+        list.filter_map(|entry| Some(fs::read_link(entry.ok()?.path()).ok()?.display().to_string())).collect();
+    all.sort();
+    all
 }
 
 /// zind's own processes below this one, by pid and name.

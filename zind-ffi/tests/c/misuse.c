@@ -233,15 +233,19 @@ static void structures_without_a_size_are_refused(void) {
     zind_spec_free(spec);
 }
 
-int main(void) {
+/* With an argument nothing is started. */
+int main(int argc, char **argv) {
+    (void)argv;
     names_are_utf8();
-    bytes_are_bytes();
     unknown_names_and_numbers_are_refused();
-    closed_descriptors_are_refused();
     broken_rules_name_their_option();
-    what_is_set_can_be_taken_back();
-    a_program_that_is_missing_is_named();
-    structures_without_a_size_are_refused();
+    if (argc == 1) {
+        bytes_are_bytes();
+        closed_descriptors_are_refused();
+        what_is_set_can_be_taken_back();
+        a_program_that_is_missing_is_named();
+        structures_without_a_size_are_refused();
+    }
     puts("ok");
     return 0;
 }
