@@ -67,7 +67,10 @@ fn idmaps(process: &Proc) -> Result<Value> {
 }
 
 fn cgroup(process: &Proc) -> Result<Value> {
-    let one = |group: zind_core::proc::CgroupMembership| json!({"hierarchy": group.hierarchy, "controllers": group.controllers, "path": words(group.path)});
+    let one = |group: zind_core::proc::CgroupMembership| {
+        let path = words(group.path);
+        json!({"hierarchy": group.hierarchy, "controllers": group.controllers, "path": path})
+    };
     Ok(process.cgroup()?.into_iter().map(one).collect())
 }
 

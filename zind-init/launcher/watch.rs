@@ -33,6 +33,7 @@ pub fn start_as_init(plan: &mut PlanFile) -> Result<i32, Failure> {
     sys::prctl(PR_SET_DUMPABLE, 0, 0).at(Step::Fork)?;
     let own = sys::pidfd_open(sys::getpid()).at(Step::Fork)?;
     let mut pidfd = -1;
+    let socket = plan.socket;
     let mut shared = Shared { plan, failed: AtomicU32::new(0) };
     // SAFETY: the one use of the stack; there is one thread.
     let stack = unsafe { &mut *(&raw mut STACK) };
@@ -42,6 +43,8 @@ pub fn start_as_init(plan: &mut PlanFile) -> Result<i32, Failure> {
     }
     sys::close(pidfd);
     let plan = shared.plan;
+    // The payload has our memory but descriptors of its own, and moved the socket out of the way among those.
+    plan.set_socket(socket);
     report(plan, Step::Started, 0, pid, own);
     // A mistake of ours must not be worth anything to the payload; KILL is for payloads of another user.
     let _ = sys::capset(CAP_KILL, CAP_KILL, 0);

@@ -206,6 +206,8 @@ pub struct FsOp {
     pub mode: u32,
     /// Propagation to set (`MS_PRIVATE`, ...), or 0.
     pub propagation: u32,
+    /// Nothing: so that every byte of the structure has a value.
+    pub reserved: u32,
     /// `MOUNT_ATTR_*` to set.
     pub attr_set: u64,
     /// `MOUNT_ATTR_*` to clear.

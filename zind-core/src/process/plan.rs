@@ -161,7 +161,9 @@ pub(crate) fn prepare(mut spec: Spec, have_clone3: bool) -> Result<Prepared> {
     let has_namespace_proc = Path::new("/proc/self/ns").exists();
     let situation = Situation {
         admin: caller.admin,
-        template: !spec.is_low_level()
+        // Who is in a forked launcher is not told before it has ended.
+        template: have_clone3
+            && !spec.is_low_level()
             && caller.admin
             && caller.initial_user_namespace
             && !in_user_namespace

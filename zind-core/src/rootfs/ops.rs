@@ -164,6 +164,7 @@ impl Ops {
                 text: writer.optional_str(op.text.as_deref()),
                 mode: op.mode,
                 propagation: op.propagation,
+                reserved: 0,
                 attr_set: op.attr_set,
                 attr_clear: 0,
                 device: op.device,
