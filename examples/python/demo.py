@@ -26,13 +26,13 @@ def say(text: str) -> None:
     print(f"\n\033[1m{text}\033[0m" if os.isatty(1) else f"\n{text}")
 
 
-def run(script: str, **options: object) -> zind.CompletedProcess:
+def run(script: str) -> zind.CompletedProcess:
     """A shell command in a container of its own."""
-    return zind.run(["bash", "-c", script], capture_output=True, text=True, timeout=120, **options)
+    return zind.run(["bash", "-c", script], capture_output=True, text=True, timeout=120)
 
 
-def show(script: str, **options: object) -> str:
-    result = run(script, **options)
+def show(script: str) -> str:
+    result = run(script)
     print(f"  $ {script}")
     for line in (result.stdout + result.stderr).splitlines():
         print(f"    {line[:110]}")

@@ -6,6 +6,7 @@ As an ordinary user each demonstration gets a user namespace too, in which that 
 import os
 import signal
 import subprocess
+from typing import Any
 
 import zind
 
@@ -13,7 +14,7 @@ ROOT = os.geteuid() == 0
 KINDS = ("user", "mnt", "pid", "net", "uts", "ipc", "cgroup", "time")
 
 
-def new(flags: int, **attributes: object) -> zind.ProcAttr:
+def new(flags: int, **attributes: Any) -> zind.ProcAttr:
     """unshare(1) with these namespaces."""
     return zind.ProcAttr(cloneflags=flags, map_root_user=not ROOT, **attributes)
 

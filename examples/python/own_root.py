@@ -10,6 +10,7 @@ import os
 import shutil
 import sys
 import tempfile
+from typing import Any
 
 import zind
 
@@ -30,7 +31,7 @@ def tiny_root(directory: str) -> str:
     return directory
 
 
-def sh(script: str, **options: object) -> zind.CompletedProcess:
+def sh(script: str, **options: Any) -> zind.CompletedProcess:
     return zind.run(["sh", "-c", script], capture_output=True, text=True, timeout=60, **options)
 
 

@@ -83,10 +83,7 @@ impl fmt::Display for SysMessage<'_> {
         if !self.syscall.is_empty() {
             write!(f, " from {}", self.syscall)?;
         }
-        if !self.hint.is_empty() {
-            write!(f, "; {}", self.hint)?;
-        }
-        Ok(())
+        write!(f, "; {}", if self.hint.is_empty() { usual_cause(self.errno) } else { self.hint })
     }
 }
 
@@ -94,6 +91,33 @@ impl fmt::Display for SysMessage<'_> {
 pub fn describe(errno: Errno) -> String {
     let text = io::Error::from_raw_os_error(errno as i32).to_string();
     text.split(" (os error").next().unwrap_or_default().to_owned()
+}
+
+/// What an errno mostly means, where nothing more is known.
+fn usual_cause(errno: Errno) -> &'static str {
+    match errno {
+        Errno::ENOENT => "there is no such file or directory",
+        Errno::ENOTDIR => "a part of the path is no directory",
+        Errno::EISDIR => "it is a directory",
+        Errno::ELOOP => "there is a symbolic link where none may be, or too many of them",
+        Errno::EEXIST => "it is there already",
+        Errno::EACCES => "its permissions do not allow it to this user",
+        Errno::EPERM => "this user lacks the privilege; doctor() tells what it may do here",
+        Errno::EROFS => "the file system is read-only",
+        Errno::ENOSPC => "the disk, or a limit of the kernel, is full",
+        Errno::EDQUOT => "the disk quota is used up",
+        Errno::ENOMEM => "memory ran out, or a limit of it is reached",
+        Errno::EMFILE => "this process has as many files open as it may: RLIMIT_NOFILE",
+        Errno::ENFILE => "the system has as many files open as it may: fs.file-max",
+        Errno::EAGAIN => "a limit of the kernel is reached for now: processes, memory or locks",
+        Errno::EBADF => "the descriptor is not open, or not for this",
+        Errno::EBUSY => "it is in use",
+        Errno::ENOSYS => "this kernel, or a filter around this process, does not have the call",
+        Errno::ENODEV | Errno::EOPNOTSUPP => "this kernel or file system cannot do it",
+        Errno::ESRCH => "there is no such process any more",
+        Errno::EINVAL => "the kernel finds no sense in the arguments",
+        _ => "see the man page of the call, and docs/steps.md for the step",
+    }
 }
 
 struct ErrnoName(Errno);
@@ -175,7 +199,8 @@ impl Error {
     /// What to do about it.
     pub fn hint(&self) -> Option<&str> {
         match self {
-            Error::Sys { hint, .. } if !hint.is_empty() => Some(hint),
+            Error::Sys { hint, errno, .. } if hint.is_empty() => Some(usual_cause(*errno)),
+            Error::Sys { hint, .. } => Some(hint),
             Error::Unsupported { needs, .. } => Some(needs),
             _ => None,
         }

@@ -2,7 +2,7 @@
 
 use crate::plan::{
     AMBIENT, CAPABILITIES, FOREGROUND, GID, GROUPS, KEEP_CAPS, KEYRING, NICE, NO_NEW_PRIVILEGES, NOCTTY,
-    PDEATHSIG, PERSONALITY, PTRACE, SCHEDULER, SECCOMP, SETCTTY, SETPGID, SETSID, Str, UID, UMASK,
+    PDEATHSIG, PERSONALITY, PTRACE, SCHEDULER, SECCOMP, SETCTTY, SETPGID, SETSID, Str, Topology, UID, UMASK,
 };
 use crate::planfile::PlanFile;
 use crate::step::Step;
@@ -59,8 +59,11 @@ fn prepare(plan: &mut PlanFile) -> Done {
     } else {
         entered.at(Step::Chdir)?;
     }
+    // The change of ids has cleared what was set before.
     if plan.has(PDEATHSIG) {
         sys::prctl(PR_SET_PDEATHSIG, plan.pdeathsig as usize, 0).at(Step::ParentDeath)?;
+    } else if plan.topology == Topology::Watcher {
+        die_with_the_watcher(plan)?;
     }
     if plan.has(PTRACE) {
         sys::ptrace_me().at(Step::Ptrace)?;
@@ -72,6 +75,14 @@ fn prepare(plan: &mut PlanFile) -> Done {
         }
     }
     Ok(())
+}
+
+/// Whoever kills the watcher means us; it is a process with one thread, so its end is not that of a thread only.
+pub fn die_with_the_watcher(plan: &PlanFile) -> Done {
+    if plan.owner < 0 {
+        return Ok(());
+    }
+    sys::prctl(PR_SET_PDEATHSIG, sys::SIGKILL as usize, 0).at(Step::ParentDeath).map(drop)
 }
 
 fn join_session(plan: &PlanFile) -> Done {

@@ -94,7 +94,7 @@ pub fn start_as_watcher(plan: &mut PlanFile) -> Result<i32, Failure> {
     let mut pidfd = -1;
     let pid = sys::fork(plan.fork_flags, &mut pidfd).at(Step::Fork)?;
     if pid == 0 {
-        let failure = match build(plan).and_then(|()| set_oom_score(plan)) {
+        let failure = match payload::die_with_the_watcher(plan).and_then(|()| build(plan)).and_then(|()| set_oom_score(plan)) {
             Err(failure) => failure,
             Ok(()) => payload::become_payload(plan),
         };

@@ -21,7 +21,8 @@ fn exception<'py>(py: Python<'py>, name: &str, arguments: impl IntoPyObject<'py,
 pub(crate) fn raise(py: Python<'_>, error: &Error) -> PyErr {
     let message = error.to_string();
     match error {
-        Error::Sys { step, syscall, object, errno, hint } => {
+        Error::Sys { step, syscall, object, errno, .. } => {
+            let hint = error.hint().unwrap_or_default();
             let filename = (!object.as_os_str().is_empty()).then(|| object.as_os_str());
             let name = match errno {
                 Errno::ENOENT => "NotFoundSysError",
@@ -34,7 +35,7 @@ pub(crate) fn raise(py: Python<'_>, error: &Error) -> PyErr {
             exception(
                 py,
                 name,
-                (*errno as i32, zind_core::describe(*errno), filename, step.name(), *syscall, hint.as_str(), message),
+                (*errno as i32, zind_core::describe(*errno), filename, step.name(), *syscall, hint, message),
             )
         }
         Error::Spec { field, .. } => exception(py, "SpecError", (message, *field)),

@@ -406,12 +406,12 @@ def test_no_signal_is_blocked_or_ignored():
 import signal, zind
 signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR2, signal.SIGTERM])
-r = zind.run(["grep", "-E", "SigBlk|SigIgn|SigCgt", "/proc/self/status"], stdout=zind.PIPE, text=True)
-print(sorted(set(r.stdout.split()[1::2])))
+r = zind.run(["cat", "/proc/self/status"], stdout=zind.PIPE, text=True)
+print([line.split()[1].strip("0") for line in r.stdout.splitlines() if line.startswith(("SigBlk", "SigIgn", "SigCgt"))])
 print(sorted(signal.pthread_sigmask(signal.SIG_BLOCK, [])) == [signal.SIGUSR2, signal.SIGTERM] or sorted(signal.pthread_sigmask(signal.SIG_BLOCK, [])))
 """
     lines = outside(source).stdout.splitlines()
-    assert lines == ["['0000000000000000']", "True"]
+    assert lines == ["['', '', '']", "True"]
 
 
 def test_the_caller_is_not_changed():

@@ -198,14 +198,17 @@ impl Starting {
         }
         let _ = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Both);
         let Some(waiter) = &mut self.waiter else { return };
-        if let Some(pid) = waiter.launcher_pid() {
-            // Its waiter has not reaped it yet, or its number is still its own: the waiter is the only one who reaps.
-            if let Ok(pidfd) = crate::sys::descriptors::pidfd_open(pid) {
-                if waiter.try_reap().is_some() {
-                    return;
+        // The launcher may not be there yet; then it will be in a moment, unless its waiter ends first.
+        while waiter.try_reap().is_none() {
+            // Its number stays its own until the waiter reaps it, which ends the waiter too.
+            let pidfd = waiter.launcher_pid().map(crate::sys::descriptors::pidfd_open);
+            if let Some(Ok(pidfd)) = pidfd {
+                if !waiter.has_ended() {
+                    let _ = crate::sys::descriptors::pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL);
                 }
-                let _ = crate::sys::descriptors::pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL);
+                break;
             }
+            let _ = wait_readable(waiter.pidfd(), Some(Duration::from_millis(1)), &mut || false);
         }
         let _ = wait_readable(waiter.pidfd(), Some(Duration::from_secs(10)), &mut || false);
         waiter.try_reap();

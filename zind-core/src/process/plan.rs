@@ -153,6 +153,8 @@ pub(crate) fn prepare_mount_namespace(ops: &Ops) -> Prepared {
 pub(crate) fn prepare(mut spec: Spec, have_clone3: bool) -> Result<Prepared> {
     let caller = Caller::now()?;
     choose_user_namespace(&mut spec, caller)?;
+    // Before anything else is opened: a number that is not open must not come to mean one of ours.
+    let streams = Streams::of(&spec)?;
     let network = begin_network(&spec, caller, have_clone3)?;
     let identity = identity::resolve(&spec)?;
     let maps = id_maps(&spec, &identity, caller)?;
@@ -172,7 +174,6 @@ pub(crate) fn prepare(mut spec: Spec, have_clone3: bool) -> Result<Prepared> {
         network_apart: network.is_some(),
         tty_group: maps.as_ref().map_or(caller.initial_user_namespace, |maps| idmap::to_host(&maps.gid, 5).is_some()),
     };
-    let streams = Streams::of(&spec)?;
     let mut builder = Builder {
         plan: blank(),
         writer: PlanWriter::new(),

@@ -42,9 +42,6 @@ const MOST_PASSED: usize = 1000;
 impl Streams {
     pub(crate) fn of(spec: &Spec) -> Result<Streams> {
         let mut streams = Streams::default();
-        streams.stdin = streams.standard(0, &spec.stdin)?;
-        streams.stdout = streams.standard(1, &spec.stdout)?;
-        streams.stderr = streams.standard(2, &spec.stderr)?;
         if spec.pass_fds.len() > MOST_PASSED {
             return Err(Error::spec("pass_fds", format!("has more than {MOST_PASSED} descriptors")));
         }
@@ -55,6 +52,9 @@ impl Streams {
             }
             streams.map.insert(fd, fd);
         }
+        streams.stdin = streams.standard(0, &spec.stdin)?;
+        streams.stdout = streams.standard(1, &spec.stdout)?;
+        streams.stderr = streams.standard(2, &spec.stderr)?;
         Ok(streams)
     }
 

@@ -245,9 +245,17 @@ impl Waiter {
         self.pidfd.as_fd()
     }
 
+    /// The container has ended, and the waiter with it; nobody has reaped the waiter.
+    pub(crate) fn has_ended(&self) -> bool {
+        let mut poll = [libc::pollfd { fd: self.pidfd.as_raw_fd(), events: libc::POLLIN, revents: 0 }];
+        // SAFETY: one live pollfd.
+        unsafe { libc::poll(poll.as_mut_ptr(), 1, 0) != 0 }
+    }
+
     /// The launcher's pid in the caller's pid namespace, once it exists.
     pub(crate) fn launcher_pid(&self) -> Option<i32> {
-        let region = self.region.as_ref()?;
+        // A forked launcher has no waiter above it.
+        let Some(region) = self.region.as_ref() else { return (!self.reaped).then_some(self.pid) };
         // SAFETY: the region is alive as long as we are; the field is atomic.
         let pid = unsafe { (*region.task()).pid.load(Ordering::Acquire) };
         (pid > 0).then_some(pid)
