@@ -55,6 +55,9 @@ pub struct Isolation {
     pub die_with_owner: bool,
     /// Descriptors the payload got besides the standard streams.
     pub pass_fds: Vec<i32>,
+    /// Directories of the default root that are read-only instead of copy-on-write, because the host has mounts below
+    /// them that a user namespace must not look beneath.
+    pub bound_read_only: Vec<String>,
     /// How the root was changed.
     pub root_change: &'static str,
     /// Mounts the caller asked for, by target.
@@ -163,6 +166,7 @@ impl Isolation {
             "init": self.init,
             "die_with_owner": self.die_with_owner,
             "pass_fds": self.pass_fds,
+            "bound_read_only": self.bound_read_only,
             "root_change": self.root_change,
             "mounts": self.mounts.iter().map(|path| path.to_string_lossy()).collect::<Vec<_>>(),
             "in_force": self.in_force(),

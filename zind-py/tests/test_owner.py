@@ -46,7 +46,7 @@ def test_sigkill_at_200_moments_leaves_nothing():
 
 
 def test_a_container_may_be_told_to_stay():
-    out = kit.outside("import zind; print(zind.Popen(['sleep', '4343'], die_with_owner=False).pid)").stdout
+    out = kit.outside("import zind; D = zind.DEVNULL; print(zind.Popen(['sleep', '4343'], stdin=D, stdout=D, stderr=D, die_with_owner=False).pid)").stdout
     pid = int(out)
     assert kit.alive(pid)
     time.sleep(0.2)

@@ -389,7 +389,7 @@ def test_many_passed_descriptors():
 
 def test_a_passed_descriptor_may_be_a_standard_stream_too(tmp_path):
     with open(tmp_path / "f", "wb") as file:
-        r = zind.run(["sh", "-c", f"echo a; echo b >&{file.fileno()}"], stdout=file, stderr=file, pass_fds=[file.fileno()])
+        r = zind.run(["bash", "-c", f"echo a; echo b >&{file.fileno()}"], stdout=file, stderr=file, pass_fds=[file.fileno()])
     assert r.returncode == 0
     assert (tmp_path / "f").read_bytes() == b"a\nb\n"
 

@@ -23,8 +23,11 @@ pub struct Captured {
 
 /// The first pieces are small, for the many programs that say little.
 const FIRST_PIECE: usize = 4 << 10;
-/// Large ones are given back to the system one by one.
-const LARGEST_PIECE: usize = 1 << 20;
+/// From this much on a program says a lot.
+const MUCH: usize = 1 << 20;
+/// Large enough for malloc(3) to map each one by itself, whatever it has learnt, and to give it back at once; what is not
+/// written to takes no memory.
+const LARGE_PIECE: usize = 36 << 20;
 
 impl Captured {
     /// Number of bytes.
@@ -64,7 +67,7 @@ impl Captured {
     /// Reads once into the free end of the last piece. `Ok(0)` at the end of the stream.
     fn read_from(&mut self, fd: BorrowedFd<'_>) -> rustix::io::Result<usize> {
         if self.pieces.back().is_none_or(|piece| piece.len() == piece.capacity()) {
-            let size = (self.len.next_power_of_two()).clamp(FIRST_PIECE, LARGEST_PIECE);
+            let size = if self.len < MUCH { self.len.next_power_of_two().max(FIRST_PIECE) } else { LARGE_PIECE };
             self.pieces.push_back(Vec::with_capacity(size));
         }
         let Some(piece) = self.pieces.back_mut() else { return Ok(0) };

@@ -173,6 +173,9 @@ impl Starting {
         let index = usize::from(report.index);
         let error = Error::sys(step, syscall_of(step), self.prepared.names.object(step, index), errno);
         let mut hint = self.prepared.names.hint(step, errno);
+        if let Some(source) = self.prepared.names.source(step, index) {
+            hint = format!("{source} was to come there{}{hint}", if hint.is_empty() { "" } else { "; " });
+        }
         if !self.log.is_empty() {
             hint = format!("the kernel says: {}{}{hint}", self.log, if hint.is_empty() { "" } else { "; " });
         }
@@ -457,6 +460,12 @@ fn syscall_of(step: Step) -> &'static str {
 }
 
 impl Names {
+    /// What a mount that failed was to be.
+    fn source(&self, step: Step, index: usize) -> Option<&str> {
+        let is_mount = matches!(step, Step::Mount | Step::Bind | Step::MountTarget);
+        self.fs.get(index).filter(|_| is_mount).map(|(_, source)| source.as_str()).filter(|source| !source.is_empty())
+    }
+
     fn object(&self, step: Step, index: usize) -> PathBuf {
         let list = |names: &[PathBuf]| names.get(index).cloned().unwrap_or_default();
         match step {
@@ -485,7 +494,7 @@ impl Names {
             | Step::ReadonlyPath
             | Step::Umount
             | Step::MountTarget
-            | Step::Staging => list(&self.fs),
+            | Step::Staging => self.fs.get(index).map(|(path, _)| path.clone()).unwrap_or_default(),
             _ => PathBuf::new(),
         }
     }

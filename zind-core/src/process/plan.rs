@@ -54,7 +54,8 @@ pub(crate) struct Prepared {
 #[derive(Debug, Default)]
 pub(crate) struct Names {
     pub(crate) enter: Vec<PathBuf>,
-    pub(crate) fs: Vec<PathBuf>,
+    /// The path of each operation on the file system, and what was to come there.
+    pub(crate) fs: Vec<(PathBuf, String)>,
     pub(crate) programs: Vec<PathBuf>,
     pub(crate) rlimits: Vec<&'static str>,
     pub(crate) cwd: PathBuf,
@@ -172,7 +173,8 @@ pub(crate) fn prepare(mut spec: Spec, have_clone3: bool) -> Result<Prepared> {
             && has_namespace_proc,
         user_namespace: in_user_namespace || !caller.initial_user_namespace,
         network_apart: network.is_some(),
-        tty_group: maps.as_ref().map_or(caller.initial_user_namespace, |maps| idmap::to_host(&maps.gid, 5).is_some()),
+        tty_group: !spec.is_joined(Kind::User)
+            && maps.as_ref().map_or(caller.initial_user_namespace, |maps| idmap::to_host(&maps.gid, 5).is_some()),
     };
     let mut builder = Builder {
         plan: blank(),
@@ -232,6 +234,9 @@ fn begin_network(spec: &Spec, caller: Caller, have_clone3: bool) -> Result<Optio
 
 /// Without privilege a container needs a user namespace of its own.
 fn choose_user_namespace(spec: &mut Spec, caller: Caller) -> Result<()> {
+    if spec.owner.is_some() && !caller.admin {
+        return Err(Error::unsupported("owner", "becoming another user first takes CAP_SETUID: run as root"));
+    }
     if spec.is_low_level() {
         return Ok(());
     }
@@ -677,6 +682,15 @@ fn isolation(spec: &Spec, situation: Situation, identity: &Identity, maps: Optio
         init: spec.init && spec.is_new(Kind::Pid) && !spec.is_low_level(),
         die_with_owner: spec.die_with_owner,
         pass_fds: spec.pass_fds.clone(),
+        bound_read_only: if spec.rootfs == Rootfs::Host && !spec.read_only && !situation.template {
+            crate::rootfs::host::system_directories()
+                .into_iter()
+                .filter(|name| crate::rootfs::host::has_mounts_below(name))
+                .map(|name| format!("/{name}"))
+                .collect()
+        } else {
+            Vec::new()
+        },
         root_change: if spec.is_low_level() {
             if spec.chroot.is_some() { "chroot" } else { "none" }
         } else {

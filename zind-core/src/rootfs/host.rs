@@ -143,6 +143,14 @@ pub(crate) fn system_directories() -> Vec<&'static str> {
     SYSTEM.into_iter().filter(is_dir).collect()
 }
 
+/// True if something is mounted below a directory of the system. The kernel does not let a user namespace look beneath such
+/// a mount, so the directory cannot be the lower layer of an overlay there.
+pub(crate) fn has_mounts_below(name: &str) -> bool {
+    let prefix = format!("/{name}/");
+    let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    table.lines().any(|line| line.split(' ').nth(4).is_some_and(|point| point.starts_with(&prefix)))
+}
+
 /// Everything of the default root but the system directories, parents first.
 pub(crate) fn skeleton(trees: Trees) -> Vec<Entry> {
     let mut entries: Vec<Entry> = DIRECTORIES.iter().map(|&(path, mode)| Entry::Dir(path.into(), mode)).collect();

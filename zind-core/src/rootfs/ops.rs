@@ -96,17 +96,16 @@ impl Op {
 
     /// What an error is about.
     fn object(&self) -> PathBuf {
-        let path = PathBuf::from(OsStr::from_bytes(self.path.to_bytes()));
-        match (self.kind, &self.source) {
-            (FsKind::Bind, Some(source)) => PathBuf::from(format!(
-                "{} on {}",
-                Path::new(OsStr::from_bytes(source.to_bytes())).display(),
-                path.display()
-            )),
-            (FsKind::Mount, Some(fstype)) => {
-                PathBuf::from(format!("{} on {}", fstype.to_string_lossy(), path.display()))
-            }
-            _ => path,
+        PathBuf::from(OsStr::from_bytes(self.path.to_bytes()))
+    }
+
+    /// What was to come there; empty where the path says it all.
+    fn source_text(&self) -> String {
+        let source = || self.source.as_ref().map(|source| source.to_string_lossy().into_owned()).unwrap_or_default();
+        match self.kind {
+            FsKind::Bind if self.fd < 0 => format!("a bind of {}", source()),
+            FsKind::Mount => format!("a file system of type {}", source()),
+            _ => String::new(),
         }
     }
 }
@@ -175,8 +174,8 @@ impl Ops {
     }
 
     /// What each operation is about, for errors: the launcher only says which one failed.
-    pub(crate) fn objects(&self) -> Vec<PathBuf> {
-        self.list.iter().map(Op::object).collect()
+    pub(crate) fn objects(&self) -> Vec<(PathBuf, String)> {
+        self.list.iter().map(|op| (op.object(), op.source_text())).collect()
     }
 }
 

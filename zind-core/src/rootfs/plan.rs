@@ -174,7 +174,7 @@ fn host_root(ops: &mut Ops, spec: &Spec, situation: Situation, users: &[ExtraUse
     for name in host::system_directories() {
         let c = |text: String| CString::new(text).unwrap_or_default();
         let source = if situation.template { format!("/host/{name}") } else { format!("/{name}") };
-        if spec.read_only {
+        if spec.read_only || (!situation.template && host::has_mounts_below(name)) {
             let target = c(format!("/{name}"));
             let flags = plan::NO_SYMLINKS | if situation.template { 0 } else { plan::RECURSIVE };
             ops.push(Op::bind(&c(source), &target).attr(attr::RDONLY | S_NODEV).in_root().flags(flags));

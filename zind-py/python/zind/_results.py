@@ -21,6 +21,9 @@ if TYPE_CHECKING:
         cpu_system: float | None
         max_rss: int | None
         wall: float
+        memory_peak: int | None = None
+        pids_peak: int | None = None
+        io: dict[str, int] | None = None
 
     class _IdMapBase(NamedTuple):
         container: int
@@ -33,7 +36,9 @@ if TYPE_CHECKING:
 else:
     # Not typing.NamedTuple: importing typing would be a third of zind's import time.
     _ExitBase = namedtuple("_ExitBase", "kind code signal")
-    _StatsBase = namedtuple("_StatsBase", "cpu_user cpu_system max_rss wall")
+    _StatsBase = namedtuple(
+        "_StatsBase", "cpu_user cpu_system max_rss wall memory_peak pids_peak io", defaults=(None, None, None)
+    )
     _IdMapBase = namedtuple("_IdMapBase", "container host size")
     _OffsetsBase = namedtuple("_OffsetsBase", "monotonic boottime", defaults=(0.0, 0.0))
 
@@ -56,13 +61,15 @@ class Exit(_ExitBase):
 
 class Stats(_StatsBase):
     """What a container used over its whole life: ``cpu_user``, ``cpu_system`` and ``wall`` in seconds, ``max_rss`` (the
-    largest resident set of one process) in bytes. ``None`` where it is not known."""
+    largest resident set of one process) in bytes. ``None`` where it is not known: ``memory_peak``, ``pids_peak`` and ``io``
+    take a control group, which this version does not make."""
 
     __slots__ = ()
 
     def __repr__(self) -> str:
-        cpu = (self.cpu_user or 0) + (self.cpu_system or 0)
-        return f"<zind.Stats wall={self.wall:.6f}s cpu={cpu:.6f}s max_rss={self.max_rss}>"
+        known = self.cpu_user is not None and self.cpu_system is not None
+        cpu = f"{self.cpu_user + self.cpu_system:.6f}s" if known else "unknown"  # type: ignore[operator]
+        return f"<zind.Stats wall={self.wall:.6f}s cpu={cpu} max_rss={self.max_rss}>"
 
     def _repr_html_(self) -> str:
         rows = "".join(f"<tr><td>{name}</td><td>{value}</td></tr>" for name, value in zip(self._fields, self))

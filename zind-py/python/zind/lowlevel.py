@@ -142,7 +142,9 @@ class ProcAttr:
         self._maps(options)
         new_mount = namespaces.get("mnt") == "new"
         options["propagation"] = given["propagation"] or ("private" if new_mount else None)
-        options["setgroups"] = given["setgroups"] if given["setgroups"] is not None else given["gid_mappings_enable_setgroups"]
+        setgroups = given["setgroups"] if given["setgroups"] is not None else given["gid_mappings_enable_setgroups"]
+        if setgroups is not None:
+            options["setgroups"] = setgroups
         options["chroot"] = given["root"] if given["root"] is not None else given["chroot"]
         options["cwd"] = given["wd"]
         options["mount_proc"] = given["mount_proc"] or None
