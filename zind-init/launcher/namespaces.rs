@@ -2,7 +2,7 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use crate::plan::{Enter, LOOPBACK, OWNER, SETUP_IDS, Str, TIME_OFFSETS};
+use crate::plan::{Enter, FORK_FIRST, LOOPBACK, OWNER, SETUP_IDS, Str, TIME_OFFSETS};
 use crate::planfile::PlanFile;
 use crate::step::Step;
 use crate::sys;
@@ -41,6 +41,10 @@ pub fn set_up(plan: &PlanFile) -> Done {
         sys::setuid(plan.setup_uid).at_index(Step::SetupIds, 1)?;
         // The change of ids made /proc/self root's; nobody else is in the container yet.
         let _ = sys::prctl(PR_SET_DUMPABLE, 1, 0);
+        if plan.has(FORK_FIRST) {
+            // It was cleared with the ids.
+            crate::payload::die_with_the_watcher(plan)?;
+        }
         // The capabilities came over the execution as ambient ones, which end here: the payload must not inherit them.
         let [effective, permitted, _] = sys::capget().at(Step::SetupIds)?;
         sys::capset(effective, permitted, 0).at(Step::SetupIds)?;

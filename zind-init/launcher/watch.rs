@@ -57,6 +57,7 @@ pub fn go_on_in_a_child(plan: &PlanFile) -> Result<Option<i32>, Failure> {
     let mut pidfd = -1;
     let pid = sys::clone(plan.fork_flags, &mut pidfd).at(Step::Fork)?;
     if pid == 0 {
+        payload::die_with_the_watcher(plan)?;
         return Ok(None);
     }
     let _ = sys::close_range(0, u32::MAX, 0);

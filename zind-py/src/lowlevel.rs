@@ -212,6 +212,7 @@ impl Proc {
         for (name, value) in stat.numbers() {
             dict.set_item(name, value)?;
         }
+        dict.set_item("pid", stat.pid)?;
         dict.set_item("comm", &stat.comm)?;
         dict.set_item("state", stat.state.to_string())?;
         Ok(dict)

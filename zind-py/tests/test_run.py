@@ -223,6 +223,20 @@ zind.run(["sh", "-c", "readlink /proc/self/fd/0 /proc/self/fd/2; cat; echo x >&2
     assert outside(source).stdout.split() == ["/dev/null", "/dev/null", "end"]
 
 
+def test_descriptors_of_zind_never_stand_in_for_closed_streams():
+    """With 0, 1 and 2 free, the pipes zind makes get these numbers; the program must not."""
+    source = """
+import os, zind
+saved = os.dup(1)
+for fd in (0, 1, 2): os.close(fd)
+r = zind.run(["sh", "-c", "ls -l /proc/self/fd"], stdout=zind.PIPE, text=True)
+os.write(saved, repr({line.split()[-3]: line.split()[-1].split(":")[0] for line in r.stdout.splitlines()[1:]}).encode())
+"""
+    found = eval(outside(source).stdout)
+    assert found == {"0": "/dev/null", "1": "pipe", "2": "/dev/null", "3": found["3"]}
+    assert found["3"].startswith("/proc/")
+
+
 @pytest.mark.parametrize(
     "given",
     [

@@ -60,7 +60,7 @@ impl Starting {
             "socketpair",
             "",
         )?;
-        if prepared.needs_answer() {
+        if prepared.needs_answer() || prepared.forks_first {
             // The pid of whoever is ready, in our own numbers: unix(7).
             sockopt::set_socket_passcred(&ours, true).at(Step::Socket, "setsockopt", "")?;
         }
@@ -108,7 +108,7 @@ impl Starting {
                         network.let_go();
                     }
                     let Some(pidfd) = message.fd else { return Err(self.died_early()) };
-                    return self.process(message.report.value, pidfd);
+                    return self.process(message.report.value, message.pid, pidfd);
                 }
                 Some(step) if message.report.is_milestone() => {
                     debug_assert!(matches!(step, Step::ReachedExec | Step::Exited | Step::Signaled), "{step:?}");
@@ -145,12 +145,13 @@ impl Starting {
         send(&self.socket, &[GO], SendFlags::NOSIGNAL).at(Step::Report, "send", "").map(drop)
     }
 
-    fn process(mut self, payload: i32, pidfd: OwnedFd) -> Result<Process> {
+    fn process(mut self, payload: i32, sender: Option<i32>, pidfd: OwnedFd) -> Result<Process> {
         let socket = self.socket.try_clone().at(Step::Report, "dup", "")?;
         let Some(waiter) = self.waiter.take() else { return Err(self.died_early()) };
         self.ended = true;
         // With a PID 1 of ours, the launcher is the container's first process; its payload's number is the inner one.
-        let pid = if self.prepared.is_init { waiter.launcher_pid().unwrap_or(payload) } else { payload };
+        let first = if self.prepared.forks_first { sender } else { waiter.launcher_pid() };
+        let pid = first.filter(|_| self.prepared.is_init).unwrap_or(payload);
         Process::new(Parts {
             waiter,
             socket,

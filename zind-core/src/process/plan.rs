@@ -46,6 +46,8 @@ pub(crate) struct Prepared {
     pub(crate) forked: bool,
     /// Makes the network namespace meanwhile.
     pub(crate) network: Option<NetworkMaker>,
+    /// The first launcher forks, and only waits.
+    pub(crate) forks_first: bool,
     /// The launcher stays as the container's PID 1.
     pub(crate) is_init: bool,
 }
@@ -146,6 +148,7 @@ pub(crate) fn prepare_mount_namespace(ops: &Ops) -> Prepared {
         names: Names { fs: ops.objects(), ..Names::default() },
         forked: false,
         network: None,
+        forks_first: false,
         is_init: false,
     }
 }
@@ -217,6 +220,7 @@ pub(crate) fn prepare(mut spec: Spec, have_clone3: bool) -> Result<Prepared> {
         names: builder.names,
         forked: !have_clone3,
         network: builder.network,
+        forks_first: builder.plan.flags & wire::FORK_FIRST != 0,
         is_init: builder.plan.topology == Topology::Init,
     })
 }
