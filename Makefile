@@ -62,6 +62,8 @@ lint:
 # The tests of the kernel's promises are run as root and as an ordinary user.
 test-rust:
 	cargo test $(CARGO_FLAGS) -p zind-init -p zind-core
+	cargo run -q $(CARGO_FLAGS) -p zind-core --example quickstart
+	cargo run -q $(CARGO_FLAGS) -p zind-core --example lowlevel
 
 test-c:
 	cargo test $(CARGO_FLAGS) -p zind-ffi
