@@ -4,7 +4,8 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 PREFIX ?= /usr/local
-PYTHON ?= python3
+# Debian's own: an ordinary user can run it too.
+PYTHON ?= $(firstword $(wildcard /usr/bin/python3) python3)
 VENV := build/venv
 BIN := $(VENV)/bin
 ROOT := $(if $(filter 0,$(shell id -u)),,sudo)

@@ -42,6 +42,8 @@ const MOST_PASSED: usize = 1000;
 impl Streams {
     pub(crate) fn of(spec: &Spec) -> Result<Streams> {
         let mut streams = Streams::default();
+        // Before anything is opened: what we open could get the number of a stream that is closed.
+        let open = [0, 1, 2].map(is_open);
         if spec.pass_fds.len() > MOST_PASSED {
             return Err(Error::spec("pass_fds", format!("has more than {MOST_PASSED} descriptors")));
         }
@@ -52,16 +54,16 @@ impl Streams {
             }
             streams.map.insert(fd, fd);
         }
-        streams.stdin = streams.standard(0, &spec.stdin)?;
-        streams.stdout = streams.standard(1, &spec.stdout)?;
-        streams.stderr = streams.standard(2, &spec.stderr)?;
+        streams.stdin = streams.standard(0, &spec.stdin, open[0])?;
+        streams.stdout = streams.standard(1, &spec.stdout, open[1])?;
+        streams.stderr = streams.standard(2, &spec.stderr, open[2])?;
         Ok(streams)
     }
 
     /// Prepares one stream; the caller's end of a pipe comes back.
-    fn standard(&mut self, number: RawFd, stdio: &Stdio) -> Result<Option<OwnedFd>> {
+    fn standard(&mut self, number: RawFd, stdio: &Stdio, is_open: bool) -> Result<Option<OwnedFd>> {
         match stdio {
-            Stdio::Inherit if is_open(number) => {
+            Stdio::Inherit if is_open => {
                 self.map.insert(number, number);
             }
             Stdio::Inherit | Stdio::Null => self.keep(number, open("/dev/null".as_ref(), number == 0)?),
