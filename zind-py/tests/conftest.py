@@ -65,6 +65,10 @@ def _left(before: dict[str, set]) -> dict[str, set]:
     left = {what: after[what] - before[what] for what in after}
     # The listing itself is open while it is made.
     left["descriptors"] = {(fd, to) for fd, to in left["descriptors"] if not to.startswith(f"/proc/{os.getpid()}/fd")}
+    # The prepared mount namespace is made anew when /etc has changed, as useradd(8) does; there is one at a time.
+    templates = [{row for row in state["descriptors"] if row[1].startswith("mnt:[")} for state in (before, after)]
+    if len(templates[1]) <= max(1, len(templates[0])):
+        left["descriptors"] -= templates[1]
     left["processes"] = {row for row in left["processes"] if row[0] not in {old[0] for old in before["processes"]}}
     return {what: items for what, items in left.items() if items}
 
