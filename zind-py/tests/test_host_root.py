@@ -118,6 +118,7 @@ def test_it_can_be_written_to_and_the_host_is_untouched(directory):
 
 
 def test_programs_can_be_replaced_and_the_host_is_untouched():
+    kit.needs_root("files of the host's root belong to nobody in a user namespace")
     before = pathlib.Path("/usr/bin/env").read_bytes()
     assert sh("rm /usr/bin/env; printf '#!/bin/sh\\necho mine' >/usr/bin/env; chmod +x /usr/bin/env; env") == "mine"
     assert pathlib.Path("/usr/bin/env").read_bytes() == before

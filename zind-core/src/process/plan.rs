@@ -454,7 +454,9 @@ impl Builder {
     }
 
     fn credentials(&mut self, spec: &Spec, identity: &Identity, maps: Option<&ReadyMaps>) -> Result<()> {
-        let may_setgroups = maps.map_or(!spec.is_new(Kind::User), |maps| maps.setgroups);
+        // In a user namespace that is joined, dropping groups may be denied; asked for, it is tried all the same.
+        let joined_quietly = spec.is_joined(Kind::User) && spec.groups.is_none();
+        let may_setgroups = maps.map_or(!spec.is_new(Kind::User) && !joined_quietly, |maps| maps.setgroups);
         if let (Some(groups), true) = (&identity.groups, may_setgroups) {
             self.plan.flags |= wire::GROUPS;
             self.plan.groups = self.writer.list(groups);
@@ -681,7 +683,8 @@ fn isolation(spec: &Spec, situation: Situation, identity: &Identity, maps: Optio
             other => other,
         },
         user: identity.user,
-        keeps_groups: identity.groups.is_some() && maps.is_some_and(|maps| !maps.setgroups),
+        keeps_groups: identity.groups.is_some()
+            && (maps.is_some_and(|maps| !maps.setgroups) || (spec.is_joined(Kind::User) && spec.groups.is_none())),
         rlimits: spec.rlimits.iter().map(|limit| rlimit_name(limit.resource)).collect(),
         init: spec.init && spec.is_new(Kind::Pid) && !spec.is_low_level(),
         die_with_owner: spec.die_with_owner,
