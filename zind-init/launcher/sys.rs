@@ -54,6 +54,7 @@ pub mod number {
     pub const GETPID: usize = 39;
     pub const SOCKET: usize = 41;
     pub const SENDMSG: usize = 46;
+    pub const SOCKETPAIR: usize = 53;
     pub const WAIT4: usize = 61;
     pub const KILL: usize = 62;
     pub const FCNTL: usize = 72;
@@ -271,20 +272,48 @@ pub fn poll(fds: &mut [PollFd]) -> Result {
 
 /// Sends one message, with a descriptor if it is not negative. A reader that is gone is no error of ours.
 pub fn send(socket: i32, message: &[u8], fd: i32) {
+    while send_descriptors(socket, message, [fd, -1]) == Err(EINTR) {}
+}
+
+/// Sends a message with up to two descriptors; those that are negative, and what follows them, are left out.
+fn send_descriptors(socket: i32, message: &[u8], fds: [i32; 2]) -> Result {
     #[repr(C)]
     struct Iov(*const u8, usize);
     #[repr(C)]
-    struct Control(usize, i32, i32, i32, i32);
+    struct Control(usize, i32, i32, [i32; 2]);
     #[repr(C)]
     struct Header(usize, u32, *const Iov, usize, *const Control, usize, i32);
     const SOL_SOCKET: i32 = 1;
     const SCM_RIGHTS: i32 = 1;
     const MSG_NOSIGNAL: usize = 0x4000;
+    let count = fds.iter().take_while(|&&fd| fd >= 0).count();
     let iov = Iov(message.as_ptr(), message.len());
-    let control = Control(20, SOL_SOCKET, SCM_RIGHTS, fd, 0);
-    let control_len = if fd < 0 { 0 } else { size_of::<Control>() };
+    let control = Control(16 + 4 * count, SOL_SOCKET, SCM_RIGHTS, fds);
+    let control_len = if count == 0 { 0 } else { size_of::<Control>() };
     let header = Header(0, 0, &raw const iov, 1, &raw const control, control_len, 0);
-    while call!(SENDMSG, socket, &raw const header, MSG_NOSIGNAL) == Err(EINTR) {}
+    call!(SENDMSG, socket, &raw const header, MSG_NOSIGNAL)
+}
+
+/// Puts `fd` where only the kernel's garbage collector of sockets finds it, which then closes it in its own time: into the
+/// queue of a socket that only this queue holds. Otherwise it is closed at once.
+pub fn close_later(fd: i32) {
+    const AF_UNIX: i32 = 1;
+    const SOCK_DGRAM: i32 = 2;
+    let mut pair = [-1i32; 2];
+    if call!(SOCKETPAIR, AF_UNIX, SOCK_DGRAM, 0, pair.as_mut_ptr()).is_ok() {
+        let [sender, receiver] = pair;
+        let _ = send_descriptors(sender, b".", [receiver, fd]);
+        close(receiver);
+        // The end of a socket is what wakes the collector, so the sender goes after the receiver.
+        close(sender);
+    }
+    close(fd);
+}
+
+/// The mount namespace of the process behind a pidfd; from Linux 6.11 on. pidfd's ioctls: `PIDFD_GET_MNT_NAMESPACE`.
+pub fn mount_namespace(pidfd: i32) -> Result<i32> {
+    const PIDFD_GET_MNT_NAMESPACE: usize = 0xff03;
+    call!(IOCTL, pidfd, PIDFD_GET_MNT_NAMESPACE, 0).map(|fd| fd as i32)
 }
 
 pub fn getpid() -> i32 {

@@ -4,7 +4,7 @@
 
 use core::sync::atomic::{AtomicU32, Ordering};
 
-use crate::plan::{FORWARD_SIGNALS, KILL_DESCENDANTS, OOM_SCORE_ADJ, PTRACE};
+use crate::plan::{FORWARD_SIGNALS, KILL_DESCENDANTS, OOM_SCORE_ADJ, PTRACE, UNMOUNT_LATER};
 use crate::planfile::PlanFile;
 use crate::report::{Report, Usage};
 use crate::step::Step;
@@ -48,7 +48,13 @@ pub fn start_as_init(plan: &mut PlanFile) -> Result<i32, Failure> {
     report(plan, Step::Started, 0, pid, own);
     // A mistake of ours must not be worth anything to the payload; KILL is for payloads of another user.
     let _ = sys::capset(CAP_KILL, CAP_KILL, 0);
-    watch(plan, signals, pid, Role::Init)
+    let mounts = if plan.has(UNMOUNT_LATER) { sys::mount_namespace(own).unwrap_or(-1) } else { -1 };
+    let status = watch(plan, signals, pid, Role::Init, mounts);
+    if mounts >= 0 {
+        // Taking all mounts down costs several grace periods of the kernel; nobody needs to wait for that.
+        sys::close_later(mounts);
+    }
+    status
 }
 
 /// Forks into the namespaces of `fork_flags`. `None` in the child; the parent's exit status in the parent, once the child
@@ -108,7 +114,7 @@ pub fn start_as_watcher(plan: &mut PlanFile) -> Result<i32, Failure> {
     sys::prctl(PR_SET_DUMPABLE, 0, 0).at(Step::Fork)?;
     report(plan, Step::Started, 0, pid, pidfd);
     sys::close(pidfd);
-    watch(plan, signals, pid, Role::Watcher)
+    watch(plan, signals, pid, Role::Watcher, -1)
 }
 
 fn set_oom_score(plan: &PlanFile) -> Result<(), Failure> {
@@ -163,8 +169,10 @@ impl End {
     }
 }
 
-fn watch(plan: &PlanFile, signals: i32, payload: i32, role: Role) -> Result<i32, Failure> {
-    close_all_but([signals, plan.owner, plan.socket, if plan.has(KILL_DESCENDANTS) { plan.proc } else { -1 }]);
+/// Until the payload has ended; `keep` is a further descriptor to keep, or -1.
+fn watch(plan: &PlanFile, signals: i32, payload: i32, role: Role, keep: i32) -> Result<i32, Failure> {
+    let proc = if plan.has(KILL_DESCENDANTS) { plan.proc } else { -1 };
+    close_all_but([signals, plan.owner, plan.socket, proc, keep]);
     let _ = sys::chdir(c"/".as_ptr().cast());
     let mut fds = [signals, plan.owner, plan.socket].map(PollFd::readable);
     let end = loop {
@@ -197,7 +205,7 @@ fn watch(plan: &PlanFile, signals: i32, payload: i32, role: Role) -> Result<i32,
 }
 
 /// The payload's streams above all: a reader waits for their last holder.
-fn close_all_but(mut keep: [i32; 4]) {
+fn close_all_but(mut keep: [i32; 5]) {
     keep.sort_unstable();
     let mut next = 0;
     for fd in keep.into_iter().filter(|&fd| fd >= 0) {

@@ -277,6 +277,8 @@ pub const KEEP_CAPS: u64 = 1 << 28;
 pub const FORK_FIRST: u64 = 1 << 29;
 /// Become `owner_uid` and `owner_gid` before the user namespace is made, so that they own it.
 pub const OWNER: u64 = 1 << 30;
+/// The kernel may take the mount namespace down after the container has ended: nothing in it is a disk's.
+pub const UNMOUNT_LATER: u64 = 1 << 31;
 
 /// All a launcher needs.
 #[derive(Clone, Copy, Debug)]

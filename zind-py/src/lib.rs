@@ -15,6 +15,7 @@ fn _zind(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add("LAUNCHER_SIZE", zind_core::LAUNCHER_SIZE)?;
     module.add_class::<options::Mount>()?;
+    module.add_class::<process::Isolation>()?;
     module.add_class::<process::Process>()?;
     module.add_class::<process::Start>()?;
     module.add_class::<process::Exchange>()?;

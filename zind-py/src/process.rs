@@ -19,7 +19,7 @@ type ExitTuple = (&'static str, Option<i32>, Option<i32>);
 type StatsTuple = (Option<f64>, Option<f64>, Option<u64>, f64);
 
 /// exit, stats, isolation, stdout, stderr
-type RunTuple<'py> = (ExitTuple, StatsTuple, Bound<'py, PyAny>, Bound<'py, PyBytes>, Bound<'py, PyBytes>);
+type RunTuple<'py> = (ExitTuple, StatsTuple, Isolation, Bound<'py, PyBytes>, Bound<'py, PyBytes>);
 
 fn exit_tuple(exit: Exit) -> ExitTuple {
     (exit.kind.name(), exit.code, exit.signal)
@@ -41,10 +41,20 @@ pub(crate) fn run<'py>(
     let spec = options::spec(py, argv, options, false)?;
     let input = input.to_vec();
     let output = detached(py, |interrupted| Command::run(spec, input, interrupted))?;
-    let isolation = to_python(py, &output.isolation.to_json())?;
     let stdout = from_captured(py, output.stdout)?;
     let stderr = from_captured(py, output.stderr)?;
-    Ok((exit_tuple(output.exit), stats_tuple(output.stats), isolation, stdout, stderr))
+    Ok((exit_tuple(output.exit), stats_tuple(output.stats), Isolation(output.isolation), stdout, stderr))
+}
+
+/// What was in force, not yet turned into objects: most callers never look.
+#[pyclass(frozen, module = "zind._zind")]
+pub(crate) struct Isolation(zind_core::Isolation);
+
+#[pymethods]
+impl Isolation {
+    fn to_dict<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        to_python(py, &self.0.to_json())
+    }
 }
 
 /// Starts a container and waits until its program runs.

@@ -21,7 +21,7 @@ use super::handle::{Parts, Process};
 use super::plan::{self, Names, Prepared};
 use crate::error::{At, Error, Result, Step};
 use crate::namespace::{idmap, pin};
-use crate::rootfs::ops::Ops;
+use crate::rootfs::ops::{Op, Ops};
 use crate::spec::{Spec, check};
 use crate::sys::clone::{self, Start, StartFailure, Waiter};
 use nix::libc;
@@ -462,9 +462,9 @@ fn syscall_of(step: Step) -> &'static str {
 
 impl Names {
     /// What a mount that failed was to be.
-    fn source(&self, step: Step, index: usize) -> Option<&str> {
+    fn source(&self, step: Step, index: usize) -> Option<String> {
         let is_mount = matches!(step, Step::Mount | Step::Bind | Step::MountTarget);
-        self.fs.get(index).filter(|_| is_mount).map(|(_, source)| source.as_str()).filter(|source| !source.is_empty())
+        self.fs.get(index).filter(|_| is_mount).map(Op::source_text).filter(|source| !source.is_empty())
     }
 
     fn object(&self, step: Step, index: usize) -> PathBuf {
@@ -495,7 +495,7 @@ impl Names {
             | Step::ReadonlyPath
             | Step::Umount
             | Step::MountTarget
-            | Step::Staging => self.fs.get(index).map(|(path, _)| path.clone()).unwrap_or_default(),
+            | Step::Staging => self.fs.get(index).map(Op::object).unwrap_or_default(),
             _ => PathBuf::new(),
         }
     }

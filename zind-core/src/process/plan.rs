@@ -18,7 +18,7 @@ use crate::error::{At, Error, Result, Step};
 use crate::isolation::Isolation;
 use crate::namespace::idmap::{self, IdMaps, ReadyMaps};
 use crate::rootfs::host::ExtraUser;
-use crate::rootfs::ops::{Ops, c_path, c_string};
+use crate::rootfs::ops::{Op, Ops, c_path, c_string};
 use crate::rootfs::plan::{self as root_plan, Situation};
 use crate::rootfs::{dev, mask, template};
 use crate::security::capabilities::{self, CapSet};
@@ -56,8 +56,8 @@ pub(crate) struct Prepared {
 #[derive(Debug, Default)]
 pub(crate) struct Names {
     pub(crate) enter: Vec<PathBuf>,
-    /// The path of each operation on the file system, and what was to come there.
-    pub(crate) fs: Vec<(PathBuf, String)>,
+    /// The operations on the file system.
+    pub(crate) fs: Vec<Op>,
     pub(crate) programs: Vec<PathBuf>,
     pub(crate) rlimits: Vec<&'static str>,
     pub(crate) cwd: PathBuf,
@@ -145,7 +145,7 @@ pub(crate) fn prepare_mount_namespace(ops: &Ops) -> Prepared {
         maps: None,
         pins: Vec::new(),
         isolation: Isolation::default(),
-        names: Names { fs: ops.objects(), ..Names::default() },
+        names: Names { fs: ops.list.clone(), ..Names::default() },
         forked: false,
         network: None,
         forks_first: false,
@@ -203,6 +203,9 @@ pub(crate) fn prepare(mut spec: Spec, have_clone3: bool) -> Result<Prepared> {
     }
     if maps.is_some() || !spec.pins.is_empty() {
         builder.plan.flags |= wire::WAIT_WHEN_READY;
+    }
+    if !matches!(spec.overlay, Overlay::Dir(_)) {
+        builder.plan.flags |= wire::UNMOUNT_LATER;
     }
     let isolation = isolation(&spec, situation, &identity, maps.as_ref());
     isolation.require(&spec.require)?;
@@ -394,7 +397,7 @@ impl Builder {
             root_plan::container(spec, situation, user.as_slice())?
         };
         self.plan.fs = ops.encode(&mut self.writer);
-        self.names.fs = ops.objects();
+        self.names.fs = ops.list;
         self.descriptors.extend(ops.trees);
         Ok(())
     }

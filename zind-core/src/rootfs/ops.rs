@@ -95,12 +95,12 @@ impl Op {
     }
 
     /// What an error is about.
-    fn object(&self) -> PathBuf {
+    pub(crate) fn object(&self) -> PathBuf {
         PathBuf::from(OsStr::from_bytes(self.path.to_bytes()))
     }
 
     /// What was to come there; empty where the path says it all.
-    fn source_text(&self) -> String {
+    pub(crate) fn source_text(&self) -> String {
         let source = || self.source.as_ref().map(|source| source.to_string_lossy().into_owned()).unwrap_or_default();
         match self.kind {
             FsKind::Bind if self.fd < 0 => format!("a bind of {}", source()),
@@ -171,11 +171,6 @@ impl Ops {
             .collect();
         debug_assert!(encoded.iter().all(|op| op.path != Str(0)));
         writer.list(&encoded)
-    }
-
-    /// What each operation is about, for errors: the launcher only says which one failed.
-    pub(crate) fn objects(&self) -> Vec<(PathBuf, String)> {
-        self.list.iter().map(|op| (op.object(), op.source_text())).collect()
     }
 }
 

@@ -52,7 +52,7 @@ def run(
     given["timeout"] = timeout
     exit_, stats_, isolation, stdout, stderr = _zind.run(argv, given, mode.encode(input))
     exit, stats = Exit(*exit_), Stats(*stats_)
-    return completed(argv, exit, stats, Isolation(isolation), mode, stdout if out else None, stderr if err else None, timeout, check)
+    return completed(argv, exit, stats, isolation, mode, stdout if out else None, stderr if err else None, timeout, check)
 
 
 def streams(given: dict[str, Any], has_input: bool, capture_output: bool) -> tuple[bool, bool]:
@@ -77,7 +77,7 @@ def completed(
     argv: Any,
     exit: Exit,
     stats: Stats,
-    isolation: Isolation,
+    isolation: Isolation | _zind.Isolation,
     mode: Text,
     stdout: bytes | None,
     stderr: bytes | None,

@@ -9,6 +9,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Literal, NamedTuple, Union
 
+    from . import _zind
+
     AnyStr = Union[bytes, str]
 
     class _ExitBase(NamedTuple):
@@ -110,7 +112,6 @@ class CompletedProcess(subprocess.CompletedProcess):  # type: ignore[type-arg]
 
     exit: Exit
     stats: Stats
-    isolation: Isolation
 
     def __init__(
         self,
@@ -120,12 +121,22 @@ class CompletedProcess(subprocess.CompletedProcess):  # type: ignore[type-arg]
         stderr: Any = None,
         exit: Exit | None = None,
         stats: Stats | None = None,
-        isolation: Isolation | None = None,
+        isolation: Isolation | _zind.Isolation | None = None,
     ) -> None:
         super().__init__(args, returncode, stdout, stderr)
         self.exit = exit if exit is not None else Exit("exited", returncode, None)
         self.stats = stats if stats is not None else Stats(None, None, None, 0.0)
-        self.isolation = isolation if isolation is not None else Isolation(in_force=[])
+        self._isolation = isolation if isolation is not None else Isolation(in_force=[])
+
+    @property
+    def isolation(self) -> Isolation:
+        """What was in force."""
+        if not isinstance(self._isolation, Isolation):
+            self._isolation = Isolation(self._isolation.to_dict())
+        return self._isolation
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_isolation": self.isolation}
 
     def check_returncode(self) -> None:
         """Raises :class:`zind.CalledProcessError` unless the program exited with 0."""
