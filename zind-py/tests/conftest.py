@@ -154,12 +154,16 @@ class OrdinaryUser:
     def __init__(self) -> None:
         entry = pwd.getpwnam(USER)
         self.uid, self.gid, self.home = entry.pw_uid, entry.pw_gid, entry.pw_dir
+        self.tmp = os.path.join(self.home, "tmp")
+        os.makedirs(self.tmp, exist_ok=True)
+        os.chown(self.tmp, self.uid, self.gid)
 
     def __call__(self, *args, timeout: float = 60, **env: str) -> subprocess.CompletedProcess[str]:
         command = ["setpriv", f"--reuid={self.uid}", f"--regid={self.gid}", "--init-groups", "--", sys.executable, *map(str, args)]
         return subprocess.run(
             command,
-            env=kit.child_env(HOME=self.home, USER=USER, **env),
+            # Their files in /tmp would be somebody else's when the account is made again.
+            env=kit.child_env(HOME=self.home, USER=USER, TMPDIR=self.tmp, **env),
             cwd=self.home,
             stdin=subprocess.DEVNULL,
             capture_output=True,

@@ -74,12 +74,6 @@ def test_the_host_goes_on_when_the_guest_ends(holder):
     assert r.returncode == 3 and kit.alive(holder)
 
 
-def test_background_processes_of_a_guest_end_with_it(holder):
-    """PID 1 of the joined namespace would adopt them; a timeout, too, promises that all is gone."""
-    zind.run(["sh", "-c", "sleep 7777.5 & exit 0"], namespaces=dict.fromkeys(along("pid"), holder), init=False)
-    assert kit.wait_until(lambda: not kit.running("sleep", "7777.5"), 2)
-
-
 def test_a_guest_with_a_name_of_a_file_object_leaves_it_open(holder):
     files = {kind: open(f"/proc/{holder}/ns/{kind}") for kind in along("uts")}
     assert sh("hostname", namespaces=files) == "holder"

