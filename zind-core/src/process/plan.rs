@@ -556,7 +556,8 @@ impl Builder {
                 size: size_of::<SchedAttr>() as u32,
                 policy: scheduler.policy,
                 flags: scheduler.flags,
-                nice: spec.nice.unwrap_or(0),
+                // A policy says nothing of the nice value, which may not be lowered.
+                nice: spec.nice.unwrap_or_else(|| rustix::process::getpriority_process(None).unwrap_or(0)),
                 priority: scheduler.priority,
                 runtime,
                 deadline,

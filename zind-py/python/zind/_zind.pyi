@@ -9,6 +9,7 @@ from ._options import Argv, HasFileno, Path, Size
 __all__ = [
     "LAUNCHER_SIZE",
     "Exchange",
+    "Isolation",
     "Mount",
     "Proc",
     "Process",
