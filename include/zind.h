@@ -322,6 +322,35 @@ zind_status zind_spec_add_tmpfs(zind_spec *spec,
                                 uint32_t mode,
                                 zind_error **err);
 
+/* Any mount in the words of OCI's runtime-spec and mount(8).
+ * type: "bind", "tmpfs", "proc", "overlay", "ext4", ... source: NULL where there is none. target: an absolute path in the
+ * container. options: names such as "ro", "rslave", "size=1m", the last entry NULL; NULL for none.
+ * Returns also ZIND_STATUS_SPEC (options that exclude each other), _UTF8 (type, options). */
+zind_status zind_spec_add_mount(zind_spec *spec,
+                                const char *type,
+                                const char *source,
+                                const char *target,
+                                const char *const *options,
+                                zind_error **err);
+
+/* A file with the given bytes, in memory.
+ * target: an absolute path in the container. content: len bytes; NULL only with len 0. mode: 0644 for most. */
+zind_status zind_spec_add_file(zind_spec *spec,
+                               const char *target,
+                               const uint8_t *content,
+                               size_t len,
+                               uint32_t mode,
+                               zind_error **err);
+
+/* A bind of which the ids are mapped, for root: what is the id `container` of a map on the disk is the host's id `host` in
+ * the container. maps: len of them, for users and groups. */
+zind_status zind_spec_add_idmapped_bind(zind_spec *spec,
+                                        const char *source,
+                                        const char *target,
+                                        const zind_id_map *maps,
+                                        size_t len,
+                                        zind_error **err);
+
 /* Mount a fresh /proc, /dev and /sys, and hide what has to be hidden: on for containers, off for the low level. */
 zind_status zind_spec_set_system_mounts(zind_spec *spec, bool on, zind_error **err);
 

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
+use crate::mount::Mount;
 use crate::security::capabilities::CapSet;
 use crate::spec::{IdMap, Kind};
 
@@ -60,8 +61,33 @@ pub struct Isolation {
     pub bound_read_only: Vec<String>,
     /// How the root was changed.
     pub root_change: &'static str,
-    /// Mounts the caller asked for, by target.
-    pub mounts: Vec<PathBuf>,
+    /// Mounts the caller asked for, in order.
+    pub mounts: Vec<MountReport>,
+}
+
+/// One of the caller's mounts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct MountReport {
+    /// Where it is in the container.
+    pub target: PathBuf,
+    /// `"bind"`, `"overlay"`, `"file"`, or the type of the file system.
+    pub kind: String,
+    /// Nothing of it can be changed.
+    pub read_only: bool,
+    /// Its ids are mapped.
+    pub idmap: bool,
+}
+
+impl MountReport {
+    pub(crate) fn of(mount: &Mount) -> MountReport {
+        MountReport {
+            target: mount.target().to_owned(),
+            kind: mount.kind().to_owned(),
+            read_only: mount.is_read_only(),
+            idmap: mount.idmap.is_some(),
+        }
+    }
 }
 
 /// Names that a later version knows and this one cannot have in force.
@@ -168,7 +194,7 @@ impl Isolation {
             "pass_fds": self.pass_fds,
             "bound_read_only": self.bound_read_only,
             "root_change": self.root_change,
-            "mounts": self.mounts.iter().map(|path| path.to_string_lossy()).collect::<Vec<_>>(),
+            "mounts": self.mounts.iter().map(|mount| json!({"target": mount.target.to_string_lossy(), "type": mount.kind, "read_only": mount.read_only, "idmap": mount.idmap})).collect::<Vec<_>>(),
             "in_force": self.in_force(),
         })
     }

@@ -32,7 +32,7 @@ mod sys;
 
 pub use doctor::{Doctor, doctor};
 pub use error::{At, Error, IntoErrno, Result, Step, describe};
-pub use isolation::Isolation;
+pub use isolation::{Isolation, MountReport};
 pub use mount::{Mount, flags};
 pub use namespace::idmap::{IdMap, IdMaps};
 pub use namespace::kind::Kind;

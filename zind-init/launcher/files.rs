@@ -3,7 +3,7 @@
 //! Paths with `IN_ROOT` are resolved by `openat2(2)` below the root and used by descriptor from then on.
 
 use crate::plan::{
-    CREATE, FsKind, FsOp, IN_ROOT, NO_SYMLINKS, OPTIONAL, QUICK, RECURSIVE, Str, TARGET_FILE,
+    CREATE, FsKind, FsOp, IN_ROOT, NO_SYMLINKS, OPTIONAL, QUICK, RECURSIVE, SOURCE_IN_ROOT, Str, TARGET_FILE,
 };
 use crate::planfile::PlanFile;
 use crate::step::Step;
@@ -11,9 +11,11 @@ use crate::sys::{self, AT_EMPTY_PATH, AT_FDCWD, AT_RECURSIVE, EMPTY, OPEN_TREE_C
 use crate::{At, Done, Failure, namespaces};
 
 const MOUNT_ATTR_RDONLY: u64 = 1;
+const MOUNT_ATTR_IDMAP: u64 = 0x10_0000;
 const MS_REMOUNT: u64 = 32;
 const MS_BIND: u64 = 4096;
 const MS_REC: u64 = 16384;
+const MS_PRIVATE: u64 = 1 << 18;
 
 /// Where paths begin.
 struct Place {
@@ -104,10 +106,13 @@ fn enter(plan: &mut PlanFile, place: &Place, op: &FsOp) -> Done {
 fn new_file_system(plan: &PlanFile, kind: sys::CStr, op: &FsOp) -> sys::Result<i32> {
     let context = Fd(sys::fsopen(kind)?);
     configure(plan, context.0, op).inspect_err(|_| pass_log_on(plan, context.0))?;
-    sys::fsmount(context.0, op.attr_set)
+    sys::fsmount(context.0, (op.attr_set | op.top_set) & !MOUNT_ATTR_IDMAP)
 }
 
 fn configure(plan: &PlanFile, context: i32, op: &FsOp) -> sys::Result {
+    if op.source2 != Str(0) {
+        sys::fsconfig(context, c"source".as_ptr().cast(), plan.text_and_nul(op.source2))?;
+    }
     let mut words = plan.list(op.data).split(|&byte| byte == 0);
     while let (Some(key), Some(value)) = (words.next(), words.next()) {
         sys::fsconfig(context, key.as_ptr(), value)?;
@@ -138,20 +143,29 @@ fn mount(plan: &mut PlanFile, place: &Place, op: &FsOp) -> Done {
 /// One `mount(2)`, on the working directory: the place was found safely, and names itself.
 fn mount_quickly(plan: &mut PlanFile, place: &Place, op: &FsOp) -> sys::Result<()> {
     let kind = plan.str(op.source);
+    let source = if op.source2 != Str(0) { plan.str(op.source2) } else { kind };
     let data = plan.str(op.text);
+    let flags = mount_flags(op.attr_set | op.top_set) | u64::from(op.super_flags);
     if op.flags & IN_ROOT == 0 {
-        return sys::mount(kind, plan.str(op.path), kind, op.attr_set, data).map(drop);
+        return sys::mount(source, plan.str(op.path), kind, flags, data).map(drop);
     }
     let target = target(plan, place, op)?;
     sys::fchdir(target.0)?;
-    let result = sys::mount(kind, c".".as_ptr().cast(), kind, op.attr_set, data);
+    let result = sys::mount(source, c".".as_ptr().cast(), kind, flags, data);
     sys::fchdir(place.staging)?;
     result.map(drop)
 }
 
+/// `MS_*` for `MOUNT_ATTR_*`: the same up to 8.
+fn mount_flags(attributes: u64) -> u64 {
+    const OTHERS: [(u64, u64); 4] = [(0x10, 1024), (0x20, 1 << 24), (0x80, 2048), (0x20_0000, 256)];
+    let others = OTHERS.iter().filter(|(attribute, _)| attributes & attribute != 0);
+    others.fold(attributes & 0xf, |flags, (_, flag)| flags | flag)
+}
+
 fn bind(plan: &mut PlanFile, place: &Place, op: &FsOp) -> Done {
     let recursive = if op.flags & RECURSIVE != 0 { AT_RECURSIVE } else { 0 };
-    let tree = match clone_tree(plan, op, recursive) {
+    let tree = match clone_tree(plan, place, op, recursive) {
         Err(sys::ENOENT) if op.flags & OPTIONAL != 0 => return Ok(()),
         other => other.at(Step::Bind)?,
     };
@@ -159,30 +173,57 @@ fn bind(plan: &mut PlanFile, place: &Place, op: &FsOp) -> Done {
     if op.flags & CREATE != 0 && !sys::fstat(tree.0).at(Step::Bind)?.is_dir() {
         op.flags |= TARGET_FILE;
     }
+    // What the host mounts later must not show up in the container, nor the reverse.
+    if op.propagation == 0 {
+        op.propagation = MS_PRIVATE as u32;
+    }
     change(tree.0, &op, recursive).at(Step::MountSetattr)?;
+    change_top(tree.0, &op).at(Step::MountSetattr)?;
     let target = target(plan, place, &op).at(Step::MountTarget)?;
-    sys::attach(tree.0, target.0).at(Step::Bind).map(drop)
+    sys::attach(tree.0, target.0).map_err(|errno| other_kind(tree.0, target.0).unwrap_or(errno)).at(Step::Bind).map(drop)
 }
 
-fn clone_tree(plan: &PlanFile, op: &FsOp, recursive: u32) -> sys::Result<Fd> {
+/// The kernel says EINVAL where a file and a directory do not go together; this says which of the two is the target.
+fn other_kind(tree: i32, target: i32) -> Option<i32> {
+    match (sys::fstat(tree).ok()?.is_dir(), sys::fstat(target).ok()?.is_dir()) {
+        (true, false) => Some(sys::ENOTDIR),
+        (false, true) => Some(sys::EISDIR),
+        _ => None,
+    }
+}
+
+fn clone_tree(plan: &PlanFile, place: &Place, op: &FsOp, recursive: u32) -> sys::Result<Fd> {
     if op.fd >= 0 {
         return Ok(Fd(op.fd));
+    }
+    if op.flags & SOURCE_IN_ROOT != 0 {
+        let source = Fd(sys::openat2(place.root, plan.str(op.source), sys::O_PATH, resolve_flags(op))?);
+        return sys::open_tree(source.0, EMPTY, AT_EMPTY_PATH | OPEN_TREE_CLONE | recursive).map(Fd);
     }
     sys::open_tree(AT_FDCWD, plan.str(op.source), OPEN_TREE_CLONE | recursive).map(Fd)
 }
 
 /// Applies the attributes of `op` to the tree, if it has any.
 fn change(tree: i32, op: &FsOp, recursive: u32) -> sys::Result<()> {
-    if op.attr_set | op.attr_clear | u64::from(op.propagation) != 0 {
-        let flags = AT_EMPTY_PATH | recursive;
-        sys::mount_setattr(tree, EMPTY, flags, op.attr_set, op.attr_clear, u64::from(op.propagation))?;
+    let propagation = u64::from(op.propagation) & !MS_REC;
+    if op.attr_set | op.attr_clear | propagation != 0 {
+        sys::mount_setattr(tree, EMPTY, AT_EMPTY_PATH | recursive, op.attr_set, op.attr_clear, propagation)?;
+    }
+    Ok(())
+}
+
+/// Applies what `op` wants of the mount itself, but not of those below it.
+fn change_top(mount: i32, op: &FsOp) -> sys::Result<()> {
+    if op.top_set | op.top_clear != 0 {
+        sys::mount_setattr(mount, EMPTY, AT_EMPTY_PATH, op.top_set, op.top_clear, 0)?;
     }
     Ok(())
 }
 
 fn setattr(plan: &mut PlanFile, place: &Place, op: &FsOp) -> sys::Result<()> {
     let target = target(plan, place, op)?;
-    change(target.0, op, if op.flags & RECURSIVE != 0 { AT_RECURSIVE } else { 0 })
+    change(target.0, op, if op.flags & RECURSIVE != 0 { AT_RECURSIVE } else { 0 })?;
+    change_top(target.0, op)
 }
 
 /// Covers a path with our own empty file or directory, never with something of the container's (CVE-2025-31133).

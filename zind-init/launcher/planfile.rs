@@ -46,6 +46,13 @@ impl PlanFile {
         unsafe { core::slice::from_raw_parts(start, length(start)) }
     }
 
+    /// The bytes of a string, with the NUL.
+    pub fn text_and_nul(&self, text: Str) -> &'static [u8] {
+        let start = self.str(text);
+        // SAFETY: as in `text`.
+        unsafe { core::slice::from_raw_parts(start, length(start) + 1) }
+    }
+
     /// The same bytes with their NUL, to be cut into pieces in place.
     pub fn text_mut(&mut self, text: Str) -> &'static mut [u8] {
         let start = self.base.wrapping_add(text.0 as usize);

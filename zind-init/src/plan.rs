@@ -178,6 +178,8 @@ pub const NO_SYMLINKS: u32 = 8;
 pub const OPTIONAL: u32 = 16;
 /// The target is a file.
 pub const TARGET_FILE: u32 = 32;
+/// The source of the bind begins at the container's root too.
+pub const SOURCE_IN_ROOT: u32 = 64;
 
 /// Every part of the path is zind's own, or in the directory entered: `mount(2)` by name is safe, and quicker.
 pub const QUICK: u32 = 128;
@@ -192,9 +194,9 @@ pub struct FsOp {
     pub flags: u32,
     /// What it is done to.
     pub path: Str,
-    /// Where it comes from, or the type of the file system.
+    /// Where it comes from, or the type of a new file system.
     pub source: Str,
-    /// A second source.
+    /// A second source, or what a new file system is made from.
     pub source2: Str,
     /// A detached tree, or -1.
     pub fd: i32,
@@ -204,14 +206,18 @@ pub struct FsOp {
     pub text: Str,
     /// Mode of what is made.
     pub mode: u32,
-    /// Propagation to set (`MS_PRIVATE`, ...), or 0.
+    /// Propagation to set (`MS_PRIVATE`, ..., with `MS_REC` below the mount too), or 0: private for a bind, else unchanged.
     pub propagation: u32,
-    /// Nothing: so that every byte of the structure has a value.
-    pub reserved: u32,
-    /// `MOUNT_ATTR_*` to set.
+    /// `MS_*` of the file system itself, for `mount(2)`; `data` has them by name.
+    pub super_flags: u32,
+    /// `MOUNT_ATTR_*` to set, below the mount too if it is [`RECURSIVE`].
     pub attr_set: u64,
-    /// `MOUNT_ATTR_*` to clear.
+    /// `MOUNT_ATTR_*` to clear, likewise.
     pub attr_clear: u64,
+    /// `MOUNT_ATTR_*` to set on the mount itself only.
+    pub top_set: u64,
+    /// `MOUNT_ATTR_*` to clear on the mount itself only.
+    pub top_clear: u64,
     /// Device number of a node.
     pub device: u64,
 }

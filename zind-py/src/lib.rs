@@ -5,6 +5,7 @@ mod bytes;
 mod convert;
 mod errors;
 mod lowlevel;
+mod mount;
 mod options;
 mod process;
 
@@ -14,7 +15,7 @@ use pyo3::prelude::*;
 fn _zind(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add("LAUNCHER_SIZE", zind_core::LAUNCHER_SIZE)?;
-    module.add_class::<options::Mount>()?;
+    module.add_class::<mount::Mount>()?;
     module.add_class::<process::Isolation>()?;
     module.add_class::<process::Process>()?;
     module.add_class::<process::Start>()?;

@@ -14,53 +14,14 @@ use zind_core::{
 };
 
 use crate::errors::{raise, spec as spec_error, unsupported};
-
-/// A mount of the caller's: made by `bind` and `tmpfs`.
-#[pyclass(frozen, module = "zind", from_py_object)]
-#[derive(Clone)]
-pub(crate) struct Mount(zind_core::Mount);
-
-#[pymethods]
-impl Mount {
-    #[staticmethod]
-    #[pyo3(signature = (source, target, *, read_only=false, recursive=true))]
-    fn bind(source: PathBuf, target: PathBuf, read_only: bool, recursive: bool) -> Mount {
-        let mut mount = zind_core::Mount::bind(source, target);
-        if let zind_core::Mount::Bind { read_only: ro, recursive: rec, .. } = &mut mount {
-            (*ro, *rec) = (read_only, recursive);
-        }
-        Mount(mount)
-    }
-
-    #[staticmethod]
-    #[pyo3(signature = (target, *, size=None, mode=0o1777))]
-    fn tmpfs(py: Python<'_>, target: PathBuf, size: Option<Bound<'_, PyAny>>, mode: u32) -> PyResult<Mount> {
-        let bytes = size.map(|size| size_of_object("mounts", &size)).transpose()?;
-        let mut mount = zind_core::Mount::tmpfs(target);
-        if let zind_core::Mount::Tmpfs { size, mode: m, .. } = &mut mount {
-            (*size, *m) = (bytes, mode);
-        }
-        let _ = py;
-        Ok(Mount(mount))
-    }
-
-    /// Where it is in the container.
-    #[getter]
-    fn target(&self) -> PathBuf {
-        self.0.target().to_owned()
-    }
-
-    fn __repr__(&self) -> String {
-        format!("zind.Mount({:?})", self.0)
-    }
-}
+use crate::mount::Mount;
 
 fn type_error(field: &str, wanted: &str, value: &Bound<'_, PyAny>) -> PyErr {
     let found = value.get_type().name().map_or_else(|_| "?".to_owned(), |name| name.to_string());
     PyTypeError::new_err(format!("{field} must be {wanted}, not {found}"))
 }
 
-fn size_of_object(field: &'static str, value: &Bound<'_, PyAny>) -> PyResult<u64> {
+pub(crate) fn size_of_object(field: &'static str, value: &Bound<'_, PyAny>) -> PyResult<u64> {
     if let Ok(text) = value.cast::<PyString>() {
         return parse_size(field, &text.extract::<String>()?).map_err(|error| raise(value.py(), &error));
     }
@@ -409,7 +370,7 @@ fn id_maps(py: Python<'_>, (uid, gid): Maps<'_>) -> PyResult<IdMaps> {
     }
 }
 
-fn lines(field: &'static str, value: &Bound<'_, PyAny>) -> PyResult<Vec<IdMap>> {
+pub(crate) fn lines(field: &'static str, value: &Bound<'_, PyAny>) -> PyResult<Vec<IdMap>> {
     let wrong = || type_error(field, "a list of zind.IdMap (container, host, size), \"auto\" or \"single\"", value);
     let items = value.try_iter().map_err(|_| wrong())?;
     items

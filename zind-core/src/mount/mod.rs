@@ -1,89 +1,364 @@
-//! Mounts that a caller asks for, and the kernel's flags by name.
+//! Mounts that a caller asks for: what comes where, with which options.
 #![forbid(unsafe_code)]
 
 pub mod flags;
+mod options;
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 
-use zind_init::plan;
-
 use crate::error::{Error, Result};
-use crate::rootfs::ops::{Op, attr, c_path, c_string};
+use crate::namespace::idmap::{self, IdMap};
+use crate::rootfs::ops::attr;
+use options::Options;
 
 /// One mount of a container.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Mount {
-    /// A file or directory of the host.
-    Bind {
-        /// Where it is on the host.
-        source: PathBuf,
-        /// Where it is in the container; made if it is missing.
-        target: PathBuf,
-        /// Nothing below it can be changed.
-        read_only: bool,
-        /// With the mounts below the source.
-        recursive: bool,
-    },
-    /// An empty file system in memory.
-    Tmpfs {
-        /// Where it is in the container.
-        target: PathBuf,
-        /// Limit in bytes; `None`: the kernel's default, half of the memory.
-        size: Option<u64>,
-        /// Mode of its top directory.
-        mode: u32,
-    },
+///
+/// Made by [`Mount::bind`], [`Mount::tmpfs`] and the like, or from the words of OCI and mount(8) by [`Mount::new`]. Unless
+/// an option says `suid` or `dev`, set-user-ID bits and device nodes in it have no effect. A target that is missing is made,
+/// part by part below the container's root, and never through a symbolic link out of it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Mount {
+    pub(crate) what: What,
+    pub(crate) target: PathBuf,
+    pub(crate) options: Options,
+    pub(crate) create: bool,
+    pub(crate) idmap: Option<MountIds>,
 }
 
+/// What is mounted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum What {
+    Bind { source: PathBuf, recursive: bool },
+    FileSystem { kind: String, source: Option<PathBuf> },
+    Overlay { lower: Vec<PathBuf>, upper: Option<(PathBuf, PathBuf)> },
+    File { content: Vec<u8>, mode: u32 },
+}
+
+/// The ids of an idmapped bind: mount_setattr(2), `MOUNT_ATTR_IDMAP`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct MountIds {
+    pub(crate) uid: Vec<IdMap>,
+    pub(crate) gid: Vec<IdMap>,
+}
+
+/// The kernel's limit of layers: `OVL_MAX_STACK`.
+const MOST_LAYERS: usize = 500;
+
 impl Mount {
-    /// A writable, recursive bind.
+    fn of(what: What, target: impl Into<PathBuf>) -> Mount {
+        Mount { what, target: target.into(), options: Options::default(), create: true, idmap: None }
+    }
+
+    /// A file or directory of the host, writable, with the mounts below it.
     pub fn bind(source: impl Into<PathBuf>, target: impl Into<PathBuf>) -> Mount {
-        Mount::Bind { source: source.into(), target: target.into(), read_only: false, recursive: true }
+        Mount::of(What::Bind { source: source.into(), recursive: true }, target)
     }
 
-    /// A read-only, recursive bind.
+    /// The same, and nothing below it can be changed.
     pub fn bind_read_only(source: impl Into<PathBuf>, target: impl Into<PathBuf>) -> Mount {
-        Mount::Bind { source: source.into(), target: target.into(), read_only: true, recursive: true }
+        Mount::bind(source, target).read_only(true)
     }
 
-    /// A tmpfs everybody in the container may write to.
+    /// A tmpfs everybody in the container may write to. Options: `size=`, `mode=`, `nr_inodes=` and others of tmpfs(5).
     pub fn tmpfs(target: impl Into<PathBuf>) -> Mount {
-        Mount::Tmpfs { target: target.into(), size: None, mode: 0o1777 }
+        let mut mount = Mount::file_system("tmpfs", target);
+        mount.set_data("mode", "1777");
+        mount
+    }
+
+    /// A new file system without a source: `"proc"`, `"sysfs"`, `"devpts"`, `"mqueue"`, `"cgroup2"`, `"ramfs"`.
+    pub fn file_system(kind: impl Into<String>, target: impl Into<PathBuf>) -> Mount {
+        Mount::of(What::FileSystem { kind: kind.into(), source: None }, target)
+    }
+
+    /// Directories of the host as one, the topmost first: `Documentation/filesystems/overlayfs.rst` of the kernel. Changes
+    /// are kept in memory and gone with the container. The names of the directories may hold any character.
+    pub fn overlay(target: impl Into<PathBuf>, lower: impl IntoIterator<Item = impl Into<PathBuf>>) -> Mount {
+        let lower = lower.into_iter().map(Into::into).collect();
+        Mount::of(What::Overlay { lower, upper: None }, target)
+    }
+
+    /// A file with these bytes and this mode, in memory. Nothing is written to the root but, where it is missing, an empty
+    /// file as a place for it.
+    pub fn file(target: impl Into<PathBuf>, content: impl Into<Vec<u8>>, mode: u32) -> Mount {
+        Mount::of(What::File { content: content.into(), mode }, target)
+    }
+
+    /// Any mount in the words of OCI's runtime-spec: a type (`"bind"` or `"none"` with the option `bind` or `rbind`, else a
+    /// file system), a source, a target and options such as `"ro"`, `"rslave"`, `"size=1m"`.
+    ///
+    /// Errors: [`Error::Spec`] for options that exclude each other, or that a bind does not have.
+    /// Source: <https://github.com/opencontainers/runtime-spec/blob/main/config.md#mounts>
+    pub fn new<'a>(
+        kind: &str,
+        source: Option<&Path>,
+        target: impl Into<PathBuf>,
+        options: impl IntoIterator<Item = &'a str>,
+    ) -> Result<Mount> {
+        let mut options = Options::parse(options)?;
+        let is_bind = options.bind.is_some() || kind == "bind" || kind == "rbind";
+        let what = if is_bind && !options.remount {
+            let recursive = options.bind.unwrap_or(kind == "rbind");
+            let source = source.ok_or_else(|| Error::spec("mounts", "a bind needs a source"))?.to_owned();
+            What::Bind { source, recursive }
+        } else if kind == "overlay" {
+            overlay_of(&mut options)?
+        } else {
+            // What stands for no source in the language of mount(8).
+            let source = source.filter(|source| source.is_absolute()).map(Path::to_owned);
+            What::FileSystem { kind: kind.to_owned(), source }
+        };
+        Ok(Mount { options, ..Mount::of(what, target) })
+    }
+
+    /// More options, in the words of [`Mount::new`]: `mount.with_options(["noexec", "rslave"])`.
+    pub fn with_options<'a>(mut self, options: impl IntoIterator<Item = &'a str>) -> Result<Mount> {
+        let more = Options::parse(options)?;
+        let old = std::mem::take(&mut self.options);
+        let join = |a: options::Change, b: options::Change| options::Change {
+            set: a.set & !b.clear | b.set,
+            clear: a.clear & !b.set | b.clear,
+        };
+        let mut data = old.data;
+        data.retain(|(name, _)| !more.data.iter().any(|(other, _)| other == name));
+        data.extend(more.data.clone());
+        self.options = Options {
+            top: join(old.top, more.top),
+            all: join(old.all, more.all),
+            propagation: if more.propagation != 0 { more.propagation } else { old.propagation },
+            super_flags: old.super_flags | more.super_flags,
+            data,
+            ..more
+        };
+        Ok(self)
+    }
+
+    /// Nothing of it can be changed, and of a recursive bind nothing of the mounts below it either.
+    #[must_use]
+    pub fn read_only(mut self, on: bool) -> Mount {
+        let change = if matches!(self.what, What::Bind { .. }) { &mut self.options.all } else { &mut self.options.top };
+        change.set = change.set & !attr::RDONLY | if on { attr::RDONLY } else { 0 };
+        self
+    }
+
+    /// Of a bind: with the mounts below the source.
+    #[must_use]
+    pub fn recursive(mut self, on: bool) -> Mount {
+        if let What::Bind { recursive, .. } = &mut self.what {
+            *recursive = on;
+        }
+        self
+    }
+
+    /// Limit in bytes of a tmpfs.
+    #[must_use]
+    pub fn size(mut self, bytes: u64) -> Mount {
+        self.set_data("size", &bytes.to_string());
+        self
+    }
+
+    /// Mode of the top directory of a tmpfs, or of a file.
+    #[must_use]
+    pub fn mode(mut self, bits: u32) -> Mount {
+        match &mut self.what {
+            What::File { mode, .. } => *mode = bits,
+            _ => self.set_data("mode", &format!("{bits:o}")),
+        }
+        self
+    }
+
+    /// Make the target if it is missing (the default), or refuse.
+    #[must_use]
+    pub fn create(mut self, on: bool) -> Mount {
+        self.create = on;
+        self
+    }
+
+    /// Of an overlay: keep changes in these directories of the host, which are on one file system.
+    #[must_use]
+    pub fn upper(mut self, upper_dir: impl Into<PathBuf>, work_dir: impl Into<PathBuf>) -> Mount {
+        if let What::Overlay { upper, .. } = &mut self.what {
+            *upper = Some((upper_dir.into(), work_dir.into()));
+        }
+        self
+    }
+
+    /// Of a bind, for root: ids of the source (`container` of each map) are the host's ids `host` in the container. So with a
+    /// map of 1000 to 0, what is user 1000's on the disk is root's in a container without a user namespace, and new files
+    /// of that user are 1000's on the disk. Source: mount_setattr(2), "ID-mapped mounts" (Linux 5.12).
+    #[must_use]
+    pub fn idmap(mut self, uid: Vec<IdMap>, gid: Vec<IdMap>) -> Mount {
+        self.idmap = Some(MountIds { uid, gid });
+        self
+    }
+
+    /// Nothing of it can be changed.
+    pub fn is_read_only(&self) -> bool {
+        (self.options.top.set | self.options.all.set) & attr::RDONLY != 0
+    }
+
+    fn set_data(&mut self, name: &str, value: &str) {
+        self.options.data.retain(|(other, _)| other != name);
+        self.options.data.push((name.to_owned(), value.to_owned()));
     }
 
     /// Where it is in the container.
     pub fn target(&self) -> &Path {
-        match self {
-            Mount::Bind { target, .. } | Mount::Tmpfs { target, .. } => target,
+        &self.target
+    }
+
+    /// `"bind"`, `"overlay"`, `"file"`, or the type of the file system.
+    pub fn kind(&self) -> &str {
+        match &self.what {
+            What::Bind { .. } => "bind",
+            What::Overlay { .. } => "overlay",
+            What::File { .. } => "file",
+            What::FileSystem { kind, .. } => kind,
         }
     }
 
-    pub(crate) fn check(&self) -> Result<()> {
-        if !self.target().is_absolute() {
-            return Err(Error::spec("mounts", format!("target {} is not absolute", self.target().display())));
-        }
-        Ok(())
+    /// What an error calls it.
+    fn name(&self) -> String {
+        format!("{} at {}", self.kind(), self.target.display())
     }
 
-    /// The operation, with the detached tree of its source where the library could open one.
-    pub(crate) fn operation(&self, tree: Option<i32>) -> Result<Op> {
-        let target = c_path("mounts", self.target())?;
-        Ok(match self {
-            Mount::Bind { source, read_only, recursive, .. } => {
-                let op = Op { fd: tree.unwrap_or(-1), ..Op::bind(&c_path("mounts", source)?, &target) };
-                let op = op.attr(attr::NOSUID | attr::NODEV | if *read_only { attr::RDONLY } else { 0 });
-                op.in_root().flags(plan::CREATE | if *recursive { plan::RECURSIVE } else { 0 })
+    pub(crate) fn check(&self, index: usize) -> Result<()> {
+        let refuse = |rule: &str| Err(Error::spec("mounts", format!("[{index}] {}: {rule}", self.name())));
+        if !self.target.is_absolute() {
+            return refuse("the target is not absolute");
+        }
+        if self.idmap.is_some() != self.options.idmap && self.options.idmap {
+            return refuse("idmap needs the maps");
+        }
+        if let Some(ids) = &self.idmap {
+            idmap::check("mounts", &ids.uid)?;
+            idmap::check("mounts", &ids.gid)?;
+        }
+        match &self.what {
+            What::Bind { .. } if !self.options.data.is_empty() || self.options.super_flags != 0 => {
+                let name = self.options.data.first().map_or("sync", |(name, _)| name.as_str());
+                refuse(&format!("a bind has no option {name:?}; the file system was configured when it was mounted"))
             }
-            Mount::Tmpfs { size, mode, .. } => {
-                let size = size.map(|bytes| bytes.to_string());
-                let mode = format!("{mode:o}");
-                let mut options = vec![("mode", mode.as_str())];
-                options.extend(size.as_deref().map(|size| ("size", size)));
-                let op =
-                    Op::mount(&c_string("mounts", "tmpfs".as_ref())?, &target, &options, attr::NOSUID | attr::NODEV);
-                op.in_root().flags(plan::CREATE)
+            What::Bind { .. } if self.options.copy_up => refuse("tmpcopyup is for a tmpfs"),
+            What::Bind { source, .. } if source.as_os_str().is_empty() => refuse("the source is empty"),
+            What::Bind { .. } => Ok(()),
+            _ if self.idmap.is_some() => refuse("idmap is for binds"),
+            What::FileSystem { kind, .. } if kind.is_empty() => refuse("the type is empty"),
+            What::FileSystem { kind, .. } if self.options.copy_up && kind != "tmpfs" => {
+                refuse("tmpcopyup is for a tmpfs")
             }
-        })
+            What::Overlay { lower, .. } if lower.is_empty() => refuse("it needs a lower directory"),
+            What::Overlay { lower, .. } if lower.len() > MOST_LAYERS => {
+                refuse(&format!("{} lower directories; the kernel takes {MOST_LAYERS}", lower.len()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What sets or clears attributes by default: no set-user-ID, no devices (but for devpts).
+    pub(crate) fn protected(&self) -> u64 {
+        let wanted = match self.kind() {
+            "devpts" => attr::NOSUID | attr::NOEXEC,
+            "proc" | "sysfs" | "mqueue" | "cgroup" | "cgroup2" => attr::NOSUID | attr::NODEV | attr::NOEXEC,
+            _ => attr::NOSUID | attr::NODEV,
+        };
+        wanted & !self.options.top.clear & !self.options.all.clear
+    }
+}
+
+impl fmt::Debug for Mount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = f.debug_struct("Mount");
+        text.field("type", &self.kind()).field("target", &self.target);
+        match &self.what {
+            What::Bind { source, .. } | What::FileSystem { source: Some(source), .. } => {
+                text.field("source", source);
+            }
+            What::Overlay { lower, .. } => {
+                text.field("lower", lower);
+            }
+            _ => {}
+        }
+        text.finish_non_exhaustive()
+    }
+}
+
+/// The layers among the options of an overlay. A colon divides directories, and a backslash takes its meaning away.
+fn overlay_of(options: &mut Options) -> Result<What> {
+    let mut take = |name: &str| {
+        let index = options.data.iter().position(|(other, _)| other == name)?;
+        Some(options.data.remove(index).1)
+    };
+    let lower = take("lowerdir").map(|text| divide(&text)).unwrap_or_default();
+    let upper = match (take("upperdir"), take("workdir")) {
+        (Some(upper), Some(work)) => Some((PathBuf::from(upper), PathBuf::from(work))),
+        (None, None) => None,
+        _ => return Err(Error::spec("mounts", "upperdir and workdir go together")),
+    };
+    Ok(What::Overlay { lower, upper })
+}
+
+fn divide(text: &str) -> Vec<PathBuf> {
+    let mut parts = vec![String::new()];
+    let mut chars = text.chars();
+    while let Some(char) = chars.next() {
+        match (char, parts.last_mut()) {
+            ('\\', Some(part)) => part.extend(chars.next()),
+            (':', _) => parts.push(String::new()),
+            (other, Some(part)) => part.push(other),
+            _ => {}
+        }
+    }
+    parts.into_iter().filter(|part| !part.is_empty()).map(PathBuf::from).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lowerdir_is_divided_at_colons_that_are_not_escaped() {
+        let parts = |text| divide(text);
+        assert_eq!(parts("/a:/b"), [Path::new("/a"), Path::new("/b")]);
+        assert_eq!(parts(r"/a\:b:/c\\d:/e\,f"), [Path::new("/a:b"), Path::new(r"/c\d"), Path::new("/e,f")]);
+        assert_eq!(parts(r"/a\"), [Path::new("/a")]);
+        assert!(parts("").is_empty());
+    }
+
+    #[test]
+    fn types_and_options_decide_what_it_is() {
+        let new = |kind, source: Option<&str>, options: &[&str]| {
+            Mount::new(kind, source.map(Path::new), "/t", options.iter().copied())
+        };
+        let bind = |recursive| What::Bind { source: "/s".into(), recursive };
+        assert_eq!(new("bind", Some("/s"), &["rbind"]).unwrap().what, bind(true));
+        assert_eq!(new("none", Some("/s"), &["bind", "ro"]).unwrap().what, bind(false));
+        assert_eq!(
+            new("tmpfs", Some("tmpfs"), &[]).unwrap().what,
+            What::FileSystem { kind: "tmpfs".into(), source: None }
+        );
+        let disk = What::FileSystem { kind: "ext4".into(), source: Some("/dev/x".into()) };
+        assert_eq!(new("ext4", Some("/dev/x"), &[]).unwrap().what, disk);
+        assert!(new("bind", None, &[]).is_err());
+        assert!(new("overlay", None, &["lowerdir=/a", "upperdir=/b"]).is_err());
+    }
+
+    #[test]
+    fn broken_rules_name_the_mount() {
+        let cases = [
+            Mount::tmpfs("tmp"),
+            Mount::bind("/a", "/b").with_options(["size=1m"]).unwrap(),
+            Mount::bind("/a", "/b").with_options(["tmpcopyup"]).unwrap(),
+            Mount::bind("", "/b"),
+            Mount::overlay("/b", [] as [&str; 0]),
+            Mount::overlay("/b", vec!["/x"; 501]),
+            Mount::file_system("", "/b"),
+            Mount::tmpfs("/b").idmap(vec![IdMap { container: 0, host: 0, size: 1 }], vec![]),
+        ];
+        for mount in cases {
+            let error = mount.check(7).unwrap_err();
+            assert_eq!(error.field(), Some("mounts"), "{mount:?}");
+        }
     }
 }

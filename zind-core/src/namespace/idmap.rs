@@ -96,6 +96,13 @@ pub(crate) struct ReadyMaps {
     helper: bool,
 }
 
+impl ReadyMaps {
+    /// Maps that a privileged process writes itself.
+    pub(crate) fn of_root(uid: Vec<IdMap>, gid: Vec<IdMap>) -> ReadyMaps {
+        ReadyMaps { uid, gid, setgroups: true, helper: false }
+    }
+}
+
 /// Turns a wish into maps. `target` is the user and group the payload will be.
 pub(crate) fn resolve(
     maps: &IdMaps,

@@ -20,6 +20,7 @@ use zind_init::report::{GO, REPORT_SIZE, Report, Usage};
 use super::handle::{Parts, Process};
 use super::plan::{self, Names, Prepared};
 use crate::error::{At, Error, Result, Step};
+use crate::namespace::idmap::IdMap;
 use crate::namespace::{idmap, pin};
 use crate::rootfs::ops::{Op, Ops};
 use crate::spec::{Spec, check};
@@ -174,6 +175,9 @@ impl Starting {
         let index = usize::from(report.index);
         let error = Error::sys(step, syscall_of(step), self.prepared.names.object(step, index), errno);
         let mut hint = self.prepared.names.hint(step, errno);
+        if let Some(mount) = self.prepared.names.mount(step, index) {
+            hint = format!("it is mounts[{mount}]{}{hint}", if hint.is_empty() { "" } else { "; " });
+        }
         if let Some(source) = self.prepared.names.source(step, index) {
             hint = format!("{source} was to come there{}{hint}", if hint.is_empty() { "" } else { "; " });
         }
@@ -238,6 +242,21 @@ pub(crate) fn make_mount_namespace<T>(ops: &Ops, take: impl FnOnce(i32) -> Resul
         }
         _ => Err(starting.failure(&message.report)),
     }
+}
+
+/// A user namespace with these maps and nobody in it, for the ids of a mount.
+pub(crate) fn make_user_namespace(uid: &[IdMap], gid: &[IdMap]) -> Result<OwnedFd> {
+    let maps = idmap::ReadyMaps::of_root(uid.to_vec(), gid.to_vec());
+    let mut starting = Starting::start(plan::prepare_user_namespace(maps), None, Instant::now())?;
+    let Some(message) = starting.next_message(&mut || false)? else { return Err(starting.died_early()) };
+    let (Some(Step::Ready), Some(pid)) = (Step::from_number(message.report.step), message.pid) else {
+        return Err(starting.failure(&message.report));
+    };
+    if let Some(maps) = &starting.prepared.maps {
+        idmap::write(pid, maps)?;
+    }
+    let path = format!("/proc/{pid}/ns/user");
+    std::fs::File::open(&path).map(OwnedFd::from).at(Step::OpenNamespace, "open", path)
 }
 
 impl Prepared {
@@ -461,6 +480,11 @@ fn syscall_of(step: Step) -> &'static str {
 }
 
 impl Names {
+    /// Which of the caller's mounts it was.
+    fn mount(&self, step: Step, index: usize) -> Option<usize> {
+        self.fs.get(index).filter(|_| self.object(step, index) != Path::new("")).and_then(|op| op.mount)
+    }
+
     /// What a mount that failed was to be.
     fn source(&self, step: Step, index: usize) -> Option<String> {
         let is_mount = matches!(step, Step::Mount | Step::Bind | Step::MountTarget);
@@ -543,6 +567,11 @@ impl Names {
             }
             (Step::Mount, Errno::ENODEV) => "this kernel has no such file system",
             (Step::Mount | Step::Bind, Errno::EPERM) => "this user may not mount that here",
+            (Step::MountSetattr, Errno::EPERM) => {
+                "a user namespace may protect what it got from outside but take no protection away, nor change how access times are kept: mount_namespaces(7)"
+            }
+            (Step::Bind, Errno::ENOTDIR) => "a directory was to be mounted over a file",
+            (Step::Bind, Errno::EISDIR) => "a file was to be mounted over a directory",
             (Step::MountTarget, Errno::EROFS) => {
                 "the mount point is missing and the root is read-only; make it there, or use an overlay"
             }

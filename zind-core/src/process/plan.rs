@@ -15,12 +15,12 @@ use super::identity::{self, Caller, Identity};
 use super::planfile::PlanWriter;
 use super::stdio::Streams;
 use crate::error::{At, Error, Result, Step};
-use crate::isolation::Isolation;
+use crate::isolation::{Isolation, MountReport};
 use crate::namespace::idmap::{self, IdMaps, ReadyMaps};
 use crate::rootfs::host::ExtraUser;
 use crate::rootfs::ops::{Op, Ops, c_path, c_string};
 use crate::rootfs::plan::{self as root_plan, Situation};
-use crate::rootfs::{dev, mask, template};
+use crate::rootfs::{caller, dev, mask, template};
 use crate::security::capabilities::{self, CapSet};
 use crate::security::seccomp;
 use crate::spec::parse::rlimit_name;
@@ -153,6 +153,15 @@ pub(crate) fn prepare_mount_namespace(ops: &Ops) -> Prepared {
     }
 }
 
+/// The plan that makes a user namespace and waits for its maps.
+pub(crate) fn prepare_user_namespace(maps: ReadyMaps) -> Prepared {
+    let mut prepared = prepare_mount_namespace(&Ops::default());
+    prepared.header.flags |= wire::WAIT_WHEN_READY;
+    prepared.clone_flags = Kind::User.flag();
+    prepared.maps = Some(maps);
+    prepared
+}
+
 /// Decides everything about one start. `clone3`: false where that call is hidden.
 pub(crate) fn prepare(mut spec: Spec, have_clone3: bool) -> Result<Prepared> {
     let caller = Caller::now()?;
@@ -204,7 +213,7 @@ pub(crate) fn prepare(mut spec: Spec, have_clone3: bool) -> Result<Prepared> {
     if maps.is_some() || !spec.pins.is_empty() {
         builder.plan.flags |= wire::WAIT_WHEN_READY;
     }
-    if !matches!(spec.overlay, Overlay::Dir(_)) {
+    if !matches!(spec.overlay, Overlay::Dir(_)) && !spec.mounts.iter().any(caller::is_on_disk) {
         builder.plan.flags |= wire::UNMOUNT_LATER;
     }
     let isolation = isolation(&spec, situation, &identity, maps.as_ref());
@@ -707,7 +716,7 @@ fn isolation(spec: &Spec, situation: Situation, identity: &Identity, maps: Optio
         } else {
             "pivot_root"
         },
-        mounts: spec.mounts.iter().map(|mount| mount.target().to_owned()).collect(),
+        mounts: spec.mounts.iter().map(MountReport::of).collect(),
     }
 }
 

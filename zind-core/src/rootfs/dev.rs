@@ -32,8 +32,9 @@ fn path(base: &str, name: &str) -> CString {
     CString::new(format!("{base}/{name}")).unwrap_or_default()
 }
 
-/// A `/dev` in the staging area, with nodes of its own: needs `CAP_MKNOD` in the initial user namespace.
-pub(crate) fn with_nodes(base: &str) -> Vec<Op> {
+/// A `/dev` in the staging area, with nodes of its own: needs `CAP_MKNOD` in the initial user namespace. `open`: the caller
+/// will mount something into it.
+pub(crate) fn with_nodes(base: &str, open: bool) -> Vec<Op> {
     let mut ops = vec![
         Op::mkdir(&path(base, ""), 0o755),
         Op::mount(c"tmpfs", &path(base, ""), &[("mode", "0755"), ("size", "64k")], attr::NOSUID | attr::NOEXEC),
@@ -43,12 +44,14 @@ pub(crate) fn with_nodes(base: &str) -> Vec<Op> {
         ops.push(Op { device, mode: S_IFCHR | 0o666, ..Op::new(FsKind::Mknod, &path(base, name)) });
     }
     ops.extend(furniture(base, 0));
-    ops.push(Op::new(FsKind::Setattr, &path(base, "")).attr(attr::RDONLY));
+    if !open {
+        ops.push(Op::new(FsKind::Setattr, &path(base, "")).attr(attr::RDONLY));
+    }
     ops
 }
 
 /// A `/dev` in the container's root, with the host's nodes bound into it: works without privilege.
-pub(crate) fn with_binds() -> Vec<Op> {
+pub(crate) fn with_binds(open: bool) -> Vec<Op> {
     let mut ops = vec![
         Op::mount(c"tmpfs", c"/dev", &[("mode", "0755"), ("size", "64k")], attr::NOSUID | attr::NOEXEC)
             .in_root()
@@ -59,7 +62,9 @@ pub(crate) fn with_binds() -> Vec<Op> {
         ops.push(bind.in_root().flags(plan::CREATE | plan::NO_SYMLINKS));
     }
     ops.extend(furniture("/dev", plan::IN_ROOT));
-    ops.push(Op::new(FsKind::Setattr, c"/dev").attr(attr::RDONLY).in_root().flags(plan::NO_SYMLINKS));
+    if !open {
+        ops.push(Op::new(FsKind::Setattr, c"/dev").attr(attr::RDONLY).in_root().flags(plan::NO_SYMLINKS));
+    }
     ops
 }
 

@@ -1,5 +1,6 @@
 //! The root of a container: what it is made of, and the operations that make it.
 
+pub(crate) mod caller;
 pub(crate) mod dev;
 pub(crate) mod host;
 pub(crate) mod mask;

@@ -33,8 +33,17 @@ pub(crate) struct Op {
     pub(crate) text: Option<CString>,
     pub(crate) mode: u32,
     pub(crate) propagation: u32,
+    /// `MS_*` of a new file system itself.
+    pub(crate) super_flags: u32,
+    /// Of the mount, and of those below it where the operation is recursive.
     pub(crate) attr_set: u64,
+    pub(crate) attr_clear: u64,
+    /// Of the mount itself only.
+    pub(crate) top_set: u64,
+    pub(crate) top_clear: u64,
     pub(crate) device: u64,
+    /// Which of the caller's mounts it is part of.
+    pub(crate) mount: Option<usize>,
 }
 
 impl Op {
@@ -50,8 +59,13 @@ impl Op {
             text: None,
             mode: 0,
             propagation: 0,
+            super_flags: 0,
             attr_set: 0,
+            attr_clear: 0,
+            top_set: 0,
+            top_clear: 0,
             device: 0,
+            mount: None,
         }
     }
 
@@ -111,12 +125,12 @@ impl Op {
 }
 
 /// `name\0value\0` for each option, as the launcher reads them.
-fn pairs(options: &[(&str, &str)]) -> Vec<u8> {
+pub(crate) fn pairs(options: &[(&str, &str)]) -> Vec<u8> {
     options.iter().flat_map(|(key, value)| [key.as_bytes(), b"\0", value.as_bytes(), b"\0"].concat()).collect()
 }
 
 /// `name=value,name`; none if a value has a character that means something there.
-fn joined(options: &[(&str, &str)]) -> Option<CString> {
+pub(crate) fn joined(options: &[(&str, &str)]) -> Option<CString> {
     let word = |(name, value): &(&str, &str)| match *value {
         value if value.contains([',', '\\', '"']) => None,
         "" => Some((*name).to_owned()),
@@ -163,9 +177,11 @@ impl Ops {
                 text: writer.optional_str(op.text.as_deref()),
                 mode: op.mode,
                 propagation: op.propagation,
-                reserved: 0,
+                super_flags: op.super_flags,
                 attr_set: op.attr_set,
-                attr_clear: 0,
+                attr_clear: op.attr_clear,
+                top_set: op.top_set,
+                top_clear: op.top_clear,
                 device: op.device,
             })
             .collect();

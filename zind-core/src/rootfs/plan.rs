@@ -14,7 +14,7 @@ use zind_init::plan::{self, FsKind};
 
 use super::host::{self, Entry, ExtraUser, Trees};
 use super::ops::{Op, Ops, attr, c_path, c_string};
-use super::{Overlay, Rootfs, dev, mask};
+use super::{Overlay, Rootfs, caller, dev, mask};
 use crate::error::{At, Error, Result, Step};
 use crate::mount::Mount;
 use crate::spec::{Kind, Spec};
@@ -53,8 +53,11 @@ pub(crate) fn container(spec: &Spec, situation: Situation, users: &[ExtraUser]) 
     if spec.system_mounts {
         system_mounts(&mut ops, spec, situation);
     }
-    for mount in &spec.mounts {
-        caller_mount(&mut ops, mount, situation)?;
+    for (index, mount) in spec.mounts.iter().enumerate().filter(|(_, mount)| !comes_late(mount, situation)) {
+        caller::mount(&mut ops, mount, index, situation)?;
+    }
+    if spec.system_mounts && own_dev(spec) {
+        ops.push(Op::new(FsKind::Setattr, c"/dev").attr(attr::RDONLY).in_root().flags(plan::NO_SYMLINKS));
     }
     if spec.system_mounts && !spec.privileged {
         if situation.template {
@@ -63,34 +66,66 @@ pub(crate) fn container(spec: &Spec, situation: Situation, users: &[ExtraUser]) 
             ops.extend(mask::sources(""));
             ops.extend(mask::operations(""));
         }
+        if has_sysfs(spec, situation) && !situation.network_apart {
+            ops.extend(mask::sysfs_operations());
+        }
     }
     if spec.read_only && spec.rootfs == Rootfs::Host {
         ops.push(Op::new(FsKind::Setattr, c"/").attr(attr::RDONLY).in_root());
     }
     ops.push(Op::new(FsKind::Pivot, c"/"));
-    network_mounts(&mut ops, spec, situation);
+    network_mounts(&mut ops, spec, situation)?;
     Ok(ops)
 }
 
 /// What needs the network namespace, which is the last thing to be ready.
-fn network_mounts(ops: &mut Ops, spec: &Spec, situation: Situation) {
+fn network_mounts(ops: &mut Ops, spec: &Spec, situation: Situation) -> Result<()> {
     if !situation.network_apart {
-        return;
+        return Ok(());
     }
     ops.push(Op::new(FsKind::JoinNetwork, c"/"));
-    if spec.system_mounts {
-        ops.push(Op::new(FsKind::RootIsHere, c"/"));
-        sysfs(ops, spec);
+    let late: Vec<_> = spec.mounts.iter().enumerate().filter(|(_, mount)| comes_late(mount, situation)).collect();
+    if !spec.system_mounts && late.is_empty() {
+        return Ok(());
     }
-}
-
-/// A read-only sysfs with its masks.
-fn sysfs(ops: &mut Ops, spec: &Spec) {
-    let strict = attr::NOSUID | attr::NODEV | attr::NOEXEC | attr::RDONLY;
-    ops.push(Op::mount(c"sysfs", c"/sys", &[], strict).in_root().flags(plan::NO_SYMLINKS));
-    if !spec.privileged {
+    ops.push(Op::new(FsKind::RootIsHere, c"/"));
+    if spec.system_mounts {
+        sysfs(ops);
+    }
+    for (index, mount) in late {
+        if caller::needs_staging(mount) {
+            return Err(Error::spec("mounts", format!("[{index}] a {} cannot be in /sys", mount.kind())));
+        }
+        caller::mount(ops, mount, index, situation)?;
+    }
+    if spec.system_mounts && !spec.privileged {
         ops.extend(mask::sysfs_operations());
     }
+    Ok(())
+}
+
+/// A mount in `/sys`, or a sysfs anywhere: it comes with the network.
+fn comes_late(mount: &Mount, situation: Situation) -> bool {
+    situation.network_apart && (mount.target().starts_with("/sys") || mount.kind() == "sysfs")
+}
+
+/// The container's `/dev` is put together for it, because the caller mounts something into it.
+fn own_dev(spec: &Spec) -> bool {
+    let is_inside = |target: &Path| target.starts_with("/dev") && target != Path::new("/dev");
+    let has_place =
+        |target: &Path| ["/dev/pts", "/dev/shm", "/dev/mqueue"].iter().any(|place| target.starts_with(place));
+    spec.mounts.iter().any(|mount| is_inside(mount.target()) && !has_place(mount.target()))
+}
+
+/// The caller mounts the same kind of file system at this place.
+fn is_replaced(spec: &Spec, kind: &str, target: &str) -> bool {
+    spec.mounts.iter().any(|mount| mount.kind() == kind && mount.target() == Path::new(target))
+}
+
+/// A read-only sysfs.
+fn sysfs(ops: &mut Ops) {
+    let strict = attr::NOSUID | attr::NODEV | attr::NOEXEC | attr::RDONLY;
+    ops.push(Op::mount(c"sysfs", c"/sys", &[], strict).in_root().flags(plan::NO_SYMLINKS));
 }
 
 /// The operations for a process of the low level.
@@ -103,8 +138,13 @@ pub(crate) fn low_level(spec: &Spec) -> Result<Ops> {
     if spec.binfmt.is_some() || !spec.mounts.is_empty() || spec.mount_proc.is_some() {
         ops.push(Op::new(FsKind::RootIsHere, c"/"));
     }
-    for mount in &spec.mounts {
-        ops.push(mount.operation(None)?);
+    let situation =
+        Situation { admin: false, template: false, user_namespace: false, tty_group: false, network_apart: false };
+    for (index, mount) in spec.mounts.iter().enumerate() {
+        if caller::needs_staging(mount) {
+            return Err(Error::spec("mounts", format!("[{index}] a {} is for containers", mount.kind())));
+        }
+        caller::mount(&mut ops, mount, index, situation)?;
     }
     if let Some(binfmt) = &spec.binfmt {
         let target = c_path("binfmt", &binfmt.path)?;
@@ -255,7 +295,7 @@ fn path_root(ops: &mut Ops, spec: &Spec, situation: Situation, path: &Path) -> R
 }
 
 /// A detached copy of a tree of the host.
-fn open_tree(path: &Path, recursive: bool) -> Result<OwnedFd> {
+pub(super) fn open_tree(path: &Path, recursive: bool) -> Result<OwnedFd> {
     let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     if recursive {
         flags |= OpenTreeFlags::AT_RECURSIVE;
@@ -274,7 +314,7 @@ fn system_mounts(ops: &mut Ops, spec: &Spec, situation: Situation) {
     if situation.user_namespace && !spec.is_new(Kind::Pid) && !spec.is_joined(Kind::Pid) {
         // Only the owner of a pid namespace may mount a procfs of it; the host's shows the same processes.
         ops.push(Op::bind(c"/proc", c"/proc").attr(strict).in_root().flags(place | plan::RECURSIVE));
-    } else {
+    } else if !is_replaced(spec, "proc", "/proc") {
         ops.push(Op::mount(c"proc", c"/proc", &[], strict).in_root().flags(place));
     }
     if has_sysfs(spec, situation) {
@@ -282,36 +322,30 @@ fn system_mounts(ops: &mut Ops, spec: &Spec, situation: Situation) {
         ops.push(Op::new(FsKind::Place, c"/sys").in_root().flags(place));
         if !situation.network_apart {
             // In a user namespace the kernel allows it only while the host's is still in sight.
-            sysfs(ops, spec);
+            sysfs(ops);
         }
     }
-    if situation.template {
+    if situation.template && own_dev(spec) {
+        ops.extend(dev::with_nodes("d", true));
+        ops.push(Op::bind(c"d", c"/dev").in_root().flags(place));
+    } else if situation.template {
         ops.push(Op::bind(c"/dev", c"/dev").in_root().flags(place));
     } else {
-        ops.extend(dev::with_binds());
+        ops.extend(dev::with_binds(own_dev(spec)));
     }
     let mut devpts = vec![("ptmxmode", "0666"), ("mode", "0620")];
     if situation.tty_group {
         devpts.push(("gid", "5"));
     }
-    ops.push(Op::mount(c"devpts", c"/dev/pts", &devpts, attr::NOSUID | attr::NOEXEC).in_root());
-    ops.push(Op::mount(c"tmpfs", c"/dev/shm", &[("mode", "1777"), ("size", "64m")], strict).in_root());
-    if spec.is_new(Kind::Ipc) {
+    if !is_replaced(spec, "devpts", "/dev/pts") {
+        ops.push(Op::mount(c"devpts", c"/dev/pts", &devpts, attr::NOSUID | attr::NOEXEC).in_root());
+    }
+    if !is_replaced(spec, "tmpfs", "/dev/shm") {
+        ops.push(Op::mount(c"tmpfs", c"/dev/shm", &[("mode", "1777"), ("size", "64m")], strict).in_root());
+    }
+    if spec.is_new(Kind::Ipc) && !is_replaced(spec, "mqueue", "/dev/mqueue") {
         ops.push(Op::mount(c"mqueue", c"/dev/mqueue", &[], strict).in_root());
     }
-}
-
-fn caller_mount(ops: &mut Ops, mount: &Mount, situation: Situation) -> Result<()> {
-    if let (Mount::Bind { source, recursive, .. }, true) = (mount, situation.admin) {
-        let source = std::path::absolute(source).at(Step::OpenSource, "getcwd", source)?;
-        let tree = open_tree(&source, *recursive)?;
-        let op = mount.operation(Some(std::os::fd::AsRawFd::as_raw_fd(&tree)))?;
-        ops.trees.push(tree);
-        ops.push(op);
-        return Ok(());
-    }
-    ops.push(mount.operation(None)?);
-    Ok(())
 }
 
 /// The operations that make the template: see [`super::template`].
@@ -327,7 +361,7 @@ pub(crate) fn template_operations() -> Ops {
         let target = c(format!("host/{name}"));
         ops.extend([Op::mkdir(&target, 0o755), Op::bind(&c(format!("/{name}")), &target)]);
     }
-    ops.extend(dev::with_nodes("dev"));
+    ops.extend(dev::with_nodes("dev", false));
     ops.extend(mask::sources(""));
     ops.extend([Op::new(FsKind::Root, c"."), Op::new(FsKind::Pivot, c"/")]);
     ops

@@ -72,8 +72,8 @@ fn check_root(spec: &Spec) -> Result<()> {
             "mounts need a new mount namespace, else they would change the caller's",
         ));
     }
-    for mount in &spec.mounts {
-        mount.check()?;
+    for (index, mount) in spec.mounts.iter().enumerate() {
+        mount.check(index)?;
     }
     check_absolute("cwd", spec.cwd.as_deref().filter(|_| !spec.is_low_level()))
 }

@@ -2,4 +2,5 @@
 
 pub(crate) mod clone;
 pub(crate) mod descriptors;
+pub(crate) mod mounts;
 pub(crate) mod probe;

@@ -50,7 +50,7 @@ fn explicit(spec: &mut Spec) -> (&mut Vec<IdMap>, &mut Vec<IdMap>) {
 ///
 /// # Safety
 /// `maps` is NULL or has `len` elements.
-unsafe fn id_maps(maps: *const zind_id_map, len: usize) -> Outcome<Vec<IdMap>> {
+pub(super) unsafe fn id_maps(maps: *const zind_id_map, len: usize) -> Outcome<Vec<IdMap>> {
     // SAFETY: the caller's promise.
     let maps = unsafe { slice(maps, len, "maps")? };
     Ok(maps.iter().map(|map| IdMap { container: map.container, host: map.host, size: map.size }).collect())

@@ -4,9 +4,10 @@ use std::ffi::c_char;
 
 use zind_core::{Binfmt, Mount, Overlay, Rootfs};
 
+use super::namespaces::{id_maps, zind_id_map};
 use super::{set, zind_spec};
 use crate::error::{zind_error, zind_status};
-use crate::strings::{optional_bytes, optional_path, path};
+use crate::strings::{optional_bytes, optional_path, path, slice, text};
 
 /// What the container sees as "/".
 /// rootfs: "host" for the system directories of this machine below a copy-on-write layer, with empty /home, /root,
@@ -101,8 +102,8 @@ pub unsafe extern "C" fn zind_spec_add_bind(
     // SAFETY: the header's demand.
     unsafe {
         set(spec, err, |spec| {
-            let (source, target) = (path(source, "source")?.into(), path(target, "target")?.into());
-            spec.mounts.push(Mount::Bind { source, target, read_only, recursive });
+            let (source, target) = (path(source, "source")?, path(target, "target")?);
+            spec.mounts.push(Mount::bind(source, target).read_only(read_only).recursive(recursive));
             Ok(())
         })
     }
@@ -122,8 +123,80 @@ pub unsafe extern "C" fn zind_spec_add_tmpfs(
     // SAFETY: the header's demand.
     unsafe {
         set(spec, err, |spec| {
-            let target = path(target, "target")?.into();
-            spec.mounts.push(Mount::Tmpfs { target, size: (size > 0).then_some(size), mode });
+            let mount = Mount::tmpfs(path(target, "target")?).mode(mode);
+            spec.mounts.push(if size > 0 { mount.size(size) } else { mount });
+            Ok(())
+        })
+    }
+}
+
+/// Any mount in the words of OCI's runtime-spec and mount(8).
+/// type: "bind", "tmpfs", "proc", "overlay", "ext4", ... source: NULL where there is none. target: an absolute path in the
+/// container. options: names such as "ro", "rslave", "size=1m", the last entry NULL; NULL for none.
+/// Returns also ZIND_STATUS_SPEC (options that exclude each other), _UTF8 (type, options).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zind_spec_add_mount(
+    spec: *mut zind_spec,
+    r#type: *const c_char,
+    source: *const c_char,
+    target: *const c_char,
+    options: *const *const c_char,
+    err: *mut *mut zind_error,
+) -> zind_status {
+    // SAFETY: the header's demand.
+    unsafe {
+        set(spec, err, |spec| {
+            let kind = text(r#type, "type")?;
+            let mut words = Vec::new();
+            let mut next = options;
+            while !next.is_null() && !(*next).is_null() {
+                words.push(text(*next, "options")?);
+                next = next.add(1);
+            }
+            spec.mounts.push(Mount::new(kind, optional_path(source), path(target, "target")?, words)?);
+            Ok(())
+        })
+    }
+}
+
+/// A file with the given bytes, in memory.
+/// target: an absolute path in the container. content: len bytes; NULL only with len 0. mode: 0644 for most.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zind_spec_add_file(
+    spec: *mut zind_spec,
+    target: *const c_char,
+    content: *const u8,
+    len: usize,
+    mode: u32,
+    err: *mut *mut zind_error,
+) -> zind_status {
+    // SAFETY: the header's demand.
+    unsafe {
+        set(spec, err, |spec| {
+            let content = slice(content, len, "content")?;
+            spec.mounts.push(Mount::file(path(target, "target")?, content, mode));
+            Ok(())
+        })
+    }
+}
+
+/// A bind of which the ids are mapped, for root: what is the id `container` of a map on the disk is the host's id `host` in
+/// the container. maps: len of them, for users and groups.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zind_spec_add_idmapped_bind(
+    spec: *mut zind_spec,
+    source: *const c_char,
+    target: *const c_char,
+    maps: *const zind_id_map,
+    len: usize,
+    err: *mut *mut zind_error,
+) -> zind_status {
+    // SAFETY: the header's demand.
+    unsafe {
+        set(spec, err, |spec| {
+            let maps = id_maps(maps, len)?;
+            let mount = Mount::bind(path(source, "source")?, path(target, "target")?);
+            spec.mounts.push(mount.idmap(maps.clone(), maps));
             Ok(())
         })
     }

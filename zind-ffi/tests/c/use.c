@@ -82,9 +82,12 @@ static void output_input_and_isolation_come_back(void) {
 
 static void options_reach_the_payload(void) {
     zind_spec *spec = container(
-        "echo $A $0 $(hostname) $(pwd) $(ulimit -n) $(umask) $(id -u):$(id -g) $(ls /data) $(stat -fc %T /scratch)");
+        "echo $A $0 $(hostname) $(pwd) $(ulimit -n) $(umask) $(id -u):$(id -g) $(ls /data) $(stat -fc %T /scratch) "
+        "$(cat /etc/given)$(: 2>/dev/null >/sealed/x && echo bad)");
     zind_spec *copy = NULL;
     zind_output *output = NULL;
+    static const char *const sealed[] = {"ro", "size=64k", NULL};
+    static const char *const clash[] = {"ro", "rw", NULL};
     char dir[] = "/tmp/zind-use-XXXXXX";
     char file[64];
     CHECK(mkdtemp(dir) != NULL && chmod(dir, 0755) == 0);
@@ -101,13 +104,18 @@ static void options_reach_the_payload(void) {
     OK(zind_spec_set_user(spec, "0:0", &error));
     OK(zind_spec_add_bind(spec, dir, "/data", true, true, &error));
     OK(zind_spec_add_tmpfs(spec, "/scratch", 1 << 20, 01777, &error));
+    OK(zind_spec_add_mount(spec, "tmpfs", NULL, "/sealed", sealed, &error));
+    OK(zind_spec_add_file(spec, "/etc/given", (const uint8_t *)"inside\n", 7, 0644, &error));
+    CHECK(zind_spec_add_mount(spec, "tmpfs", NULL, "/x", clash, &error) == ZIND_STATUS_SPEC);
+    SAME(zind_error_field(error), "mounts");
+    zind_error_clear(&error);
     OK(zind_spec_copy(spec, &copy, &error));
     OK(zind_spec_set_env(spec, "A", NULL, &error));
     output = capture(copy, NULL);
-    SAME(stdout_of(output), "b\377 name box /usr 77 0027 0:0 inside tmpfs\n");
+    SAME(stdout_of(output), "b\377 name box /usr 77 0027 0:0 inside tmpfs inside\n");
     zind_output_free(output);
     output = capture(spec, NULL);
-    SAME(stdout_of(output), "name box /usr 77 0027 0:0 inside tmpfs\n");
+    SAME(stdout_of(output), "name box /usr 77 0027 0:0 inside tmpfs inside\n");
     zind_output_free(output);
     zind_spec_free(copy);
     zind_spec_free(spec);

@@ -1,10 +1,12 @@
 """The part of zind that is written in Rust. Not an interface: users import :mod:`zind`."""
 
 from pathlib import PosixPath
+from collections.abc import Sequence
 from typing import Any, Final, Literal, final
 
 from ._constants import *
 from ._options import Argv, HasFileno, Path, Size
+from ._results import IdMap
 
 __all__ = [
     "LAUNCHER_SIZE",
@@ -129,14 +131,66 @@ def sethostname(name: str) -> None: ...
 def setdomainname(name: str) -> None: ...
 @final
 class Mount:
-    """A mount of a container's."""
+    """A mount of a container's: by its kind, or in the words of OCI. A target that is missing is made."""
+
+    def __new__(
+        cls, *, type: str, target: Path, source: Path | None = None, options: Sequence[str] = ...
+    ) -> Mount:
+        """Any OCI mount: ``Mount(type="tmpfs", target="/x", options=["ro", "size=1m"])``."""
 
     @staticmethod
-    def bind(source: Path, target: Path, *, read_only: bool = False, recursive: bool = True) -> Mount: ...
+    def bind(
+        source: Path,
+        target: Path,
+        *,
+        read_only: bool = False,
+        recursive: bool = True,
+        propagation: str = "private",
+        create: bool = True,
+        idmap: Sequence[IdMap | _IdMap] | None = None,
+        options: Sequence[str] = ...,
+    ) -> Mount:
+        """A file or directory of the host. ``idmap`` (root only): ids of the source (``container``) are the host's ids
+        ``host`` in the container."""
+
     @staticmethod
-    def tmpfs(target: Path, *, size: Size | None = None, mode: int = 0o1777) -> Mount: ...
+    def tmpfs(target: Path, *, size: Size | None = None, mode: int = 0o1777, options: Sequence[str] = ...) -> Mount:
+        """An empty file system in memory; with ``options=["tmpcopyup"]`` it begins with what is at the target."""
+
+    @staticmethod
+    def overlay(
+        target: Path,
+        *,
+        lower: Sequence[Path],
+        upper: Path | None = None,
+        work: Path | None = None,
+        read_only: bool = False,
+        options: Sequence[str] = ...,
+    ) -> Mount:
+        """Directories as one, the topmost first. Without ``upper`` changes are kept in memory."""
+
+    @staticmethod
+    def file(target: Path, content: bytes, *, mode: int = 0o644, read_only: bool = False) -> Mount:
+        """A file with these bytes, in memory."""
+
+    @staticmethod
+    def proc(target: Path = ..., *, options: Sequence[str] = ...) -> Mount:
+        """A procfs: ``options=["hidepid=2", "subset=pid"]``."""
+
+    @staticmethod
+    def sysfs(target: Path = ..., *, options: Sequence[str] = ...) -> Mount: ...
+    @staticmethod
+    def devpts(target: Path = ..., *, options: Sequence[str] = ...) -> Mount: ...
+    @staticmethod
+    def mqueue(target: Path = ..., *, options: Sequence[str] = ...) -> Mount: ...
+    @staticmethod
+    def cgroup(target: Path = ..., *, options: Sequence[str] = ...) -> Mount:
+        """A cgroup2 file system, read-only unless told otherwise."""
+
     @property
     def target(self) -> PosixPath: ...
+    @property
+    def type(self) -> str: ...
 
 @final
 class Isolation:
