@@ -692,6 +692,20 @@ zind_status zind_process_isolation_json(const zind_process *process, char **json
  * and ends with the caller's process unless die_with_owner is off. process: NULL is fine. */
 void zind_process_free(zind_process *process);
 
+/* Mounts something in a running container, below its root, whatever the payload does to the path meanwhile.
+ * type, source, target, options: as for zind_spec_add_mount(). Returns also ZIND_STATUS_STATE (it has ended), _SPEC (an
+ * overlay, or tmpcopyup: those are for a start), _UNSUPPORTED (a bind, called by an ordinary user), _SYS. */
+zind_status zind_process_mount(const zind_process *process,
+                               const char *type,
+                               const char *source,
+                               const char *target,
+                               const char *const *options,
+                               zind_error **err);
+
+/* Takes away what is mounted at target in a running container, and what is mounted below it.
+ * Returns also ZIND_STATUS_STATE (it has ended), _SPEC (target is no absolute path), _SYS. */
+zind_status zind_process_umount(const zind_process *process, const char *target, zind_error **err);
+
 /* Runs a container to its end and keeps what it wrote. Standard output and error are piped unless they were set;
  * standard input is empty. A time limit that is over is no error: the exit says so, and what was written is kept.
  * spec: borrowed. input: len bytes for standard input; NULL and 0 for none.

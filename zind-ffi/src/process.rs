@@ -12,7 +12,7 @@ use crate::exit::{Target, zind_exit, zind_stats};
 use crate::guard::{Out, free, guard, handle, quiet};
 use crate::output::zind_output;
 use crate::spec::zind_spec;
-use crate::strings::{give_string, optional_buffer};
+use crate::strings::{give_string, optional_buffer, path};
 
 /// A container that runs, or has ended.
 pub struct zind_process(Process);
@@ -326,4 +326,38 @@ pub unsafe extern "C" fn zind_process_isolation_json(
 pub unsafe extern "C" fn zind_process_free(process: *mut zind_process) {
     // SAFETY: the header's demand.
     unsafe { free(process) }
+}
+
+/// Mounts something in a running container, below its root, whatever the payload does to the path meanwhile.
+/// type, source, target, options: as for zind_spec_add_mount(). Returns also ZIND_STATUS_STATE (it has ended), _SPEC (an
+/// overlay, or tmpcopyup: those are for a start), _UNSUPPORTED (a bind, called by an ordinary user), _SYS.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zind_process_mount(
+    process: *const zind_process,
+    r#type: *const c_char,
+    source: *const c_char,
+    target: *const c_char,
+    options: *const *const c_char,
+    err: *mut *mut zind_error,
+) -> zind_status {
+    // SAFETY: the header's demand.
+    unsafe {
+        guard(err, || {
+            let process = handle(process, "process")?;
+            let mount = crate::spec::root::mount_of(r#type, source, target, options)?;
+            Ok(process.0.mount(&mount)?)
+        })
+    }
+}
+
+/// Takes away what is mounted at target in a running container, and what is mounted below it.
+/// Returns also ZIND_STATUS_STATE (it has ended), _SPEC (target is no absolute path), _SYS.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zind_process_umount(
+    process: *const zind_process,
+    target: *const c_char,
+    err: *mut *mut zind_error,
+) -> zind_status {
+    // SAFETY: the header's demand.
+    unsafe { guard(err, || Ok(handle(process, "process")?.0.umount(path(target, "target")?)?)) }
 }

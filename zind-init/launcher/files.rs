@@ -85,6 +85,7 @@ fn one(plan: &mut PlanFile, place: &mut Place, op: &FsOp) -> Done {
         FsKind::Place => target(plan, place, op).at(Step::MountTarget).map(drop),
         FsKind::Enter => enter(plan, place, op),
         FsKind::Leave => sys::fchdir(place.staging).at(Step::Staging).map(drop),
+        FsKind::Detach => detach(plan, place, op).at(Step::Umount),
         FsKind::Umount => sys::umount(plan.str(op.path), op.propagation).at(Step::Umount).map(drop),
     }
 }
@@ -94,6 +95,14 @@ fn stage(plan: &PlanFile, place: &mut Place, op: &FsOp) -> Done {
     place.staging = new_file_system(plan, c"tmpfs".as_ptr().cast(), op).at(Step::Staging)?;
     sys::attach_at(place.staging, plan.str(op.path)).at(Step::Staging)?;
     sys::fchdir(place.staging).at(Step::Staging).map(drop)
+}
+
+/// By the directory that holds it and its name there, which is not followed.
+fn detach(plan: &mut PlanFile, place: &Place, op: &FsOp) -> sys::Result<()> {
+    const UMOUNT_NOFOLLOW: u32 = 8;
+    let (dir, name) = parent(plan, place, op)?;
+    sys::fchdir(dir.0)?;
+    sys::umount(name, sys::MNT_DETACH | UMOUNT_NOFOLLOW).map(drop)
 }
 
 /// Goes into a directory of the root, found like any other path of it.

@@ -164,6 +164,8 @@ pub enum FsKind {
     Leave = 19,
     /// `path` is there; with [`CREATE`] it is made.
     Place = 20,
+    /// Take away what is mounted at `path` of the root, with what is mounted below it.
+    Detach = 21,
 }
 
 /// `path` begins at the container's root and is resolved below it, never above.

@@ -11,6 +11,7 @@ use zind_core::{Captured, Command, Exit, Spec, Stats, parse_duration};
 use crate::bytes::from_captured;
 use crate::convert::to_python;
 use crate::errors::{detached, raise};
+use crate::mount::Mount;
 use crate::options;
 
 /// kind, code, signal
@@ -161,6 +162,15 @@ impl Process {
 
     fn kill(&self, py: Python<'_>) -> PyResult<()> {
         self.0.kill().map_err(|error| raise(py, &error))
+    }
+
+    fn mount(&self, py: Python<'_>, mount: &Mount) -> PyResult<()> {
+        let mount = mount.0.clone();
+        detached(py, |_| self.0.mount(&mount))
+    }
+
+    fn umount(&self, py: Python<'_>, target: std::path::PathBuf) -> PyResult<()> {
+        detached(py, |_| self.0.umount(target))
     }
 
     /// Kills the container because its time is over.

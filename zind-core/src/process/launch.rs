@@ -244,6 +244,16 @@ pub(crate) fn make_mount_namespace<T>(ops: &Ops, take: impl FnOnce(i32) -> Resul
     }
 }
 
+/// Carries out operations on the file system inside a running container.
+pub(crate) fn carry_out_inside(process: OwnedFd, kinds: u64, ids: Option<(u32, u32)>, ops: Ops) -> Result<()> {
+    let mut starting = Starting::start(plan::prepare_inside(process, kinds, ids, ops), None, Instant::now())?;
+    let Some(message) = starting.next_message(&mut || false)? else { return Err(starting.died_early()) };
+    match Step::from_number(message.report.step) {
+        Some(Step::Ready) => Ok(()),
+        _ => Err(starting.failure(&message.report)),
+    }
+}
+
 /// A user namespace with these maps and nobody in it, for the ids of a mount.
 pub(crate) fn make_user_namespace(uid: &[IdMap], gid: &[IdMap]) -> Result<OwnedFd> {
     let maps = idmap::ReadyMaps::of_root(uid.to_vec(), gid.to_vec());
@@ -566,6 +576,7 @@ impl Names {
                 "a process cannot join the user namespace it is in already, nor a pid namespace above its own"
             }
             (Step::Mount, Errno::ENODEV) => "this kernel has no such file system",
+            (Step::Mount, Errno::ELOOP) => "the directories of an overlay must not lie in each other",
             (Step::Mount | Step::Bind, Errno::EPERM) => "this user may not mount that here",
             (Step::MountSetattr, Errno::EPERM) => {
                 "a user namespace may protect what it got from outside but take no protection away, nor change how access times are kept: mount_namespaces(7)"

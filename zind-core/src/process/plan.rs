@@ -153,6 +153,22 @@ pub(crate) fn prepare_mount_namespace(ops: &Ops) -> Prepared {
     }
 }
 
+/// The plan that carries out operations in the namespaces `kinds` of a process; as the user `ids` of its user namespace, if
+/// that is one of them.
+pub(crate) fn prepare_inside(process: OwnedFd, kinds: u64, ids: Option<(u32, u32)>, ops: Ops) -> Prepared {
+    let mut prepared = prepare_mount_namespace(&ops);
+    prepared.header.enter = prepared.writer.list(&[Enter { fd: process.as_raw_fd(), flags: kinds as u32 }]);
+    if let Some((uid, gid)) = ids {
+        prepared.header.flags |= wire::SETUP_IDS;
+        (prepared.header.setup_uid, prepared.header.setup_gid) = (uid, gid);
+    }
+    prepared.clone_flags = 0;
+    prepared.names.enter.push("the container".into());
+    prepared.descriptors.push(process);
+    prepared.descriptors.extend(ops.trees);
+    prepared
+}
+
 /// The plan that makes a user namespace and waits for its maps.
 pub(crate) fn prepare_user_namespace(maps: ReadyMaps) -> Prepared {
     let mut prepared = prepare_mount_namespace(&Ops::default());

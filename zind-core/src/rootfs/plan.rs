@@ -7,7 +7,7 @@
 
 use std::ffi::CString;
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 
 use rustix::mount::OpenTreeFlags;
 use zind_init::plan::{self, FsKind};
@@ -162,6 +162,32 @@ pub(crate) fn low_level(spec: &Spec) -> Result<Ops> {
         let flags = attr::NOSUID | attr::NODEV | attr::NOEXEC;
         ops.push(Op::mount(c"proc", &c_path("mount_proc", path)?, &[], flags));
     }
+    Ok(ops)
+}
+
+/// The operations that mount something in a running container.
+pub(crate) fn hot_mount(mount: &Mount, admin: bool) -> Result<Ops> {
+    if caller::needs_staging(mount) {
+        return Err(Error::spec("mounts", format!("a {} is put together before the start only", mount.kind())));
+    }
+    let situation = Situation { admin, template: false, user_namespace: false, tty_group: false, network_apart: false };
+    let mut ops = Ops::default();
+    ops.push(Op::new(FsKind::RootIsHere, c"/"));
+    caller::mount(&mut ops, mount, 0, situation)?;
+    ops.list.iter_mut().for_each(|op| op.mount = None);
+    Ok(ops)
+}
+
+/// The operations that take a mount away from a running container.
+pub(crate) fn hot_umount(target: &Path) -> Result<Ops> {
+    let plain = target.components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
+    if !target.is_absolute() || !plain || target == Path::new("/") {
+        return Err(Error::spec("target", format!("{} is no absolute path without \"..\"", target.display())));
+    }
+    let mut ops = Ops::default();
+    ops.push(Op::new(FsKind::RootIsHere, c"/"));
+    let target: PathBuf = target.components().collect();
+    ops.push(Op::new(FsKind::Detach, &c_path("target", &target)?).in_root());
     Ok(ops)
 }
 

@@ -3,7 +3,7 @@
 // In the order of the header.
 mod command;
 
-mod root;
+pub(crate) mod root;
 
 mod namespaces;
 

@@ -7,6 +7,7 @@ use zind_core::{Binfmt, Mount, Overlay, Rootfs};
 use super::namespaces::{id_maps, zind_id_map};
 use super::{set, zind_spec};
 use crate::error::{zind_error, zind_status};
+use crate::guard::Outcome;
 use crate::strings::{optional_bytes, optional_path, path, slice, text};
 
 /// What the container sees as "/".
@@ -130,6 +131,29 @@ pub unsafe extern "C" fn zind_spec_add_tmpfs(
     }
 }
 
+/// The mount that four arguments stand for.
+///
+/// # Safety
+/// As zind_spec_add_mount() demands of them.
+pub(crate) unsafe fn mount_of(
+    r#type: *const c_char,
+    source: *const c_char,
+    target: *const c_char,
+    options: *const *const c_char,
+) -> Outcome<Mount> {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let kind = text(r#type, "type")?;
+        let mut words = Vec::new();
+        let mut next = options;
+        while !next.is_null() && !(*next).is_null() {
+            words.push(text(*next, "options")?);
+            next = next.add(1);
+        }
+        Ok(Mount::new(kind, optional_path(source), path(target, "target")?, words)?)
+    }
+}
+
 /// Any mount in the words of OCI's runtime-spec and mount(8).
 /// type: "bind", "tmpfs", "proc", "overlay", "ext4", ... source: NULL where there is none. target: an absolute path in the
 /// container. options: names such as "ro", "rslave", "size=1m", the last entry NULL; NULL for none.
@@ -146,14 +170,7 @@ pub unsafe extern "C" fn zind_spec_add_mount(
     // SAFETY: the header's demand.
     unsafe {
         set(spec, err, |spec| {
-            let kind = text(r#type, "type")?;
-            let mut words = Vec::new();
-            let mut next = options;
-            while !next.is_null() && !(*next).is_null() {
-                words.push(text(*next, "options")?);
-                next = next.add(1);
-            }
-            spec.mounts.push(Mount::new(kind, optional_path(source), path(target, "target")?, words)?);
+            spec.mounts.push(mount_of(r#type, source, target, options)?);
             Ok(())
         })
     }

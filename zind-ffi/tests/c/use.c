@@ -218,8 +218,12 @@ static void time_limits_and_signals_end_it(void) {
     zind_process_free(process);
 
     OK(zind_run(spec, &process, &error));
+    OK(zind_process_mount(process, "tmpfs", NULL, "/late", NULL, &error));
+    OK(zind_process_umount(process, "/late", &error));
     OK(zind_process_kill(process, &error));
     OK(zind_process_wait(process, -1, &end, &error));
+    CHECK(zind_process_umount(process, "/late", &error) == ZIND_STATUS_STATE);
+    zind_error_clear(&error);
     CHECK(end.kind == ZIND_EXIT_KIND_SIGNALED && end.signal == SIGKILL && end.code == -1 && end.returncode == -SIGKILL);
     zind_process_free(process);
 

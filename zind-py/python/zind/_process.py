@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from ._options import Argv, Options
+    from ._zind import Mount
 
 __all__ = ["DEVNULL", "PIPE", "STDOUT", "Popen", "run"]
 
@@ -241,6 +242,19 @@ class Popen:
     def kill(self) -> None:
         """Ends the whole container at once."""
         self._process.kill()
+
+    def mount(self, mount: Mount) -> None:
+        """Mounts something in the running container, below its root, whatever the program does to the path meanwhile.
+
+        :raises zind.StateError: the container has ended.
+        :raises zind.SpecError: overlays and files from bytes are put together before the start only.
+        :raises zind.UnsupportedError: a bind, called by an ordinary user.
+        """
+        self._process.mount(mount)
+
+    def umount(self, target: str | os.PathLike[str]) -> None:
+        """Takes away what is mounted at ``target`` in the running container, and what is mounted below it."""
+        self._process.umount(target)
 
     def __enter__(self) -> Popen:
         return self
