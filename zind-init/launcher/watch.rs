@@ -172,7 +172,7 @@ impl End {
 /// Until the payload has ended; `keep` is a further descriptor to keep, or -1.
 fn watch(plan: &PlanFile, signals: i32, payload: i32, role: Role, keep: i32) -> Result<i32, Failure> {
     let proc = if plan.has(KILL_DESCENDANTS) { plan.proc } else { -1 };
-    close_all_but([signals, plan.owner, plan.socket, proc, keep]);
+    close_all_but([signals, plan.owner, plan.socket, plan.lock, proc, keep]);
     let _ = sys::chdir(c"/".as_ptr().cast());
     let mut fds = [signals, plan.owner, plan.socket].map(PollFd::readable);
     let end = loop {
@@ -205,7 +205,7 @@ fn watch(plan: &PlanFile, signals: i32, payload: i32, role: Role, keep: i32) -> 
 }
 
 /// The payload's streams above all: a reader waits for their last holder.
-fn close_all_but(mut keep: [i32; 5]) {
+fn close_all_but(mut keep: [i32; 6]) {
     keep.sort_unstable();
     let mut next = 0;
     for fd in keep.into_iter().filter(|&fd| fd >= 0) {

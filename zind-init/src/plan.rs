@@ -313,6 +313,8 @@ pub struct Plan {
     /// An eventfd to which that task adds 1 << 32 when it is there, and 1 when its loopback interface is up; 2 more than
     /// the errno instead, where either fails.
     pub network_ready: i32,
+    /// The lock of the root's layers, kept as long as somebody may write to them, or -1.
+    pub lock: i32,
     /// Every descriptor the launcher keeps, in ascending order.
     pub keep: List<i32>,
 

@@ -86,6 +86,10 @@ steps! {
     OpenStdio = 38, "open a file for a standard stream";
     /// Attach the process to a control group.
     JoinCgroup = 39, "join the control group";
+    /// Make, change or remove layers on disk.
+    Layers = 48, "change the layers";
+    /// Read layers on disk.
+    ReadLayers = 49, "read the layers";
 
     // 60..: in the launcher, on the way to the payload.
     /// Map and check the plan.

@@ -11,6 +11,7 @@ use super::handle::{Exit, Process};
 use super::launch::{Starting, spawn};
 use crate::error::{Error, Result};
 use crate::mount::Mount;
+use crate::rootfs::layers::Layers;
 use crate::security::capabilities::CapSet;
 use crate::spec::{IdMaps, Kind, Overlay, Rlimit, Rootfs, Seccomp, Source, Spec, Stdio, User};
 
@@ -105,6 +106,12 @@ impl Command {
     /// A directory as root, below a copy-on-write layer in memory unless [`Command::overlay`] says otherwise.
     pub fn rootfs(&mut self, path: impl Into<PathBuf>) -> &mut Command {
         self.spec.rootfs = Rootfs::Path(path.into());
+        self
+    }
+
+    /// Layers on disk as root: what is changed stays there.
+    pub fn rootfs_layers(&mut self, layers: &Layers) -> &mut Command {
+        self.spec.rootfs = Rootfs::Layers(layers.clone());
         self
     }
 

@@ -19,6 +19,7 @@ use crate::error::{At, Error, Result, Step};
 use crate::isolation::Isolation;
 use crate::mount::Mount;
 use crate::namespace::idmap;
+use crate::rootfs::layers;
 use crate::rootfs::ops::Ops;
 use crate::spec::Kind;
 use crate::sys::clone::{NetworkMaker, Waiter};
@@ -104,8 +105,9 @@ pub struct Process {
 }
 
 enum State {
-    /// The second has done its work, and is reaped when the container has ended.
-    Running(Waiter, #[expect(dead_code, reason = "kept to be dropped")] Option<NetworkMaker>),
+    /// The second has done its work, and is reaped when the container has ended. The third is the lock of the root's
+    /// layers; dropped without the end being known, it stays with the container.
+    Running(Waiter, #[expect(dead_code, reason = "kept to be dropped")] Option<NetworkMaker>, Option<OwnedFd>),
     Ended(Exit, Stats),
 }
 
@@ -114,6 +116,8 @@ pub(crate) struct Parts {
     pub(crate) waiter: Waiter,
     /// Has done its work, and is reaped with the rest.
     pub(crate) network: Option<NetworkMaker>,
+    /// The lock of the root's layers.
+    pub(crate) layers: Option<OwnedFd>,
     pub(crate) socket: OwnedFd,
     pub(crate) pid: i32,
     pub(crate) pidfd: OwnedFd,
@@ -139,7 +143,7 @@ impl Process {
             stdin: Mutex::new(parts.streams.stdin),
             stdout: Mutex::new(parts.streams.stdout),
             stderr: Mutex::new(parts.streams.stderr),
-            state: Mutex::new(State::Running(parts.waiter, parts.network)),
+            state: Mutex::new(State::Running(parts.waiter, parts.network, parts.layers)),
             timed_out: AtomicBool::new(false),
             isolation: parts.isolation,
             began: parts.began,
@@ -190,11 +194,13 @@ impl Process {
     /// The exit, if the container has ended.
     pub fn try_wait(&self) -> Result<Option<Exit>> {
         let mut state = lock(&self.state);
-        let waiter = match &mut *state {
+        let (waiter, lock) = match &mut *state {
             State::Ended(exit, _) => return Ok(Some(*exit)),
-            State::Running(waiter, _) => waiter,
+            State::Running(waiter, _, lock) => (waiter, lock),
         };
         let Some(status) = waiter.try_reap() else { return Ok(None) };
+        // With its last process the container's mounts are gone too.
+        lock.iter().for_each(|lock| layers::release(lock.as_fd()));
         let wall = self.began.elapsed();
         let (exit, stats) = match self.last_report()? {
             Some(report) => (exit_of(&report), stats_of(&report, wall)),

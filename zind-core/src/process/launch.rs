@@ -22,6 +22,7 @@ use super::plan::{self, Names, Prepared};
 use crate::error::{At, Error, Result, Step};
 use crate::namespace::idmap::IdMap;
 use crate::namespace::{idmap, pin};
+use crate::rootfs::layers::Lock;
 use crate::rootfs::ops::{Op, Ops};
 use crate::spec::{Spec, check};
 use crate::sys::clone::{self, Start, StartFailure, Waiter};
@@ -159,6 +160,7 @@ impl Starting {
             pid,
             pidfd,
             network: self.prepared.network.take(),
+            layers: self.prepared.layers.take().and_then(Lock::into_fd),
             streams: std::mem::take(&mut self.prepared.streams),
             isolation: std::mem::take(&mut self.prepared.isolation),
             began: self.began,

@@ -18,6 +18,7 @@ use crate::error::{At, Error, Result, Step};
 use crate::isolation::{Isolation, MountReport};
 use crate::namespace::idmap::{self, IdMaps, ReadyMaps};
 use crate::rootfs::host::ExtraUser;
+use crate::rootfs::layers::{Lock, Tenancy};
 use crate::rootfs::ops::{Op, Ops, c_path, c_string};
 use crate::rootfs::plan::{self as root_plan, Situation};
 use crate::rootfs::{caller, dev, mask, template};
@@ -42,6 +43,8 @@ pub(crate) struct Prepared {
     pub(crate) maps: Option<ReadyMaps>,
     pub(crate) pins: Vec<(Kind, PathBuf)>,
     pub(crate) isolation: Isolation,
+    /// The lock of the root's layers.
+    pub(crate) layers: Option<Lock>,
     pub(crate) names: Names,
     pub(crate) forked: bool,
     /// Makes the network namespace meanwhile.
@@ -72,6 +75,7 @@ impl Prepared {
         let mut keep: Vec<RawFd> = self.streams.map.values().copied().collect();
         keep.push(self.header.socket);
         keep.extend(self.descriptors.iter().map(AsRawFd::as_raw_fd));
+        keep.extend(self.layers.iter().filter_map(Lock::fd).map(|fd| fd.as_raw_fd()));
         keep.extend(self.shared.iter().map(|fd| fd.as_raw_fd()));
         keep.extend(self.network.iter().flat_map(|network| [network.pidfd().as_raw_fd(), network.ready().as_raw_fd()]));
         keep.sort_unstable();
@@ -95,6 +99,7 @@ fn blank() -> Plan {
         proc: -1,
         network: -1,
         network_ready: -1,
+        lock: -1,
         keep: List::EMPTY,
         enter: List::EMPTY,
         fork_flags: 0,
@@ -145,6 +150,7 @@ pub(crate) fn prepare_mount_namespace(ops: &Ops) -> Prepared {
         maps: None,
         pins: Vec::new(),
         isolation: Isolation::default(),
+        layers: None,
         names: Names { fs: ops.list.clone(), ..Names::default() },
         forked: false,
         network: None,
@@ -184,6 +190,11 @@ pub(crate) fn prepare(mut spec: Spec, have_clone3: bool) -> Result<Prepared> {
     choose_user_namespace(&mut spec, caller)?;
     // Before anything else is opened: a number that is not open must not come to mean one of ours.
     let streams = Streams::of(&spec)?;
+    // What is looked up in layers must still be there when they are mounted.
+    let mut layers = match &spec.rootfs {
+        Rootfs::Layers(layers) => Some(Tenancy::begin(layers)?),
+        _ => None,
+    };
     let network = begin_network(&spec, caller, have_clone3)?;
     let identity = identity::resolve(&spec)?;
     let maps = id_maps(&spec, &identity, caller)?;
@@ -213,6 +224,10 @@ pub(crate) fn prepare(mut spec: Spec, have_clone3: bool) -> Result<Prepared> {
         clone_flags: 0,
         network,
     };
+    if let Some(layers) = &mut layers {
+        layers.furnish(situation.user_namespace, maps.as_ref())?;
+        builder.plan.lock = layers.lock().fd().map_or(-1, |fd| fd.as_raw_fd());
+    }
     builder.topology(&spec, situation, have_clone3)?;
     builder.files(&spec, situation, &identity)?;
     builder.names_of_host(&spec)?;
@@ -229,10 +244,14 @@ pub(crate) fn prepare(mut spec: Spec, have_clone3: bool) -> Result<Prepared> {
     if maps.is_some() || !spec.pins.is_empty() {
         builder.plan.flags |= wire::WAIT_WHEN_READY;
     }
-    if !matches!(spec.overlay, Overlay::Dir(_)) && !spec.mounts.iter().any(caller::is_on_disk) {
+    let on_disk = matches!(spec.overlay, Overlay::Dir(_)) || layers.is_some();
+    if !on_disk && !spec.mounts.iter().any(caller::is_on_disk) {
         builder.plan.flags |= wire::UNMOUNT_LATER;
     }
-    let isolation = isolation(&spec, situation, &identity, maps.as_ref());
+    let mut isolation = isolation(&spec, situation, &identity, maps.as_ref());
+    if let (Some(layers), false) = (&layers, spec.read_only) {
+        isolation.overlay = layers.upper().to_string_lossy().into_owned();
+    }
     isolation.require(&spec.require)?;
     Ok(Prepared {
         header: builder.plan,
@@ -245,6 +264,7 @@ pub(crate) fn prepare(mut spec: Spec, have_clone3: bool) -> Result<Prepared> {
         maps,
         pins: spec.pins,
         isolation,
+        layers: layers.map(Tenancy::into_lock),
         names: builder.names,
         forked: !have_clone3,
         network: builder.network,
@@ -691,6 +711,7 @@ fn isolation(spec: &Spec, situation: Situation, identity: &Identity, maps: Optio
         rootfs: match &spec.rootfs {
             Rootfs::Host => "host".to_owned(),
             Rootfs::Path(path) => path.to_string_lossy().into_owned(),
+            Rootfs::Layers(layers) => layers.dir().to_string_lossy().into_owned(),
             Rootfs::Unchanged => "unchanged".to_owned(),
         },
         overlay: match &spec.overlay {

@@ -3,6 +3,7 @@
 pub(crate) mod caller;
 pub(crate) mod dev;
 pub(crate) mod host;
+pub(crate) mod layers;
 pub(crate) mod mask;
 pub(crate) mod ops;
 pub(crate) mod plan;
@@ -10,6 +11,8 @@ pub(crate) mod template;
 pub(crate) mod users;
 
 use std::path::PathBuf;
+
+use layers::Layers;
 
 /// What a container sees as `/`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,6 +24,8 @@ pub enum Rootfs {
     Host,
     /// A directory that holds a root file system.
     Path(PathBuf),
+    /// Layers on disk: changes go to the topmost and stay for the next container.
+    Layers(Layers),
     /// The caller's own root: the low level, where nothing is hidden.
     Unchanged,
 }

@@ -13,6 +13,7 @@ use rustix::mount::OpenTreeFlags;
 use zind_init::plan::{self, FsKind};
 
 use super::host::{self, Entry, ExtraUser, Trees};
+use super::layers::Layers;
 use super::ops::{Op, Ops, attr, c_path, c_string};
 use super::{Overlay, Rootfs, caller, dev, mask};
 use crate::error::{At, Error, Result, Step};
@@ -48,6 +49,7 @@ pub(crate) fn container(spec: &Spec, situation: Situation, users: &[ExtraUser]) 
     match &spec.rootfs {
         Rootfs::Host => host_root(&mut ops, spec, situation, users)?,
         Rootfs::Path(path) => path_root(&mut ops, spec, situation, path)?,
+        Rootfs::Layers(layers) => layers_root(&mut ops, spec, situation, layers)?,
         Rootfs::Unchanged => return Err(Error::spec("rootfs", "the caller's own root is for the low level")),
     }
     if spec.system_mounts {
@@ -316,6 +318,26 @@ fn path_root(ops: &mut Ops, spec: &Spec, situation: Situation, path: &Path) -> R
             ops.push(overlay("l", "u", "w", ROOT, situation));
         }
     }
+    ops.push(Op::new(FsKind::Root, ROOT));
+    Ok(())
+}
+
+/// The layers lie in their places of the staging area by short names, so that any number of them can be told.
+fn layers_root(ops: &mut Ops, spec: &Spec, situation: Situation, layers: &Layers) -> Result<()> {
+    let parts = layers.parts()?;
+    for (source, name) in &parts.binds {
+        let place = c_string("rootfs", name.as_ref())?;
+        ops.push(Op::mkdir(&place, 0o755));
+        if situation.admin {
+            ops.push_tree(open_tree(source, false)?, |tree| Op::bind_tree(tree, &place));
+        } else {
+            ops.push(Op::bind(&c_path("rootfs", source)?, &place));
+        }
+    }
+    let options = parts.options(spec.read_only, situation.user_namespace);
+    let pairs: Vec<(&str, &str)> = options.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let attributes = S_NODEV | if spec.read_only { attr::RDONLY } else { 0 };
+    ops.push(Op { text: parts.text(&options), ..Op::mount(c"overlay", ROOT, &pairs, attributes) });
     ops.push(Op::new(FsKind::Root, ROOT));
     Ok(())
 }

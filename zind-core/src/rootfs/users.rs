@@ -27,6 +27,11 @@ impl Users {
         let root = match rootfs {
             Rootfs::Host => return Ok(Users::generated()),
             Rootfs::Path(path) => path.as_path(),
+            Rootfs::Layers(layers) => {
+                let read =
+                    |path: &str| layers.provider(path.as_ref())?.map_or(Ok(String::new()), |root| read_in(&root, path));
+                return Ok(Users { passwd: read("etc/passwd")?, group: read("etc/group")? });
+            }
             Rootfs::Unchanged => Path::new("/"),
         };
         Ok(Users { passwd: read_in(root, "etc/passwd")?, group: read_in(root, "etc/group")? })

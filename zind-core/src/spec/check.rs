@@ -49,6 +49,9 @@ fn check_root(spec: &Spec) -> Result<()> {
     {
         return Err(Error::spec("rootfs", "is an empty path"));
     }
+    if matches!(spec.rootfs, Rootfs::Layers(_)) && spec.overlay != Overlay::Tmpfs {
+        return Err(Error::spec("overlay", "excludes layers as root: they are the place where changes go"));
+    }
     if spec.read_only && matches!(spec.overlay, Overlay::Dir(_)) {
         return Err(Error::spec("read_only", "excludes an overlay directory: nothing could be written to it"));
     }

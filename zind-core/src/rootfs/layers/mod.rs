@@ -1,0 +1,709 @@
+//! [`Layers`]: a root that stays, branches and goes back: overlay layers in a directory.
+//!
+//! A directory of layers holds `state`, `lock`, `work` and one directory per layer, by number. The layers form a tree over
+//! the base; the top is the layer that containers write to. A snapshot gives the top a name and puts an empty layer over
+//! it, so it costs the same whatever the root holds. Only `state` says which layers count, and it is replaced as a whole:
+//! a process that is killed leaves the old state or the new one, and layers nobody counts are removed by the next opening.
+#![forbid(unsafe_code)]
+
+mod diff;
+mod files;
+mod state;
+
+use std::ffi::{CString, OsString};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use nix::errno::Errno;
+use rustix::fs::{Timespec, Timestamps, XattrFlags};
+
+pub use diff::{Change, ChangeKind, FileType, Metadata};
+pub(crate) use files::{Lock, release};
+
+use crate::error::{At, Error, IntoErrno, Result, Step};
+use crate::namespace::idmap::{self, ReadyMaps};
+use diff::{Ids, Layer, View};
+use state::{CloneOf, Marks, NONE, Saved, State};
+
+const STATE: &str = "state";
+const WORK: &str = "work";
+
+/// How many directories an overlay stacks: `OVL_MAX_STACK`.
+const MOST_LOWER: usize = 500;
+
+/// A root file system that stays from one container to the next, with snapshots to go back to and clones to branch off.
+///
+/// It is a directory of overlay layers over one or more base directories, which are never written to. The value is only
+/// the path: everything else is on disk, and several processes may use it, one at a time. While a container runs on it,
+/// and until its end was waited for, only [`Layers::snapshots`] and [`Layers::diff`] work; the rest is [`Error::State`].
+///
+/// The kernel writes deletions down differently in a user namespace, so layers belong to containers with one or to
+/// containers without: the first start settles it. A directory of layers that is a clone or has clones must stay where it
+/// is, for they name each other by path.
+///
+/// Source: <https://docs.kernel.org/filesystems/overlayfs.html>
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layers {
+    dir: PathBuf,
+}
+
+/// A state of the root that has a name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Snapshot {
+    /// Its name.
+    pub name: String,
+    /// The snapshot it came after; `None` for one that came from the base.
+    pub parent: Option<String>,
+    /// When it was made.
+    pub time: SystemTime,
+}
+
+impl Layers {
+    /// Makes the directory `dir`, which must be missing or empty, with one empty layer over `base`: a root file system,
+    /// or several directories, topmost first.
+    /// Errors: [`Error::Spec`] for no base, more than 499, or one that is in `dir` or has `dir` in it; [`Error::State`]
+    /// if there is something in `dir`; [`Error::Sys`] at [`Step::Layers`].
+    pub fn create(dir: impl AsRef<Path>, base: impl IntoIterator<Item = impl Into<PathBuf>>) -> Result<Layers> {
+        let base: Vec<PathBuf> = base.into_iter().map(|path| directory(path.into())).collect::<Result<_>>()?;
+        if base.is_empty() || base.len() >= MOST_LOWER {
+            return Err(Error::spec(
+                "base",
+                format!("has {} directories; it takes 1 to {}", base.len(), MOST_LOWER - 1),
+            ));
+        }
+        let dir = make_directory(dir.as_ref())?;
+        if let Some(path) = base.iter().find(|path| path.starts_with(&dir) || dir.starts_with(path)) {
+            let _ = std::fs::remove_dir(&dir);
+            return Err(Error::spec("base", format!("{} and {} lie in each other", path.display(), dir.display())));
+        }
+        let state = State::new(base);
+        begin(&dir, &state, &state.base[0]).inspect_err(|_| drop(files::remove_tree(&dir)))?;
+        Ok(Layers { dir })
+    }
+
+    /// The layers in a directory. What a crash has left there is removed, unless they are in use.
+    /// Errors: [`Error::NotFound`] if there are none; [`Error::State`] for a file `state` that this version cannot read.
+    pub fn open(dir: impl AsRef<Path>) -> Result<Layers> {
+        let dir = dir.as_ref();
+        let found = dir.canonicalize().map_err(IntoErrno::into_errno);
+        let layers = match found {
+            Ok(dir) => Layers { dir },
+            Err(Errno::ENOENT) => return Err(not_there(dir)),
+            Err(errno) => return Err(errno).at(Step::ReadLayers, "realpath", dir),
+        };
+        layers.state()?;
+        match Edit::begin(&layers) {
+            // What cannot be removed now is in nobody's way.
+            Ok(_) | Err(Error::State(_)) => Ok(layers),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Where they are: an absolute path.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The directory that containers write to now. Snapshots and restores change it.
+    pub fn upper(&self) -> Result<PathBuf> {
+        self.state().map(|state| self.layer(state.top))
+    }
+
+    /// The directories below all layers, topmost first.
+    pub fn base(&self) -> Result<Vec<PathBuf>> {
+        self.state().map(|state| state.base)
+    }
+
+    /// Gives up safety against power loss for speed: the kernel then syncs nothing when a container ends (overlay's option
+    /// `volatile`). After a crash of the machine, what was written since the last sync may be torn. Off at first.
+    pub fn set_volatile(&self, volatile: bool) -> Result<()> {
+        let mut edit = Edit::begin(self)?;
+        edit.state.volatile = volatile;
+        edit.commit()
+    }
+
+    /// Whether [`Layers::set_volatile`] is on.
+    pub fn is_volatile(&self) -> Result<bool> {
+        self.state().map(|state| state.volatile)
+    }
+
+    /// Gives the present state a name. The cost does not depend on the size of the root or of the changes.
+    /// Errors: [`Error::Spec`] for a name that is empty, longer than 255 bytes or has control characters; [`Error::State`]
+    /// if the layers are in use, the name is taken, or 500 layers lie on each other, which is all an overlay can have.
+    pub fn snapshot(&self, name: &str) -> Result<()> {
+        check_name(name)?;
+        let mut edit = Edit::begin(self)?;
+        if edit.state.find(name).is_some() {
+            return Err(Error::State(format!("there is a snapshot {name:?} in {} already", self.dir.display())));
+        }
+        let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let time_ns = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let layer = edit.state.top;
+        edit.state.snapshots.push(Saved { name: name.to_owned(), layer, time_ns });
+        edit.grow(layer)
+    }
+
+    /// Throws away what was changed since and is exactly as it was at a snapshot. Snapshots made after that one stay.
+    /// Errors: [`Error::NotFound`]; [`Error::State`] if the layers are in use.
+    pub fn restore(&self, name: &str) -> Result<()> {
+        let mut edit = Edit::begin(self)?;
+        let layer = self.find(&edit.state, name)?.layer;
+        edit.grow(layer)?;
+        // The state is restored; whatever of the old one resists is removed another time.
+        let _ = edit.clean();
+        Ok(())
+    }
+
+    /// All snapshots, oldest first.
+    pub fn snapshots(&self) -> Result<Vec<Snapshot>> {
+        let state = self.state()?;
+        let snapshot = |saved: &Saved| Snapshot {
+            name: saved.name.clone(),
+            parent: parent(&state, saved),
+            time: UNIX_EPOCH + Duration::from_nanos(saved.time_ns),
+        };
+        Ok(state.snapshots.iter().map(snapshot).collect())
+    }
+
+    /// Forgets a snapshot, and removes the layers that nothing else stands on. The present state does not change.
+    /// Errors: [`Error::NotFound`]; [`Error::State`] if the layers are in use; [`Error::Sys`] at [`Step::Layers`] where
+    /// files cannot be removed, which the next opening tries again.
+    pub fn remove(&self, name: &str) -> Result<()> {
+        let mut edit = Edit::begin(self)?;
+        self.find(&edit.state, name)?;
+        edit.state.snapshots.retain(|saved| saved.name != name);
+        edit.commit()?;
+        edit.clean()
+    }
+
+    /// What differs between a snapshot (`None`: the base) and the present state, sorted by path. The cost depends on what
+    /// was changed, not on the size of the root: only the layers that are not common to both are walked.
+    ///
+    /// A directory that is gone is one change, whatever was in it. The times and the size of a directory are no change
+    /// of it, since they follow from its entries. A file whose metadata is the same is compared by content. Hard links
+    /// are separate files. While a container runs, files may change under the walk.
+    ///
+    /// Errors: [`Error::NotFound`]; [`Error::Sys`] at [`Step::ReadLayers`] with the path of what the caller may not read:
+    /// an ordinary user cannot look into what a container locked by its mode, or made as another id.
+    pub fn diff(&self, since: Option<&str>) -> Result<Vec<Change>> {
+        // Against a restore in the middle; a container that runs removes no layer.
+        let _lock = Lock::take(&self.dir);
+        let state = self.state()?;
+        let old = since.map_or(Ok(NONE), |name| self.find(&state, name).map(|saved| saved.layer))?;
+        let new = self.view(&state)?;
+        let old = new.beside(self.stack(&state, old))?;
+        diff::compare(&old, &new, &Ids { uid: state.uid_map.clone(), gid: state.gid_map.clone() })
+    }
+
+    /// Makes `dir`, which must be missing or empty, another root in the present state. From then on both go their own
+    /// ways. The layers up to now are shared and stay in this directory, which can only be deleted after its clones.
+    /// The clone has no snapshots; its base is the same.
+    /// Errors: as for [`Layers::snapshot`] and [`Layers::create`].
+    pub fn clone_to(&self, dir: impl AsRef<Path>) -> Result<Layers> {
+        let mut edit = Edit::begin(self)?;
+        let dir = make_directory(dir.as_ref())?;
+        let result = edit.branch(&dir);
+        if result.is_err() {
+            let _ = files::remove_tree(&dir);
+            edit.state.clones.retain(|clone| clone.dir != dir);
+            let _ = edit.commit();
+        }
+        result.map(|()| Layers { dir })
+    }
+
+    /// Removes the directory and everything in it.
+    /// Errors: [`Error::State`] if the layers are in use or have clones; [`Error::Sys`] at [`Step::Layers`] with the path
+    /// of what cannot be removed.
+    pub fn delete(&self) -> Result<()> {
+        let edit = Edit::begin(self)?;
+        if let Some(clone) = edit.state.clones.first() {
+            let text = format!("{} has clones, which need its layers: {}", self.dir.display(), clone.dir.display());
+            return Err(Error::State(text));
+        }
+        let path = self.dir.join(STATE);
+        std::fs::remove_file(&path).at(Step::Layers, "unlink", &path)?;
+        files::remove_tree(&self.dir)?;
+        if let Some(source) = &edit.state.source {
+            // It notices by itself that the clone is gone; if it is in use, later.
+            let _ = Edit::begin(&Layers { dir: source.clone() });
+        }
+        Ok(())
+    }
+
+    fn layer(&self, number: u32) -> PathBuf {
+        self.dir.join(number.to_string())
+    }
+
+    fn state(&self) -> Result<State> {
+        let path = self.dir.join(STATE);
+        let bytes = files::read(&path).map_err(|error| match error.errno() {
+            Some(Errno::ENOENT | Errno::ENOTDIR) => not_there(&self.dir),
+            _ => error,
+        })?;
+        State::parse(&bytes).map_err(|what| Error::State(format!("{} {what}", path.display())))
+    }
+
+    fn find<'a>(&self, state: &'a State, name: &str) -> Result<&'a Saved> {
+        state.find(name).ok_or_else(|| Error::NotFound { what: "snapshot", name: name.to_owned() })
+    }
+
+    /// The directories of a layer and everything below, topmost first; of [`NONE`] it is the base.
+    fn stack(&self, state: &State, layer: u32) -> Vec<Layer> {
+        let own = state.chain(layer).into_iter().map(|number| self.layer(number));
+        let shared = state.shared.iter().filter(|_| layer != NONE);
+        own.chain(shared.cloned()).chain(state.base.iter().cloned()).map(Layer).collect()
+    }
+
+    fn view(&self, state: &State) -> Result<View> {
+        let root = rustix::process::geteuid().is_root();
+        let marks = state.marks.unwrap_or(if root { Marks::Trusted } else { Marks::User });
+        View::open(self.stack(state, state.top), marks)
+    }
+
+    /// The directory whose file is seen at a path, if there is one.
+    pub(crate) fn provider(&self, path: &Path) -> Result<Option<PathBuf>> {
+        self.view(&self.state()?)?.provider(path)
+    }
+
+    /// What a mount of the layers takes.
+    pub(crate) fn parts(&self) -> Result<Parts> {
+        let state = self.state()?;
+        let mut binds = vec![(self.dir.clone(), "o".to_owned())];
+        let mut lower: Vec<String> = state.chain(state.top).iter().map(|number| format!("o/{number}")).collect();
+        for path in &state.shared {
+            let (dir, number) = (path.parent().unwrap_or(path), path.file_name().unwrap_or_default());
+            let known = binds.iter().find(|(other, _)| other == dir).map(|(_, name)| name.clone());
+            let name = known.unwrap_or_else(|| {
+                let name = format!("s{}", binds.len());
+                binds.push((dir.to_owned(), name.clone()));
+                name
+            });
+            lower.push(format!("{name}/{}", number.to_string_lossy()));
+        }
+        for (index, path) in state.base.iter().enumerate() {
+            binds.push((path.clone(), format!("b{index}")));
+            lower.push(format!("b{index}"));
+        }
+        Ok(Parts { binds, lower, volatile: state.volatile })
+    }
+}
+
+/// Directories of a mount, by short names of zind's own: whatever a path has in it, no option has to quote it.
+pub(crate) struct Parts {
+    /// What is bound, and under which name.
+    pub(crate) binds: Vec<(PathBuf, String)>,
+    /// All layers, topmost first; the first is the one that is written to.
+    pub(crate) lower: Vec<String>,
+    pub(crate) volatile: bool,
+}
+
+impl Parts {
+    /// The options of the overlay, as names and values.
+    pub(crate) fn options(&self, read_only: bool, user: bool) -> Vec<(&'static str, String)> {
+        let lower = if read_only { &self.lower[..] } else { &self.lower[1..] };
+        let mut options: Vec<_> = lower.iter().map(|name| ("lowerdir+", name.clone())).collect();
+        if !read_only {
+            options.push(("upperdir", self.lower[0].clone()));
+            options.push(("workdir", format!("o/{WORK}")));
+        }
+        // Layers stay plain trees, which can be compared, copied and stacked anew.
+        for (name, value) in [("redirect_dir", "nofollow"), ("metacopy", "off"), ("index", "off"), ("xino", "off")] {
+            options.push((name, value.to_owned()));
+        }
+        for (name, is_on) in [("userxattr", user), ("volatile", self.volatile && !read_only)] {
+            if is_on {
+                options.push((name, String::new()));
+            }
+        }
+        options
+    }
+
+    /// The same for mount(2), which takes one page of text; none if it is more. Of the kernels before 6.8, which know
+    /// nothing else, this is what the largest number of layers depends on.
+    pub(crate) fn text(&self, options: &[(&str, String)]) -> Option<CString> {
+        const PAGE: usize = 4096;
+        let is_lower = |option: &&(&str, String)| option.0 == "lowerdir+";
+        let lower: Vec<&str> = options.iter().filter(is_lower).map(|(_, value)| value.as_str()).collect();
+        let others = options.iter().filter(|option| !is_lower(option));
+        let words =
+            others.map(|(name, value)| if value.is_empty() { (*name).to_owned() } else { format!("{name}={value}") });
+        let text = [format!("lowerdir={}", lower.join(":"))].into_iter().chain(words).collect::<Vec<_>>().join(",");
+        CString::new(text).ok().filter(|text| text.as_bytes().len() < PAGE)
+    }
+}
+
+/// Layers that nobody else changes.
+struct Edit {
+    layers: Layers,
+    state: State,
+    lock: Lock,
+}
+
+impl Edit {
+    /// Takes the lock, reads the state and removes what a crash has left.
+    fn begin(layers: &Layers) -> Result<Edit> {
+        if !layers.dir.join(STATE).exists() {
+            return Err(not_there(&layers.dir));
+        }
+        let lock = Lock::take(&layers.dir)?;
+        let mut state = layers.state()?;
+        let clones = state.clones.len();
+        state.clones.retain(|clone| is_live(&layers.dir, clone));
+        let mut edit = Edit { layers: layers.clone(), state, lock };
+        if edit.state.clones.len() < clones {
+            edit.commit()?;
+        }
+        let _ = edit.clean();
+        Ok(edit)
+    }
+
+    fn commit(&mut self) -> Result<()> {
+        self.state.forget_the_unneeded();
+        files::replace(&self.layers.dir, STATE, &self.state.encode())
+    }
+
+    /// Puts an empty layer over `below` and makes it the top.
+    fn grow(&mut self, below: u32) -> Result<()> {
+        if self.state.depth(below) >= MOST_LOWER {
+            return Err(Error::State(format!(
+                "{} has {MOST_LOWER} layers on each other, and an overlay takes no more; restore an earlier snapshot",
+                self.layers.dir.display()
+            )));
+        }
+        let number = self.make_layer(below)?;
+        self.state.parents.insert(number, below);
+        self.state.top = number;
+        self.commit().inspect_err(|_| drop(std::fs::remove_dir(self.layers.layer(number))))
+    }
+
+    fn make_layer(&self, below: u32) -> Result<u32> {
+        // Small numbers, because the names of all layers have to fit into one page.
+        let mut free = (1..).filter(|number| !self.state.parents.contains_key(number));
+        loop {
+            let number = free.next().unwrap_or(u32::MAX);
+            match empty_layer(&self.layers.layer(number), &self.layers.layer(below)) {
+                Err(error) if error.errno() == Some(Errno::EEXIST) => {}
+                other => return other.map(|()| number),
+            }
+        }
+    }
+
+    fn branch(&mut self, dir: &Path) -> Result<()> {
+        let below = self.state.top;
+        self.state.clones.push(CloneOf { dir: dir.to_owned(), layer: below });
+        self.grow(below)?;
+        let own = self.state.chain(below).into_iter().map(|number| self.layers.layer(number));
+        let state = State {
+            shared: own.chain(self.state.shared.iter().cloned()).collect(),
+            source: Some(self.layers.dir.clone()),
+            marks: self.state.marks,
+            uid_map: self.state.uid_map.clone(),
+            gid_map: self.state.gid_map.clone(),
+            volatile: self.state.volatile,
+            ..State::new(self.state.base.clone())
+        };
+        begin(dir, &state, &self.layers.layer(below))
+    }
+
+    /// Removes the layers that are none. The first that cannot be removed is the error; the others go.
+    fn clean(&self) -> Result<()> {
+        let dir = &self.layers.dir;
+        let entries = std::fs::read_dir(dir).at(Step::Layers, "open", dir)?;
+        let mut result = Ok(());
+        for entry in entries {
+            let name = entry.at(Step::Layers, "getdents64", dir)?.file_name();
+            let number = name.to_str().and_then(|name| name.parse::<u32>().ok());
+            if number.is_some_and(|number| !self.state.parents.contains_key(&number)) {
+                let removed = files::remove_tree(&dir.join(&name));
+                result = result.and(removed);
+            }
+        }
+        let _ = std::fs::remove_file(dir.join("state.new"));
+        result
+    }
+}
+
+/// The right to run a container on layers.
+pub(crate) struct Tenancy(Edit);
+
+impl Tenancy {
+    /// Takes the lock.
+    pub(crate) fn begin(layers: &Layers) -> Result<Tenancy> {
+        Edit::begin(layers).map(Tenancy)
+    }
+
+    pub(crate) fn lock(&self) -> &Lock {
+        &self.0.lock
+    }
+
+    pub(crate) fn into_lock(self) -> Lock {
+        self.0.lock
+    }
+
+    /// The directory that is written to.
+    pub(crate) fn upper(&self) -> PathBuf {
+        self.0.layers.layer(self.0.state.top)
+    }
+
+    /// Makes the layers ready for one container with these ids.
+    pub(crate) fn furnish(&mut self, user_namespace: bool, maps: Option<&ReadyMaps>) -> Result<()> {
+        let Edit { layers, state, .. } = &mut self.0;
+        let marks = if user_namespace { Marks::User } else { Marks::Trusted };
+        if state.marks.is_some_and(|settled| settled != marks) {
+            let (was, is) = if user_namespace { ("without", "with") } else { ("with", "without") };
+            return Err(Error::State(format!(
+                "the layers in {} were made by containers {was} a user namespace, and this one is {is}: deletions would come undone",
+                layers.dir.display()
+            )));
+        }
+        let (uid, gid) = maps.map(|maps| (maps.uid.clone(), maps.gid.clone())).unwrap_or_default();
+        if state.marks.is_none() || (&state.uid_map, &state.gid_map) != (&uid, &gid) {
+            (state.marks, state.uid_map, state.gid_map) = (Some(marks), uid, gid);
+            self.0.commit()?;
+        }
+        let work = self.0.layers.dir.join(WORK);
+        // What an earlier container has left in it is of no use, and in the way of a volatile mount.
+        files::remove_tree(&work)?;
+        std::fs::DirBuilder::new().mode(0o700).create(&work).at(Step::Layers, "mkdir", &work)?;
+        maps.map_or(Ok(()), |maps| let_in(&[&self.0.layers.dir, &work], maps))
+    }
+}
+
+/// Makes the root of a user namespace the owner of what it has to go through. For an ordinary user it is the same id.
+fn let_in(directories: &[&PathBuf], maps: &ReadyMaps) -> Result<()> {
+    let (Some(uid), Some(gid)) = (idmap::to_host(&maps.uid, 0), idmap::to_host(&maps.gid, 0)) else { return Ok(()) };
+    if !rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    directories.iter().try_for_each(|path| chown(path, Some(uid), Some(gid)).at(Step::Layers, "chown", path))
+}
+
+/// The first layer, and then the file that makes `dir` a directory of layers.
+fn begin(dir: &Path, state: &State, below: &Path) -> Result<()> {
+    empty_layer(&dir.join(state.top.to_string()), below)?;
+    drop(Lock::take(dir)?);
+    files::replace(dir, STATE, &state.encode())?;
+    dir.parent().map_or(Ok(()), files::sync_directory)
+}
+
+/// An empty directory that as a root looks like `below`: of a stack, `/` itself is that of the topmost.
+fn empty_layer(path: &Path, below: &Path) -> Result<()> {
+    let meta = std::fs::metadata(below).at(Step::Layers, "stat", below)?;
+    std::fs::DirBuilder::new().mode(0o700).create(path).at(Step::Layers, "mkdir", path)?;
+    like(path, below, &meta).inspect_err(|_| drop(std::fs::remove_dir(path)))
+}
+
+fn like(path: &Path, below: &Path, meta: &std::fs::Metadata) -> Result<()> {
+    match chown(path, Some(meta.uid()), Some(meta.gid())) {
+        // To an ordinary user a foreign root belongs to nobody; here it is the container's.
+        Err(error) if error.raw_os_error() == Some(libc::EPERM) => {}
+        other => other.at(Step::Layers, "chown", path)?,
+    }
+    copy_attributes(below, path);
+    let mode = std::fs::Permissions::from_mode(meta.mode() & 0o7777);
+    std::fs::set_permissions(path, mode).at(Step::Layers, "chmod", path)?;
+    let time = |seconds, nanoseconds| Timespec { tv_sec: seconds, tv_nsec: nanoseconds };
+    let times = Timestamps {
+        last_access: time(meta.atime(), meta.atime_nsec()),
+        last_modification: time(meta.mtime(), meta.mtime_nsec()),
+    };
+    rustix::fs::utimensat(rustix::fs::CWD, path, &times, rustix::fs::AtFlags::empty()).at(
+        Step::Layers,
+        "utimensat",
+        path,
+    )
+}
+
+/// Extended attributes that the caller may set; a root that has others keeps them in the layer below only.
+fn copy_attributes(from: &Path, to: &Path) {
+    let Ok(file) = std::fs::File::open(from) else { return };
+    let file = std::os::fd::AsFd::as_fd(&file);
+    for name in diff::attribute_names(file).unwrap_or_default() {
+        if let Ok(Some(value)) = diff::attribute(file, &name) {
+            let _ = rustix::fs::setxattr(to, &name, &value, XattrFlags::empty());
+        }
+    }
+}
+
+/// The snapshot nearest below another.
+fn parent(state: &State, saved: &Saved) -> Option<String> {
+    let below = state.chain(saved.layer);
+    let named = |layer: &u32| state.snapshots.iter().find(|other| other.layer == *layer);
+    below.iter().skip(1).find_map(named).map(|other| other.name.clone())
+}
+
+/// True as long as the clone is there and still lies on our layers.
+fn is_live(dir: &Path, clone: &CloneOf) -> bool {
+    match std::fs::read(clone.dir.join(STATE)) {
+        // A file nobody can read now may be read later.
+        Ok(bytes) => State::parse(&bytes).map_or(true, |state| state.source.as_deref() == Some(dir)),
+        Err(error) => !matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR)),
+    }
+}
+
+fn not_there(dir: &Path) -> Error {
+    Error::NotFound { what: "directory of layers", name: dir.display().to_string() }
+}
+
+fn check_name(name: &str) -> Result<()> {
+    if name.is_empty() || name.len() > 255 || name.chars().any(char::is_control) {
+        return Err(Error::spec("name", format!("{name:?} must have 1 to 255 bytes and no control characters")));
+    }
+    Ok(())
+}
+
+fn directory(path: PathBuf) -> Result<PathBuf> {
+    let path = path.canonicalize().at(Step::ReadLayers, "realpath", &path)?;
+    if !path.is_dir() {
+        return Err(Error::sys(Step::ReadLayers, "open", path, Errno::ENOTDIR));
+    }
+    Ok(path)
+}
+
+/// A directory of our own: nobody else may reach the set-uid files that will be in it.
+fn make_directory(path: &Path) -> Result<PathBuf> {
+    match std::fs::DirBuilder::new().mode(0o700).create(path) {
+        Err(error) if error.raw_os_error() == Some(libc::EEXIST) => {}
+        other => other.at(Step::Layers, "mkdir", path)?,
+    }
+    let path = directory(path.to_owned())?;
+    let first: Option<OsString> = match std::fs::read_dir(&path).at(Step::Layers, "open", &path)?.next() {
+        Some(entry) => Some(entry.at(Step::Layers, "getdents64", &path)?.file_name()),
+        None => None,
+    };
+    if let Some(name) = first {
+        return Err(Error::State(format!("{} is not empty: it has {}", path.display(), name.display())));
+    }
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700)).at(Step::Layers, "chmod", &path)?;
+    Ok(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Place(PathBuf);
+
+    impl Place {
+        fn new(name: &str) -> Place {
+            let dir = std::env::temp_dir().join(format!("zind-test-layers-{name}-{}", std::process::id()));
+            std::fs::create_dir_all(dir.join("base")).unwrap();
+            std::fs::write(dir.join("base/file"), "base").unwrap();
+            Place(dir)
+        }
+
+        fn layers(&self) -> Layers {
+            Layers::create(self.0.join("layers"), [self.0.join("base")]).unwrap()
+        }
+    }
+
+    impl Drop for Place {
+        fn drop(&mut self) {
+            std::fs::remove_dir_all(&self.0).unwrap();
+        }
+    }
+
+    fn write(layers: &Layers, name: &str, content: &str) {
+        std::fs::write(layers.upper().unwrap().join(name), content).unwrap();
+    }
+
+    fn changes(layers: &Layers, since: Option<&str>) -> Vec<(&'static str, String)> {
+        let text = |change: Change| (change.kind.name(), change.path.to_string_lossy().into_owned());
+        layers.diff(since).unwrap().into_iter().map(text).collect()
+    }
+
+    fn entries(layers: &Layers) -> Vec<String> {
+        let name = |entry: std::io::Result<std::fs::DirEntry>| entry.unwrap().file_name().into_string().unwrap();
+        let mut names: Vec<String> = std::fs::read_dir(layers.dir()).unwrap().map(name).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn snapshots_are_returned_to_and_branched_from() {
+        let place = Place::new("branch");
+        let layers = place.layers();
+        write(&layers, "a", "1");
+        layers.snapshot("one").unwrap();
+        write(&layers, "file", "changed");
+        layers.snapshot("two").unwrap();
+        write(&layers, "b", "1");
+        assert_eq!(changes(&layers, Some("two")), [("added", "/b".to_owned())]);
+        layers.restore("one").unwrap();
+        assert_eq!(changes(&layers, None), [("added", "/a".to_owned())]);
+        assert_eq!(changes(&layers, Some("two")), [("modified", "/file".to_owned())]);
+        write(&layers, "c", "1");
+        layers.snapshot("three").unwrap();
+        let parents: Vec<_> = layers.snapshots().unwrap().into_iter().map(|s| (s.name, s.parent)).collect();
+        let parent = |name: &str, parent: Option<&str>| (name.to_owned(), parent.map(str::to_owned));
+        assert_eq!(parents, [parent("one", None), parent("two", Some("one")), parent("three", Some("one"))]);
+        layers.remove("two").unwrap();
+        assert_eq!(changes(&layers, None), [("added", "/a".to_owned()), ("added", "/c".to_owned())]);
+        assert_eq!(entries(&layers), ["1", "3", "4", "lock", "state"]);
+        layers.delete().unwrap();
+        assert!(!layers.dir().exists());
+    }
+
+    #[test]
+    fn clones_go_their_own_ways_and_hold_what_they_share() {
+        let place = Place::new("clone");
+        let layers = place.layers();
+        write(&layers, "a", "1");
+        let clone = layers.clone_to(place.0.join("clone")).unwrap();
+        let second = clone.clone_to(place.0.join("second")).unwrap();
+        write(&layers, "mine", "1");
+        write(&clone, "yours", "1");
+        assert_eq!(changes(&layers, None), [("added", "/a".to_owned()), ("added", "/mine".to_owned())]);
+        assert_eq!(changes(&clone, None), [("added", "/a".to_owned()), ("added", "/yours".to_owned())]);
+        assert_eq!(changes(&second, None), [("added", "/a".to_owned())]);
+        assert!(matches!(layers.delete(), Err(Error::State(text)) if text.contains("clones")));
+        assert!(matches!(clone.delete(), Err(Error::State(_))));
+        second.delete().unwrap();
+        clone.delete().unwrap();
+        layers.delete().unwrap();
+    }
+
+    #[test]
+    fn what_a_crash_leaves_is_removed() {
+        let place = Place::new("crash");
+        let layers = place.layers();
+        std::fs::create_dir_all(layers.dir().join("7/x")).unwrap();
+        std::fs::write(layers.dir().join("state.new"), "half").unwrap();
+        Layers::open(layers.dir()).unwrap();
+        assert_eq!(entries(&layers), ["1", "lock", "state"]);
+    }
+
+    #[test]
+    fn mistakes_are_errors_that_name_them() {
+        let place = Place::new("mistakes");
+        let base = place.0.join("base");
+        let create = |dir: &str, base: &[&Path]| Layers::create(place.0.join(dir), base.iter().copied());
+        assert_eq!(create("x", &[]).unwrap_err().field(), Some("base"));
+        assert_eq!(create("base/x", &[&base]).unwrap_err().field(), Some("base"));
+        assert_eq!(create("x", &[&base.join("none")]).unwrap_err().errno(), Some(Errno::ENOENT));
+        assert_eq!(create("x", &[&base.join("file")]).unwrap_err().errno(), Some(Errno::ENOTDIR));
+        assert!(matches!(create("base", &[&base]), Err(Error::State(_))));
+        assert!(matches!(Layers::open(&base), Err(Error::NotFound { .. })));
+        let layers = place.layers();
+        for name in ["", "a\nb", &"x".repeat(256)] {
+            assert_eq!(layers.snapshot(name).unwrap_err().field(), Some("name"));
+        }
+        layers.snapshot("a").unwrap();
+        assert!(matches!(layers.snapshot("a"), Err(Error::State(_))));
+        assert!(matches!(layers.restore("b"), Err(Error::NotFound { .. })));
+        std::fs::write(layers.dir().join("state"), "{\"zind-layers\": 9}").unwrap();
+        let error = Layers::open(layers.dir()).unwrap_err().to_string();
+        assert!(error.contains("layers/state has format 9"), "{error}");
+    }
+
+    #[test]
+    fn five_hundred_layers_fit_into_a_page() {
+        let lower = (500..1000).map(|number| format!("o/{number}")).collect();
+        let parts = Parts { binds: Vec::new(), lower, volatile: true };
+        let options = parts.options(false, true);
+        assert!(parts.text(&options).is_some());
+        assert_eq!(options.iter().filter(|(name, _)| *name == "lowerdir+").count(), 499);
+    }
+}
