@@ -22,6 +22,8 @@ mod process;
 
 mod output;
 
+mod layers;
+
 mod lowlevel;
 
 mod proc;
@@ -33,6 +35,7 @@ mod strings;
 pub use doctor::*;
 pub use error::*;
 pub use exit::*;
+pub use layers::*;
 pub use lowlevel::*;
 pub use output::*;
 pub use proc::*;
