@@ -209,6 +209,7 @@ fn check_known(key: &str) -> PyResult<()> {
 
 fn file_system(py: Python<'_>, spec: &mut Spec, key: &str, value: &Bound<'_, PyAny>) -> PyResult<bool> {
     match key {
+        "rootfs" if layers(value).is_some() => spec.rootfs = layers(value).unwrap_or_default(),
         "rootfs" => {
             let path = os_string("rootfs", value)?;
             spec.rootfs = if path == "host" { Rootfs::Host } else { Rootfs::Path(path.into()) };
@@ -255,6 +256,12 @@ fn file_system(py: Python<'_>, spec: &mut Spec, key: &str, value: &Bound<'_, PyA
         _ => return Ok(false),
     }
     Ok(true)
+}
+
+/// A `zind.Layers`, if it is one.
+fn layers(value: &Bound<'_, PyAny>) -> Option<Rootfs> {
+    let layers = value.getattr("_layers").ok()?;
+    layers.cast::<crate::layers::Layers>().ok().map(|layers| Rootfs::Layers(layers.get().0.clone()))
 }
 
 fn propagation(py: Python<'_>, value: &Bound<'_, PyAny>) -> PyResult<u64> {

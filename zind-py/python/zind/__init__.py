@@ -8,6 +8,7 @@ b'hello\\n'
 from __future__ import annotations
 
 from . import _zind
+from ._layers import Change, Layers, Metadata, Snapshot
 from ._process import DEVNULL, PIPE, STDOUT, Popen, run
 from ._results import CompletedProcess, Exit, IdMap, Isolation, Stats, TimeOffsets
 from ._zind import LAUNCHER_SIZE, Mount, __version__
@@ -60,12 +61,15 @@ __all__ = [
     "PIPE",
     "STDOUT",
     "CalledProcessError",
+    "Change",
     "CompletedProcess",
     "Error",
     "ExistsError",
     "Exit",
     "IdMap",
     "Isolation",
+    "Layers",
+    "Metadata",
     "Mount",
     "Namespace",
     "NotFoundError",
@@ -73,6 +77,7 @@ __all__ = [
     "Proc",
     "ProcAttr",
     "Report",
+    "Snapshot",
     "SpecError",
     "StateError",
     "Stats",

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from typing import IO, Any, Literal, Protocol, TypedDict, Union
 
+    from ._layers import Layers
     from ._results import IdMap, TimeOffsets
     from ._zind import Mount
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
         """Options of :func:`zind.run`, :class:`zind.Popen` and :mod:`zind.aio`."""
 
         # the root
-        rootfs: Path
+        rootfs: Path | Layers
         overlay: bool | Path
         read_only: bool
         tmpfs_size: Size | None

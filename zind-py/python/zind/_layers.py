@@ -1,0 +1,203 @@
+"""``Layers``: a root that stays, branches and goes back."""
+
+from __future__ import annotations
+
+import os
+from collections import namedtuple
+
+from . import _zind
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Literal, NamedTuple
+
+    from ._options import Path
+
+    class _MetadataBase(NamedTuple):
+        type: Literal["file", "directory", "symlink", "char", "block", "fifo", "socket"]
+        mode: int
+        uid: int
+        gid: int
+        size: int
+        mtime_ns: int
+        device: tuple[int, int] | None
+        target: str | None
+
+    class _ChangeBase(NamedTuple):
+        kind: Literal["added", "modified", "deleted"]
+        path: str
+        old: Metadata | None
+        new: Metadata | None
+
+    class _SnapshotBase(NamedTuple):
+        name: str
+        parent: str | None
+        time: float
+else:
+    _MetadataBase = namedtuple("_MetadataBase", "type mode uid gid size mtime_ns device target")
+    _ChangeBase = namedtuple("_ChangeBase", "kind path old new")
+    _SnapshotBase = namedtuple("_SnapshotBase", "name parent time")
+
+
+class Metadata(_MetadataBase):
+    """What is known of a file besides its content: ``type``, ``mode`` (up to 0o7777), ``uid`` and ``gid`` as the last
+    container saw them, ``size`` in bytes, ``mtime_ns``, ``device`` (major and minor) and ``target`` of a link."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        target = "" if self.target is None else f" -> {self.target!r}"
+        return f"<zind.Metadata {self.type} {self.mode:04o} {self.uid}:{self.gid} {self.size} bytes{target}>"
+
+
+class Change(_ChangeBase):
+    """One difference: ``kind`` is "added", "modified" or "deleted", ``path`` an absolute path of the container (names that
+    are not UTF-8 as :func:`os.fsdecode` has them), ``old`` and ``new`` what was and is there, or ``None``."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"<zind.Change {self.kind} {self.path!r}>"
+
+
+class Snapshot(_SnapshotBase):
+    """A state that has a name: ``parent`` is the snapshot it came after, ``time`` seconds since 1970."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"<zind.Snapshot {self.name!r} after {self.parent!r}>"
+
+
+class Layers:
+    """A root file system that stays from one container to the next, with snapshots to go back to and clones to branch off.
+
+    >>> layers = zind.Layers.create("work", "/srv/debian")  # doctest: +SKIP
+    >>> zind.run(["apt-get", "install", "-y", "gcc"], rootfs=layers, network="host")  # doctest: +SKIP
+    >>> layers.snapshot("gcc")  # doctest: +SKIP
+
+    It is a directory of overlay layers over base directories, which are never written to. One container at a time runs on
+    it; until its end was waited for, everything but :meth:`snapshots` and :meth:`diff` raises :class:`zind.StateError`.
+    Containers with a user namespace and without one cannot use the same layers: the first start settles it. A directory
+    that is a clone or has clones must stay where it is.
+    """
+
+    __slots__ = ("_layers",)
+
+    def __init__(self, layers: _zind.Layers) -> None:
+        if not isinstance(layers, _zind.Layers):
+            raise TypeError("use zind.Layers.create(dir, base) or zind.Layers.open(dir)")
+        self._layers = layers
+
+    @classmethod
+    def create(cls, dir: Path, base: Path | Iterable[Path], *, volatile: bool = False) -> Layers:
+        """New layers in ``dir``, which must be missing or empty, over a root directory, or several, topmost first.
+
+        :param volatile: sync nothing when a container ends: faster, but what was written may be torn after a crash of the
+            machine.
+        :raises zind.SpecError: no base, or one that is in ``dir`` or has it inside.
+        :raises zind.StateError: there is something in ``dir``.
+        """
+        bases = [base] if isinstance(base, (str, os.PathLike)) else list(base)
+        return cls(_zind.Layers.create(dir, bases, volatile))
+
+    @classmethod
+    def open(cls, dir: Path) -> Layers:
+        """The layers in a directory. What a crash has left there is removed, unless they are in use.
+
+        :raises zind.NotFoundError: there are none.
+        :raises zind.StateError: the file ``state`` is damaged, or of a later version.
+        """
+        return cls(_zind.Layers.open(dir))
+
+    @property
+    def dir(self) -> str:
+        """Where they are: an absolute path."""
+        return self._layers.dir()
+
+    @property
+    def upper(self) -> str:
+        """The directory that containers write to now; snapshots and restores change it."""
+        return self._layers.upper()
+
+    @property
+    def base(self) -> list[str]:
+        """The directories below all layers, topmost first."""
+        return self._layers.base()
+
+    @property
+    def volatile(self) -> bool:
+        """Whether safety against power loss is given up for speed; can be set."""
+        return self._layers.is_volatile()
+
+    @volatile.setter
+    def volatile(self, volatile: bool) -> None:
+        self._layers.set_volatile(volatile)
+
+    def snapshot(self, name: str) -> None:
+        """Gives the present state a name. The cost depends neither on the size of the root nor on that of the changes.
+
+        :raises zind.StateError: the layers are in use, the name is taken, or 500 layers lie on each other, which is all an
+            overlay can have.
+        """
+        self._layers.snapshot(name)
+
+    def restore(self, name: str) -> None:
+        """Throws away what was changed since and is exactly as it was at a snapshot; those made after it stay.
+
+        :raises zind.NotFoundError: there is no such snapshot.
+        """
+        self._layers.restore(name)
+
+    def snapshots(self) -> list[Snapshot]:
+        """All of them, oldest first."""
+        return [Snapshot(name, parent, time_ns / 1e9) for name, parent, time_ns in self._layers.snapshots()]
+
+    def remove(self, name: str) -> None:
+        """Forgets a snapshot and removes the layers nothing else stands on. The present state does not change.
+
+        :raises zind.SysError: some files cannot be removed by this user; the next :meth:`open` tries again.
+        """
+        self._layers.remove(name)
+
+    def diff(self, since: str | None = None) -> list[Change]:
+        """What differs between a snapshot (``None``: the base) and the present state, sorted by path, part by part.
+
+        The cost depends on what was changed, not on the size of the root. A directory that is gone is one change, whatever
+        was in it; the times of a directory are none, since they follow from its entries.
+
+        :raises zind.SysError: something of the layers cannot be read by this user; ``filename`` says what.
+        """
+        return [
+            Change(kind, path, old and Metadata(*old), new and Metadata(*new))
+            for kind, path, old, new in self._layers.diff(since)
+        ]
+
+    def clone(self, dir: Path) -> Layers:
+        """Another root in the present state, in a directory that must be missing or empty. Both go their own ways from
+        then on; the layers up to now are shared and stay here, so this directory can only be deleted after its clones."""
+        return Layers(self._layers.clone_to(dir))
+
+    def delete(self) -> None:
+        """Removes the directory and everything in it.
+
+        :raises zind.StateError: the layers are in use or have clones.
+        """
+        self._layers.delete()
+
+    def __eq__(self, other: object) -> bool:
+        return self.dir == other.dir if isinstance(other, Layers) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.dir)
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return Layers.open, (self.dir,)
+
+    def __repr__(self) -> str:
+        try:
+            names = ", ".join(snapshot.name for snapshot in self.snapshots())
+        except Exception as error:
+            return f"<zind.Layers {self.dir!r}: {error}>"
+        return f"<zind.Layers {self.dir!r} snapshots: {names or 'none'}>"
