@@ -322,7 +322,7 @@ def test_as_many_layers_as_an_overlay_takes(layers):
     with pytest.raises(zind.StateError, match="500 layers"):
         for number in range(600):
             layers.snapshot(str(number))
-    assert number == 499
+    assert number == 498
     sh("echo x >/x", rootfs=layers)
     assert changes(layers, "10") == ["a /x"]
     sh("cat /x", rootfs=layers, read_only=True)
@@ -565,9 +565,9 @@ while True:
         seen.add(count)
         assert names == [f"s{number}" for number in range(count)]
         assert set(os.listdir(layers.dir)) - {"state", "lock", "work"} == {str(number) for number in numbers(opened)}
-        # The file says which turn it was; a snapshot has that of its own.
+        # The file says in which turn it was written; the last snapshot may be one that was about to be removed.
         content = sh("cat /n 2>/dev/null; true", rootfs=opened)
-        assert content == "" or int(content) in (count - 1, count) or opened.diff(names[-1]) == []
+        assert content == "" or count - 2 <= int(content) <= count
         if names:
             name = chance.choice(names)
             opened.restore(name)
