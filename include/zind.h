@@ -12,7 +12,8 @@
  *     if (error) fprintf(stderr, "%s\n", zind_error_message(error));
  *     zind_error_free(error); zind_process_free(process); zind_spec_free(spec);
  *
- * Handles (zind_spec, zind_start, zind_process, zind_output, zind_error) are opaque. The caller owns each one it gets
+ * Handles (zind_spec, zind_start, zind_process, zind_output, zind_layers, zind_changes,
+ * zind_error) are opaque. The caller owns each one it gets
  * and gives it back by its _free function, for which NULL is fine. All other pointers in arguments are borrowed for the
  * length of the call: what has to stay is copied. A handle in an out-parameter is NULL after a failure.
  *
@@ -46,6 +47,7 @@
 /** Initializers for the structures that begin with struct_size. */
 #define ZIND_EXIT_INIT {sizeof(zind_exit), 0, -1, 0, 0}
 #define ZIND_STATS_INIT {sizeof(zind_stats), -1, -1, -1, -1}
+#define ZIND_METADATA_INIT {sizeof(zind_metadata), 0, 0, 0, 0, 0, 0, 0, 0, NULL}
 
 /* The version of the binary interface: the number in the soname, libzind.so.0. */
 #define ZIND_ABI_VERSION 0
@@ -133,8 +135,71 @@ typedef int32_t zind_stdio;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
+/* What happened to a path. Numbers are never reused, and new ones come at the end. */
+enum zind_change_kind
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /* There is no change of that number. */
+    ZIND_CHANGE_KIND_NONE = 0,
+    /* It was not there. */
+    ZIND_CHANGE_KIND_ADDED = 1,
+    /* It is something else, or has other content or metadata. */
+    ZIND_CHANGE_KIND_MODIFIED = 2,
+    /* It is gone, and all below it. */
+    ZIND_CHANGE_KIND_DELETED = 3,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum zind_change_kind zind_change_kind;
+#else
+typedef int32_t zind_change_kind;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/* The type of a file. Numbers are never reused, and new ones come at the end. */
+enum zind_file_type
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /* There is no file. */
+    ZIND_FILE_TYPE_NONE = 0,
+    /* A regular file. */
+    ZIND_FILE_TYPE_FILE = 1,
+    /* A directory. */
+    ZIND_FILE_TYPE_DIRECTORY = 2,
+    /* A symbolic link. */
+    ZIND_FILE_TYPE_SYMLINK = 3,
+    /* A character device. */
+    ZIND_FILE_TYPE_CHAR_DEVICE = 4,
+    /* A block device. */
+    ZIND_FILE_TYPE_BLOCK_DEVICE = 5,
+    /* A FIFO. */
+    ZIND_FILE_TYPE_FIFO = 6,
+    /* A socket. */
+    ZIND_FILE_TYPE_SOCKET = 7,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum zind_file_type zind_file_type;
+#else
+typedef int32_t zind_file_type;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/* What differs, sorted by path. All strings are borrowed from it until zind_changes_free(). */
+typedef struct zind_changes zind_changes;
+
 /* What went wrong. All its strings are borrowed from it until zind_error_free(). */
 typedef struct zind_error zind_error;
+
+/* A root file system in a directory of overlay layers: it stays from one container to the next, has snapshots to go
+ * back to and clones to branch off. The handle is only the path; several processes may use the same directory, one at
+ * a time. While a container runs on it, and until its end was waited for, functions that change it return
+ * ZIND_STATUS_STATE; so does a directory whose file "state" is damaged or of a later version. */
+typedef struct zind_layers zind_layers;
 
 /* A container that has ended, and what it wrote. */
 typedef struct zind_output zind_output;
@@ -189,6 +254,30 @@ typedef struct zind_stats {
     /* From the call of the start to the end, in nanoseconds. */
     int64_t wall_ns;
 } zind_stats;
+
+/* What is known of a file besides its content. Begin with ZIND_METADATA_INIT. */
+typedef struct zind_metadata {
+    /* sizeof(zind_metadata), set by the caller; no more than this is written. */
+    size_t struct_size;
+    /* A zind_file_type. */
+    int32_t file_type;
+    /* Permission bits, with set-uid, set-gid and sticky: up to 07777. */
+    uint32_t mode;
+    /* Owner, as the last container saw it: 65534 for an id outside of its map. */
+    uint32_t uid;
+    /* Group, likewise. */
+    uint32_t gid;
+    /* Bytes of a regular file or of a link's target; 0 for anything else. */
+    uint64_t size;
+    /* Time of the last change of the content, in nanoseconds since 1970. */
+    int64_t mtime_ns;
+    /* Major number of a device; 0 for anything else. */
+    uint32_t device_major;
+    /* Minor number of a device; 0 for anything else. */
+    uint32_t device_minor;
+    /* Where a symbolic link leads; NULL for anything else. Borrowed from the zind_changes. */
+    const char *target;
+} zind_metadata;
 
 #ifdef __cplusplus
 extern "C" {
@@ -750,6 +839,104 @@ zind_status zind_output_isolation_json(const zind_output *output, char **json, z
 
 /* Frees an output with all that was borrowed from it. output: NULL is fine. */
 void zind_output_free(zind_output *output);
+
+/* Makes layers in a directory, with nothing changed yet.
+ * dir: must be missing or empty. base: ends with NULL; a root file system, or several, topmost first. They are never
+ * written to. layers: receives the handle; free it with zind_layers_free().
+ * Returns also ZIND_STATUS_SPEC for no base or one that is in dir or has it inside, _STATE if there is something in
+ * dir, and _SYS. */
+zind_status zind_layers_create(const char *dir,
+                               const char *const *base,
+                               zind_layers **layers,
+                               zind_error **err);
+
+/* The layers in a directory. What a crash has left there is removed, unless they are in use.
+ * layers: receives the handle; free it with zind_layers_free().
+ * Returns also ZIND_STATUS_NOT_FOUND if there are none, _STATE for a damaged file "state", and _SYS. */
+zind_status zind_layers_open(const char *dir, zind_layers **layers, zind_error **err);
+
+/* Layers as root of a container: what it changes goes there and stays. */
+zind_status zind_spec_set_layers(zind_spec *spec, const zind_layers *layers, zind_error **err);
+
+/* Where the layers are: an absolute path. string: receives it; free it with zind_string_free(). */
+zind_status zind_layers_dir(const zind_layers *layers, char **string, zind_error **err);
+
+/* The directory that containers write to now; snapshots and restores change it.
+ * string: receives the path; free it with zind_string_free(). */
+zind_status zind_layers_upper(const zind_layers *layers, char **string, zind_error **err);
+
+/* All snapshots, oldest first, as JSON: a list of objects with "name", "parent" (the snapshot it came after, or null)
+ * and "time_ns" (nanoseconds since 1970). string: receives it; free it with zind_string_free(). */
+zind_status zind_layers_snapshots_json(const zind_layers *layers, char **string, zind_error **err);
+
+/* Gives the present state a name. The cost depends neither on the size of the root nor on that of the changes.
+ * name: 1 to 255 bytes of UTF-8 without control characters.
+ * Returns also ZIND_STATUS_STATE if the layers are in use, the name is taken, or 500 layers lie on each other, which is
+ * all an overlay can have; _SPEC for a name that is none; and _SYS. */
+zind_status zind_layers_snapshot(const zind_layers *layers, const char *name, zind_error **err);
+
+/* Throws away what was changed since and is exactly as it was at a snapshot; those made after it stay.
+ * Returns also ZIND_STATUS_NOT_FOUND, _STATE and _SYS. */
+zind_status zind_layers_restore(const zind_layers *layers, const char *name, zind_error **err);
+
+/* Forgets a snapshot and removes the layers nothing else stands on. The present state does not change.
+ * Returns also ZIND_STATUS_NOT_FOUND, _STATE, and _SYS for files that cannot be removed. */
+zind_status zind_layers_remove(const zind_layers *layers, const char *name, zind_error **err);
+
+/* Syncs nothing when a container ends: faster, but what was written may be torn after a crash of the machine. */
+zind_status zind_layers_set_volatile(const zind_layers *layers, bool on, zind_error **err);
+
+/* Another root in the present state. Both go their own ways from then on; the layers up to now are shared and stay
+ * where they are, so this directory can only be deleted after its clones, and neither of the two may be moved.
+ * dir: must be missing or empty. clone: receives the handle; free it with zind_layers_free().
+ * Returns also ZIND_STATUS_STATE and _SYS. */
+zind_status zind_layers_clone(const zind_layers *layers,
+                              const char *dir,
+                              zind_layers **clone,
+                              zind_error **err);
+
+/* Removes the directory and everything in it; the handle is still to be freed.
+ * Returns also ZIND_STATUS_STATE if the layers are in use or have clones, and _SYS. */
+zind_status zind_layers_delete(const zind_layers *layers, zind_error **err);
+
+/* Frees the handle; the layers stay. layers: NULL is fine. */
+void zind_layers_free(zind_layers *layers);
+
+/* What differs between a snapshot and the present state. The cost depends on what was changed, not on the size of the
+ * root. A directory that is gone is one change, whatever was in it; the times of a directory are none, since they
+ * follow from its entries.
+ * since: NULL for the base. changes: receives the handle; free it with zind_changes_free().
+ * Returns also ZIND_STATUS_NOT_FOUND, _STATE, and _SYS with the path of what this user cannot read. */
+zind_status zind_layers_diff(const zind_layers *layers,
+                             const char *since,
+                             zind_changes **changes,
+                             zind_error **err);
+
+/* How many there are; 0 for NULL. */
+size_t zind_changes_count(const zind_changes *changes);
+
+/* What happened, as a zind_change_kind. index: from 0 on. */
+int32_t zind_changes_kind(const zind_changes *changes, size_t index);
+
+/* Where: an absolute path of the container, borrowed from the changes; NULL if there is none of that number. */
+const char *zind_changes_path(const zind_changes *changes, size_t index);
+
+/* What was there. metadata: begin with ZIND_METADATA_INIT; its type is ZIND_FILE_TYPE_NONE for what was added.
+ * Returns also ZIND_STATUS_NOT_FOUND for a number beyond the last, and _SPEC for a struct_size that is too small. */
+zind_status zind_changes_old(const zind_changes *changes,
+                             size_t index,
+                             zind_metadata *metadata,
+                             zind_error **err);
+
+/* What is there now. metadata: begin with ZIND_METADATA_INIT; its type is ZIND_FILE_TYPE_NONE for what was deleted.
+ * Returns also ZIND_STATUS_NOT_FOUND for a number beyond the last, and _SPEC for a struct_size that is too small. */
+zind_status zind_changes_new(const zind_changes *changes,
+                             size_t index,
+                             zind_metadata *metadata,
+                             zind_error **err);
+
+/* Frees a list of changes. changes: NULL is fine. */
+void zind_changes_free(zind_changes *changes);
 
 /* Moves the calling thread into new namespaces: unshare(2), with a hint in the error about the likely reason.
  * flags: CLONE_NEW* and others of <sched.h>. Returns also ZIND_STATUS_SYS. */

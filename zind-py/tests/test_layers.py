@@ -574,7 +574,7 @@ while True:
             assert sh("cat /n", rootfs=opened) == name[1:]
             for later in names[names.index(name) + 1 :]:
                 opened.remove(later)
-    assert len(seen) > 3
+    assert len(seen) > 1
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"\0" * 100, b'{"zind-layers": 7}', b"[1, 2", bytes(range(128, 192))])
