@@ -37,6 +37,77 @@ static const char *stdout_of(const zind_output *output) {
     return text;
 }
 
+static void layers_stay_and_go_back(void) {
+    char dir[] = "/tmp/zind-use-XXXXXX", base[64], root[64], second[64];
+    const char *bases[] = {base, NULL};
+    zind_layers *layers = NULL, *again = NULL, *clone = NULL;
+    zind_changes *changes = NULL;
+    zind_metadata meta = ZIND_METADATA_INIT;
+    char *text = NULL, path[128];
+    FILE *file = NULL;
+    CHECK(mkdtemp(dir) != NULL);
+    snprintf(base, sizeof base, "%s/base", dir);
+    snprintf(root, sizeof root, "%s/layers", dir);
+    snprintf(second, sizeof second, "%s/clone", dir);
+    CHECK(mkdir(base, 0755) == 0);
+    OK(zind_layers_create(root, bases, &layers, &error));
+    OK(zind_layers_snapshot(layers, "empty", &error));
+    OK(zind_layers_upper(layers, &text, &error));
+    snprintf(path, sizeof path, "%s/link", text);
+    CHECK(symlink("to", path) == 0);
+    snprintf(path, sizeof path, "%s/file", text);
+    file = fopen(path, "w");
+    CHECK(file != NULL && fputs("12345", file) >= 0 && fclose(file) == 0);
+    zind_string_free(text);
+    OK(zind_layers_open(root, &again, &error));
+    OK(zind_layers_diff(again, "empty", &changes, &error));
+    CHECK(zind_changes_count(changes) == 2);
+    CHECK(zind_changes_kind(changes, 0) == ZIND_CHANGE_KIND_ADDED);
+    CHECK(zind_changes_kind(changes, 2) == ZIND_CHANGE_KIND_NONE && zind_changes_path(changes, 2) == NULL);
+    SAME(zind_changes_path(changes, 0), "/file");
+    OK(zind_changes_new(changes, 0, &meta, &error));
+    CHECK(meta.file_type == ZIND_FILE_TYPE_FILE && meta.size == 5 && meta.target == NULL && meta.mtime_ns > 0);
+    OK(zind_changes_old(changes, 0, &meta, &error));
+    CHECK(meta.file_type == ZIND_FILE_TYPE_NONE && meta.size == 0);
+    OK(zind_changes_new(changes, 1, &meta, &error));
+    CHECK(meta.file_type == ZIND_FILE_TYPE_SYMLINK);
+    SAME(meta.target, "to");
+    FAILS(zind_changes_new(changes, 2, &meta, &error), ZIND_STATUS_NOT_FOUND);
+    meta.struct_size = 8;
+    FAILS(zind_changes_new(changes, 0, &meta, &error), ZIND_STATUS_SPEC);
+    zind_error_clear(&error);
+    zind_changes_free(changes);
+    zind_layers_free(again);
+    OK(zind_layers_clone(layers, second, &clone, &error));
+    FAILS(zind_layers_delete(layers, &error), ZIND_STATUS_STATE);
+    FAILS(zind_layers_restore(layers, "none", &error), ZIND_STATUS_NOT_FOUND);
+    zind_error_clear(&error);
+    OK(zind_layers_set_volatile(clone, true, &error));
+    OK(zind_layers_delete(clone, &error));
+    zind_layers_free(clone);
+    OK(zind_layers_snapshots_json(layers, &text, &error));
+    HAS(text, "\"name\":\"empty\"");
+    zind_string_free(text);
+    OK(zind_layers_restore(layers, "empty", &error));
+    OK(zind_layers_remove(layers, "empty", &error));
+    OK(zind_layers_diff(layers, NULL, &changes, &error));
+    CHECK(zind_changes_count(changes) == 0);
+    zind_changes_free(changes);
+    OK(zind_layers_dir(layers, &text, &error));
+    SAME(text, root);
+    zind_string_free(text);
+    zind_spec *spec = container("true");
+    zind_process *process = NULL;
+    OK(zind_spec_set_layers(spec, layers, &error));
+    FAILS(zind_run(spec, &process, &error), ZIND_STATUS_SYS);
+    SAME(zind_error_step(error), "Exec");
+    zind_error_clear(&error);
+    zind_spec_free(spec);
+    OK(zind_layers_delete(layers, &error));
+    zind_layers_free(layers);
+    CHECK(rmdir(base) == 0 && rmdir(dir) == 0);
+}
+
 static void a_request_runs_twice_and_tells_its_exit(void) {
     zind_spec *spec = container("exit 7");
     for (int i = 0; i < 2; i++) {
@@ -415,6 +486,7 @@ static int descriptors(void) {
 
 static void every_kind_of_start(void) {
     a_request_runs_twice_and_tells_its_exit();
+    layers_stay_and_go_back();
     output_input_and_isolation_come_back();
     options_reach_the_payload();
     the_environment_is_the_one_given();

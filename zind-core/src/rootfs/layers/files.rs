@@ -109,7 +109,7 @@ fn empty_into(top: &OwnedFd, name: &OsStr, path: &Path, number: &mut u64) -> Res
             *number += 1;
             match rustix::fs::renameat(&dir, &child, top, format!("removed-{number}")) {
                 Err(Errno::NOTEMPTY | Errno::EXIST | Errno::NOTDIR) => {}
-                other => break other.at(Step::Layers, "renameat", &inner)?,
+                other => break other.at(Step::Layers, "renameat", &inner).map_err(not_ours)?,
             }
         }
     }

@@ -28,6 +28,8 @@ use state::{CloneOf, Marks, NONE, Saved, State};
 
 const STATE: &str = "state";
 const WORK: &str = "work";
+/// What `state` becomes when everything is to be removed.
+const DELETED: &str = "deleted";
 
 /// How many directories an overlay stacks: `OVL_MAX_STACK`.
 const MOST_LOWER: usize = 500;
@@ -215,21 +217,24 @@ impl Layers {
 
     /// Removes the directory and everything in it.
     /// Errors: [`Error::State`] if the layers are in use or have clones; [`Error::Sys`] at [`Step::Layers`] with the path
-    /// of what cannot be removed.
+    /// of what cannot be removed: then the layers are layers no more, and a second call removes what the first could not.
     pub fn delete(&self) -> Result<()> {
+        if self.dir.join(DELETED).exists() {
+            let _lock = Lock::take(&self.dir)?;
+            return files::remove_tree(&self.dir);
+        }
         let edit = Edit::begin(self)?;
         if let Some(clone) = edit.state.clones.first() {
             let text = format!("{} has clones, which need its layers: {}", self.dir.display(), clone.dir.display());
             return Err(Error::State(text));
         }
-        let path = self.dir.join(STATE);
-        std::fs::remove_file(&path).at(Step::Layers, "unlink", &path)?;
-        files::remove_tree(&self.dir)?;
+        let (path, deleted) = (self.dir.join(STATE), self.dir.join(DELETED));
+        std::fs::rename(&path, &deleted).at(Step::Layers, "rename", &path)?;
         if let Some(source) = &edit.state.source {
             // It notices by itself that the clone is gone; if it is in use, later.
             let _ = Edit::begin(&Layers { dir: source.clone() });
         }
-        Ok(())
+        files::remove_tree(&self.dir)
     }
 
     fn layer(&self, number: u32) -> PathBuf {
