@@ -14,6 +14,7 @@ from pathlib import Path
 
 import report
 from contenders import Measurement, all_contenders
+from filesystem import FileSystemGates
 from gates import Gates
 from workshop import HERE, Workshop
 
@@ -41,6 +42,8 @@ def run(shop, options):
         measurement.run(shop, options.rounds, options.starts)
         tables.append({"title": payload.title, "note": measurement.note(), "results": measurement.results()})
     gates = Gates(shop, tables[0]["results"], options).all()
+    if options.filesystem:
+        gates += FileSystemGates(shop, options).all()
     return tables, [gate.result() for gate in gates if chosen(options, gate.key, gate.key[0])]
 
 
@@ -75,6 +78,7 @@ def parse_options():
     parser.add_argument("--rounds", type=int, help="rounds of short batches (40)")
     parser.add_argument("--quick", action="store_true", help="few rounds: about 20 seconds, not for publication")
     parser.add_argument("--only", metavar="NAME,...", help="contenders by name, and bars by letter")
+    parser.add_argument("--filesystem", action="store_true", help="the bars of the file system too: 30 seconds more")
     parser.add_argument("--wheel", help="the built wheel, for its size")
     parser.add_argument("--launcher", help="the built launcher, for its size (default: zind.LAUNCHER_SIZE)")
     parser.add_argument("--json", metavar="FILE", help="write everything there too")

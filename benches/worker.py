@@ -194,7 +194,14 @@ def attribute(name):
     return getattr(zind, name)
 
 
+def filesystem(what, **arguments):
+    from filesystem import QUESTIONS as questions
+
+    return questions[what](**arguments)
+
+
 QUESTIONS = {
+    "filesystem": filesystem,
     "time_zind": time_zind,
     "time_process": time_process,
     "throughput": throughput,

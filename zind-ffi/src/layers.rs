@@ -94,7 +94,7 @@ pub struct zind_metadata {
 
 // SAFETY: repr(C), numbers and a pointer that owns nothing.
 unsafe impl OfSize for zind_metadata {
-    const FIRST_SIZE: usize = 56 + size_of::<*const c_char>();
+    const FIRST_SIZE: usize = 48 + size_of::<*const c_char>();
 }
 
 /// Makes layers in a directory, with nothing changed yet.
