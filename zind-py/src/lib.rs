@@ -16,12 +16,8 @@ use pyo3::prelude::*;
 fn _zind(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add("LAUNCHER_SIZE", zind_core::LAUNCHER_SIZE)?;
-<<<<<<< HEAD
-    module.add_class::<mount::Mount>()?;
-=======
-    module.add_class::<options::Mount>()?;
     module.add_class::<layers::Layers>()?;
->>>>>>> 32ca0cf (Layers: the Python face)
+    module.add_class::<mount::Mount>()?;
     module.add_class::<process::Isolation>()?;
     module.add_class::<process::Process>()?;
     module.add_class::<process::Start>()?;

@@ -10,13 +10,8 @@ import pytest
 
 import kit
 
-<<<<<<< HEAD
-MODULES = """test_run test_host_root test_rootfs test_process test_namespaces test_joining test_init test_lowlevel test_procattr
-test_security test_mounts test_hot_mounts test_syscalls test_report test_errors
-=======
 MODULES = """test_run test_host_root test_rootfs test_layers test_process test_namespaces test_joining test_init test_lowlevel test_procattr
-test_security test_syscalls test_report test_errors
->>>>>>> 32ca0cf (Layers: the Python face)
+test_security test_mounts test_hot_mounts test_syscalls test_report test_errors
 test_owner test_threads test_aio test_examples""".split()
 
 #: Why a test is skipped there: the powers of root's that each is about. Any other reason fails, and so does one that is gone.
