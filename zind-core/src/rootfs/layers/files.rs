@@ -190,7 +190,7 @@ mod tests {
         std::fs::create_dir_all(dir.join("tree/removed-2/x/y")).unwrap();
         std::os::unix::fs::symlink("/", dir.join("tree/link")).unwrap();
         for name in ["tree/d/d", "tree/removed-2/x"] {
-            std::fs::set_permissions(dir.join(name), PermissionsExt::from_mode(0)).unwrap();
+            std::fs::set_permissions(dir.join(name), PermissionsExt::from_mode(0o000)).unwrap();
         }
         remove_tree(&dir.join("tree")).unwrap();
         remove_tree(&dir.join("tree")).unwrap();
