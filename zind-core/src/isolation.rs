@@ -59,8 +59,11 @@ pub struct Isolation {
     /// Directories of the default root that are read-only instead of copy-on-write, because the host has mounts below
     /// them that a user namespace must not look beneath.
     pub bound_read_only: Vec<String>,
-    /// How the root was changed.
+    /// How the root was changed: `"pivot_root"`; `"chroot"`, where the kernel or a filter allows no `pivot_root(2)` and the
+    /// old root was covered, or for a `chroot` of the low level; or `"none"`.
     pub root_change: &'static str,
+    /// The system call behind all mounts: `"fsmount"`, or `"mount"` where the newer interface is hidden.
+    pub mount_interface: &'static str,
     /// Mounts the caller asked for, in order.
     pub mounts: Vec<MountReport>,
 }
@@ -94,7 +97,7 @@ impl MountReport {
 const FUTURE: [&str; 7] = ["memory", "cpu", "pids", "io", "landlock", "apparmor", "selinux"];
 
 /// Names of [`Isolation::in_force`] besides the namespaces'.
-const PARTS: [&str; 14] = [
+const PARTS: [&str; 15] = [
     "rootfs",
     "overlay",
     "read_only",
@@ -109,6 +112,7 @@ const PARTS: [&str; 14] = [
     "rlimits",
     "init",
     "die_with_owner",
+    "pivot_root",
 ];
 
 /// Refuses names nobody knows.
@@ -142,6 +146,7 @@ impl Isolation {
             ("rlimits", !self.rlimits.is_empty()),
             ("init", self.init),
             ("die_with_owner", self.die_with_owner),
+            ("pivot_root", self.root_change == "pivot_root"),
         ];
         let parts = parts.into_iter().filter(|(_, is)| *is).map(|(name, _)| name);
         let kinds = self.namespaces.iter().filter(|(_, how)| **how != "host").map(|(kind, _)| kind.name());
@@ -194,6 +199,7 @@ impl Isolation {
             "pass_fds": self.pass_fds,
             "bound_read_only": self.bound_read_only,
             "root_change": self.root_change,
+            "mount_interface": self.mount_interface,
             "mounts": self.mounts.iter().map(|mount| json!({"target": mount.target.to_string_lossy(), "type": mount.kind, "read_only": mount.read_only, "idmap": mount.idmap})).collect::<Vec<_>>(),
             "in_force": self.in_force(),
         })

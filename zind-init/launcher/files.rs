@@ -2,8 +2,10 @@
 //!
 //! Paths with `IN_ROOT` are resolved by `openat2(2)` below the root and used by descriptor from then on.
 
+use crate::older::{Change, Older};
 use crate::plan::{
-    CREATE, FsKind, FsOp, IN_ROOT, NO_SYMLINKS, OPTIONAL, QUICK, RECURSIVE, SOURCE_IN_ROOT, Str, TARGET_FILE,
+    CREATE, FsKind, FsOp, IN_ROOT, MUST_PIVOT, NO_SYMLINKS, OLDER_MOUNTS, OPTIONAL, QUICK, RECURSIVE, SOURCE_IN_ROOT, Str,
+    TARGET_FILE,
 };
 use crate::planfile::PlanFile;
 use crate::step::Step;
@@ -12,19 +14,32 @@ use crate::{At, Done, Failure, namespaces};
 
 const MOUNT_ATTR_RDONLY: u64 = 1;
 const MOUNT_ATTR_IDMAP: u64 = 0x10_0000;
-const MS_REMOUNT: u64 = 32;
-const MS_BIND: u64 = 4096;
-const MS_REC: u64 = 16384;
-const MS_PRIVATE: u64 = 1 << 18;
+pub const MS_REMOUNT: u64 = 32;
+pub const MS_BIND: u64 = 4096;
+pub const MS_REC: u64 = 16384;
+pub const MS_PRIVATE: u64 = 1 << 18;
+
+const UMOUNT_NOFOLLOW: u32 = 8;
 
 /// Where paths begin.
 struct Place {
     root: i32,
     staging: i32,
+    /// The staging area is ours; later its place is taken by the root itself.
+    apart: bool,
+    /// The host's root, if the staging area lies over it.
+    covered: (u64, u64),
+}
+
+impl Place {
+    /// The older interface, if it is to be used.
+    fn older(&self, plan: &PlanFile) -> Option<Older> {
+        plan.has(OLDER_MOUNTS).then_some(Older { proc: plan.proc, staging: self.staging, apart: self.apart })
+    }
 }
 
 /// A descriptor that closes itself.
-struct Fd(i32);
+pub struct Fd(pub i32);
 
 impl Drop for Fd {
     fn drop(&mut self) {
@@ -33,7 +48,7 @@ impl Drop for Fd {
 }
 
 pub fn carry_out(plan: &mut PlanFile) -> Done {
-    let mut place = Place { root: -1, staging: -1 };
+    let mut place = Place { root: -1, staging: -1, apart: false, covered: (0, 0) };
     for (index, op) in plan.list(plan.fs).iter().enumerate() {
         one(plan, &mut place, op).map_err(|Failure(step, _, errno)| Failure(step, index, errno))?;
     }
@@ -70,11 +85,12 @@ fn one(plan: &mut PlanFile, place: &mut Place, op: &FsOp) -> Done {
         }
         FsKind::RootIsHere => {
             sys::close(place.staging);
+            place.apart = false;
             place.staging = sys::openat(AT_FDCWD, c"/".as_ptr().cast(), sys::O_PATH | sys::O_DIRECTORY, 0).at(Step::OpenRoot)?;
             place.root = sys::openat(AT_FDCWD, c"/".as_ptr().cast(), sys::O_PATH | sys::O_DIRECTORY, 0).at(Step::OpenRoot)?;
             Ok(())
         }
-        FsKind::Pivot => pivot(place),
+        FsKind::Pivot => pivot(plan, place),
         FsKind::Chroot => {
             sys::chroot(plan.str(op.path)).at(Step::Chroot)?;
             sys::chdir(c"/".as_ptr().cast()).at(Step::Chroot).map(drop)
@@ -92,14 +108,26 @@ fn one(plan: &mut PlanFile, place: &mut Place, op: &FsOp) -> Done {
 
 /// A tmpfs, and the working directory in it: the only place this process writes to by plain relative paths.
 fn stage(plan: &PlanFile, place: &mut Place, op: &FsOp) -> Done {
-    place.staging = new_file_system(plan, c"tmpfs".as_ptr().cast(), op).at(Step::Staging)?;
-    sys::attach_at(place.staging, plan.str(op.path)).at(Step::Staging)?;
+    let tmpfs = c"tmpfs".as_ptr().cast();
+    if plan.text(op.path) == b"/" {
+        let root = Fd(sys::openat(AT_FDCWD, c"/".as_ptr().cast(), sys::O_PATH | sys::O_DIRECTORY, 0).at(Step::Staging)?);
+        place.covered = sys::fstat(root.0).at(Step::Staging)?.identity();
+    }
+    if plan.has(OLDER_MOUNTS) {
+        let path = plan.str(op.path);
+        sys::mount(tmpfs, path, tmpfs, 0, plan.str(op.text)).at(Step::Staging)?;
+        // What lies over `/` is not found by that name, but it is the parent of all that is seen there.
+        place.staging = sys::openat(AT_FDCWD, c"/..".as_ptr().cast(), sys::O_PATH | sys::O_DIRECTORY, 0).at(Step::Staging)?;
+    } else {
+        place.staging = new_file_system(plan, tmpfs, op).at(Step::Staging)?;
+        sys::attach_at(place.staging, plan.str(op.path)).at(Step::Staging)?;
+    }
+    place.apart = true;
     sys::fchdir(place.staging).at(Step::Staging).map(drop)
 }
 
 /// By the directory that holds it and its name there, which is not followed.
 fn detach(plan: &mut PlanFile, place: &Place, op: &FsOp) -> sys::Result<()> {
-    const UMOUNT_NOFOLLOW: u32 = 8;
     let (dir, name) = parent(plan, place, op)?;
     sys::fchdir(dir.0)?;
     sys::umount(name, sys::MNT_DETACH | UMOUNT_NOFOLLOW).map(drop)
@@ -140,6 +168,16 @@ fn pass_log_on(plan: &PlanFile, context: i32) {
 }
 
 fn mount(plan: &mut PlanFile, place: &Place, op: &FsOp) -> Done {
+    if plan.has(OLDER_MOUNTS) {
+        let target = target(plan, place, op).at(Step::MountTarget)?;
+        return match op.text {
+            // An option with a character that this interface cannot take.
+            Str(0) => Err(sys::EINVAL),
+            _ if op.flags & IN_ROOT == 0 => mount_by_name(plan, op, plan.str(op.path)),
+            _ => mount_on(plan, place, op, target),
+        }
+        .at(Step::Mount);
+    }
     if op.text != Str(0) && mount_quickly(plan, place, op).is_ok() {
         return Ok(());
     }
@@ -151,28 +189,38 @@ fn mount(plan: &mut PlanFile, place: &Place, op: &FsOp) -> Done {
 
 /// One `mount(2)`, on the working directory: the place was found safely, and names itself.
 fn mount_quickly(plan: &mut PlanFile, place: &Place, op: &FsOp) -> sys::Result<()> {
-    let kind = plan.str(op.source);
-    let source = if op.source2 != Str(0) { plan.str(op.source2) } else { kind };
-    let data = plan.str(op.text);
-    let flags = mount_flags(op.attr_set | op.top_set) | u64::from(op.super_flags);
     if op.flags & IN_ROOT == 0 {
-        return sys::mount(source, plan.str(op.path), kind, flags, data).map(drop);
+        return mount_by_name(plan, op, plan.str(op.path));
     }
     let target = target(plan, place, op)?;
+    mount_on(plan, place, op, target)
+}
+
+fn mount_on(plan: &PlanFile, place: &Place, op: &FsOp, target: Fd) -> sys::Result<()> {
     sys::fchdir(target.0)?;
-    let result = sys::mount(source, c".".as_ptr().cast(), kind, flags, data);
+    let result = mount_by_name(plan, op, c".".as_ptr().cast());
     sys::fchdir(place.staging)?;
-    result.map(drop)
+    result
+}
+
+fn mount_by_name(plan: &PlanFile, op: &FsOp, target: sys::CStr) -> sys::Result<()> {
+    let kind = plan.str(op.source);
+    let source = if op.source2 != Str(0) { plan.str(op.source2) } else { kind };
+    let flags = mount_flags(op.attr_set | op.top_set) | u64::from(op.super_flags);
+    sys::mount(source, target, kind, flags, plan.str(op.text)).map(drop)
 }
 
 /// `MS_*` for `MOUNT_ATTR_*`: the same up to 8.
-fn mount_flags(attributes: u64) -> u64 {
+pub fn mount_flags(attributes: u64) -> u64 {
     const OTHERS: [(u64, u64); 4] = [(0x10, 1024), (0x20, 1 << 24), (0x80, 2048), (0x20_0000, 256)];
     let others = OTHERS.iter().filter(|(attribute, _)| attributes & attribute != 0);
     others.fold(attributes & 0xf, |flags, (_, flag)| flags | flag)
 }
 
 fn bind(plan: &mut PlanFile, place: &Place, op: &FsOp) -> Done {
+    if let Some(older) = place.older(plan) {
+        return bind_by_the_older(plan, place, op, older);
+    }
     let recursive = if op.flags & RECURSIVE != 0 { AT_RECURSIVE } else { 0 };
     let tree = match clone_tree(plan, place, op, recursive) {
         Err(sys::ENOENT) if op.flags & OPTIONAL != 0 => return Ok(()),
@@ -189,7 +237,60 @@ fn bind(plan: &mut PlanFile, place: &Place, op: &FsOp) -> Done {
     change(tree.0, &op, recursive).at(Step::MountSetattr)?;
     change_top(tree.0, &op).at(Step::MountSetattr)?;
     let target = target(plan, place, &op).at(Step::MountTarget)?;
-    sys::attach(tree.0, target.0).map_err(|errno| other_kind(tree.0, target.0).unwrap_or(errno)).at(Step::Bind).map(drop)
+    sys::attach(tree.0, target.0).map_err(|errno| other_kind(tree.0, target.0).unwrap_or(errno)).at(Step::Bind)?;
+    if op.flags & RECURSIVE != 0 && sys::fstat(tree.0).at(Step::Bind)?.identity() == place.covered {
+        uncover(plan, place, &op).at(Step::Bind)?;
+    }
+    Ok(())
+}
+
+/// With the host's root came the staging area, which lies over it.
+fn uncover(plan: &mut PlanFile, place: &Place, op: &FsOp) -> sys::Result<()> {
+    let top = target(plan, place, op)?;
+    if sys::fstat(top.0)?.identity() != sys::fstat(place.staging)?.identity() {
+        return Ok(());
+    }
+    if op.flags & IN_ROOT == 0 {
+        return sys::umount(plan.str(op.path), sys::MNT_DETACH | UMOUNT_NOFOLLOW).map(drop);
+    }
+    let result = detach(plan, place, op);
+    sys::fchdir(place.staging)?;
+    result
+}
+
+fn bind_by_the_older(plan: &mut PlanFile, place: &Place, op: &FsOp, older: Older) -> Done {
+    let source = if op.flags & SOURCE_IN_ROOT != 0 {
+        sys::openat2(place.root, plan.str(op.source), sys::O_PATH, resolve_flags(op))
+    } else {
+        sys::openat(AT_FDCWD, plan.str(op.source), sys::O_PATH, 0)
+    };
+    let source = match source {
+        Err(sys::ENOENT) if op.flags & OPTIONAL != 0 => return Ok(()),
+        other => Fd(other.at(Step::Bind)?),
+    };
+    let mut op = *op;
+    if op.flags & CREATE != 0 && !sys::fstat(source.0).at(Step::Bind)?.is_dir() {
+        op.flags |= TARGET_FILE;
+    }
+    if op.propagation == 0 {
+        op.propagation = MS_PRIVATE as u32;
+    }
+    let found = target(plan, place, &op).at(Step::MountTarget)?;
+    if let Some(errno) = other_kind(source.0, found.0) {
+        return Err(errno).at(Step::Bind);
+    }
+    older.bind(source.0, found.0, change_of(&op), || target(plan, place, &op)).at(Step::Bind)
+}
+
+fn change_of(op: &FsOp) -> Change {
+    Change {
+        set: op.attr_set,
+        clear: op.attr_clear,
+        top_set: op.top_set,
+        top_clear: op.top_clear,
+        propagation: u64::from(op.propagation) & !MS_REC,
+        recursive: op.flags & RECURSIVE != 0,
+    }
 }
 
 /// The kernel says EINVAL where a file and a directory do not go together; this says which of the two is the target.
@@ -230,7 +331,28 @@ fn change_top(mount: i32, op: &FsOp) -> sys::Result<()> {
 }
 
 fn setattr(plan: &mut PlanFile, place: &Place, op: &FsOp) -> sys::Result<()> {
+    let is_whole = op.flags & IN_ROOT == 0 && plan.text(op.path) == b"/";
+    match setattr_here(plan, place, op) {
+        // A root that somebody has changed to by `chroot(2)` is no mount.
+        Err(sys::EINVAL) if is_whole => {
+            let here = Fd(sys::openat(AT_FDCWD, c".".as_ptr().cast(), sys::O_PATH | sys::O_DIRECTORY, 0)?);
+            let root = Fd(sys::openat(AT_FDCWD, c"/".as_ptr().cast(), sys::O_PATH | sys::O_DIRECTORY, 0)?);
+            enter_topmost_root()?;
+            let result = setattr_here(plan, place, op);
+            sys::fchdir(root.0)?;
+            sys::chroot(c".".as_ptr().cast())?;
+            sys::fchdir(here.0)?;
+            result
+        }
+        other => other,
+    }
+}
+
+fn setattr_here(plan: &mut PlanFile, place: &Place, op: &FsOp) -> sys::Result<()> {
     let target = target(plan, place, op)?;
+    if let Some(older) = place.older(plan) {
+        return older.change(target.0, change_of(op));
+    }
     change(target.0, op, if op.flags & RECURSIVE != 0 { AT_RECURSIVE } else { 0 })?;
     change_top(target.0, op)
 }
@@ -250,6 +372,9 @@ fn mask(plan: &mut PlanFile, place: &Place, op: &FsOp) -> sys::Result<()> {
         other => other?,
     };
     let source = if sys::fstat(target.0)?.is_dir() { op.source2 } else { op.source };
+    if let Some(older) = place.older(plan) {
+        return older.cover(Fd(sys::openat(AT_FDCWD, plan.str(source), sys::O_PATH, 0)?).0, target.0);
+    }
     let tree = Fd(sys::open_tree(AT_FDCWD, plan.str(source), OPEN_TREE_CLONE)?);
     sys::attach(tree.0, target.0).map(drop)
 }
@@ -267,6 +392,10 @@ fn readonly(plan: &mut PlanFile, place: &Place, op: &FsOp) -> sys::Result<()> {
         Err(sys::ENOENT | sys::ENOTDIR) => return Ok(()),
         other => other?,
     };
+    if let Some(older) = place.older(plan) {
+        let read_only = Change { set: MOUNT_ATTR_RDONLY, recursive: true, ..change_of(op) };
+        return older.bind(target.0, target.0, read_only, || self::target(plan, place, op));
+    }
     let tree = Fd(sys::open_tree(target.0, EMPTY, AT_EMPTY_PATH | OPEN_TREE_CLONE | AT_RECURSIVE)?);
     sys::mount_setattr(tree.0, EMPTY, AT_EMPTY_PATH | AT_RECURSIVE, MOUNT_ATTR_RDONLY, 0, 0)?;
     sys::attach(tree.0, target.0).map(drop)
@@ -276,11 +405,17 @@ fn readonly(plan: &mut PlanFile, place: &Place, op: &FsOp) -> sys::Result<()> {
 ///
 /// What lies over the old root (the staging area, where it had to be mounted over `/`) comes off first. `/..` would lead
 /// to what is left, so it is looked at until it is the new root, and the start fails if that does not come true.
-fn pivot(place: &mut Place) -> Done {
+fn pivot(plan: &mut PlanFile, place: &mut Place) -> Done {
     const MOST_LAYERS: usize = 3;
     sys::fchdir(place.root).at(Step::PivotRoot)?;
     let new = sys::mount_id(place.root, EMPTY).at(Step::PivotRoot)?;
-    sys::pivot_root_here().at(Step::PivotRoot)?;
+    match sys::pivot_root_here().or_else(|_| pivot_from_the_topmost(place)) {
+        Err(_) if !plan.has(MUST_PIVOT) => {
+            move_over_the_root(place, new).at(Step::PivotRoot)?;
+            plan.set_root_moved();
+        }
+        other => other.at(Step::PivotRoot).map(drop)?,
+    }
     let mut layers = 0;
     while sys::mount_id(AT_FDCWD, c"/..".as_ptr().cast()).at(Step::PivotRoot)? != new {
         if layers == MOST_LAYERS {
@@ -293,6 +428,30 @@ fn pivot(place: &mut Place) -> Done {
     sys::close(place.root);
     place.root = -1;
     Ok(())
+}
+
+/// Who joins its own mount namespace anew has the topmost mount of it as root.
+fn enter_topmost_root() -> sys::Result {
+    let namespace = Fd(sys::openat(AT_FDCWD, c"/proc/self/ns/mnt".as_ptr().cast(), 0, 0)?);
+    sys::setns(namespace.0, namespaces::CLONE_NEWNS)
+}
+
+/// The kernel pivots from a mount that lies on another one, not from the initial ramfs nor from a directory that somebody
+/// has changed to by `chroot(2)`.
+fn pivot_from_the_topmost(place: &Place) -> sys::Result {
+    enter_topmost_root()?;
+    sys::fchdir(place.root)?;
+    sys::pivot_root_here()
+}
+
+/// What is left where the kernel allows no `pivot_root(2)`: the old root stays below the new one.
+fn move_over_the_root(place: &Place, new: u64) -> sys::Result {
+    const MS_MOVE: u64 = 8192;
+    sys::fchdir(place.root)?;
+    if sys::mount_id(AT_FDCWD, c"/..".as_ptr().cast())? != new {
+        sys::mount(c".".as_ptr().cast(), c"/".as_ptr().cast(), EMPTY, MS_MOVE, EMPTY)?;
+    }
+    sys::chroot(c".".as_ptr().cast())
 }
 
 fn resolve_flags(op: &FsOp) -> u64 {

@@ -10,6 +10,7 @@
 mod files;
 mod memory;
 mod namespaces;
+mod older;
 mod payload;
 #[allow(dead_code)]
 #[path = "../src/plan.rs"]

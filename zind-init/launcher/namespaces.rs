@@ -10,6 +10,7 @@ use crate::{At, Done};
 
 const PR_SET_DUMPABLE: i32 = 4;
 const CLONE_NEWTIME: u32 = 0x80;
+pub const CLONE_NEWNS: u32 = 0x2_0000;
 
 /// Joins and makes namespaces, in the order of the plan.
 pub fn enter(plan: &PlanFile) -> Done {

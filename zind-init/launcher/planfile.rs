@@ -2,7 +2,7 @@
 
 use core::ops::Deref;
 
-use crate::plan::{List, MAGIC, Plan, Str, VERSION};
+use crate::plan::{List, MAGIC, Plan, ROOT_MOVED, Str, VERSION};
 use crate::step::Step;
 use crate::sys::{self, CStr};
 use crate::{At, Done};
@@ -25,6 +25,11 @@ impl PlanFile {
     /// The report socket has moved.
     pub fn set_socket(&mut self, fd: i32) {
         self.header.socket = fd;
+    }
+
+    /// The root could not be pivoted to.
+    pub fn set_root_moved(&mut self) {
+        self.header.flags |= ROOT_MOVED;
     }
 
     pub fn has(&self, flag: u64) -> bool {

@@ -13,9 +13,12 @@ pub const ECHILD: i32 = 10;
 pub const EAGAIN: i32 = 11;
 pub const EACCES: i32 = 13;
 pub const EBUSY: i32 = 16;
+pub const EEXIST: i32 = 17;
 pub const ENOTDIR: i32 = 20;
 pub const EISDIR: i32 = 21;
 pub const EINVAL: i32 = 22;
+pub const ENAMETOOLONG: i32 = 36;
+pub const ELOOP: i32 = 40;
 
 pub const AT_FDCWD: i32 = -100;
 pub const AT_EMPTY_PATH: u32 = 0x1000;
@@ -74,6 +77,7 @@ pub mod number {
     pub const CAPSET: usize = 126;
     pub const PERSONALITY: usize = 135;
     pub const SETPRIORITY: usize = 141;
+    pub const FSTATFS: usize = 138;
     pub const PIVOT_ROOT: usize = 155;
     pub const MOUNT: usize = 165;
     pub const PRCTL: usize = 157;
@@ -87,6 +91,7 @@ pub mod number {
     pub const MKDIRAT: usize = 258;
     pub const MKNODAT: usize = 259;
     pub const SYMLINKAT: usize = 266;
+    pub const READLINKAT: usize = 267;
     pub const FACCESSAT: usize = 269;
     pub const PPOLL: usize = 271;
     pub const UNSHARE: usize = 272;
@@ -201,6 +206,11 @@ pub struct Stat {
 }
 
 impl Stat {
+    /// What makes a file the same as another.
+    pub fn identity(&self) -> (u64, u64) {
+        (self.device, self.inode)
+    }
+
     pub fn is_dir(&self) -> bool {
         self.mode & 0o170000 == 0o040000
     }
@@ -214,6 +224,14 @@ pub fn fstat(fd: i32) -> Result<Stat> {
     let mut stat = Stat { device: 0, inode: 0, links: 0, mode: 0, ids: [0; 3], rdev: 0, size: 0, rest: [0; 11] };
     call!(FSTAT, fd, &raw mut stat)?;
     Ok(stat)
+}
+
+/// `f_flags` of fstatfs(2).
+pub fn statfs_flags(fd: i32) -> Result<u64> {
+    const FLAGS_WORD: usize = 10;
+    let mut buffer = [0u64; 15];
+    call!(FSTATFS, fd, buffer.as_mut_ptr())?;
+    Ok(buffer[FLAGS_WORD])
 }
 
 /// Maps a file privately, for reading and writing.
@@ -472,6 +490,10 @@ pub fn mknodat(dir: i32, path: CStr, mode: u32, device: u64) -> Result {
 
 pub fn symlinkat(target: CStr, dir: i32, path: CStr) -> Result {
     call!(SYMLINKAT, target, dir, path)
+}
+
+pub fn readlinkat(dir: i32, path: CStr, buffer: &mut [u8]) -> Result {
+    call!(READLINKAT, dir, path, buffer.as_mut_ptr(), buffer.len())
 }
 
 pub fn fchmod(fd: i32, mode: u32) -> Result {

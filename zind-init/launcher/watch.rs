@@ -4,7 +4,7 @@
 
 use core::sync::atomic::{AtomicU32, Ordering};
 
-use crate::plan::{FORWARD_SIGNALS, KILL_DESCENDANTS, OOM_SCORE_ADJ, PTRACE, UNMOUNT_LATER};
+use crate::plan::{FORWARD_SIGNALS, KILL_DESCENDANTS, OOM_SCORE_ADJ, PTRACE, UNMOUNT_LATER, ROOT_MOVED};
 use crate::planfile::PlanFile;
 use crate::report::{Report, Usage};
 use crate::step::Step;
@@ -45,7 +45,7 @@ pub fn start_as_init(plan: &mut PlanFile) -> Result<i32, Failure> {
     let plan = shared.plan;
     // The payload has our memory but descriptors of its own, and moved the socket out of the way among those.
     plan.set_socket(socket);
-    report(plan, Step::Started, 0, pid, own);
+    report(plan, Step::Started, usize::from(plan.has(ROOT_MOVED)), pid, own);
     // A mistake of ours must not be worth anything to the payload; KILL is for payloads of another user.
     let _ = sys::capset(CAP_KILL, CAP_KILL, 0);
     let mounts = if plan.has(UNMOUNT_LATER) { sys::mount_namespace(own).unwrap_or(-1) } else { -1 };

@@ -287,6 +287,12 @@ pub const FORK_FIRST: u64 = 1 << 29;
 pub const OWNER: u64 = 1 << 30;
 /// The kernel may take the mount namespace down after the container has ended: nothing in it is a disk's.
 pub const UNMOUNT_LATER: u64 = 1 << 31;
+/// Mount by `mount(2)` alone: the newer interface is hidden. `proc` is open.
+pub const OLDER_MOUNTS: u64 = 1 << 32;
+/// No way but `pivot_root(2)` is good enough.
+pub const MUST_PIVOT: u64 = 1 << 33;
+/// Set by the launcher: it had to move the root over the old one.
+pub const ROOT_MOVED: u64 = 1 << 34;
 
 /// All a launcher needs.
 #[derive(Clone, Copy, Debug)]

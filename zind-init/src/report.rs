@@ -8,7 +8,8 @@ use crate::step::Step;
 pub struct Report {
     /// The number of a [`Step`].
     pub step: u16,
-    /// Which element of a list the step was at (the mount, the limit, the descriptor).
+    /// Which element of a list the step was at (the mount, the limit, the descriptor); of `Started` 1 if the root was moved
+    /// over the old one.
     pub index: u16,
     /// `errno(3)` of a failure; the exit code or signal number of an end; a pid for `Ready`.
     pub value: i32,

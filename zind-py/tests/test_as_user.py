@@ -11,7 +11,7 @@ import pytest
 import kit
 
 MODULES = """test_run test_host_root test_rootfs test_layers test_process test_namespaces test_joining test_init test_lowlevel test_procattr
-test_security test_mounts test_hot_mounts test_syscalls test_report test_errors
+test_security test_mounts test_hot_mounts test_fallbacks test_syscalls test_report test_errors
 test_owner test_threads test_aio test_examples""".split()
 
 #: Why a test is skipped there: the powers of root's that each is about. Any other reason fails, and so does one that is gone.
@@ -28,6 +28,7 @@ EXPECTED = {
         "another user's id",
         "becoming somebody else",
         "binding a namespace to a file",
+        "changing the root",
         "files of root's",
         "files of root's are written",
         "files of the host's root belong to nobody in a user namespace",

@@ -223,3 +223,10 @@ def test_debian_installs_a_package(debian_root):
     script = "mkdir -p /tmp/p/DEBIAN /tmp/p/usr/share/p; echo data >/tmp/p/usr/share/p/f; printf 'Package: p\\nVersion: 1\\nArchitecture: all\\nMaintainer: a <a@b>\\nDescription: d\\n' >/tmp/p/DEBIAN/control; dpkg-deb -b /tmp/p /tmp/p.deb >/dev/null && dpkg --force-not-root -i /tmp/p.deb >/dev/null 2>/tmp/err || cat /tmp/err; cat /usr/share/p/f; dpkg -s p | grep ^Status"
     needs_root("the list of packages belongs to root")
     assert sh(script, rootfs=debian_root, capabilities="docker").split("\n") == ["data", "Status: install ok installed"]
+
+
+def test_the_hosts_root_as_a_root_directory():
+    """An ordinary user's staging area lies over it, and must not come along."""
+    names = set(sh("ls /", rootfs="/", overlay=False, read_only=True).split())
+    assert {"usr", "etc", "tmp"} <= names
+    assert "passwd" in sh("ls /mnt/etc", mounts=[zind.Mount.bind("/", "/mnt")])

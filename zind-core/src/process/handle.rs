@@ -24,6 +24,7 @@ use crate::rootfs::ops::Ops;
 use crate::spec::Kind;
 use crate::sys::clone::{NetworkMaker, Waiter};
 use crate::sys::descriptors::pidfd_send_signal;
+use crate::sys::probe;
 
 /// In what way a payload ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -287,6 +288,12 @@ impl Process {
     /// [`Error::Unsupported`] for a bind called by an ordinary user, who may not take a mount of the host's along.
     pub fn mount(&self, mount: &Mount) -> Result<()> {
         mount.check(0)?;
+        if probe::newer_mounts_are_hidden() {
+            return Err(Error::unsupported(
+                "a mount in a running container",
+                "the mount interface of Linux 5.2 and 5.12, which a filter around this process hides",
+            ));
+        }
         let admin = Caller::now()?.admin;
         if !admin && mount.kind() == "bind" {
             return Err(Error::unsupported(

@@ -109,6 +109,9 @@ impl Starting {
                     if let Some(network) = &mut self.prepared.network {
                         network.let_go();
                     }
+                    if message.report.index != 0 {
+                        self.prepared.isolation.root_change = "chroot";
+                    }
                     let Some(pidfd) = message.fd else { return Err(self.died_early()) };
                     return self.process(message.report.value, message.pid, pidfd);
                 }
@@ -175,7 +178,7 @@ impl Starting {
         };
         let errno = Errno::from_raw(report.value);
         let index = usize::from(report.index);
-        let error = Error::sys(step, syscall_of(step), self.prepared.names.object(step, index), errno);
+        let error = Error::sys(step, self.prepared.names.syscall(step), self.prepared.names.object(step, index), errno);
         let mut hint = self.prepared.names.hint(step, errno);
         if let Some(mount) = self.prepared.names.mount(step, index) {
             hint = format!("it is mounts[{mount}]{}{hint}", if hint.is_empty() { "" } else { "; " });
@@ -492,6 +495,13 @@ fn syscall_of(step: Step) -> &'static str {
 }
 
 impl Names {
+    fn syscall(&self, step: Step) -> &'static str {
+        match step {
+            Step::Mount | Step::Bind | Step::MountSetattr if self.older_mounts => "mount",
+            _ => syscall_of(step),
+        }
+    }
+
     /// Which of the caller's mounts it was.
     fn mount(&self, step: Step, index: usize) -> Option<usize> {
         self.fs.get(index).filter(|_| self.object(step, index) != Path::new("")).and_then(|op| op.mount)
@@ -576,6 +586,9 @@ impl Names {
             (Step::Setns, Errno::EPERM) => "joining needs CAP_SYS_ADMIN over that namespace and over the caller's own",
             (Step::Setns, Errno::EINVAL) => {
                 "a process cannot join the user namespace it is in already, nor a pid namespace above its own"
+            }
+            (Step::Mount, Errno::EINVAL) if self.older_mounts => {
+                "mount(2) does not say what it dislikes, as the newer interface would, which is hidden here; the kernel's log may"
             }
             (Step::Mount, Errno::ENODEV) => "this kernel has no such file system",
             (Step::Mount, Errno::ELOOP) => "the directories of an overlay must not lie in each other",

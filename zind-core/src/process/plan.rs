@@ -28,6 +28,7 @@ use crate::spec::parse::rlimit_name;
 use crate::spec::{Kind, Overlay, Rootfs, Seccomp, Source, Spec};
 use crate::sys::clone::NetworkMaker;
 use crate::sys::descriptors::pidfd_open;
+use crate::sys::probe;
 
 /// Everything one start needs.
 pub(crate) struct Prepared {
@@ -61,6 +62,8 @@ pub(crate) struct Names {
     pub(crate) enter: Vec<PathBuf>,
     /// The operations on the file system.
     pub(crate) fs: Vec<Op>,
+    /// They are carried out by the older mount interface.
+    pub(crate) older_mounts: bool,
     pub(crate) programs: Vec<PathBuf>,
     pub(crate) rlimits: Vec<&'static str>,
     pub(crate) cwd: PathBuf,
@@ -195,18 +198,21 @@ pub(crate) fn prepare(mut spec: Spec, have_clone3: bool) -> Result<Prepared> {
         Rootfs::Layers(layers) => Some(Tenancy::begin(layers)?),
         _ => None,
     };
-    let network = begin_network(&spec, caller, have_clone3)?;
+    let older_mounts = probe::newer_mounts_are_hidden();
+    let network = begin_network(&spec, caller, have_clone3 && !older_mounts)?;
     let identity = identity::resolve(&spec)?;
     let maps = id_maps(&spec, &identity, caller)?;
     let new_user = spec.is_new(Kind::User);
     let in_user_namespace = new_user || spec.is_joined(Kind::User);
     let has_namespace_proc = Path::new("/proc/self/ns").exists();
     let situation = Situation {
-        admin: caller.admin,
+        admin: caller.admin && !older_mounts,
+        older_mounts,
         // Who is in a forked launcher is not told before it has ended.
         template: have_clone3
             && !spec.is_low_level()
             && caller.admin
+            && !older_mounts
             && caller.initial_user_namespace
             && !in_user_namespace
             && has_namespace_proc,
@@ -247,6 +253,14 @@ pub(crate) fn prepare(mut spec: Spec, have_clone3: bool) -> Result<Prepared> {
     let on_disk = matches!(spec.overlay, Overlay::Dir(_)) || layers.is_some();
     if !on_disk && !spec.mounts.iter().any(caller::is_on_disk) {
         builder.plan.flags |= wire::UNMOUNT_LATER;
+    }
+    if older_mounts {
+        builder.plan.flags |= wire::OLDER_MOUNTS;
+        builder.names.older_mounts = true;
+        builder.open_proc()?;
+    }
+    if spec.require.iter().any(|name| name == "pivot_root") {
+        builder.plan.flags |= wire::MUST_PIVOT;
     }
     let mut isolation = isolation(&spec, situation, &identity, maps.as_ref());
     if let (Some(layers), false) = (&layers, spec.read_only) {
@@ -753,6 +767,7 @@ fn isolation(spec: &Spec, situation: Situation, identity: &Identity, maps: Optio
         } else {
             "pivot_root"
         },
+        mount_interface: if situation.older_mounts { "mount" } else { "fsmount" },
         mounts: spec.mounts.iter().map(MountReport::of).collect(),
     }
 }

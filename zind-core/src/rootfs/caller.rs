@@ -8,7 +8,6 @@
 use std::ffi::CString;
 use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
@@ -29,7 +28,7 @@ pub(crate) fn mount(ops: &mut Ops, mount: &Mount, index: usize, situation: Situa
         What::Bind { source, recursive } => bind(ops, mount, source, *recursive, situation),
         What::FileSystem { source: Some(source), .. } if situation.admin => from_source(ops, mount, source),
         What::FileSystem { .. } if mount.options.copy_up => copy_up(ops, mount, index, situation),
-        What::FileSystem { kind, source } => file_system(ops, mount, kind, source.as_deref()),
+        What::FileSystem { kind, source } => file_system(ops, mount, kind, source.as_deref(), situation),
         What::Overlay { lower, upper } => overlay(ops, mount, index, lower, upper.as_ref(), situation),
         What::File { content, mode } => file(ops, mount, index, content, *mode),
     };
@@ -94,10 +93,12 @@ fn bind(ops: &mut Ops, mount: &Mount, source: &Path, recursive: bool, situation:
     let op = place(mount, attributes(mount, op)).flags(flags);
     if !situation.admin {
         if mount.idmap.is_some() {
-            return Err(Error::unsupported(
-                "an idmapped bind",
-                "CAP_SYS_ADMIN in the user namespace of the source's file system: run as root",
-            ));
+            let needs = if situation.older_mounts {
+                "mount_setattr(2), which a filter around this process hides"
+            } else {
+                "CAP_SYS_ADMIN in the user namespace of the source's file system: run as root"
+            };
+            return Err(Error::unsupported("an idmapped bind", needs));
         }
         ops.push(op);
         return Ok(());
@@ -122,10 +123,14 @@ fn map_ids(tree: &OwnedFd, ids: &MountIds, recursive: bool, source: &Path) -> Re
     )
 }
 
-fn file_system(ops: &mut Ops, mount: &Mount, kind: &str, source: Option<&Path>) -> Result<()> {
+fn file_system(ops: &mut Ops, mount: &Mount, kind: &str, source: Option<&Path>, situation: Situation) -> Result<()> {
     let target = target(mount)?;
     let op = new_file_system(mount, kind, &target)?;
+    let looped = source.filter(|source| situation.older_mounts && source.is_file());
+    let looped = looped.map(|source| loop_device(mount, source)).transpose()?.flatten();
+    let source = looped.as_ref().map(|device| device.path.as_path()).or(source);
     let source2 = source.map(|source| c_path("mounts", source)).transpose()?;
+    ops.trees.extend(looped.map(LoopDevice::into_fd));
     ops.push(place(mount, Op { source2, ..op }));
     if mount.options.propagation != 0 {
         let propagation = mount.options.propagation as u32;
@@ -151,21 +156,29 @@ fn new_file_system(mount: &Mount, kind: &str, path: &std::ffi::CStr) -> Result<O
 
 /// A file system on a device or in a file, mounted here, detached, where the source can be seen.
 fn from_source(ops: &mut Ops, mount: &Mount, source: &Path) -> Result<()> {
-    let read_only = (mount.options.top.set | mount.options.all.set) & attr::RDONLY != 0;
-    let meta = std::fs::metadata(source).at(Step::OpenSource, "stat", source)?;
-    let looped = if meta.file_type().is_block_device() || !meta.is_file() {
-        None
-    } else {
-        let file =
-            std::fs::File::options().read(true).write(!read_only).open(source).at(Step::OpenSource, "open", source)?;
-        Some(LoopDevice::attach(file.as_fd(), read_only).at(Step::OpenSource, "LOOP_CONFIGURE", source)?)
-    };
+    let looped = loop_device(mount, source)?;
     let device = looped.as_ref().map_or(source, |device| &device.path);
-    let tree = detached(mount, device, read_only)?;
+    let tree = detached(mount, device, wants_read_only(mount))?;
     let op = Op { fd: tree.as_raw_fd(), ..Op::bind(c"", &target(mount)?) };
     let op = place(mount, attributes(mount, op));
     ops.push_tree(tree, |_| op);
     Ok(())
+}
+
+fn wants_read_only(mount: &Mount) -> bool {
+    (mount.options.top.set | mount.options.all.set) & attr::RDONLY != 0
+}
+
+/// A block device for a source that is a file.
+fn loop_device(mount: &Mount, source: &Path) -> Result<Option<LoopDevice>> {
+    let meta = std::fs::metadata(source).at(Step::OpenSource, "stat", source)?;
+    if !meta.is_file() {
+        return Ok(None);
+    }
+    let read_only = wants_read_only(mount);
+    let file =
+        std::fs::File::options().read(true).write(!read_only).open(source).at(Step::OpenSource, "open", source)?;
+    LoopDevice::attach(file.as_fd(), read_only).at(Step::OpenSource, "LOOP_CONFIGURE", source).map(Some)
 }
 
 fn detached(mount: &Mount, device: &Path, read_only: bool) -> Result<OwnedFd> {

@@ -14,7 +14,7 @@ use zind_init::plan::{self, FsKind};
 
 use super::host::{self, Entry, ExtraUser, Trees};
 use super::layers::Layers;
-use super::ops::{Op, Ops, attr, c_path, c_string};
+use super::ops::{Op, Ops, attr, c_path, c_string, joined, pairs};
 use super::{Overlay, Rootfs, caller, dev, mask};
 use crate::error::{At, Error, Result, Step};
 use crate::mount::Mount;
@@ -25,6 +25,8 @@ use crate::spec::{Kind, Spec};
 pub(crate) struct Situation {
     /// The caller may open trees of the host (`CAP_SYS_ADMIN` in its mount namespace).
     pub(crate) admin: bool,
+    /// Mounts go by `mount(2)` alone.
+    pub(crate) older_mounts: bool,
     /// The container starts in a copy of the template.
     pub(crate) template: bool,
     /// The container has a user namespace of its own.
@@ -35,6 +37,20 @@ pub(crate) struct Situation {
     pub(crate) network_apart: bool,
 }
 
+impl Situation {
+    /// Of mounts that are none of a start's.
+    fn plain(admin: bool) -> Situation {
+        Situation {
+            admin,
+            older_mounts: false,
+            template: false,
+            user_namespace: false,
+            tty_group: false,
+            network_apart: false,
+        }
+    }
+}
+
 const ROOT: &std::ffi::CStr = c"r";
 const S_NODEV: u64 = attr::NODEV;
 
@@ -42,7 +58,8 @@ const S_NODEV: u64 = attr::NODEV;
 pub(crate) fn container(spec: &Spec, situation: Situation, users: &[ExtraUser]) -> Result<Ops> {
     let mut ops = Ops::default();
     if !situation.template {
-        ops.push(Op { propagation: libc::MS_PRIVATE as u32, ..Op::new(FsKind::Setattr, c"/").flags(plan::RECURSIVE) });
+        // Not private: a bind may ask to be a slave of what it is a copy of.
+        ops.push(Op { propagation: libc::MS_SLAVE as u32, ..Op::new(FsKind::Setattr, c"/").flags(plan::RECURSIVE) });
     }
     ops.push(stage(spec, situation));
     ops.push(Op::mkdir(ROOT, 0o755));
@@ -91,7 +108,7 @@ fn network_mounts(ops: &mut Ops, spec: &Spec, situation: Situation) -> Result<()
         return Ok(());
     }
     ops.push(Op::new(FsKind::RootIsHere, c"/"));
-    if spec.system_mounts {
+    if spec.system_mounts && !is_replaced(spec, "sysfs", "/sys") {
         sysfs(ops);
     }
     for (index, mount) in late {
@@ -140,8 +157,7 @@ pub(crate) fn low_level(spec: &Spec) -> Result<Ops> {
     if spec.binfmt.is_some() || !spec.mounts.is_empty() || spec.mount_proc.is_some() {
         ops.push(Op::new(FsKind::RootIsHere, c"/"));
     }
-    let situation =
-        Situation { admin: false, template: false, user_namespace: false, tty_group: false, network_apart: false };
+    let situation = Situation::plain(false);
     for (index, mount) in spec.mounts.iter().enumerate() {
         if caller::needs_staging(mount) {
             return Err(Error::spec("mounts", format!("[{index}] a {} is for containers", mount.kind())));
@@ -172,7 +188,7 @@ pub(crate) fn hot_mount(mount: &Mount, admin: bool) -> Result<Ops> {
     if caller::needs_staging(mount) {
         return Err(Error::spec("mounts", format!("a {} is put together before the start only", mount.kind())));
     }
-    let situation = Situation { admin, template: false, user_namespace: false, tty_group: false, network_apart: false };
+    let situation = Situation::plain(admin);
     let mut ops = Ops::default();
     ops.push(Op::new(FsKind::RootIsHere, c"/"));
     caller::mount(&mut ops, mount, 0, situation)?;
@@ -196,12 +212,11 @@ pub(crate) fn hot_umount(target: &Path) -> Result<Ops> {
 /// The staging area has a place of its own in the template. Elsewhere it goes over `/`, since any other directory of the
 /// host could hold a source of the caller's.
 fn stage(spec: &Spec, situation: Situation) -> Op {
-    let mut options = "mode\x000755\0".to_owned();
-    if let Some(size) = spec.tmpfs_size {
-        options += &format!("size\0{size}\0");
-    }
+    let size = spec.tmpfs_size.map(|size| size.to_string());
+    let options: Vec<(&str, &str)> =
+        [("mode", "0755")].into_iter().chain(size.iter().map(|size| ("size", size.as_str()))).collect();
     let place = if situation.template { c"/stage" } else { c"/" };
-    Op { data: options.into_bytes(), ..Op::new(FsKind::Stage, place) }
+    Op { data: pairs(&options), text: joined(&options), ..Op::new(FsKind::Stage, place) }
 }
 
 /// Overlay options; paths are relative to the staging area or absolute in the mount namespace the container starts in.
@@ -368,7 +383,7 @@ fn system_mounts(ops: &mut Ops, spec: &Spec, situation: Situation) {
     if has_sysfs(spec, situation) {
         // Its place must be there, and be no link, while the root can still be written to.
         ops.push(Op::new(FsKind::Place, c"/sys").in_root().flags(place));
-        if !situation.network_apart {
+        if !situation.network_apart && !is_replaced(spec, "sysfs", "/sys") {
             // In a user namespace the kernel allows it only while the host's is still in sight.
             sysfs(ops);
         }

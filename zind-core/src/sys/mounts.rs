@@ -30,7 +30,7 @@ pub(crate) fn set_idmap(tree: BorrowedFd<'_>, user_namespace: BorrowedFd<'_>, re
 pub(crate) struct LoopDevice {
     pub(crate) path: PathBuf,
     /// While this is open the device stays.
-    _device: OwnedFd,
+    device: OwnedFd,
 }
 
 /// `struct loop_config` of `linux/loop.h`, of which only the head is used.
@@ -48,6 +48,11 @@ struct LoopConfig {
 }
 
 impl LoopDevice {
+    /// What keeps it.
+    pub(crate) fn into_fd(self) -> OwnedFd {
+        self.device
+    }
+
     /// Finds a free one for `file`.
     pub(crate) fn attach(file: BorrowedFd<'_>, read_only: bool) -> Result<LoopDevice, Errno> {
         const LOOP_CTL_GET_FREE: libc::c_ulong = 0x4C82;
@@ -73,7 +78,7 @@ impl LoopDevice {
             let device = std::fs::File::options().read(true).write(!read_only).open(&path).map_err(errno)?;
             // SAFETY: a live structure of the size the kernel reads.
             match Errno::result(unsafe { libc::ioctl(device.as_fd().as_raw_fd(), LOOP_CONFIGURE, &raw const config) }) {
-                Ok(_) => return Ok(LoopDevice { path, _device: device.into() }),
+                Ok(_) => return Ok(LoopDevice { path, device: device.into() }),
                 // Somebody else took it in between.
                 Err(Errno::EBUSY) => {}
                 Err(errno) => return Err(errno),

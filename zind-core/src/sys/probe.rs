@@ -30,6 +30,31 @@ pub fn mount_setattr() -> Errno {
     })
 }
 
+/// True if the mount interface of Linux 5.2 and 5.12 is hidden, in whole or in part. Whether the caller may mount is
+/// another question.
+pub(crate) fn newer_mounts_are_hidden() -> bool {
+    const NONE: *const libc::c_char = ptr::null();
+    // SAFETY: a null pointer where the kernel reads a path: EFAULT, or EPERM before that.
+    let [fsopen, open_tree, move_mount] = unsafe {
+        [
+            refusal(libc::syscall(libc::SYS_fsopen, NONE, 0_u32)),
+            refusal(libc::syscall(libc::SYS_open_tree, -1, NONE, 0_u32)),
+            refusal(libc::syscall(libc::SYS_move_mount, -1, NONE, -1, NONE, 0_u32)),
+        ]
+    };
+    // SAFETY: no descriptor -1 is open, nothing is read: EBADF, or EPERM and EINVAL before that.
+    let [fsconfig, fsmount] = unsafe {
+        [
+            refusal(libc::syscall(libc::SYS_fsconfig, -1, 0_u32, NONE, NONE, 0)),
+            refusal(libc::syscall(libc::SYS_fsmount, -1, 0_u32, 0_u32)),
+        ]
+    };
+    let mount_setattr = mount_setattr();
+    // Those two look at their arguments first, so that EPERM can only be a filter's.
+    [fsopen, fsconfig, fsmount, open_tree, move_mount, mount_setattr].contains(&Errno::ENOSYS)
+        || [open_tree, mount_setattr].contains(&Errno::EPERM)
+}
+
 /// `close_range(2)` of a range that ends before it begins: `EINVAL` where the call exists.
 pub fn close_range() -> Errno {
     // SAFETY: the kernel refuses an inverted range, so no descriptor is closed; no pointers.

@@ -1,0 +1,137 @@
+"""Where the kernel, or a filter around the caller, does not have what zind would rather use."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+import kit
+import zind
+from kit import needs_root, outside
+
+HERE = pathlib.Path(__file__).resolve().parent
+NEWER_MOUNTS = "fsopen fsconfig fsmount move_mount open_tree mount_setattr".split()
+#: What mount(2) cannot do: see docs/kernel-features.md.
+ONLY_NEWER = ["test_idmapped_bind", "test_an_unknown_option_is_named_by_the_kernel"]
+
+MOUNTINFO = """
+import json, sys, kit, zind
+kit.hide_calls(*sys.argv[2:])
+mounts = [zind.Mount(**each) for each in json.loads(sys.argv[1])]
+r = zind.run(["cat", "/proc/self/mountinfo"], capture_output=True, text=True, mounts=mounts, rootfs="/", overlay=False, read_only=True)
+rows = [line.split() for line in r.stdout.splitlines()]
+fields = lambda row: (row[4], row[5], [f.split(":")[0] for f in row[6:row.index("-")]], row[row.index("-") + 1], row[-1])
+print(json.dumps([r.isolation.mount_interface, [fields(row) for row in rows]]))
+"""
+
+
+def under_a_filter(script: str, *hidden: str, args: tuple[str, ...] = ()) -> str:
+    return outside(f"import kit, sys, zind\nkit.hide_calls(*{hidden!r})\n" + script, *args).stdout.strip()
+
+
+@pytest.mark.limit(300)
+def test_the_tests_of_mounts_pass_by_the_older_interface():
+    script = f"import kit, pytest, sys\nkit.hide_calls(*{NEWER_MOUNTS!r})\nsys.exit(pytest.main(sys.argv[1:]))"
+    without = " and ".join(f"not {name}" for name in ONLY_NEWER)
+    files = [HERE / "test_mounts.py", HERE / "test_rootfs.py"]
+    result = subprocess.run(
+        [sys.executable, "-c", script, "-q", "-p", "no:cacheprovider", "--rootdir", HERE, "-k", without, *files],
+        env=kit.child_env(PYTHONPATH=os.pathsep.join(sys.path)),
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stdout[-10_000:] + result.stderr
+
+
+@pytest.mark.parametrize("options", [["ro"], ["rro"], ["nosuid", "noexec", "noatime"], ["rnosymfollow", "rslave"], ["bind", "shared"]], ids=str)
+def test_both_interfaces_give_the_same_mounts(tmp_path, options):
+    mounts = [
+        {"type": "tmpfs", "target": "/mnt", "options": ["size=1m", "mode=711", "nodev", *[o for o in options if o in ("ro", "noexec")]]},
+        {"type": "bind", "source": "/dev" if kit.ROOT else "/tmp", "target": "/srv", "options": ["rbind", *options]},
+    ]
+    answers = [json.loads(outside(MOUNTINFO, json.dumps(mounts), *hidden).stdout) for hidden in ((), NEWER_MOUNTS)]
+    assert [answer[0] for answer in answers] == ["fsmount", "mount"]
+    # The devices are nodes of the container's own there, and the host's here. What another mount covers cannot be seen.
+    told = [{row[0]: row[1:] for row in answer[1] if not row[0].startswith(("/dev", "/proc/", "/sys/"))} for answer in answers]
+    assert told[0] == told[1] and {"/", "/mnt", "/srv", "/proc", "/sys"} <= set(told[0])
+
+
+@pytest.mark.parametrize("hidden", NEWER_MOUNTS)
+def test_one_hidden_call_is_enough(hidden):
+    assert under_a_filter("r = zind.run(['true'], check=True); print(r.isolation.mount_interface)", hidden) == "mount"
+
+
+def test_nothing_is_dropped_where_the_older_interface_cannot():
+    script = """
+import contextlib
+for call in (lambda: zind.run(["true"], mounts=[zind.Mount.bind("/usr", "/u", idmap=[zind.IdMap(0, 0, 1)])]),
+             lambda: zind.Popen(["cat"], stdin=zind.PIPE).mount(zind.Mount.tmpfs("/t"))):
+    try: call()
+    except zind.UnsupportedError as error: print(error)
+"""
+    said = under_a_filter(script, *NEWER_MOUNTS).splitlines()
+    assert len(said) == 2 and all("hides" in line or "run as root" in line for line in said), said
+
+
+# --- the root ---------------------------------------------------------------------------------------------------------
+ESCAPE = """
+import os, zind, kit, sys
+inside = '''
+import os
+os.mkdir("/tmp/x"); out = os.open("/", os.O_RDONLY)
+os.chroot("/tmp/x"); os.fchdir(out)
+for _ in range(64): os.chdir("..")
+os.chroot(".")
+print(sorted(os.listdir("/")) , os.path.exists(%r))
+'''
+caps = ["CAP_SYS_CHROOT"]
+r = zind.run(["/usr/bin/python3", "-c", inside % sys.argv[1]], capture_output=True, text=True, capabilities=caps, seccomp=None)
+print(r.isolation.root_change, "pivot_root" in r.isolation.in_force, r.stdout.strip(), r.stderr)
+"""
+
+
+@pytest.mark.parametrize("hidden", [[], ["pivot_root"], ["pivot_root", *NEWER_MOUNTS]], ids=str)
+def test_no_chroot_inside_leads_out_however_the_root_was_changed(hidden, tmp_path):
+    mark = tmp_path / "host"
+    mark.touch()
+    how, is_pivot, said = under_a_filter(ESCAPE, *hidden, args=(str(mark),)).split(" ", 2)
+    assert (how, is_pivot) == (("chroot", "False") if hidden else ("pivot_root", "True"))
+    assert "'usr'" in said and "'proc'" in said and said.endswith("False"), said
+
+
+def test_pivot_root_can_be_required():
+    zind.run(["true"], require={"pivot_root"}, check=True)
+    script = """
+try: zind.run(["true"], require={"pivot_root"})
+except zind.SysError as error: print(error.step, error.syscall)
+"""
+    assert under_a_filter(script, "pivot_root") in ("PivotRoot pivot_root", "Template pivot_root")
+
+
+def test_a_caller_in_a_chroot_gets_whole_containers(tmp_path):
+    """pivot_root(2) refuses a root that is no mount; the host's root above it must be gone all the same."""
+    needs_root("changing the root")
+    jail = tmp_path / "jail"
+    script = """
+import os, sys, zind, kit
+jail, path = sys.argv[1], sys.argv[2:]
+zind.mount(None, "/", None, zind.MS_REC | zind.MS_PRIVATE)
+for name in ["usr", "etc", "proc", "dev", "tmp", "root", "run", "var", "sys", "opt"] + [n for n in ("work",) if os.path.isdir("/" + n)]:
+    os.makedirs(f"{jail}/{name}")
+    zind.mount("/" + name, f"{jail}/{name}", None, zind.MS_BIND | zind.MS_REC)
+for name in ("bin", "lib", "lib64", "sbin"):
+    os.symlink("usr/" + name, f"{jail}/{name}")
+os.chroot(jail)
+os.chdir("/")
+zind.run(["true"], check=True, require={"pivot_root"})
+""" + ESCAPE
+    script = script.replace("sys.argv[1])", "'/jail')")
+    result = subprocess.run(
+        ["unshare", "-m", sys.executable, "-c", script, jail], env=kit.child_env(PYTHONPATH=os.pathsep.join(sys.path)), capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith("pivot_root True ['bin'"), result.stdout
+    assert "jail" not in result.stdout
