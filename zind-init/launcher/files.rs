@@ -3,7 +3,7 @@
 //! Paths with `IN_ROOT` are resolved by `openat2(2)` below the root and used by descriptor from then on.
 
 use crate::plan::{
-    CREATE, FsKind, FsOp, IN_ROOT, NO_SYMLINKS, OPTIONAL, QUICK, RECURSIVE, SOURCE_IN_ROOT, Str, TARGET_FILE,
+    CREATE, DEVICE, FsKind, FsOp, IN_ROOT, NO_SYMLINKS, OPTIONAL, QUICK, RECURSIVE, SAME_FILE, SOURCE_IN_ROOT, Str, TARGET_FILE,
 };
 use crate::planfile::PlanFile;
 use crate::step::Step;
@@ -60,6 +60,10 @@ fn one(plan: &mut PlanFile, place: &mut Place, op: &FsOp) -> Done {
         }
         FsKind::Mknod => {
             make(plan, place, op, |dir, name| sys::mknodat(dir, name, op.mode, op.device)).at(Step::Mknod)
+        }
+        FsKind::Chown => {
+            let (uid, gid) = (op.device as u32, (op.device >> 32) as u32);
+            make(plan, place, op, |dir, name| sys::chown(dir, name, uid, gid)).at(Step::Mknod)
         }
         FsKind::Mount => mount(plan, place, op),
         FsKind::Bind => bind(plan, place, op),
@@ -179,6 +183,12 @@ fn bind(plan: &mut PlanFile, place: &Place, op: &FsOp) -> Done {
         other => other.at(Step::Bind)?,
     };
     let mut op = *op;
+    if op.flags & SAME_FILE != 0 {
+        let found = sys::fstat(tree.0).at(Step::Bind)?;
+        if (found.device, found.inode) != (op.device, op.inode) {
+            return Err(Failure(Step::Bind, 0, sys::ESTALE));
+        }
+    }
     if op.flags & CREATE != 0 && !sys::fstat(tree.0).at(Step::Bind)?.is_dir() {
         op.flags |= TARGET_FILE;
     }
@@ -189,7 +199,17 @@ fn bind(plan: &mut PlanFile, place: &Place, op: &FsOp) -> Done {
     change(tree.0, &op, recursive).at(Step::MountSetattr)?;
     change_top(tree.0, &op).at(Step::MountSetattr)?;
     let target = target(plan, place, &op).at(Step::MountTarget)?;
+    if op.flags & DEVICE != 0 {
+        may_cover(tree.0, target.0).at(Step::MountTarget)?;
+    }
     sys::attach(tree.0, target.0).map_err(|errno| other_kind(tree.0, target.0).unwrap_or(errno)).at(Step::Bind).map(drop)
+}
+
+/// A device takes the place of itself, or of an empty file: runtime-spec, config-linux.md, "Devices".
+fn may_cover(tree: i32, target: i32) -> sys::Result<()> {
+    let (new, old) = (sys::fstat(tree)?, sys::fstat(target)?);
+    let is_empty = old.is_file() && old.size() == 0;
+    if is_empty || new.is_same_device(&old) { Ok(()) } else { Err(sys::EEXIST) }
 }
 
 /// The kernel says EINVAL where a file and a directory do not go together; this says which of the two is the target.

@@ -13,9 +13,12 @@ pub const ECHILD: i32 = 10;
 pub const EAGAIN: i32 = 11;
 pub const EACCES: i32 = 13;
 pub const EBUSY: i32 = 16;
+pub const EEXIST: i32 = 17;
 pub const ENOTDIR: i32 = 20;
 pub const EISDIR: i32 = 21;
 pub const EINVAL: i32 = 22;
+
+pub const ESTALE: i32 = 116;
 
 pub const AT_FDCWD: i32 = -100;
 pub const AT_EMPTY_PATH: u32 = 0x1000;
@@ -86,6 +89,7 @@ pub mod number {
     pub const OPENAT: usize = 257;
     pub const MKDIRAT: usize = 258;
     pub const MKNODAT: usize = 259;
+    pub const FCHOWNAT: usize = 260;
     pub const SYMLINKAT: usize = 266;
     pub const FACCESSAT: usize = 269;
     pub const PPOLL: usize = 271;
@@ -190,8 +194,8 @@ pub fn dup_to(from: i32, to: i32) -> Result {
 
 #[repr(C)]
 pub struct Stat {
-    device: u64,
-    inode: u64,
+    pub device: u64,
+    pub inode: u64,
     links: u64,
     mode: u32,
     ids: [u32; 3],
@@ -203,6 +207,16 @@ pub struct Stat {
 impl Stat {
     pub fn is_dir(&self) -> bool {
         self.mode & 0o170000 == 0o040000
+    }
+
+    pub fn is_file(&self) -> bool {
+        self.mode & 0o170000 == 0o100000
+    }
+
+    /// Both are character devices, block devices or FIFOs, of one number.
+    pub fn is_same_device(&self, other: &Stat) -> bool {
+        let kind = self.mode & 0o170000;
+        matches!(kind, 0o020000 | 0o060000 | 0o010000) && kind == other.mode & 0o170000 && self.rdev == other.rdev
     }
 
     pub fn size(&self) -> usize {
@@ -468,6 +482,11 @@ pub fn mkdirat(dir: i32, path: CStr, mode: u32) -> Result {
 
 pub fn mknodat(dir: i32, path: CStr, mode: u32, device: u64) -> Result {
     call!(MKNODAT, dir, path, mode, device)
+}
+
+pub fn chown(dir: i32, path: CStr, uid: u32, gid: u32) -> Result {
+    const AT_SYMLINK_NOFOLLOW: u32 = 0x100;
+    call!(FCHOWNAT, dir, path, uid, gid, AT_SYMLINK_NOFOLLOW)
 }
 
 pub fn symlinkat(target: CStr, dir: i32, path: CStr) -> Result {

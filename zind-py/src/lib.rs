@@ -3,6 +3,7 @@
 
 mod bytes;
 mod convert;
+mod device;
 mod errors;
 mod lowlevel;
 mod mount;
@@ -15,6 +16,7 @@ use pyo3::prelude::*;
 fn _zind(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add("LAUNCHER_SIZE", zind_core::LAUNCHER_SIZE)?;
+    module.add_class::<device::Device>()?;
     module.add_class::<mount::Mount>()?;
     module.add_class::<process::Isolation>()?;
     module.add_class::<process::Process>()?;

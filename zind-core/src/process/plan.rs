@@ -17,6 +17,7 @@ use super::stdio::Streams;
 use crate::error::{At, Error, Result, Step};
 use crate::isolation::{Isolation, MountReport};
 use crate::namespace::idmap::{self, IdMaps, ReadyMaps};
+use crate::rootfs::devices::{self, Devices};
 use crate::rootfs::host::ExtraUser;
 use crate::rootfs::ops::{Op, Ops, c_path, c_string};
 use crate::rootfs::plan::{self as root_plan, Situation};
@@ -214,7 +215,8 @@ pub(crate) fn prepare(mut spec: Spec, have_clone3: bool) -> Result<Prepared> {
         network,
     };
     builder.topology(&spec, situation, have_clone3)?;
-    builder.files(&spec, situation, &identity)?;
+    let devices = devices::find(&spec, situation, payload_capabilities(&spec))?;
+    builder.files(&spec, situation, &identity, &devices)?;
     builder.names_of_host(&spec)?;
     builder.program(&spec, &identity)?;
     builder.credentials(&spec, &identity, maps.as_ref())?;
@@ -232,7 +234,9 @@ pub(crate) fn prepare(mut spec: Spec, have_clone3: bool) -> Result<Prepared> {
     if !matches!(spec.overlay, Overlay::Dir(_)) && !spec.mounts.iter().any(caller::is_on_disk) {
         builder.plan.flags |= wire::UNMOUNT_LATER;
     }
-    let isolation = isolation(&spec, situation, &identity, maps.as_ref());
+    let mut isolation = isolation(&spec, situation, &identity, maps.as_ref());
+    isolation.devices.extend(devices.paths());
+    isolation.extra_devices = devices.report();
     isolation.require(&spec.require)?;
     Ok(Prepared {
         header: builder.plan,
@@ -414,12 +418,12 @@ impl Builder {
         Ok(())
     }
 
-    fn files(&mut self, spec: &Spec, situation: Situation, identity: &Identity) -> Result<()> {
+    fn files(&mut self, spec: &Spec, situation: Situation, identity: &Identity, devices: &Devices) -> Result<()> {
         let ops = if spec.is_low_level() {
             root_plan::low_level(spec)?
         } else {
             let user = identity.user.filter(|user| *user != (0, 0)).map(|(uid, gid)| ExtraUser { uid, gid });
-            root_plan::container(spec, situation, user.as_slice())?
+            root_plan::container(spec, situation, user.as_slice(), devices)?
         };
         self.plan.fs = ops.encode(&mut self.writer);
         self.names.fs = ops.list;
@@ -707,6 +711,7 @@ fn isolation(spec: &Spec, situation: Situation, identity: &Identity, maps: Optio
         masked_paths: if hidden { mask::masked_paths().iter().filter(shown).copied().collect() } else { Vec::new() },
         readonly_paths: if hidden { mask::readonly_paths().to_vec() } else { Vec::new() },
         devices: if spec.system_mounts { dev::names() } else { Vec::new() },
+        extra_devices: Vec::new(),
         network: match how(Kind::Net) {
             "new" => "none",
             other => other,

@@ -10,7 +10,7 @@ from __future__ import annotations
 from . import _zind
 from ._process import DEVNULL, PIPE, STDOUT, Popen, run
 from ._results import CompletedProcess, Exit, IdMap, Isolation, Stats, TimeOffsets
-from ._zind import LAUNCHER_SIZE, Mount, __version__
+from ._zind import LAUNCHER_SIZE, Device, Mount, __version__
 from .errors import (
     CalledProcessError,
     Error,
@@ -61,6 +61,7 @@ __all__ = [
     "STDOUT",
     "CalledProcessError",
     "CompletedProcess",
+    "Device",
     "Error",
     "ExistsError",
     "Exit",
