@@ -68,8 +68,11 @@ pub(crate) fn container(
         ops.push(Op::new(FsKind::Setattr, c"/dev").attr(attr::RDONLY).in_root().flags(plan::NO_SYMLINKS));
     }
     if spec.system_mounts && !spec.privileged {
-        if situation.template {
+        let is_untouched = !spec.mounts.iter().any(|mount| mount.target().starts_with("/proc"));
+        if situation.template && is_untouched {
             ops.extend(mask::quick_operations());
+        } else if situation.template {
+            ops.extend(mask::operations("/"));
         } else {
             ops.extend(mask::sources(""));
             ops.extend(mask::operations(""));
