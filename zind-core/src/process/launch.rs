@@ -590,7 +590,7 @@ impl Names {
             }
             (Step::MountTarget, Errno::EEXIST) => "there is something else already, which is no empty file",
             (Step::Bind, Errno::ESTALE) => "what is at that path was replaced while the container was made",
-            (Step::MountTarget, Errno::ELOOP) => {
+            (Step::MountTarget | Step::Mask | Step::ReadonlyPath, Errno::ELOOP) => {
                 "a part of the path is a symbolic link, which a mount point must not be"
             }
             (Step::Mount | Step::Bind | Step::Umount | Step::PivotRoot, Errno::ENOSPC) => {
