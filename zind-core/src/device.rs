@@ -76,14 +76,7 @@ impl Device {
     /// A device of the host under the same path, for reading and writing; of a directory, every device below it.
     pub fn new(path: impl Into<PathBuf>) -> Device {
         let path = path.into();
-        Device {
-            what: What::Host(path.clone()),
-            target: path,
-            access: Access::ALL,
-            mode: None,
-            uid: None,
-            gid: None,
-        }
+        Device { what: What::Host(path.clone()), target: path, access: Access::ALL, mode: None, uid: None, gid: None }
     }
 
     /// The text of `docker run --device`: `"host"`, `"host:container"`, `"host:rwm"` or `"host:container:rwm"`.

@@ -9,8 +9,8 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyInt, PyString};
 use zind_core::{
-    Binfmt, CapSet, Console, IdMap, IdMaps, Kind, Overlay, Rlimit, Rootfs, Scheduler, Seccomp, Source, Spec, Stdio, TimeOffsets,
-    User, parse_duration, parse_rlimit_name, parse_signal, parse_size,
+    Binfmt, CapSet, Console, IdMap, IdMaps, Kind, Overlay, Rlimit, Rootfs, Scheduler, Seccomp, Source, Spec, Stdio,
+    TimeOffsets, User, parse_duration, parse_rlimit_name, parse_signal, parse_size,
 };
 
 use crate::device::Device;
@@ -237,7 +237,9 @@ fn file_system(py: Python<'_>, spec: &mut Spec, key: &str, value: &Bound<'_, PyA
             }
         }
         "devices" => {
-            for device in value.try_iter().map_err(|_| type_error("devices", "a sequence of zind.Device and text", value))? {
+            for device in
+                value.try_iter().map_err(|_| type_error("devices", "a sequence of zind.Device and text", value))?
+            {
                 spec.devices.push(device_of(&device?)?);
             }
         }
@@ -276,7 +278,8 @@ fn device_of(value: &Bound<'_, PyAny>) -> PyResult<zind_core::Device> {
     if let Ok(device) = value.cast::<Device>() {
         return Ok(device.get().0.clone());
     }
-    let text: String = value.extract().map_err(|_| type_error("devices", "a sequence of zind.Device and text", value))?;
+    let text: String =
+        value.extract().map_err(|_| type_error("devices", "a sequence of zind.Device and text", value))?;
     zind_core::Device::parse(&text).map_err(|error| raise(value.py(), &error))
 }
 

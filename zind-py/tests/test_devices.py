@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import subprocess
+import sys
 
 import pytest
 
@@ -212,6 +214,32 @@ def test_links_of_the_root_lead_nowhere(tiny_root, tmp_path):
     for place in ("/d/x", "/n", "/d/y/z"):
         refused(zind.SysError, lambda: run(f"/dev/zero:{place}", rootfs=tiny_root, overlay=False), step="MountTarget", number=errno.ELOOP)
     assert os.listdir(victim) == []
+
+
+@pytest.mark.limit(120)
+@pytest.mark.parametrize("namespaces", [{}, {"user": "new"}], ids=["plain", "user"])
+def test_a_source_that_changes_meanwhile(tmp_path, namespaces):
+    """A link to a device and a file change places all the time: the file is never in the container."""
+    (tmp_path / "a").symlink_to("/dev/zero")
+    (tmp_path / "b").write_text("a file")
+    swap = "import ctypes, os, sys\nlibc = ctypes.CDLL(None)\nos.chdir(sys.argv[1])\nwhile not os.path.exists('stop'): libc.renameat2(-100, b'a', -100, b'b', 2)"
+    swapper = subprocess.Popen([sys.executable, "-c", swap, tmp_path])
+    try:
+        ends = set()
+        for _ in range(100):
+            try:
+                assert sh("stat -c %F:%t:%T /dev/given", devices=[f"{tmp_path}/a:/dev/given"], namespaces=namespaces) == "character special file:1:5"
+                ends.add("device")
+            except zind.SpecError as error:
+                assert "no device" in str(error)
+                ends.add("file")
+            except zind.SysError as error:
+                assert error.errno == errno.ESTALE, error
+                ends.add("changed")
+        assert {"device", "file"} <= ends, ends
+    finally:
+        (tmp_path / "stop").touch()
+        assert swapper.wait(10) == 0
 
 
 def test_the_low_level_has_none():

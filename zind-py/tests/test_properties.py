@@ -25,7 +25,7 @@ def chance():
 # --- options of mounts -----------------------------------------------------------------------------------------------
 ATTRIBUTES = [("ro", "rw"), ("nosuid", "suid"), ("nodev", "dev"), ("noexec", "exec"), ("nosymfollow", "symfollow"), ("nodiratime", "diratime")]
 ATIMES = ["noatime", "strictatime", "relatime"]
-SUPER = ["sync", "dirsync", "lazytime", "async", "silent", "loud", "nomand", "defaults"]
+SUPER = [("sync", "async"), ("dirsync", "defaults"), ("lazytime", "nolazytime"), ("silent", "loud"), ("nomand", "noiversion")]
 
 
 def attributes(chance: random.Random, atime: bool = True) -> list[str]:
@@ -40,7 +40,7 @@ def attributes(chance: random.Random, atime: bool = True) -> list[str]:
 def tmpfs_options(chance: random.Random) -> list[str]:
     data = {"size": f"{chance.randrange(1, 99) * 4}k", "mode": f"{chance.randrange(0o1000, 0o2000):o}", "nr_inodes": str(chance.randrange(10, 999))}
     words = attributes(chance) + [f"{name}={data[name]}" for name in data if chance.random() < 0.6]
-    words += chance.sample(SUPER, chance.randrange(3))
+    words += [chance.choice(pair) for pair in SUPER if chance.random() < 0.3]
     chance.shuffle(words)
     return words
 
@@ -117,7 +117,8 @@ def test_the_order_of_options_is_no_matter(chance):
 def test_an_option_and_its_opposite_are_refused_wherever_they_stand(chance):
     for _ in range(200):
         form = chance.choice(["", "r"])
-        pair = chance.choice([*ATTRIBUTES, ("noatime", "strictatime"), ("relatime", "noatime")])
+        pair = chance.choice([*ATTRIBUTES, ("noatime", "strictatime"), ("relatime", "noatime"), ("sync", "async"), ("lazytime", "nolazytime")])
+        form = "" if pair[0] in ("sync", "lazytime") else form
         others = [word for word in tmpfs_options(chance) if word not in pair and word not in ATIMES]
         words = [word for word in others if word not in sum(([a, b] for a, b in ATTRIBUTES if a in pair or b in pair), [])]
         for word in chance.sample(pair, 2):

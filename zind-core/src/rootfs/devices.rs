@@ -91,7 +91,8 @@ fn check_rights(found: &Found, capabilities: Option<CapSet>) -> Result<()> {
         return Err(Error::unsupported(feature, needs));
     }
     if capabilities.is_none_or(|set| set.intersects(MIGHTY)) {
-        let needs = "a payload without DAC_OVERRIDE, DAC_READ_SEARCH, MKNOD and SYS_ADMIN, which pass by the mode of the node";
+        let needs =
+            "a payload without DAC_OVERRIDE, DAC_READ_SEARCH, MKNOD and SYS_ADMIN, which pass by the mode of the node";
         return Err(Error::unsupported(feature, needs));
     }
     Ok(())
@@ -154,7 +155,8 @@ fn of_number(index: usize, device: &Device, kind: Kind, rdev: u64) -> Result<Sou
     match look(&device.target) {
         Ok((_, stat)) if is_it(&stat) => of_host(index, &device.target, device, false),
         _ => {
-            let needs = format!("that device at {} of the host, or root: others cannot make nodes", device.target.display());
+            let needs =
+                format!("that device at {} of the host, or root: others cannot make nodes", device.target.display());
             Err(Error::unsupported(format!("devices[{index}] by number"), needs))
         }
     }
@@ -162,7 +164,8 @@ fn of_number(index: usize, device: &Device, kind: Kind, rdev: u64) -> Result<Sou
 
 /// The file itself, held while it is looked at: opening a device may do things, this does not.
 fn look(path: &Path) -> Result<(OwnedFd, Stat)> {
-    let fd = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).at(Step::OpenSource, "open", path)?;
+    let fd =
+        rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).at(Step::OpenSource, "open", path)?;
     let stat = rustix::fs::fstat(&fd).at(Step::OpenSource, "fstat", path)?;
     Ok((fd, stat))
 }
@@ -235,7 +238,8 @@ fn terminal(console: &Console) -> Result<Terminal> {
     if !is_terminal || !is_devpts(fd.as_fd()) {
         return Err(no(&name));
     }
-    let path = std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())).at(Step::OpenSource, "readlink", &name)?;
+    let path =
+        std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())).at(Step::OpenSource, "readlink", &name)?;
     Ok(Terminal { fd, path, file: (stat.st_dev, stat.st_ino) })
 }
 
@@ -336,7 +340,13 @@ impl Terminal {
 }
 
 /// The host's node at `path`, if it is still the file that was looked at.
-fn ops_of_host(ops: &mut Ops, path: &Path, file: (u64, u64), target: &std::ffi::CStr, situation: Situation) -> Result<()> {
+fn ops_of_host(
+    ops: &mut Ops,
+    path: &Path,
+    file: (u64, u64),
+    target: &std::ffi::CStr,
+    situation: Situation,
+) -> Result<()> {
     let op = bound(Op::bind(&c_path("devices", path)?, target), file);
     if situation.admin {
         ops.push_tree(open_tree(path, false)?, |tree| Op { fd: tree.as_raw_fd(), ..op });

@@ -12,9 +12,9 @@ use std::path::{Component, Path, PathBuf};
 use rustix::mount::OpenTreeFlags;
 use zind_init::plan::{self, FsKind};
 
+use super::devices::Devices;
 use super::host::{self, Entry, ExtraUser, Trees};
 use super::ops::{Op, Ops, attr, c_path, c_string};
-use super::devices::Devices;
 use super::{Overlay, Rootfs, caller, dev, mask};
 use crate::device::Device;
 use crate::error::{At, Error, Result, Step};
@@ -40,12 +40,7 @@ const ROOT: &std::ffi::CStr = c"r";
 const S_NODEV: u64 = attr::NODEV;
 
 /// The operations for a container, ending with the change of the root.
-pub(crate) fn container(
-    spec: &Spec,
-    situation: Situation,
-    users: &[ExtraUser],
-    devices: &Devices,
-) -> Result<Ops> {
+pub(crate) fn container(spec: &Spec, situation: Situation, users: &[ExtraUser], devices: &Devices) -> Result<Ops> {
     let mut ops = Ops::default();
     if !situation.template {
         ops.push(Op { propagation: libc::MS_PRIVATE as u32, ..Op::new(FsKind::Setattr, c"/").flags(plan::RECURSIVE) });
