@@ -124,7 +124,8 @@ impl Device {
 
     /// What the payload may do with it: `"r"`, `"w"`, `"m"` (make further nodes of it) or several of them.
     ///
-    /// Less than `"rw"` takes a node of the container's own, and a payload that has no capability to pass by its mode.
+    /// Less than `"rw"` takes a node of the container's own, and a payload that has no capability to pass by its mode, nor,
+    /// without the system call filter, a way to one.
     pub fn access(mut self, letters: &str) -> Result<Device> {
         self.access = Access::from_text(letters)
             .ok_or_else(|| Error::spec("devices", format!("rights {letters:?} are not made of r, w and m")))?;

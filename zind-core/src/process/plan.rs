@@ -215,7 +215,9 @@ pub(crate) fn prepare(mut spec: Spec, have_clone3: bool) -> Result<Prepared> {
         network,
     };
     builder.topology(&spec, situation, have_clone3)?;
-    let devices = devices::find(&spec, situation, payload_capabilities(&spec))?;
+    // Without the filter it could make a user namespace, in which it has them all.
+    let limited_to = payload_capabilities(&spec).filter(|_| has_seccomp(&spec));
+    let devices = devices::find(&spec, situation, limited_to)?;
     builder.files(&spec, situation, &identity, &devices)?;
     builder.names_of_host(&spec)?;
     builder.program(&spec, &identity)?;

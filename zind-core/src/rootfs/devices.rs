@@ -56,14 +56,15 @@ struct Terminal {
 const MIGHTY: CapSet =
     CapSet::DAC_OVERRIDE.union(CapSet::DAC_READ_SEARCH).union(CapSet::SYS_ADMIN).union(CapSet::MKNOD);
 
-/// Looks at everything the caller asked for. `capabilities`: the payload's; none: all of the caller's.
-pub(crate) fn find(spec: &Spec, situation: Situation, capabilities: Option<CapSet>) -> Result<Devices> {
+/// Looks at everything the caller asked for. `limited_to`: capabilities beyond which the payload gets none; `None`: it has
+/// or may get all.
+pub(crate) fn find(spec: &Spec, situation: Situation, limited_to: Option<CapSet>) -> Result<Devices> {
     let own = makes_nodes(situation);
     let mut list: Vec<Found> = Vec::new();
     for (index, device) in spec.devices.iter().enumerate() {
         let found = find_one(index, device, own).map_err(|error| error.with_hint(format!("it is devices[{index}]")))?;
         for one in found {
-            check_rights(&one, capabilities)?;
+            check_rights(&one, limited_to)?;
             if let Some(other) = list.iter().find(|other| other.device.target == one.device.target) {
                 let rule = format!("[{index}] {} is devices[{}] already", one.device.target.display(), other.index);
                 return Err(Error::spec("devices", rule));
@@ -80,7 +81,7 @@ fn makes_nodes(situation: Situation) -> bool {
 }
 
 /// Without device rules of a control group nothing but the mode of a node keeps the payload from reading or writing.
-fn check_rights(found: &Found, capabilities: Option<CapSet>) -> Result<()> {
+fn check_rights(found: &Found, limited_to: Option<CapSet>) -> Result<()> {
     let Found { index, device, source } = found;
     if device.access.is_full() {
         return Ok(());
@@ -90,9 +91,8 @@ fn check_rights(found: &Found, capabilities: Option<CapSet>) -> Result<()> {
         let needs = "a node of the container's own: call as root and without a user namespace, or give \"rw\"";
         return Err(Error::unsupported(feature, needs));
     }
-    if capabilities.is_none_or(|set| set.intersects(MIGHTY)) {
-        let needs =
-            "a payload without DAC_OVERRIDE, DAC_READ_SEARCH, MKNOD and SYS_ADMIN, which pass by the mode of the node";
+    if limited_to.is_none_or(|set| set.intersects(MIGHTY)) {
+        let needs = "the system call filter, and a payload without DAC_OVERRIDE, DAC_READ_SEARCH, MKNOD and SYS_ADMIN: else it passes by the mode of the node";
         return Err(Error::unsupported(feature, needs));
     }
     Ok(())
