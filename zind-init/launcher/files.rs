@@ -183,12 +183,7 @@ fn bind(plan: &mut PlanFile, place: &Place, op: &FsOp) -> Done {
         other => other.at(Step::Bind)?,
     };
     let mut op = *op;
-    if op.flags & SAME_FILE != 0 {
-        let found = sys::fstat(tree.0).at(Step::Bind)?;
-        if (found.device, found.inode) != (op.device, op.inode) {
-            return Err(Failure(Step::Bind, 0, sys::ESTALE));
-        }
-    }
+    is_that_file(&op, tree.0).at(Step::Bind)?;
     if op.flags & CREATE != 0 && !sys::fstat(tree.0).at(Step::Bind)?.is_dir() {
         op.flags |= TARGET_FILE;
     }
@@ -199,14 +194,24 @@ fn bind(plan: &mut PlanFile, place: &Place, op: &FsOp) -> Done {
     change(tree.0, &op, recursive).at(Step::MountSetattr)?;
     change_top(tree.0, &op).at(Step::MountSetattr)?;
     let target = target(plan, place, &op).at(Step::MountTarget)?;
-    if op.flags & DEVICE != 0 {
-        may_cover(tree.0, target.0).at(Step::MountTarget)?;
-    }
+    may_cover(&op, tree.0, target.0).at(Step::MountTarget)?;
     sys::attach(tree.0, target.0).map_err(|errno| other_kind(tree.0, target.0).unwrap_or(errno)).at(Step::Bind).map(drop)
 }
 
+/// What was replaced since the library looked at it is not bound.
+fn is_that_file(op: &FsOp, source: i32) -> sys::Result<()> {
+    if op.flags & SAME_FILE == 0 {
+        return Ok(());
+    }
+    let found = sys::fstat(source)?;
+    if (found.device, found.inode) == (op.device, op.inode) { Ok(()) } else { Err(sys::ESTALE) }
+}
+
 /// A device takes the place of itself, or of an empty file: runtime-spec, config-linux.md, "Devices".
-fn may_cover(tree: i32, target: i32) -> sys::Result<()> {
+fn may_cover(op: &FsOp, tree: i32, target: i32) -> sys::Result<()> {
+    if op.flags & DEVICE == 0 {
+        return Ok(());
+    }
     let (new, old) = (sys::fstat(tree)?, sys::fstat(target)?);
     let is_empty = old.is_file() && old.size() == 0;
     if is_empty || new.is_same_device(&old) { Ok(()) } else { Err(sys::EEXIST) }
