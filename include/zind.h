@@ -440,6 +440,37 @@ zind_status zind_spec_add_idmapped_bind(zind_spec *spec,
                                         size_t len,
                                         zind_error **err);
 
+/* A device of the host, or every device of a directory.
+ * source: its path on the host. target: where it is in the container, an absolute path; NULL for the same. access: letters
+ * of "rwm" (read, write, make further nodes); NULL for all. Less than "rw" takes a call by root without a user namespace.
+ * Returns also ZIND_STATUS_SPEC (access), _UTF8 (access). */
+zind_status zind_spec_add_device(zind_spec *spec,
+                                 const char *source,
+                                 const char *target,
+                                 const char *access,
+                                 zind_error **err);
+
+/* A device by its numbers, as in linux.devices of OCI's runtime-spec: root only, but for a FIFO, or where the host has that
+ * device at the same path.
+ * type: 'c' or 'u' (character), 'b' (block), 'p' (FIFO; major and minor do not matter). path: where it is in the container.
+ * mode, uid, gid: of the node; UINT32_MAX for 0666 and 0. Returns also ZIND_STATUS_SPEC (type, numbers). */
+zind_status zind_spec_add_device_node(zind_spec *spec,
+                                      char type,
+                                      const char *path,
+                                      uint32_t major,
+                                      uint32_t minor,
+                                      uint32_t mode,
+                                      uint32_t uid,
+                                      uint32_t gid,
+                                      zind_error **err);
+
+/* A pseudo-terminal as /dev/console.
+ * fd: either end of it; borrowed, the spec keeps a duplicate. Returns also ZIND_STATUS_SYS (EBADF). */
+zind_status zind_spec_set_console_fd(zind_spec *spec, int32_t fd, zind_error **err);
+
+/* A pseudo-terminal as /dev/console. path: of the terminal, such as "/dev/pts/3"; NULL for no console. */
+zind_status zind_spec_set_console(zind_spec *spec, const char *path, zind_error **err);
+
 /* Mount a fresh /proc, /dev and /sys, and hide what has to be hidden: on for containers, off for the low level. */
 zind_status zind_spec_set_system_mounts(zind_spec *spec, bool on, zind_error **err);
 

@@ -42,6 +42,9 @@ pub struct Isolation {
     pub readonly_paths: Vec<&'static str>,
     /// Device nodes.
     pub devices: Vec<String>,
+    /// The caller's devices among them: path, rights, whether the node is the container's `own` or the `host`'s, and what
+    /// enforces the rights.
+    pub extra_devices: Vec<Value>,
     /// `"none"` (loopback only), `"host"` or `"joined"`.
     pub network: &'static str,
     /// User and group of the payload, as numbers of the container; `None`: the caller's.
@@ -190,6 +193,7 @@ impl Isolation {
             "masked_paths": self.masked_paths,
             "readonly_paths": self.readonly_paths,
             "devices": self.devices,
+            "extra_devices": self.extra_devices,
             "network": self.network,
             "user": self.user.map(|(uid, gid)| json!({"uid": uid, "gid": gid})),
             "keeps_groups": self.keeps_groups,

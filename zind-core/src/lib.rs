@@ -17,6 +17,7 @@
 //! `unshare(1)`, `nsenter(1)` and `mount(2)` is in [`lowlevel`], [`proc`] and [`Spec::low_level`]; [`doctor()`] tells what
 //! this machine and user can do.
 
+mod device;
 pub mod doctor;
 mod error;
 mod isolation;
@@ -30,6 +31,7 @@ pub mod security;
 mod spec;
 mod sys;
 
+pub use device::{Console, Device};
 pub use doctor::{Doctor, doctor};
 pub use error::{At, Error, IntoErrno, Result, Step, describe};
 pub use isolation::{Isolation, MountReport};

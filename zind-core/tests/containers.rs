@@ -11,7 +11,9 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use support::Traces;
-use zind_core::{Command, Error, ExitKind, IdMap, IdMaps, Kind, Overlay, Source, Spec, Stdio, TimeOffsets, User};
+use zind_core::{
+    Command, Device, Error, ExitKind, IdMap, IdMaps, Kind, Overlay, Source, Spec, Stdio, TimeOffsets, User,
+};
 
 /// The tests compare what this process has before and after, so they take turns.
 static TURN: Mutex<()> = Mutex::new(());
@@ -281,6 +283,24 @@ fn namespaces_are_new_the_hosts_or_joined() {
         }
         first.kill().unwrap();
         first.wait(None).unwrap();
+    });
+}
+
+#[test]
+fn devices_come_by_path_and_by_number() {
+    alone(|| {
+        let mut command = sh("stat -c %F:%t:%T /dev/given /run/queue; test -c /dev/console && echo console");
+        command.device(Device::parse("/dev/zero:/dev/given:rw").unwrap());
+        command.device(Device::node('p', "/run/queue", 0, 0).unwrap().mode(0o600));
+        let master = fs::File::options().read(true).write(true).open("/dev/ptmx").unwrap();
+        // SAFETY: takes the number of a descriptor that is open.
+        assert_eq!(unsafe { libc::unlockpt(master.as_raw_fd()) }, 0);
+        command.console(master);
+        assert_eq!(said(&command), "character special file:1:5\nfifo:0:0\nconsole\n");
+        let mut wrong = sh("true");
+        wrong.device(Device::new("/dev/full")).device(Device::new("/etc/passwd"));
+        let error = wrong.output().unwrap_err();
+        assert!(error.field() == Some("devices") && error.to_string().contains("[1]"), "{error}");
     });
 }
 

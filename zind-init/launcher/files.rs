@@ -4,8 +4,8 @@
 
 use crate::older::{Change, Older};
 use crate::plan::{
-    CREATE, FsKind, FsOp, IN_ROOT, MUST_PIVOT, NO_SYMLINKS, OLDER_MOUNTS, OPTIONAL, QUICK, RECURSIVE, SOURCE_IN_ROOT, Str,
-    TARGET_FILE,
+    CREATE, DEVICE, FsKind, FsOp, IN_ROOT, MUST_PIVOT, NO_SYMLINKS, OLDER_MOUNTS, OPTIONAL, QUICK, RECURSIVE, SAME_FILE,
+    SOURCE_IN_ROOT, Str, TARGET_FILE,
 };
 use crate::planfile::PlanFile;
 use crate::step::Step;
@@ -75,6 +75,10 @@ fn one(plan: &mut PlanFile, place: &mut Place, op: &FsOp) -> Done {
         }
         FsKind::Mknod => {
             make(plan, place, op, |dir, name| sys::mknodat(dir, name, op.mode, op.device)).at(Step::Mknod)
+        }
+        FsKind::Chown => {
+            let (uid, gid) = (op.device as u32, (op.device >> 32) as u32);
+            make(plan, place, op, |dir, name| sys::chown(dir, name, uid, gid)).at(Step::Mknod)
         }
         FsKind::Mount => mount(plan, place, op),
         FsKind::Bind => bind(plan, place, op),
@@ -227,6 +231,7 @@ fn bind(plan: &mut PlanFile, place: &Place, op: &FsOp) -> Done {
         other => other.at(Step::Bind)?,
     };
     let mut op = *op;
+    is_that_file(&op, tree.0).at(Step::Bind)?;
     if op.flags & CREATE != 0 && !sys::fstat(tree.0).at(Step::Bind)?.is_dir() {
         op.flags |= TARGET_FILE;
     }
@@ -237,6 +242,7 @@ fn bind(plan: &mut PlanFile, place: &Place, op: &FsOp) -> Done {
     change(tree.0, &op, recursive).at(Step::MountSetattr)?;
     change_top(tree.0, &op).at(Step::MountSetattr)?;
     let target = target(plan, place, &op).at(Step::MountTarget)?;
+    may_cover(&op, tree.0, target.0).at(Step::MountTarget)?;
     sys::attach(tree.0, target.0).map_err(|errno| other_kind(tree.0, target.0).unwrap_or(errno)).at(Step::Bind)?;
     if op.flags & RECURSIVE != 0 && sys::fstat(tree.0).at(Step::Bind)?.identity() == place.covered {
         uncover(plan, place, &op).at(Step::Bind)?;
@@ -268,6 +274,7 @@ fn bind_by_the_older(plan: &mut PlanFile, place: &Place, op: &FsOp, older: Older
         Err(sys::ENOENT) if op.flags & OPTIONAL != 0 => return Ok(()),
         other => Fd(other.at(Step::Bind)?),
     };
+    is_that_file(op, source.0).at(Step::Bind)?;
     let mut op = *op;
     if op.flags & CREATE != 0 && !sys::fstat(source.0).at(Step::Bind)?.is_dir() {
         op.flags |= TARGET_FILE;
@@ -279,6 +286,7 @@ fn bind_by_the_older(plan: &mut PlanFile, place: &Place, op: &FsOp, older: Older
     if let Some(errno) = other_kind(source.0, found.0) {
         return Err(errno).at(Step::Bind);
     }
+    may_cover(&op, source.0, found.0).at(Step::MountTarget)?;
     older.bind(source.0, found.0, change_of(&op), || target(plan, place, &op)).at(Step::Bind)
 }
 
@@ -291,6 +299,25 @@ fn change_of(op: &FsOp) -> Change {
         propagation: u64::from(op.propagation) & !MS_REC,
         recursive: op.flags & RECURSIVE != 0,
     }
+}
+
+/// What was replaced since the library looked at it is not bound.
+fn is_that_file(op: &FsOp, source: i32) -> sys::Result<()> {
+    if op.flags & SAME_FILE == 0 {
+        return Ok(());
+    }
+    let found = sys::fstat(source)?;
+    if found.identity() == (op.device, op.inode) { Ok(()) } else { Err(sys::ESTALE) }
+}
+
+/// A device takes the place of itself, or of an empty file: runtime-spec, config-linux.md, "Devices".
+fn may_cover(op: &FsOp, tree: i32, target: i32) -> sys::Result<()> {
+    if op.flags & DEVICE == 0 {
+        return Ok(());
+    }
+    let (new, old) = (sys::fstat(tree)?, sys::fstat(target)?);
+    let is_empty = old.is_file() && old.size() == 0;
+    if is_empty || new.is_same_device(&old) { Ok(()) } else { Err(sys::EEXIST) }
 }
 
 /// The kernel says EINVAL where a file and a directory do not go together; this says which of the two is the target.

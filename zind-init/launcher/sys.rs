@@ -20,6 +20,8 @@ pub const EINVAL: i32 = 22;
 pub const ENAMETOOLONG: i32 = 36;
 pub const ELOOP: i32 = 40;
 
+pub const ESTALE: i32 = 116;
+
 pub const AT_FDCWD: i32 = -100;
 pub const AT_EMPTY_PATH: u32 = 0x1000;
 pub const AT_RECURSIVE: u32 = 0x8000;
@@ -90,6 +92,7 @@ pub mod number {
     pub const OPENAT: usize = 257;
     pub const MKDIRAT: usize = 258;
     pub const MKNODAT: usize = 259;
+    pub const FCHOWNAT: usize = 260;
     pub const SYMLINKAT: usize = 266;
     pub const READLINKAT: usize = 267;
     pub const FACCESSAT: usize = 269;
@@ -213,6 +216,16 @@ impl Stat {
 
     pub fn is_dir(&self) -> bool {
         self.mode & 0o170000 == 0o040000
+    }
+
+    pub fn is_file(&self) -> bool {
+        self.mode & 0o170000 == 0o100000
+    }
+
+    /// Both are character devices, block devices or FIFOs, of one number.
+    pub fn is_same_device(&self, other: &Stat) -> bool {
+        let kind = self.mode & 0o170000;
+        matches!(kind, 0o020000 | 0o060000 | 0o010000) && kind == other.mode & 0o170000 && self.rdev == other.rdev
     }
 
     pub fn size(&self) -> usize {
@@ -486,6 +499,11 @@ pub fn mkdirat(dir: i32, path: CStr, mode: u32) -> Result {
 
 pub fn mknodat(dir: i32, path: CStr, mode: u32, device: u64) -> Result {
     call!(MKNODAT, dir, path, mode, device)
+}
+
+pub fn chown(dir: i32, path: CStr, uid: u32, gid: u32) -> Result {
+    const AT_SYMLINK_NOFOLLOW: u32 = 0x100;
+    call!(FCHOWNAT, dir, path, uid, gid, AT_SYMLINK_NOFOLLOW)
 }
 
 pub fn symlinkat(target: CStr, dir: i32, path: CStr) -> Result {

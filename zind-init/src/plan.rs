@@ -166,6 +166,8 @@ pub enum FsKind {
     Place = 20,
     /// Take away what is mounted at `path` of the root, with what is mounted below it.
     Detach = 21,
+    /// `lchown(path)`; `device`: the user, and above it by 32 bits the group.
+    Chown = 22,
 }
 
 /// `path` begins at the container's root and is resolved below it, never above.
@@ -182,6 +184,11 @@ pub const OPTIONAL: u32 = 16;
 pub const TARGET_FILE: u32 = 32;
 /// The source of the bind begins at the container's root too.
 pub const SOURCE_IN_ROOT: u32 = 64;
+
+/// The source must be the very file `inode` of the file system `device`.
+pub const SAME_FILE: u32 = 256;
+/// What is at the target already must be the same device, or an empty file.
+pub const DEVICE: u32 = 512;
 
 /// Every part of the path is zind's own, or in the directory entered: `mount(2)` by name is safe, and quicker.
 pub const QUICK: u32 = 128;
@@ -220,8 +227,10 @@ pub struct FsOp {
     pub top_set: u64,
     /// `MOUNT_ATTR_*` to clear on the mount itself only.
     pub top_clear: u64,
-    /// Device number of a node.
+    /// Device number of a node, or of the file system for [`SAME_FILE`].
     pub device: u64,
+    /// Inode number for [`SAME_FILE`].
+    pub inode: u64,
 }
 
 /// Report [`crate::step::Step::Ready`] once the namespaces exist, and wait for [`crate::report::GO`]: the library writes

@@ -3,6 +3,7 @@
 
 mod bytes;
 mod convert;
+mod device;
 mod errors;
 mod layers;
 mod lowlevel;
@@ -16,6 +17,7 @@ use pyo3::prelude::*;
 fn _zind(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add("LAUNCHER_SIZE", zind_core::LAUNCHER_SIZE)?;
+    module.add_class::<device::Device>()?;
     module.add_class::<layers::Layers>()?;
     module.add_class::<mount::Mount>()?;
     module.add_class::<process::Isolation>()?;

@@ -9,10 +9,11 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyInt, PyString};
 use zind_core::{
-    Binfmt, CapSet, IdMap, IdMaps, Kind, Overlay, Rlimit, Rootfs, Scheduler, Seccomp, Source, Spec, Stdio, TimeOffsets,
-    User, parse_duration, parse_rlimit_name, parse_signal, parse_size,
+    Binfmt, CapSet, Console, IdMap, IdMaps, Kind, Overlay, Rlimit, Rootfs, Scheduler, Seccomp, Source, Spec, Stdio,
+    TimeOffsets, User, parse_duration, parse_rlimit_name, parse_signal, parse_size,
 };
 
+use crate::device::Device;
 use crate::errors::{raise, spec as spec_error, unsupported};
 use crate::mount::Mount;
 
@@ -88,13 +89,12 @@ pub(crate) fn spec(
 type Maps<'py> = (Option<Bound<'py, PyAny>>, Option<Bound<'py, PyAny>>);
 
 /// The options of later versions, told apart from plain typing errors.
-const LATER: [&str; 13] = [
+const LATER: [&str; 12] = [
     "image",
     "resources",
     "publish",
     "dns",
     "hosts",
-    "devices",
     "sysctl",
     "name",
     "labels",
@@ -147,8 +147,10 @@ const KNOWN: &[&str] = &[
     "cgroup_fd",
     "chroot",
     "clear_env",
+    "console",
     "ctty",
     "cwd",
+    "devices",
     "die_with_owner",
     "domainname",
     "env",
@@ -235,6 +237,20 @@ fn file_system(py: Python<'_>, spec: &mut Spec, key: &str, value: &Bound<'_, PyA
                 spec.mounts.push(mount.get().0.clone());
             }
         }
+        "devices" => {
+            for device in
+                value.try_iter().map_err(|_| type_error("devices", "a sequence of zind.Device and text", value))?
+            {
+                spec.devices.push(device_of(&device?)?);
+            }
+        }
+        "console" => {
+            spec.console = Some(if value.is_instance_of::<PyInt>() || value.hasattr("fileno")? {
+                Console::Fd(Arc::new(descriptor("console", value)?))
+            } else {
+                Console::Path(os_string("console", value)?.into())
+            });
+        }
         "mount_proc" => {
             let path = match value.cast::<PyBool>() {
                 Ok(on) if !on.is_true() => return Ok(true),
@@ -262,6 +278,16 @@ fn file_system(py: Python<'_>, spec: &mut Spec, key: &str, value: &Bound<'_, PyA
 fn layers(value: &Bound<'_, PyAny>) -> Option<Rootfs> {
     let layers = value.getattr("_layers").ok()?;
     layers.cast::<crate::layers::Layers>().ok().map(|layers| Rootfs::Layers(layers.get().0.clone()))
+}
+
+/// A device as an object or as the text of `docker run --device`.
+fn device_of(value: &Bound<'_, PyAny>) -> PyResult<zind_core::Device> {
+    if let Ok(device) = value.cast::<Device>() {
+        return Ok(device.get().0.clone());
+    }
+    let text: String =
+        value.extract().map_err(|_| type_error("devices", "a sequence of zind.Device and text", value))?;
+    zind_core::Device::parse(&text).map_err(|error| raise(value.py(), &error))
 }
 
 fn propagation(py: Python<'_>, value: &Bound<'_, PyAny>) -> PyResult<u64> {

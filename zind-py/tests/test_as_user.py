@@ -12,6 +12,7 @@ import kit
 
 MODULES = """test_run test_host_root test_rootfs test_layers test_process test_namespaces test_joining test_init test_lowlevel test_procattr
 test_security test_mounts test_hot_mounts test_fallbacks test_syscalls test_report test_errors
+test_devices test_attacks test_properties test_crash
 test_owner test_threads test_aio test_examples""".split()
 
 #: Why a test is skipped there: the powers of root's that each is about. Any other reason fails, and so does one that is gone.
@@ -37,6 +38,7 @@ EXPECTED = {
         "making a device node",
         "making a set-uid file",
         "mounting in the caller's namespace",
+        "other devices of the host",
         "other ids",
         "the caller's own namespaces",
         "the list of packages belongs to root",

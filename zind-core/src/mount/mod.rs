@@ -127,7 +127,8 @@ impl Mount {
             top: join(old.top, more.top),
             all: join(old.all, more.all),
             propagation: if more.propagation != 0 { more.propagation } else { old.propagation },
-            super_flags: old.super_flags | more.super_flags,
+            super_flags: old.super_flags & !more.super_off | more.super_flags,
+            super_off: old.super_off & !more.super_flags | more.super_off,
             data,
             ..more
         };

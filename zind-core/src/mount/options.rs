@@ -24,6 +24,8 @@ pub(crate) struct Options {
     pub(crate) bind: Option<bool>,
     /// `MS_*` of the file system itself.
     pub(crate) super_flags: u64,
+    /// Those that an option says are off, as all are unless told otherwise.
+    pub(crate) super_off: u64,
     pub(crate) remount: bool,
     /// `tmpcopyup`
     pub(crate) copy_up: bool,
@@ -50,6 +52,7 @@ enum Effect {
     /// One of the three ways of access times.
     Atime(u64),
     Super(u64),
+    SuperOff(u64),
     Propagation(u64),
     Bind,
     Remount,
@@ -91,11 +94,11 @@ const OTHERS: &[(&str, Effect)] = &[
     ("mand", Effect::Super(MS_MANDLOCK)),
     ("silent", Effect::Super(MS_SILENT)),
     ("iversion", Effect::Super(MS_I_VERSION)),
-    ("async", Effect::Nothing),
-    ("nolazytime", Effect::Nothing),
-    ("nomand", Effect::Nothing),
-    ("loud", Effect::Nothing),
-    ("noiversion", Effect::Nothing),
+    ("async", Effect::SuperOff(MS_SYNCHRONOUS)),
+    ("nolazytime", Effect::SuperOff(MS_LAZYTIME)),
+    ("nomand", Effect::SuperOff(MS_MANDLOCK)),
+    ("loud", Effect::SuperOff(MS_SILENT)),
+    ("noiversion", Effect::SuperOff(MS_I_VERSION)),
     ("defaults", Effect::Nothing),
     ("private", Effect::Propagation(MS_PRIVATE)),
     ("rprivate", Effect::Propagation(MS_PRIVATE | MS_REC)),
@@ -119,6 +122,10 @@ fn find(table: &[(&str, Effect)], name: &str) -> Option<Effect> {
     table.iter().find(|(known, _)| *known == name).map(|(_, effect)| *effect)
 }
 
+fn excludes(word: &str) -> Error {
+    Error::spec("mounts", format!("option {word} excludes one that was given before it"))
+}
+
 impl Options {
     /// Reads a list of options. Errors: [`Error::Spec`] for two that exclude each other.
     pub(crate) fn parse<'a>(words: impl IntoIterator<Item = &'a str>) -> Result<Options> {
@@ -140,7 +147,10 @@ impl Options {
             return self.all.apply(word, effect);
         }
         match find(OTHERS, word) {
+            Some(Effect::Super(flag)) if self.super_off & flag != 0 => return Err(excludes(word)),
+            Some(Effect::SuperOff(flag)) if self.super_flags & flag != 0 => return Err(excludes(word)),
             Some(Effect::Super(flag)) => self.super_flags |= flag,
+            Some(Effect::SuperOff(flag)) => self.super_off |= flag,
             Some(Effect::Propagation(_)) if self.propagation != 0 => {
                 return Err(Error::spec("mounts", format!("option {word} excludes the propagation given before it")));
             }
@@ -189,7 +199,7 @@ impl Change {
             _ => self.clear & set | self.set & clear != 0,
         };
         if clash {
-            return Err(Error::spec("mounts", format!("option {word} excludes one that was given before it")));
+            return Err(excludes(word));
         }
         self.set |= set;
         self.clear |= clear;
@@ -236,9 +246,17 @@ mod tests {
 
     #[test]
     fn options_that_exclude_each_other_are_refused() {
-        for text in
-            ["ro,rw", "rw,ro", "suid,nosuid", "noatime,strictatime", "private,slave", "rshared,rprivate", "rro,rrw"]
-        {
+        for text in [
+            "ro,rw",
+            "rw,ro",
+            "suid,nosuid",
+            "noatime,strictatime",
+            "private,slave",
+            "rshared,rprivate",
+            "rro,rrw",
+            "sync,async",
+            "nolazytime,lazytime",
+        ] {
             let error = parse(text).unwrap_err();
             assert_eq!(error.field(), Some("mounts"), "{text}");
             assert!(error.to_string().contains(text.split(',').next_back().unwrap()), "{error}");
@@ -254,5 +272,126 @@ mod tests {
         }
         assert!(parse("=x").is_err());
         assert_eq!(parse("a=b=c").unwrap().data, [("a".to_owned(), "b=c".to_owned())]);
+    }
+
+    /// xorshift64: the same numbers on every run, so that a failure can be looked at.
+    struct Chance(u64);
+
+    impl Chance {
+        fn below(&mut self, limit: usize) -> usize {
+            self.0 ^= self.0 << 13;
+            self.0 ^= self.0 >> 7;
+            self.0 ^= self.0 << 17;
+            (self.0 % limit as u64) as usize
+        }
+
+        fn shuffle<T>(&mut self, items: &mut [T]) {
+            for at in (1..items.len()).rev() {
+                let other = self.below(at + 1);
+                items.swap(at, other);
+            }
+        }
+    }
+
+    /// Words that ask for just this.
+    fn describe(options: &Options) -> Vec<String> {
+        let mut words = Vec::new();
+        for (change, prefix) in [(options.top, ""), (options.all, "r")] {
+            for (name, effect) in TABLE {
+                let is_asked = match effect {
+                    Effect::Set(bits) => change.set & bits != 0,
+                    Effect::Clear(bits) => change.clear & bits != 0,
+                    Effect::Atime(bits) => {
+                        change.clear & MOUNT_ATTR__ATIME != 0 && change.set & MOUNT_ATTR__ATIME == *bits
+                    }
+                    _ => false,
+                };
+                words.extend(is_asked.then(|| format!("{prefix}{name}")));
+            }
+        }
+        for (name, effect) in OTHERS {
+            let is_asked = match effect {
+                Effect::Super(flag) => options.super_flags & flag != 0,
+                Effect::SuperOff(flag) => options.super_off & flag != 0,
+                Effect::Propagation(flags) => options.propagation == *flags,
+                Effect::Bind => options.bind == Some(*name == "rbind"),
+                Effect::Remount => options.remount,
+                Effect::CopyUp => options.copy_up,
+                Effect::IdMap => options.idmap,
+                Effect::SourceNofollow => options.source_nofollow,
+                Effect::TargetNofollow => options.target_nofollow,
+                _ => false,
+            };
+            words.extend(is_asked.then(|| (*name).to_owned()));
+        }
+        let data = |(name, value): &(String, String)| {
+            if value.is_empty() { name.clone() } else { format!("{name}={value}") }
+        };
+        words.extend(options.data.iter().map(data));
+        words
+    }
+
+    fn draw(chance: &mut Chance) -> Vec<String> {
+        let mut words = Vec::new();
+        for _ in 0..chance.below(9) {
+            let word = match chance.below(4) {
+                0 => TABLE[chance.below(TABLE.len())].0.to_owned(),
+                1 => format!("r{}", TABLE[chance.below(TABLE.len())].0),
+                2 => OTHERS[chance.below(OTHERS.len())].0.to_owned(),
+                _ => ["size=1m", "noswap", "a=b=c", "mode=1777", "x=,:\\"][chance.below(5)].to_owned(),
+            };
+            words.push(word);
+        }
+        words
+    }
+
+    fn read(words: &[String]) -> Result<Options> {
+        Options::parse(words.iter().map(String::as_str))
+    }
+
+    #[test]
+    fn what_was_read_can_be_written_and_read_again() {
+        let mut chance = Chance(0x5eed);
+        let mut fine = 0;
+        for _ in 0..20_000 {
+            let words = draw(&mut chance);
+            let Ok(options) = read(&words) else { continue };
+            fine += 1;
+            assert_eq!(read(&describe(&options)).unwrap(), options, "{words:?}");
+        }
+        assert!(fine > 5_000, "{fine} of the lists had no contradiction");
+    }
+
+    #[test]
+    fn the_order_of_words_does_not_matter() {
+        let mut chance = Chance(0xabcd);
+        for _ in 0..20_000 {
+            let words = draw(&mut chance);
+            let mut other = words.clone();
+            chance.shuffle(&mut other);
+            let sorted = |mut options: Options| {
+                options.data.sort();
+                // The last of two says whether a bind is recursive.
+                options.bind = options.bind.map(|_| true);
+                options
+            };
+            match (read(&words), read(&other)) {
+                (Ok(a), Ok(b)) => assert_eq!(sorted(a), sorted(b), "{words:?} {other:?}"),
+                (a, b) => assert_eq!(a.is_err(), b.is_err(), "{words:?} {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn random_text_is_read_or_refused() {
+        let mut chance = Chance(0xfeed);
+        let letters: Vec<char> = "ro=,:;\\/\"' \n\0%aé\u{2603}".chars().collect();
+        for _ in 0..20_000 {
+            let text: String = (0..chance.below(12)).map(|_| letters[chance.below(letters.len())]).collect();
+            if let Ok(options) = Options::parse([text.as_str()]) {
+                assert!(!text.contains('\0') && !text.starts_with('='), "{text:?}");
+                assert_eq!(read(&describe(&options)).unwrap(), options, "{text:?}");
+            }
+        }
     }
 }

@@ -2,13 +2,15 @@
 #![forbid(unsafe_code)]
 
 use std::ffi::OsString;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::communicate::{Output, communicate};
 use super::handle::{Exit, Process};
 use super::launch::{Starting, spawn};
+use crate::device::{Console, Device};
 use crate::error::{Error, Result};
 use crate::mount::Mount;
 use crate::rootfs::layers::Layers;
@@ -130,6 +132,18 @@ impl Command {
     /// A further mount.
     pub fn mount(&mut self, mount: Mount) -> &mut Command {
         self.spec.mounts.push(mount);
+        self
+    }
+
+    /// A further device.
+    pub fn device(&mut self, device: Device) -> &mut Command {
+        self.spec.devices.push(device);
+        self
+    }
+
+    /// A pseudo-terminal, by a descriptor of either end, as `/dev/console`.
+    pub fn console(&mut self, terminal: impl Into<OwnedFd>) -> &mut Command {
+        self.spec.console = Some(Console::Fd(Arc::new(terminal.into())));
         self
     }
 

@@ -180,8 +180,8 @@ impl Starting {
         let index = usize::from(report.index);
         let error = Error::sys(step, self.prepared.names.syscall(step), self.prepared.names.object(step, index), errno);
         let mut hint = self.prepared.names.hint(step, errno);
-        if let Some(mount) = self.prepared.names.mount(step, index) {
-            hint = format!("it is mounts[{mount}]{}{hint}", if hint.is_empty() { "" } else { "; " });
+        if let Some(name) = self.prepared.names.asked_for(step, index) {
+            hint = format!("it is {name}{}{hint}", if hint.is_empty() { "" } else { "; " });
         }
         if let Some(source) = self.prepared.names.source(step, index) {
             hint = format!("{source} was to come there{}{hint}", if hint.is_empty() { "" } else { "; " });
@@ -502,9 +502,11 @@ impl Names {
         }
     }
 
-    /// Which of the caller's mounts it was.
-    fn mount(&self, step: Step, index: usize) -> Option<usize> {
-        self.fs.get(index).filter(|_| self.object(step, index) != Path::new("")).and_then(|op| op.mount)
+    /// Which of the caller's mounts or devices it was.
+    fn asked_for(&self, step: Step, index: usize) -> Option<String> {
+        let op = self.fs.get(index).filter(|_| self.object(step, index) != Path::new(""))?;
+        let mount = op.mount.map(|number| format!("mounts[{number}]"));
+        mount.or_else(|| op.of_device.map(|number| format!("devices[{number}]")))
     }
 
     /// What a mount that failed was to be.
@@ -601,7 +603,9 @@ impl Names {
             (Step::MountTarget, Errno::EROFS) => {
                 "the mount point is missing and the root is read-only; make it there, or use an overlay"
             }
-            (Step::MountTarget, Errno::ELOOP) => {
+            (Step::MountTarget, Errno::EEXIST) => "there is something else already, which is no empty file",
+            (Step::Bind, Errno::ESTALE) => "what is at that path was replaced while the container was made",
+            (Step::MountTarget | Step::Mask | Step::ReadonlyPath, Errno::ELOOP) => {
                 "a part of the path is a symbolic link, which a mount point must not be"
             }
             (Step::Mount | Step::Bind | Step::Umount | Step::PivotRoot, Errno::ENOSPC) => {

@@ -17,6 +17,7 @@ use super::stdio::Streams;
 use crate::error::{At, Error, Result, Step};
 use crate::isolation::{Isolation, MountReport};
 use crate::namespace::idmap::{self, IdMaps, ReadyMaps};
+use crate::rootfs::devices::{self, Devices};
 use crate::rootfs::host::ExtraUser;
 use crate::rootfs::layers::{Lock, Tenancy};
 use crate::rootfs::ops::{Op, Ops, c_path, c_string};
@@ -235,7 +236,10 @@ pub(crate) fn prepare(mut spec: Spec, have_clone3: bool) -> Result<Prepared> {
         builder.plan.lock = layers.lock().fd().map_or(-1, |fd| fd.as_raw_fd());
     }
     builder.topology(&spec, situation, have_clone3)?;
-    builder.files(&spec, situation, &identity)?;
+    // Without the filter it could make a user namespace, in which it has them all.
+    let limited_to = payload_capabilities(&spec).filter(|_| has_seccomp(&spec));
+    let devices = devices::find(&spec, situation, limited_to)?;
+    builder.files(&spec, situation, &identity, &devices)?;
     builder.names_of_host(&spec)?;
     builder.program(&spec, &identity)?;
     builder.credentials(&spec, &identity, maps.as_ref())?;
@@ -266,6 +270,8 @@ pub(crate) fn prepare(mut spec: Spec, have_clone3: bool) -> Result<Prepared> {
     if let (Some(layers), false) = (&layers, spec.read_only) {
         isolation.overlay = layers.upper().to_string_lossy().into_owned();
     }
+    isolation.devices.extend(devices.paths());
+    isolation.extra_devices = devices.report();
     isolation.require(&spec.require)?;
     Ok(Prepared {
         header: builder.plan,
@@ -448,12 +454,12 @@ impl Builder {
         Ok(())
     }
 
-    fn files(&mut self, spec: &Spec, situation: Situation, identity: &Identity) -> Result<()> {
+    fn files(&mut self, spec: &Spec, situation: Situation, identity: &Identity, devices: &Devices) -> Result<()> {
         let ops = if spec.is_low_level() {
             root_plan::low_level(spec)?
         } else {
             let user = identity.user.filter(|user| *user != (0, 0)).map(|(uid, gid)| ExtraUser { uid, gid });
-            root_plan::container(spec, situation, user.as_slice())?
+            root_plan::container(spec, situation, user.as_slice(), devices)?
         };
         self.plan.fs = ops.encode(&mut self.writer);
         self.names.fs = ops.list;
@@ -742,6 +748,7 @@ fn isolation(spec: &Spec, situation: Situation, identity: &Identity, maps: Optio
         masked_paths: if hidden { mask::masked_paths().iter().filter(shown).copied().collect() } else { Vec::new() },
         readonly_paths: if hidden { mask::readonly_paths().to_vec() } else { Vec::new() },
         devices: if spec.system_mounts { dev::names() } else { Vec::new() },
+        extra_devices: Vec::new(),
         network: match how(Kind::Net) {
             "new" => "none",
             other => other,

@@ -59,7 +59,8 @@ pub(crate) fn with_binds(open: bool) -> Vec<Op> {
     ];
     for (name, ..) in DEVICES {
         let bind = Op::bind(&path("/dev", name), &path("/dev", name));
-        ops.push(bind.in_root().flags(plan::CREATE | plan::NO_SYMLINKS));
+        // The host's own node: who is its owner inside must not change its mode.
+        ops.push(bind.attr(attr::RDONLY).in_root().flags(plan::CREATE | plan::NO_SYMLINKS));
     }
     ops.extend(furniture("/dev", plan::IN_ROOT));
     if !open {

@@ -58,7 +58,8 @@ pub(crate) fn sources(base: &str) -> Vec<Op> {
     ]
 }
 
-/// Hides and protects what is in `/proc`, with the sources at `base`, in the staging area.
+/// Hides and protects what is in `/proc`, with the sources at `base`. No part of a path may be a link: the
+/// caller may have mounted something of somebody else's there.
 pub(crate) fn operations(base: &str) -> Vec<Op> {
     let masks = masked_paths().iter().filter(|path| path.starts_with("/proc/")).map(|path| mask(base, path));
     let readonly = readonly_paths().iter().map(|path| Op::new(FsKind::Readonly, &c(path)));

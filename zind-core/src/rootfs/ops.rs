@@ -42,8 +42,11 @@ pub(crate) struct Op {
     pub(crate) top_set: u64,
     pub(crate) top_clear: u64,
     pub(crate) device: u64,
+    pub(crate) inode: u64,
     /// Which of the caller's mounts it is part of.
     pub(crate) mount: Option<usize>,
+    /// Which of the caller's devices it is for.
+    pub(crate) of_device: Option<usize>,
 }
 
 impl Op {
@@ -65,7 +68,9 @@ impl Op {
             top_set: 0,
             top_clear: 0,
             device: 0,
+            inode: 0,
             mount: None,
+            of_device: None,
         }
     }
 
@@ -117,7 +122,7 @@ impl Op {
     pub(crate) fn source_text(&self) -> String {
         let source = || self.source.as_ref().map(|source| source.to_string_lossy().into_owned()).unwrap_or_default();
         match self.kind {
-            FsKind::Bind if self.fd < 0 => format!("a bind of {}", source()),
+            FsKind::Bind if self.fd < 0 && self.of_device.is_none() => format!("a bind of {}", source()),
             FsKind::Mount => format!("a file system of type {}", source()),
             _ => String::new(),
         }
@@ -183,6 +188,7 @@ impl Ops {
                 top_set: op.top_set,
                 top_clear: op.top_clear,
                 device: op.device,
+                inode: op.inode,
             })
             .collect();
         debug_assert!(encoded.iter().all(|op| op.path != Str(0)));

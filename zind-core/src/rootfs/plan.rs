@@ -12,10 +12,12 @@ use std::path::{Component, Path, PathBuf};
 use rustix::mount::OpenTreeFlags;
 use zind_init::plan::{self, FsKind};
 
+use super::devices::Devices;
 use super::host::{self, Entry, ExtraUser, Trees};
 use super::layers::Layers;
 use super::ops::{Op, Ops, attr, c_path, c_string, joined, pairs};
 use super::{Overlay, Rootfs, caller, dev, mask};
+use crate::device::Device;
 use crate::error::{At, Error, Result, Step};
 use crate::mount::Mount;
 use crate::spec::{Kind, Spec};
@@ -55,7 +57,7 @@ const ROOT: &std::ffi::CStr = c"r";
 const S_NODEV: u64 = attr::NODEV;
 
 /// The operations for a container, ending with the change of the root.
-pub(crate) fn container(spec: &Spec, situation: Situation, users: &[ExtraUser]) -> Result<Ops> {
+pub(crate) fn container(spec: &Spec, situation: Situation, users: &[ExtraUser], devices: &Devices) -> Result<Ops> {
     let mut ops = Ops::default();
     if !situation.template {
         // Not private: a bind may ask to be a slave of what it is a copy of.
@@ -75,12 +77,16 @@ pub(crate) fn container(spec: &Spec, situation: Situation, users: &[ExtraUser]) 
     for (index, mount) in spec.mounts.iter().enumerate().filter(|(_, mount)| !comes_late(mount, situation)) {
         caller::mount(&mut ops, mount, index, situation)?;
     }
+    devices.operations(&mut ops, situation)?;
     if spec.system_mounts && own_dev(spec) {
         ops.push(Op::new(FsKind::Setattr, c"/dev").attr(attr::RDONLY).in_root().flags(plan::NO_SYMLINKS));
     }
     if spec.system_mounts && !spec.privileged {
-        if situation.template {
+        let is_untouched = !spec.mounts.iter().any(|mount| mount.target().starts_with("/proc"));
+        if situation.template && is_untouched {
             ops.extend(mask::quick_operations());
+        } else if situation.template {
+            ops.extend(mask::operations("/"));
         } else {
             ops.extend(mask::sources(""));
             ops.extend(mask::operations(""));
@@ -128,12 +134,14 @@ fn comes_late(mount: &Mount, situation: Situation) -> bool {
     situation.network_apart && (mount.target().starts_with("/sys") || mount.kind() == "sysfs")
 }
 
-/// The container's `/dev` is put together for it, because the caller mounts something into it.
+/// The container's `/dev` is put together for it, because something of the caller's comes into it.
 fn own_dev(spec: &Spec) -> bool {
     let is_inside = |target: &Path| target.starts_with("/dev") && target != Path::new("/dev");
     let has_place =
         |target: &Path| ["/dev/pts", "/dev/shm", "/dev/mqueue"].iter().any(|place| target.starts_with(place));
-    spec.mounts.iter().any(|mount| is_inside(mount.target()) && !has_place(mount.target()))
+    let mut targets = spec.mounts.iter().map(Mount::target).chain(spec.devices.iter().map(Device::target));
+    let whole = spec.devices.iter().any(|device| device.target() == Path::new("/dev"));
+    spec.console.is_some() || whole || targets.any(|target| is_inside(target) && !has_place(target))
 }
 
 /// The caller mounts the same kind of file system at this place.

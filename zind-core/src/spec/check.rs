@@ -78,6 +78,14 @@ fn check_root(spec: &Spec) -> Result<()> {
     for (index, mount) in spec.mounts.iter().enumerate() {
         mount.check(index)?;
     }
+    for (index, device) in spec.devices.iter().enumerate() {
+        device.check(index)?;
+    }
+    for (is_set, field) in [(!spec.devices.is_empty(), "devices"), (spec.console.is_some(), "console")] {
+        if is_set && spec.is_low_level() {
+            return Err(Error::spec(field, "is for containers; the low level shares the caller's /dev"));
+        }
+    }
     check_absolute("cwd", spec.cwd.as_deref().filter(|_| !spec.is_low_level()))
 }
 

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use crate::device::{Console, Device};
 pub use crate::mount::Mount;
 pub use crate::namespace::idmap::{IdMap, IdMaps};
 pub use crate::namespace::kind::Kind;
@@ -141,6 +142,10 @@ pub struct Spec {
     pub tmpfs_size: Option<u64>,
     /// Further mounts, in order.
     pub mounts: Vec<Mount>,
+    /// Further devices: `linux.devices` of OCI.
+    pub devices: Vec<Device>,
+    /// A pseudo-terminal of the caller's as `/dev/console`.
+    pub console: Option<Console>,
     /// Mount a fresh `/proc`, `/dev`, `/sys` and hide what has to be hidden.
     pub system_mounts: bool,
     /// A fresh procfs at this place, for the low level.
@@ -247,6 +252,8 @@ impl Default for Spec {
             read_only: false,
             tmpfs_size: None,
             mounts: Vec::new(),
+            devices: Vec::new(),
+            console: None,
             system_mounts: true,
             mount_proc: None,
             binfmt: None,

@@ -34,3 +34,14 @@ pub(crate) fn namespace_type(fd: BorrowedFd<'_>) -> Result<u64, Errno> {
     // SAFETY: this ioctl takes no argument.
     Errno::result(unsafe { libc::ioctl(fd.as_raw_fd(), NS_GET_NSTYPE) }).map(|flag| flag as u64)
 }
+
+/// The terminal end of the pseudo-terminal whose other end this is, with no path on the way: `TIOCGPTPEER` of
+/// ioctl_tty(2).
+pub(crate) fn pty_peer(master: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+    const TIOCGPTPEER: libc::c_ulong = 0x5441;
+    let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC;
+    // SAFETY: this ioctl takes a number and returns a new descriptor.
+    let fd = Errno::result(unsafe { libc::ioctl(master.as_raw_fd(), TIOCGPTPEER, flags) })?;
+    // SAFETY: fresh, and nobody else's.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}

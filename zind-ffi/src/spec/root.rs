@@ -1,14 +1,15 @@
 //! Setters: what `/` is, and what is mounted in it.
 
 use std::ffi::c_char;
+use std::sync::Arc;
 
-use zind_core::{Binfmt, Mount, Overlay, Rootfs};
+use zind_core::{Binfmt, Console, Device, Mount, Overlay, Rootfs};
 
 use super::namespaces::{id_maps, zind_id_map};
 use super::{set, zind_spec};
 use crate::error::{zind_error, zind_status};
 use crate::guard::Outcome;
-use crate::strings::{optional_bytes, optional_path, path, slice, text};
+use crate::strings::{duplicate, optional_bytes, optional_path, optional_text, path, slice, text};
 
 /// What the container sees as "/".
 /// rootfs: "host" for the system directories of this machine below a copy-on-write layer, with empty /home, /root,
@@ -214,6 +215,90 @@ pub unsafe extern "C" fn zind_spec_add_idmapped_bind(
             let maps = id_maps(maps, len)?;
             let mount = Mount::bind(path(source, "source")?, path(target, "target")?);
             spec.mounts.push(mount.idmap(maps.clone(), maps));
+            Ok(())
+        })
+    }
+}
+
+/// A device of the host, or every device of a directory.
+/// source: its path on the host. target: where it is in the container, an absolute path; NULL for the same. access: letters
+/// of "rwm" (read, write, make further nodes); NULL for all. Less than "rw" takes a call by root without a user namespace.
+/// Returns also ZIND_STATUS_SPEC (access), _UTF8 (access).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zind_spec_add_device(
+    spec: *mut zind_spec,
+    source: *const c_char,
+    target: *const c_char,
+    access: *const c_char,
+    err: *mut *mut zind_error,
+) -> zind_status {
+    // SAFETY: the header's demand.
+    unsafe {
+        set(spec, err, |spec| {
+            let source = path(source, "source")?;
+            let device = Device::new(source).at(optional_path(target).unwrap_or(source));
+            spec.devices.push(device.access(optional_text(access, "access")?.unwrap_or("rwm"))?);
+            Ok(())
+        })
+    }
+}
+
+/// A device by its numbers, as in linux.devices of OCI's runtime-spec: root only, but for a FIFO, or where the host has that
+/// device at the same path.
+/// type: 'c' or 'u' (character), 'b' (block), 'p' (FIFO; major and minor do not matter). path: where it is in the container.
+/// mode, uid, gid: of the node; UINT32_MAX for 0666 and 0. Returns also ZIND_STATUS_SPEC (type, numbers).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zind_spec_add_device_node(
+    spec: *mut zind_spec,
+    r#type: c_char,
+    path: *const c_char,
+    major: u32,
+    minor: u32,
+    mode: u32,
+    uid: u32,
+    gid: u32,
+    err: *mut *mut zind_error,
+) -> zind_status {
+    // SAFETY: the header's demand.
+    unsafe {
+        set(spec, err, |spec| {
+            let given = |number: u32| (number != u32::MAX).then_some(number);
+            let device = Device::node(char::from(r#type as u8), self::path(path, "path")?, major, minor)?;
+            let device = device.owner(given(uid), given(gid));
+            spec.devices.push(given(mode).map_or(device.clone(), |mode| device.mode(mode)));
+            Ok(())
+        })
+    }
+}
+
+/// A pseudo-terminal as /dev/console.
+/// fd: either end of it; borrowed, the spec keeps a duplicate. Returns also ZIND_STATUS_SYS (EBADF).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zind_spec_set_console_fd(
+    spec: *mut zind_spec,
+    fd: i32,
+    err: *mut *mut zind_error,
+) -> zind_status {
+    // SAFETY: the header's demand.
+    unsafe {
+        set(spec, err, |spec| {
+            spec.console = Some(Console::Fd(Arc::new(duplicate(fd)?)));
+            Ok(())
+        })
+    }
+}
+
+/// A pseudo-terminal as /dev/console. path: of the terminal, such as "/dev/pts/3"; NULL for no console.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zind_spec_set_console(
+    spec: *mut zind_spec,
+    path: *const c_char,
+    err: *mut *mut zind_error,
+) -> zind_status {
+    // SAFETY: the header's demand.
+    unsafe {
+        set(spec, err, |spec| {
+            spec.console = optional_path(path).map(|path| Console::Path(path.into()));
             Ok(())
         })
     }

@@ -54,6 +54,7 @@ static void names_are_utf8(void) {
     FAILS(zind_spec_add_ambient(spec, BAD, &error), ZIND_STATUS_UTF8);
     FAILS(zind_spec_set_seccomp(spec, BAD, &error), ZIND_STATUS_UTF8);
     FAILS(zind_spec_require(spec, BAD, &error), ZIND_STATUS_UTF8);
+    FAILS(zind_spec_add_device(spec, "/dev/zero", NULL, BAD, &error), ZIND_STATUS_UTF8);
     FAILS(zind_mount(NULL, "/x", BAD, 0, NULL, &error), ZIND_STATUS_UTF8);
     zind_error_clear(&error);
     zind_spec_free(spec);
@@ -90,6 +91,9 @@ static void unknown_names_and_numbers_are_refused(void) {
     SAME(zind_error_field(error), "stdin");
     FAILS(zind_spec_set_stdout(spec, -1, &error), ZIND_STATUS_SPEC);
     FAILS(zind_spec_set_stderr(spec, INT32_MAX, &error), ZIND_STATUS_SPEC);
+    FAILS(zind_spec_add_device(spec, "/dev/zero", NULL, "", &error), ZIND_STATUS_SPEC);
+    FAILS(zind_spec_add_device_node(spec, 'x', "/dev/x", 1, 1, 0600, 0, 0, &error), ZIND_STATUS_SPEC);
+    FAILS(zind_spec_add_device_node(spec, 'c', "/dev/x", 4096, 1, 0600, 0, 0, &error), ZIND_STATUS_SPEC);
     FAILS(zind_spec_set_environ(spec, variables, &error), ZIND_STATUS_SPEC);
     FAILS(zind_setns_pid(1, 0, &error), ZIND_STATUS_SPEC);
     zind_error_clear(&error);
@@ -106,6 +110,7 @@ static void closed_descriptors_are_refused(void) {
     CHECK(closed >= 0 && close(closed) == 0);
     FAILS(zind_spec_set_stdin_fd(spec, closed, &error), ZIND_STATUS_SYS);
     CHECK(zind_error_errno(error) == EBADF);
+    FAILS(zind_spec_set_console_fd(spec, closed, &error), ZIND_STATUS_SYS);
     FAILS(zind_spec_set_stdout_fd(spec, -1, &error), ZIND_STATUS_SYS);
     CHECK(zind_error_errno(error) == EBADF);
     FAILS(zind_spec_set_stderr_fd(spec, INT32_MIN, &error), ZIND_STATUS_SYS);

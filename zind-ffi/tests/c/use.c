@@ -154,13 +154,16 @@ static void output_input_and_isolation_come_back(void) {
 static void options_reach_the_payload(void) {
     zind_spec *spec = container(
         "echo $A $0 $(hostname) $(pwd) $(ulimit -n) $(umask) $(id -u):$(id -g) $(ls /data) $(stat -fc %T /scratch) "
-        "$(cat /etc/given)$(: 2>/dev/null >/sealed/x && echo bad)");
+        "$(cat /etc/given)$(: 2>/dev/null >/sealed/x && echo bad)"
+        "$(head -c 2 /dev/given | wc -c)$(stat -c %F /dev/queue)$(test -c /dev/console && echo c)");
     zind_spec *copy = NULL;
     zind_output *output = NULL;
     static const char *const sealed[] = {"ro", "size=64k", NULL};
     static const char *const clash[] = {"ro", "rw", NULL};
     char dir[] = "/tmp/zind-use-XXXXXX";
     char file[64];
+    int terminal = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
+    CHECK(terminal >= 0 && grantpt(terminal) == 0 && unlockpt(terminal) == 0);
     CHECK(mkdtemp(dir) != NULL && chmod(dir, 0755) == 0);
     snprintf(file, sizeof file, "%s/inside", dir);
     CHECK(close(open(file, O_CREAT | O_WRONLY | O_CLOEXEC, 0644)) == 0);
@@ -180,13 +183,20 @@ static void options_reach_the_payload(void) {
     CHECK(zind_spec_add_mount(spec, "tmpfs", NULL, "/x", clash, &error) == ZIND_STATUS_SPEC);
     SAME(zind_error_field(error), "mounts");
     zind_error_clear(&error);
+    OK(zind_spec_add_device(spec, "/dev/zero", "/dev/given", "rw", &error));
+    OK(zind_spec_add_device_node(spec, 'p', "/dev/queue", 0, 0, 0600, UINT32_MAX, UINT32_MAX, &error));
+    OK(zind_spec_set_console_fd(spec, terminal, &error));
+    CHECK(close(terminal) == 0);
+    CHECK(zind_spec_add_device(spec, "/dev/zero", NULL, "rwx", &error) == ZIND_STATUS_SPEC);
+    SAME(zind_error_field(error), "devices");
+    zind_error_clear(&error);
     OK(zind_spec_copy(spec, &copy, &error));
     OK(zind_spec_set_env(spec, "A", NULL, &error));
     output = capture(copy, NULL);
-    SAME(stdout_of(output), "b\377 name box /usr 77 0027 0:0 inside tmpfs inside\n");
+    SAME(stdout_of(output), "b\377 name box /usr 77 0027 0:0 inside tmpfs inside2fifoc\n");
     zind_output_free(output);
     output = capture(spec, NULL);
-    SAME(stdout_of(output), "name box /usr 77 0027 0:0 inside tmpfs inside\n");
+    SAME(stdout_of(output), "name box /usr 77 0027 0:0 inside tmpfs inside2fifoc\n");
     zind_output_free(output);
     zind_spec_free(copy);
     zind_spec_free(spec);

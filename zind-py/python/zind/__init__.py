@@ -11,7 +11,7 @@ from . import _zind
 from ._layers import Change, Layers, Metadata, Snapshot
 from ._process import DEVNULL, PIPE, STDOUT, Popen, run
 from ._results import CompletedProcess, Exit, IdMap, Isolation, Stats, TimeOffsets
-from ._zind import LAUNCHER_SIZE, Mount, __version__
+from ._zind import LAUNCHER_SIZE, Device, Mount, __version__
 from .errors import (
     CalledProcessError,
     Error,
@@ -63,6 +63,7 @@ __all__ = [
     "CalledProcessError",
     "Change",
     "CompletedProcess",
+    "Device",
     "Error",
     "ExistsError",
     "Exit",

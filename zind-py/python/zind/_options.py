@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from ._layers import Layers
     from ._results import IdMap, TimeOffsets
-    from ._zind import Mount
+    from ._zind import Device, Mount
 
     class HasFileno(Protocol):
         def fileno(self) -> int: ...
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
         read_only: bool
         tmpfs_size: Size | None
         mounts: Iterable[Mount] | None
+        devices: Iterable[Device | str] | None
+        console: int | HasFileno | Path | None
         # the program
         argv0: Arg | None
         env: Mapping[str, str] | Mapping[bytes, bytes] | None

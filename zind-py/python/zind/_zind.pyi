@@ -10,6 +10,7 @@ from ._results import IdMap
 
 __all__ = [
     "LAUNCHER_SIZE",
+    "Device",
     "Exchange",
     "Isolation",
     "Layers",
@@ -130,6 +131,46 @@ def pivot_root(new_root: Path, put_old: Path) -> None: ...
 def chroot(path: Path) -> None: ...
 def sethostname(name: str) -> None: ...
 def setdomainname(name: str) -> None: ...
+@final
+class Device:
+    """A device of the host's, or every device of a directory, with the rights that the payload gets: ``"r"``, ``"w"``, ``"m"``
+    (make further nodes) or several of them. ``mode``, ``uid`` and ``gid`` take a node of the container's own, which root makes
+    without a user namespace."""
+
+    def __new__(
+        cls,
+        path: Path,
+        target: Path | None = None,
+        *,
+        access: str = "rwm",
+        mode: int | None = None,
+        uid: int | None = None,
+        gid: int | None = None,
+    ) -> Device: ...
+    @staticmethod
+    def node(
+        type: Literal["c", "u", "b", "p"],
+        path: Path,
+        major: int = 0,
+        minor: int = 0,
+        *,
+        access: str = "rwm",
+        mode: int | None = None,
+        uid: int | None = None,
+        gid: int | None = None,
+    ) -> Device:
+        """By its numbers, as OCI's ``linux.devices`` has it. Root only, but for a FIFO (``"p"``), or where the host has that
+        device at the same path."""
+
+    @staticmethod
+    def parse(text: str) -> Device:
+        """``"host[:container[:rwm]]"``, as ``docker run --device`` takes it. ``devices=`` takes such texts too."""
+
+    @property
+    def target(self) -> PosixPath: ...
+    @property
+    def access(self) -> str: ...
+
 @final
 class Mount:
     """A mount of a container's: by its kind, or in the words of OCI. A target that is missing is made."""
