@@ -174,13 +174,23 @@ impl Volume {
     ///
     /// Errors: [`Error::Sys`] at [`Step::Volume`], as for [`Root::copy_out`]; the volume stays fresh then.
     pub fn fill_from(&self, root: &Root, path: impl AsRef<Path>) -> Result<Option<CopyStats>> {
+        self.fill_from_interruptible(root, path.as_ref(), &mut || false)
+    }
+
+    /// As [`Volume::fill_from`]; `interrupted` is asked now and then, and ends the copy with [`Error::Interrupted`].
+    pub fn fill_from_interruptible(
+        &self,
+        root: &Root,
+        path: &Path,
+        interrupted: &mut dyn FnMut() -> bool,
+    ) -> Result<Option<CopyStats>> {
+        copy::check_path("path", path)?;
         let _filling = self.lock_file(FILL_LOCK, FlockOperation::LockExclusive)?;
         if !self.is_fresh() {
             return Ok(None);
         }
-        let path = path.as_ref();
         let is_there = root.side().open(path, PLACE | OFlags::DIRECTORY).is_ok();
-        let stats = if is_there && self.is_empty()? { Some(self.copy_up(root, path)?) } else { None };
+        let stats = if is_there && self.is_empty()? { Some(self.copy_up(root, path, interrupted)?) } else { None };
         self.mark_used()?;
         Ok(stats)
     }
@@ -192,13 +202,13 @@ impl Volume {
     }
 
     /// Copies aside and renames: the content is there as a whole, or not at all.
-    fn copy_up(&self, root: &Root, path: &Path) -> Result<CopyStats> {
+    fn copy_up(&self, root: &Root, path: &Path, interrupted: &mut dyn FnMut() -> bool) -> Result<CopyStats> {
         let (filling, data) = (self.dir.join(FILLING), self.dir.join(DATA));
         self.empty(FILLING)?;
         let inside = path.join(".");
         fs::create_dir_all(&filling).at(Step::Volume, "mkdir", &filling)?;
-        let options = CopyOptions::default();
-        let stats = copy::copy((root.side(), &inside), (Side::host(), &filling), &options, Step::Volume, &mut || false)?;
+        let (from, to) = ((root.side(), inside.as_path()), (Side::host(), filling.as_path()));
+        let stats = copy::copy(from, to, &CopyOptions::new(), Step::Volume, interrupted)?;
         fs::rename(&filling, &data).at(Step::Volume, "rename", &data)?;
         Ok(stats)
     }

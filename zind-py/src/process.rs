@@ -10,6 +10,7 @@ use zind_core::{Captured, Command, Exit, Spec, Stats, parse_duration};
 
 use crate::bytes::from_captured;
 use crate::convert::to_python;
+use crate::copy::Root;
 use crate::errors::{detached, raise};
 use crate::mount::Mount;
 use crate::options;
@@ -158,6 +159,11 @@ impl Process {
     #[getter]
     fn stats(&self) -> Option<StatsTuple> {
         self.0.stats().map(stats_tuple)
+    }
+
+    #[getter]
+    fn root(&self, py: Python<'_>) -> PyResult<Root> {
+        self.0.root().map(Root).map_err(|error| raise(py, &error))
     }
 
     fn kill(&self, py: Python<'_>) -> PyResult<()> {

@@ -8,6 +8,7 @@ b'hello\\n'
 from __future__ import annotations
 
 from . import _zind
+from ._copy import CopyStats, Root, Volume, VolumeHold, Volumes
 from ._process import DEVNULL, PIPE, STDOUT, Popen, run
 from ._results import CompletedProcess, Exit, IdMap, Isolation, Stats, TimeOffsets
 from ._zind import LAUNCHER_SIZE, Mount, __version__
@@ -61,6 +62,7 @@ __all__ = [
     "STDOUT",
     "CalledProcessError",
     "CompletedProcess",
+    "CopyStats",
     "Error",
     "ExistsError",
     "Exit",
@@ -73,6 +75,7 @@ __all__ = [
     "Proc",
     "ProcAttr",
     "Report",
+    "Root",
     "SpecError",
     "StateError",
     "Stats",
@@ -80,6 +83,9 @@ __all__ = [
     "TimeOffsets",
     "TimeoutExpired",
     "UnsupportedError",
+    "Volume",
+    "VolumeHold",
+    "Volumes",
     "__version__",
     "aio",
     "chroot",

@@ -8,6 +8,7 @@ import signal as _signal
 from subprocess import DEVNULL, PIPE, STDOUT
 
 from . import _zind
+from ._copy import Root
 from ._results import CompletedProcess, Exit, Isolation, Stats
 from ._text import Text
 from .errors import CalledProcessError, TimeoutExpired
@@ -157,6 +158,12 @@ class Popen:
     def pidfd(self) -> int:
         """A pidfd of :attr:`pid`; it belongs to this object."""
         return self._process.pidfd
+
+    @property
+    def root(self) -> Root:
+        """The inside of the container's root, with all its mounts, for copying files in and out while it runs. Each use
+        opens it anew. :raises zind.StateError: the container has ended."""
+        return Root._of(self._process.root)
 
     @property
     def isolation(self) -> Isolation:
