@@ -37,7 +37,9 @@ impl Keep<'_> {
         let owner_is_kept = self.owner(meta, to)?;
         self.xattrs(from, to, kind)?;
         // A program that runs as its owner must not run as somebody else.
-        let mode = meta.st_mode & 0o7777 & if owner_is_kept { 0o7777 } else { !SET_ID };
+        let is_given_away = self.owner.is_some_and(|owner| owner != (meta.st_uid, meta.st_gid));
+        let loses_set_id = !owner_is_kept || is_given_away && kind != FileType::Directory;
+        let mode = meta.st_mode & 0o7777 & if loses_set_id { !SET_ID } else { 0o7777 };
         if kind != FileType::Symlink {
             let result = chmodat(CWD, magic_path(to), Mode::from_raw_mode(mode), AtFlags::empty());
             self.allow(result.by("chmod"), "the mode of somebody else's file may not be changed")?;
@@ -66,11 +68,17 @@ impl Keep<'_> {
 
     fn xattrs(&mut self, from: BorrowedFd<'_>, to: BorrowedFd<'_>, kind: FileType) -> Result<(), Fault> {
         let (from, to) = (magic_path(from), magic_path(to));
-        let names = list(&from)?;
+        let names = match list(&from) {
+            Err(fault) if is_forbidden(fault.errno) => {
+                (self.refused)(fault.hint("this user may not read the extended attributes"))?;
+                Vec::new()
+            }
+            result => result?,
+        };
         for name in &names {
             match class(name) {
                 Class::Taken => {
-                    let Some(value) = get(&from, name)? else { continue };
+                    let Some(value) = self.read(&from, name)? else { continue };
                     let result = setxattr(to.as_str(), name.as_c_str(), &value, XattrFlags::empty()).by("setxattr");
                     self.allow(result, "this user or the file system may not set it")?;
                 }
@@ -78,7 +86,14 @@ impl Keep<'_> {
                     Err(Fault::new("setxattr", Errno::PERM)),
                     "the marks of overlayfs mean something to the kernel, and are never copied",
                 )?,
-                Class::System => {}
+                // The system gives the copy its own, which may be the same.
+                Class::System => {
+                    let Some(value) = self.read(&from, name)? else { continue };
+                    if get(&to, name).ok().flatten() != Some(value) {
+                        let hint = "it is for the policy of the system to set, and is not copied";
+                        self.allow(Err(Fault::new("setxattr", Errno::PERM)), hint)?;
+                    }
+                }
             }
         }
         // What the directory made the new file inherit, and the source does not have.
@@ -87,6 +102,16 @@ impl Keep<'_> {
             let _ = removexattr(to.as_str(), name);
         }
         Ok(())
+    }
+
+    /// A value of the source's; none if it went away, or this user may not see it.
+    fn read(&mut self, from: &str, name: &CStr) -> Result<Option<Vec<u8>>, Fault> {
+        match get(from, name) {
+            Err(fault) if is_forbidden(fault.errno) => {
+                (self.refused)(fault.hint("this user may not read it")).map(|()| None)
+            }
+            result => result,
+        }
     }
 
     fn times(&mut self, meta: &Stat, to: BorrowedFd<'_>) -> Result<(), Fault> {
@@ -109,6 +134,10 @@ impl Keep<'_> {
 
 fn is_refusal(errno: Errno) -> bool {
     [Errno::PERM, Errno::ACCESS, Errno::OPNOTSUPP, Errno::INVAL, Errno::OVERFLOW].contains(&errno)
+}
+
+fn is_forbidden(errno: Errno) -> bool {
+    [Errno::PERM, Errno::ACCESS].contains(&errno)
 }
 
 /// What is done with an extended attribute.
@@ -142,8 +171,8 @@ fn list(path: &str) -> Result<Vec<CString>, Fault> {
         match listxattr(path, &mut buffer[..]) {
             Ok(len) => return Ok(split_names(&buffer[..len])),
             Err(Errno::RANGE) if buffer.len() < LONGEST => buffer.resize(LONGEST, 0),
-            // Without a word about them there are none: file systems that have no attributes, files of /proc.
-            Err(Errno::OPNOTSUPP | Errno::PERM | Errno::ACCESS) => return Ok(Vec::new()),
+            // File systems that have no attributes.
+            Err(Errno::OPNOTSUPP) => return Ok(Vec::new()),
             Err(errno) => return Err(Fault::new("listxattr", errno)),
         }
     }
@@ -163,7 +192,7 @@ fn get(path: &str, name: &CStr) -> Result<Option<Vec<u8>>, Fault> {
                 return Ok(Some(value));
             }
             Err(Errno::RANGE) if value.len() < LONGEST => value.resize(LONGEST, 0),
-            Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::PERM | Errno::ACCESS) => return Ok(None),
+            Err(Errno::NODATA | Errno::OPNOTSUPP) => return Ok(None),
             Err(errno) => return Err(Fault::new("getxattr", errno)),
         }
     }

@@ -3,7 +3,7 @@
 
 use std::os::fd::BorrowedFd;
 
-use rustix::fs::{SeekFrom, copy_file_range, ftruncate, seek};
+use rustix::fs::{SeekFrom, copy_file_range, fstat, ftruncate, seek};
 use rustix::io::{Errno, pread, pwrite, read};
 
 use super::Pause;
@@ -31,7 +31,7 @@ impl From<Fault> for Stop {
 /// meanwhile is left out; if it shrinks, the copy is as long as what could be read.
 pub(crate) fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>, size: u64, pause: &mut Pause<'_>) -> Result<u64, Stop> {
     if size == 0 {
-        return Ok(copy_unsized(from, to)?);
+        return copy_unsized(from, to, pause);
     }
     let mut copier = Copier { from, to, by_kernel: true, buffer: Vec::new() };
     let (mut at, mut copied, mut length) = (0, 0, size);
@@ -41,7 +41,7 @@ pub(crate) fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>, size: u64, pause: &
             if pause.interrupted() {
                 return Err(Stop::Interrupted);
             }
-            let count = copier.some(at, (end - at).min(AT_ONCE))?;
+            let count = copier.some(at, (end - at).min(AT_ONCE), pause)?;
             if count == 0 {
                 length = at;
                 break 'file;
@@ -80,16 +80,16 @@ struct Copier<'a> {
 
 impl Copier<'_> {
     /// Copies up to `count` bytes at an offset; 0 at the end of the file.
-    fn some(&mut self, at: u64, count: u64) -> Result<u64, Fault> {
+    fn some(&mut self, at: u64, count: u64, pause: &mut Pause<'_>) -> Result<u64, Stop> {
         while self.by_kernel {
             let (mut from, mut to) = (at, at);
             match copy_file_range(self.from, Some(&mut from), self.to, Some(&mut to), count as usize) {
                 // Zero is also what some file systems say that cannot.
                 Ok(0) => self.by_kernel = false,
                 Ok(copied) => return Ok(copied as u64),
-                Err(Errno::INTR) => {}
+                Err(Errno::INTR) => pause.answer()?,
                 Err(errno @ (Errno::NOSPC | Errno::DQUOT | Errno::FBIG)) => {
-                    return Err(Fault::new("copy_file_range", errno));
+                    return Err(Fault::new("copy_file_range", errno).into());
                 }
                 // EXDEV, EINVAL, EOPNOTSUPP and others: what it is about is found out by reading.
                 Err(_) => self.by_kernel = false,
@@ -97,26 +97,50 @@ impl Copier<'_> {
         }
         self.buffer.resize(BUFFER, 0);
         let count = self.buffer.len().min(count as usize);
-        let read = retry(|| pread(self.from, &mut self.buffer[..count], at)).by("pread")?;
+        let read = loop {
+            match pread(self.from, &mut self.buffer[..count], at) {
+                // A file system in a program of somebody's can let a read wait for ever.
+                Err(Errno::INTR) => pause.answer()?,
+                result => break result.by("pread")?,
+            }
+        };
         write_all(self.to, &self.buffer[..read], at)?;
         Ok(read as u64)
     }
 }
 
-fn copy_unsized(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<u64, Fault> {
+fn copy_unsized(from: BorrowedFd<'_>, to: BorrowedFd<'_>, pause: &mut Pause<'_>) -> Result<u64, Stop> {
     let mut at = 0;
     let mut buffer = Vec::new();
-    while at < UNSIZED {
+    loop {
         // Most files without a size are just empty: they need no large buffer.
         buffer.resize(if at == 0 { 4096 } else { BUFFER }, 0);
-        let count = match retry(|| read(from, &mut buffer[..])) {
-            Ok(0) | Err(Errno::AGAIN) => break,
+        let count = match read(from, &mut buffer[..]) {
+            Ok(0) => return Ok(at),
+            Err(Errno::INTR) => {
+                pause.answer()?;
+                continue;
+            }
+            Err(Errno::AGAIN) => {
+                let hint = "it has nothing to read now: it is no file with an end";
+                return Err(Fault::new("read", Errno::AGAIN).hint(hint).into());
+            }
             result => result.by("read")?,
         };
+        if at + count as u64 > UNSIZED {
+            // A file that was empty and grows has a size by now: the rest of it came after the copy began.
+            return if fstat(from).by("fstat")?.st_size > 0 { Ok(at) } else { Err(too_long().into()) };
+        }
         write_all(to, &buffer[..count], at)?;
         at += count as u64;
+        if pause.interrupted() {
+            return Err(Stop::Interrupted);
+        }
     }
-    Ok(at)
+}
+
+fn too_long() -> Fault {
+    Fault::new("read", Errno::FBIG).hint("the file says that it is empty, but has more than 16 MiB")
 }
 
 /// Writes all of it at an offset.

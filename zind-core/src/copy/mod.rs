@@ -157,7 +157,8 @@ impl Root {
     ///
     /// If `target` is a directory the source goes into it under its own name; with `source` ending in `/.` what is inside
     /// of it goes there. Otherwise `target` is the name of the copy, and missing directories on the way to it are made.
-    /// A link as the last part of `target` is replaced, not followed, unless `target` ends with a slash.
+    /// A link to a directory inside is that directory; any other link as the last part of `target` is replaced, not
+    /// followed.
     ///
     /// Owner, mode, times in nanoseconds, extended attributes (`user.*`, `trusted.*`, `security.capability`, access
     /// control lists), hard links within the tree, holes, links, FIFOs and device nodes are kept; sockets are not. Each
@@ -311,6 +312,12 @@ pub(crate) struct Pause<'a> {
 impl<'a> Pause<'a> {
     fn new(ask: &'a mut dyn FnMut() -> bool) -> Pause<'a> {
         Pause { ask, last: Instant::now() }
+    }
+
+    /// After a call that a signal ended.
+    fn answer(&mut self) -> Result<(), data::Stop> {
+        self.last = Instant::now();
+        if (self.ask)() { Err(data::Stop::Interrupted) } else { Ok(()) }
     }
 
     fn interrupted(&mut self) -> bool {

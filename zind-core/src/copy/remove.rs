@@ -16,6 +16,7 @@ use crate::rootfs::resolve::PLACE;
 /// Removes everything in a directory. Directories in directories are moved up before they are emptied, so that a few
 /// descriptors are enough for any depth. Nobody else should work in there.
 pub(crate) fn empty(dir: &OwnedFd) -> Result<(), Fault> {
+    make_writable(dir);
     loop {
         let names = list(dir)?;
         if names.is_empty() {

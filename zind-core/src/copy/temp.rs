@@ -60,7 +60,9 @@ impl<'a> Temp<'a> {
 impl Drop for Temp<'_> {
     fn drop(&mut self) {
         // After a rename it is gone, except where both names were links to one file, which rename(2) leaves alone.
-        let _ = unlinkat(self.dir, &self.name, AtFlags::empty());
+        if unlinkat(self.dir, &self.name, AtFlags::empty()) == Err(Errno::ISDIR) {
+            let _ = unlinkat(self.dir, &self.name, AtFlags::REMOVEDIR);
+        }
     }
 }
 

@@ -412,9 +412,11 @@ fn is_about_source(fault: &Fault) -> bool {
 
 fn find_target(side: Side<'_>, path: &Path, source_is_dir: bool) -> Result<Target, Fault> {
     let parts = Parts::of(path);
-    let last = if parts.directory { OFlags::DIRECTORY } else { OFlags::NOFOLLOW };
+    let last = if parts.directory { OFlags::DIRECTORY } else { OFlags::empty() };
     match side.open(path, PLACE | last) {
         Ok(there) if kind(&fstat(&there).by("fstat")?) == FileType::Directory => return Ok(Target::Directory(there)),
+        // A link that leads nowhere is replaced.
+        Err(fault) if fault.errno == Errno::LOOP && !parts.directory => {}
         Err(fault) if fault.errno != Errno::NOENT => return Err(fault),
         Err(fault) if parts.directory && !source_is_dir => {
             return Err(fault.hint("a path that ends with a slash is a directory, which must be there for a file"));
@@ -462,7 +464,7 @@ fn make_dir(parent: &OwnedFd, name: &OsStr) -> Result<OwnedFd, Fault> {
     }
     match openat(parent, name, PLACE | OFlags::DIRECTORY | OFlags::NOFOLLOW, Mode::empty()) {
         Err(Errno::NOTDIR | Errno::LOOP) => Err(Fault::new("openat", Errno::NOTDIR).hint(
-            "what is there is no directory, and is not replaced by one; a link to one is followed if the path ends with a slash",
+            "what is there is no directory, and is not replaced by one; of links to directories only the target itself is followed",
         )),
         result => result.by("openat"),
     }

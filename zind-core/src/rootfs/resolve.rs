@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use rustix::fs::{AtFlags, Gid, Mode, OFlags, ResolveFlags, Uid, chownat, mkdirat, openat, openat2};
+use rustix::fs::{AtFlags, Gid, Mode, OFlags, ResolveFlags, Uid, chownat, mkdirat, openat2};
 use rustix::io::Errno;
 
 use super::fault::{By, Fault};
@@ -85,17 +85,33 @@ impl<'a> Side<'a> {
     }
 
     fn make_dir(&self, parent: BorrowedFd<'_>, name: &OsStr) -> Result<OwnedFd, Fault> {
+        if matches!(name.as_bytes(), b"." | b"..") {
+            // It was there a moment ago. To go on from `parent` by it would lead out of the root.
+            return Err(Fault::new("openat2", Errno::NOENT).hint("a part of the path was moved away meanwhile"));
+        }
         let made = match mkdirat(parent, name, Mode::from_raw_mode(0o755)) {
             Err(Errno::EXIST) => false,
             result => result.by("mkdirat").map(|()| true)?,
         };
-        let dir = openat(parent, name, PLACE | OFlags::DIRECTORY | OFlags::NOFOLLOW, Mode::empty()).by("openat")?;
+        let dir = open_below(parent, name)?;
         if let Some((uid, gid)) = self.owner.filter(|_| made) {
             // Whoever may not give directories away keeps them; what is copied into them is counted.
             let _ = chownat(&dir, "", Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)), AtFlags::EMPTY_PATH);
         }
         Ok(dir)
     }
+}
+
+/// Opens a directory in a directory, and nothing else that may have come to its name.
+fn open_below(parent: BorrowedFd<'_>, name: &OsStr) -> Result<OwnedFd, Fault> {
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    for _ in 0..ATTEMPTS {
+        match openat2(parent, name, PLACE | OFlags::DIRECTORY, Mode::empty(), resolve) {
+            Err(Errno::AGAIN | Errno::INTR) => std::thread::yield_now(),
+            result => return result.by("openat2"),
+        }
+    }
+    Err(Fault::new("openat2", Errno::AGAIN))
 }
 
 /// Where each part of a path ends.
