@@ -1,8 +1,8 @@
 //! [`Volumes`]: named directories that outlive containers.
 //!
 //! A volume is a directory of the place: `_data` is what containers see, `lock` is held by each user (flock(2), shared) and
-//! by who removes it (exclusive), `filled` says that it was used before. Locks die with their holders, so nothing has to be
-//! repaired after a crash.
+//! by who removes it (exclusive), `filled` says that it was used before. Locks die with their holders; what a crash leaves
+//! half made or half removed has a name that is no volume's, and goes away with the next volume that is made.
 #![forbid(unsafe_code)]
 
 use std::env;
@@ -11,6 +11,7 @@ use std::fs::{self, DirBuilder};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::{CWD, FlockOperation, Mode, OFlags, RenameFlags, flock, fstat, openat, renameat_with};
 use rustix::io::Errno;
@@ -22,6 +23,12 @@ use crate::rootfs::resolve::{PLACE, Side};
 
 /// As long as a file name may be.
 const LONGEST_NAME: usize = 255;
+/// Held by who makes a volume: nobody else takes for left over what is only half made.
+const PLACE_LOCK: &str = ".lock";
+/// What begins with this is no volume.
+const ASIDE: &str = ".zind-";
+/// How often a lock that somebody else has is tried again.
+const PATIENCE: Duration = Duration::from_millis(10);
 const DATA: &str = "_data";
 const LOCK: &str = "lock";
 const FILL_LOCK: &str = "fill.lock";
@@ -83,6 +90,8 @@ impl Volumes {
     /// Errors: [`Error::Spec`] for another name; [`Error::Sys`] at [`Step::Volume`], `EEXIST` if there is one.
     pub fn create(&self, name: &str) -> Result<Volume> {
         let volume = self.volume(name)?;
+        let _making = self.lock_place()?;
+        self.sweep();
         // Whole or not at all: it is put together aside.
         let aside = self.place.join(copy::unused_name());
         let made = make_layout(&aside).and_then(|()| {
@@ -108,6 +117,40 @@ impl Volumes {
         }
     }
 
+    /// The volume of this name, held, made if there is none.
+    pub(crate) fn take(&self, name: &str, interrupted: &mut dyn FnMut() -> bool) -> Result<(Volume, Hold)> {
+        loop {
+            let volume = self.get_or_create(name)?;
+            match volume.lock(false, Some(&mut *interrupted)) {
+                Ok(Some(lock)) => return Ok((volume, Hold(lock))),
+                // Removed meanwhile.
+                Ok(None) | Err(Error::NotFound { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn lock_place(&self) -> Result<OwnedFd> {
+        let path = self.place.join(PLACE_LOCK);
+        let flags = OFlags::RDONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = openat(CWD, &path, flags, Mode::from_raw_mode(0o600)).at(Step::Volume, "openat", &path)?;
+        wait_for_lock(&file, &path, true, Some(&mut || false))?;
+        Ok(file)
+    }
+
+    /// Removes what crashes left. What somebody is about to remove is locked.
+    fn sweep(&self) {
+        let Ok(entries) = fs::read_dir(&self.place) else { return };
+        for name in entries.flatten().map(|entry| entry.file_name()) {
+            if name.as_encoded_bytes().starts_with(ASIDE.as_bytes()) {
+                let left = Volume { name: String::new(), dir: self.place.join(name) };
+                if !matches!(left.lock(true, None), Ok(None)) {
+                    let _ = left.wipe();
+                }
+            }
+        }
+    }
+
     /// All volumes, by name.
     pub fn list(&self) -> Result<Vec<Volume>> {
         let mut found = Vec::new();
@@ -125,16 +168,16 @@ impl Volumes {
     /// for an ordinary user where directories in it belong to other ids of a container.
     pub fn remove(&self, name: &str) -> Result<()> {
         let volume = self.get(name)?;
-        let Some(_lock) = volume.lock(FlockOperation::NonBlockingLockExclusive)? else {
+        let Some(_lock) = volume.lock(true, None)? else {
             return Err(Error::State(format!("the volume {name} is in use")));
         };
-        for directory in [FILLING, DATA] {
-            volume.empty(directory)?;
-        }
-        // From here on nobody finds it; what little is left is removed under another name.
+        // From here on nobody finds it, whatever becomes of us.
         let aside = self.place.join(copy::unused_name());
         fs::rename(&volume.dir, &aside).at(Step::Volume, "rename", &volume.dir)?;
-        fs::remove_dir_all(&aside).at(Step::Volume, "rmdir", &aside)
+        let removed = Volume { name: volume.name, dir: aside };
+        removed.wipe().inspect_err(|_| {
+            let _ = renameat_with(CWD, &removed.dir, CWD, &volume.dir, RenameFlags::NOREPLACE);
+        })
     }
 
     fn volume(&self, name: &str) -> Result<Volume> {
@@ -163,7 +206,7 @@ impl Volume {
     /// Errors: [`Error::NotFound`] if it was removed; [`Error::Sys`] at [`Step::Volume`].
     /// Source: <https://man7.org/linux/man-pages/man2/flock.2.html>
     pub fn hold(&self) -> Result<Hold> {
-        let lock = self.lock(FlockOperation::LockShared)?;
+        let lock = self.lock(false, Some(&mut || false))?;
         lock.map(Hold).ok_or_else(|| self.not_found())
     }
 
@@ -185,24 +228,49 @@ impl Volume {
         interrupted: &mut dyn FnMut() -> bool,
     ) -> Result<Option<CopyStats>> {
         copy::check_path("path", path)?;
-        let _filling = self.lock_file(FILL_LOCK, FlockOperation::LockExclusive)?;
+        self.fill(interrupted, |interrupted| self.copy_up(root, path, interrupted))
+    }
+
+    /// Fills a fresh volume by `copy_up`, once. Whoever comes second waits.
+    pub(crate) fn fill(
+        &self,
+        interrupted: &mut dyn FnMut() -> bool,
+        copy_up: impl FnOnce(&mut dyn FnMut() -> bool) -> Result<Option<CopyStats>>,
+    ) -> Result<Option<CopyStats>> {
         if !self.is_fresh() {
             return Ok(None);
         }
-        let is_there = root.side().open(path, PLACE | OFlags::DIRECTORY).is_ok();
-        let stats = if is_there && self.is_empty()? { Some(self.copy_up(root, path, interrupted)?) } else { None };
-        self.mark_used()?;
+        let _filling = self.lock_file(FILL_LOCK, true, Some(&mut *interrupted))?;
+        if !self.is_fresh() {
+            return Ok(None);
+        }
+        let stats = if self.is_empty()? { copy_up(interrupted)? } else { None };
+        self.write_mark()?;
         Ok(stats)
     }
 
-    /// Says that the volume was used: it is not filled any more.
+    /// Says that the volume was used: it is not filled any more. Waits for who is filling it.
     pub fn mark_used(&self) -> Result<()> {
+        self.fill(&mut || false, |_| Ok(None)).map(drop)
+    }
+
+    fn write_mark(&self) -> Result<()> {
         let path = self.dir.join(FILLED);
         fs::File::create(&path).map(drop).at(Step::Volume, "open", &path)
     }
 
-    /// Copies aside and renames: the content is there as a whole, or not at all.
-    fn copy_up(&self, root: &Root, path: &Path, interrupted: &mut dyn FnMut() -> bool) -> Result<CopyStats> {
+    /// Copies aside and renames: the content is there as a whole, or not at all. `None` if there is no such directory.
+    pub(crate) fn copy_up(
+        &self,
+        root: &Root,
+        path: &Path,
+        interrupted: &mut dyn FnMut() -> bool,
+    ) -> Result<Option<CopyStats>> {
+        match root.side().open(path, PLACE | OFlags::DIRECTORY) {
+            Err(fault) if [Errno::NOENT, Errno::NOTDIR, Errno::LOOP].contains(&fault.errno) => return Ok(None),
+            Err(fault) => return Err(fault.at(Step::Volume, path)),
+            Ok(_) => {}
+        }
         let (filling, data) = (self.dir.join(FILLING), self.dir.join(DATA));
         self.empty(FILLING)?;
         let inside = path.join(".");
@@ -210,7 +278,7 @@ impl Volume {
         let (from, to) = ((root.side(), inside.as_path()), (Side::host(), filling.as_path()));
         let stats = copy::copy(from, to, &CopyOptions::new(), Step::Volume, interrupted)?;
         fs::rename(&filling, &data).at(Step::Volume, "rename", &data)?;
-        Ok(stats)
+        Ok(Some(stats))
     }
 
     fn is_empty(&self) -> Result<bool> {
@@ -226,6 +294,14 @@ impl Volume {
         Error::NotFound { what: "volume", name: self.name.clone() }
     }
 
+    /// Removes everything, once nobody finds it any more.
+    fn wipe(&self) -> Result<()> {
+        for directory in [FILLING, DATA] {
+            self.empty(directory)?;
+        }
+        fs::remove_dir_all(&self.dir).at(Step::Volume, "rmdir", &self.dir)
+    }
+
     /// Empties a directory of the volume, if it is there.
     fn empty(&self, name: &str) -> Result<()> {
         let path = self.dir.join(name);
@@ -236,16 +312,18 @@ impl Volume {
         };
         removed.map_err(|fault| {
             let fault = match fault.errno {
-                Errno::ACCESS | Errno::PERM => fault.hint("files in it belong to other ids of a container"),
+                Errno::ACCESS | Errno::PERM => fault.hint(
+                    "files in it belong to other ids of a container: remove them there, or with uid_map=\"auto\"",
+                ),
                 _ => fault,
             };
             fault.at(Step::Volume, &path)
         })
     }
 
-    /// Takes the lock of the volume; none if somebody has it, and `operation` does not wait.
-    fn lock(&self, operation: FlockOperation) -> Result<Option<OwnedFd>> {
-        let Some(file) = self.lock_file(LOCK, operation)? else { return Ok(None) };
+    /// Takes the lock of the volume; none if somebody has it, and this is not to wait.
+    fn lock(&self, exclusive: bool, wait: Option<&mut dyn FnMut() -> bool>) -> Result<Option<OwnedFd>> {
+        let Some(file) = self.lock_file(LOCK, exclusive, wait)? else { return Ok(None) };
         // It may have been removed while we waited, and another made with its name.
         let path = self.dir.join(LOCK);
         let ours = fstat(&file).at(Step::Volume, "fstat", &path)?;
@@ -255,20 +333,45 @@ impl Volume {
         }
     }
 
-    fn lock_file(&self, name: &str, operation: FlockOperation) -> Result<Option<OwnedFd>> {
+    fn lock_file(
+        &self,
+        name: &str,
+        exclusive: bool,
+        wait: Option<&mut dyn FnMut() -> bool>,
+    ) -> Result<Option<OwnedFd>> {
         let path = self.dir.join(name);
-        let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = match openat(CWD, &path, flags, Mode::empty()) {
             Err(Errno::NOENT) => return Err(self.not_found()),
             result => result.at(Step::Volume, "openat", &path)?,
         };
-        loop {
-            match flock(&file, operation) {
-                Ok(()) => return Ok(Some(file)),
-                Err(Errno::INTR) => {}
-                Err(Errno::WOULDBLOCK) => return Ok(None),
-                Err(errno) => return Err(errno).at(Step::Volume, "flock", &path),
+        Ok(wait_for_lock(&file, &path, exclusive, wait)?.then_some(file))
+    }
+}
+
+/// Locks a file. `wait` is asked now and then whether to stop waiting; without it a lock of somebody else's is false.
+fn wait_for_lock(
+    file: &OwnedFd,
+    path: &Path,
+    exclusive: bool,
+    mut wait: Option<&mut dyn FnMut() -> bool>,
+) -> Result<bool> {
+    let operation = match exclusive {
+        true => FlockOperation::NonBlockingLockExclusive,
+        false => FlockOperation::NonBlockingLockShared,
+    };
+    loop {
+        match (flock(file, operation), &mut wait) {
+            (Ok(()), _) => return Ok(true),
+            (Err(Errno::INTR), _) => {}
+            (Err(Errno::WOULDBLOCK), None) => return Ok(false),
+            (Err(Errno::WOULDBLOCK), Some(interrupted)) => {
+                if interrupted() {
+                    return Err(Error::Interrupted);
+                }
+                std::thread::sleep(PATIENCE);
             }
+            (Err(errno), _) => return Err(errno).at(Step::Volume, "flock", path),
         }
     }
 }
@@ -295,7 +398,7 @@ fn default_place(is_root: bool, variable: impl Fn(&str) -> Option<OsString>) -> 
     data.map(|data| data.join("zind/volumes")).ok_or_else(none)
 }
 
-fn check_name(name: &str) -> Result<()> {
+pub(crate) fn check_name(name: &str) -> Result<()> {
     let first = name.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric());
     let rest = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte));
     if first && rest && name.len() <= LONGEST_NAME {

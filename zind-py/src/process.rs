@@ -68,19 +68,19 @@ pub(crate) fn spawn(
     low_level: bool,
 ) -> PyResult<Process> {
     let spec = options::spec(py, argv, options, low_level)?;
-    detached(py, |interrupted| begin_spec(spec)?.finish_interruptible(interrupted)).map(Process)
+    detached(py, |interrupted| begin_spec(spec, interrupted)?.finish_interruptible(interrupted)).map(Process)
 }
 
 /// Begins a start, for an event loop.
 #[pyfunction]
 pub(crate) fn begin(py: Python<'_>, argv: &Bound<'_, PyAny>, options: &Bound<'_, PyDict>) -> PyResult<Start> {
     let spec = options::spec(py, argv, options, false)?;
-    let start = detached(py, |_| begin_spec(spec))?;
+    let start = detached(py, |interrupted| begin_spec(spec, interrupted))?;
     Ok(Start(Mutex::new(Some(start))))
 }
 
-fn begin_spec(spec: Spec) -> zind_core::Result<zind_core::Start> {
-    Command::from(spec).begin()
+fn begin_spec(spec: Spec, interrupted: &mut dyn FnMut() -> bool) -> zind_core::Result<zind_core::Start> {
+    Command::from(spec).begin_interruptible(interrupted)
 }
 
 /// A start that is under way.

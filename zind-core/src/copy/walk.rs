@@ -430,7 +430,10 @@ fn find_target(side: Side<'_>, path: &Path, source_is_dir: bool) -> Result<Targe
 /// The names in a directory.
 pub(super) fn list(dir: &OwnedFd) -> Result<Vec<OsString>, Fault> {
     let mut names = Vec::new();
-    for entry in Dir::read_from(dir).by("open")? {
+    // A place cannot be read from.
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let readable = openat(dir, ".", flags, Mode::empty()).by("open")?;
+    for entry in Dir::new(readable).by("open")? {
         let entry = entry.by("getdents64")?;
         let name = entry.file_name().to_bytes();
         if !matches!(name, b"." | b"..") {

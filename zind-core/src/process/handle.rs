@@ -16,7 +16,7 @@ use zind_init::report::Report;
 use super::identity::Caller;
 use super::launch::{self, Received, receive, wait_readable};
 use super::stdio::Streams;
-use crate::copy::Root;
+use crate::copy::{CopyOptions, CopyStats, Root};
 use crate::error::{At, Error, Result, Step};
 use crate::isolation::Isolation;
 use crate::mount::Mount;
@@ -186,6 +186,26 @@ impl Process {
         let dir = opened.at(Step::OpenRoot, "openat", &path);
         let dir = dir.map_err(|error| error.with_hint("whoever may trace the process may open its root: ptrace(2)"))?;
         Ok(Root::of(dir, PathBuf::new()))
+    }
+
+    /// [`Root::copy_in`] of [`Process::root`]: a file or a tree of the host's into the running container.
+    pub fn copy_in(
+        &self,
+        source: impl AsRef<Path>,
+        target: impl AsRef<Path>,
+        options: &CopyOptions,
+    ) -> Result<CopyStats> {
+        self.root()?.copy_in(source, target, options)
+    }
+
+    /// [`Root::copy_out`] of [`Process::root`]: a file or a tree of the running container's to the host.
+    pub fn copy_out(
+        &self,
+        source: impl AsRef<Path>,
+        target: impl AsRef<Path>,
+        options: &CopyOptions,
+    ) -> Result<CopyStats> {
+        self.root()?.copy_out(source, target, options)
     }
 
     /// Our end of the pipe to the payload's standard input, once.

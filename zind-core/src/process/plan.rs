@@ -24,7 +24,7 @@ use crate::rootfs::{caller, dev, mask, template};
 use crate::security::capabilities::{self, CapSet};
 use crate::security::seccomp;
 use crate::spec::parse::rlimit_name;
-use crate::spec::{Kind, Overlay, Rootfs, Seccomp, Source, Spec};
+use crate::spec::{Kind, Overlay, Rootfs, Seccomp, Session, Source, Spec, Stdio};
 use crate::sys::clone::NetworkMaker;
 use crate::sys::descriptors::pidfd_open;
 
@@ -66,6 +66,11 @@ pub(crate) struct Names {
 }
 
 impl Prepared {
+    /// Keeps descriptors open in the container's first process, until it ends.
+    pub(crate) fn hold(&mut self, descriptors: Vec<OwnedFd>) {
+        self.descriptors.extend(descriptors);
+    }
+
     /// The plan as bytes, and the descriptors the launcher keeps, for a report socket.
     pub(crate) fn encode(&mut self, socket: BorrowedFd<'_>) -> (Vec<u8>, Vec<RawFd>) {
         self.header.socket = socket.as_raw_fd();
@@ -176,6 +181,35 @@ pub(crate) fn prepare_user_namespace(maps: ReadyMaps) -> Prepared {
     prepared.clone_flags = Kind::User.flag();
     prepared.maps = Some(maps);
     prepared
+}
+
+/// The plan that makes the root of a container as it is without the caller's mounts, and waits for somebody to look at it.
+pub(crate) fn prepare_look(spec: &Spec, have_clone3: bool) -> Result<Prepared> {
+    let mut namespaces = spec.namespaces.clone();
+    namespaces.retain(|kind, _| matches!(kind, Kind::User | Kind::Mount));
+    namespaces.insert(Kind::Pid, Source::New);
+    let spec = Spec {
+        namespaces,
+        mounts: Vec::new(),
+        system_mounts: false,
+        init: true,
+        die_with_owner: true,
+        pins: Vec::new(),
+        time_offsets: None,
+        hostname: None,
+        domainname: None,
+        cgroup: None,
+        require: Vec::new(),
+        stdin: Stdio::Null,
+        stdout: Stdio::Null,
+        stderr: Stdio::Null,
+        pass_fds: Vec::new(),
+        session: Session::default(),
+        ..spec.clone()
+    };
+    let mut prepared = prepare(spec, have_clone3)?;
+    prepared.header.flags |= wire::TEMPLATE;
+    Ok(prepared)
 }
 
 /// Decides everything about one start. `clone3`: false where that call is hidden.

@@ -87,8 +87,8 @@ class Root:
         """Copies a file or a tree from the host into the root, as ``cp -a`` does.
 
         If ``target`` is a directory the source goes into it; a source that ends with ``/.`` means what is inside. Else
-        ``target`` is the name of the copy, and missing directories on the way are made. A link as the last part of
-        ``target`` is replaced, not followed, unless ``target`` ends with a slash.
+        ``target`` is the name of the copy, and missing directories on the way are made. A link to a
+        directory inside is that directory; any other link as the last part of ``target`` is replaced, not followed.
 
         :param owner: (uid, gid) of everything; ``None`` keeps the source's.
         :param follow_links: a link as the last part of ``source`` is followed.

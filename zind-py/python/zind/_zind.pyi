@@ -179,6 +179,21 @@ class Mount:
         """A file with these bytes, in memory."""
 
     @staticmethod
+    def volume(
+        name: str,
+        target: Path,
+        *,
+        read_only: bool = False,
+        copy_up: bool = True,
+        create: bool = True,
+        idmap: Sequence[IdMap | _IdMap] | None = None,
+        place: Path | None = None,
+        options: Sequence[str] = ...,
+    ) -> Mount:
+        """A named directory that outlives the container; the first start that mounts it makes it. With ``copy_up`` a fresh one
+        begins with what the root has at ``target``. ``place``: as of :class:`zind.Volumes`."""
+
+    @staticmethod
     def proc(target: Path = ..., *, options: Sequence[str] = ...) -> Mount:
         """A procfs: ``options=["hidepid=2", "subset=pid"]``."""
 
