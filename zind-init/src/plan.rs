@@ -315,6 +315,8 @@ pub struct Plan {
     pub network_ready: i32,
     /// Every descriptor the launcher keeps, in ascending order.
     pub keep: List<i32>,
+    /// Those of them that whoever watches over the payload keeps to its end, for the locks that they stand for.
+    pub holds: List<i32>,
 
     /// Namespaces to join and to make in the launcher itself.
     pub enter: List<Enter>,

@@ -66,8 +66,10 @@ pub(crate) struct Names {
 }
 
 impl Prepared {
-    /// Keeps descriptors open in the container's first process, until it ends.
+    /// Keeps descriptors open in who watches over the payload, until it ends.
     pub(crate) fn hold(&mut self, descriptors: Vec<OwnedFd>) {
+        let numbers: Vec<RawFd> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
+        self.header.holds = self.writer.list(&numbers);
         self.descriptors.extend(descriptors);
     }
 
@@ -101,6 +103,7 @@ fn blank() -> Plan {
         network: -1,
         network_ready: -1,
         keep: List::EMPTY,
+        holds: List::EMPTY,
         enter: List::EMPTY,
         fork_flags: 0,
         owner_uid: 0,
