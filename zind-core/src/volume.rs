@@ -120,11 +120,14 @@ impl Volumes {
     /// The volume of this name, held, made if there is none.
     pub(crate) fn take(&self, name: &str, interrupted: &mut dyn FnMut() -> bool) -> Result<(Volume, Hold)> {
         loop {
-            let volume = self.get_or_create(name)?;
-            match volume.lock(false, Some(&mut *interrupted)) {
-                Ok(Some(lock)) => return Ok((volume, Hold(lock))),
+            let held = self.get_or_create(name).and_then(|volume| {
+                let lock = volume.lock(false, Some(&mut *interrupted))?;
+                Ok((volume, lock))
+            });
+            match held {
+                Ok((volume, Some(lock))) => return Ok((volume, Hold(lock))),
                 // Removed meanwhile.
-                Ok(None) | Err(Error::NotFound { .. }) => {}
+                Ok((_, None)) | Err(Error::NotFound { .. }) => {}
                 Err(error) => return Err(error),
             }
         }
