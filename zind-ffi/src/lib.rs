@@ -20,6 +20,10 @@ mod exit;
 
 mod process;
 
+mod copy;
+
+mod volume;
+
 mod output;
 
 mod lowlevel;
@@ -30,6 +34,7 @@ mod doctor;
 
 mod strings;
 
+pub use copy::*;
 pub use doctor::*;
 pub use error::*;
 pub use exit::*;
@@ -40,3 +45,4 @@ pub use process::*;
 pub use spec::*;
 pub use strings::zind_string_free;
 pub use version::*;
+pub use volume::*;

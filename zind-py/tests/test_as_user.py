@@ -11,7 +11,7 @@ import pytest
 import kit
 
 MODULES = """test_run test_host_root test_rootfs test_process test_namespaces test_joining test_init test_lowlevel test_procattr
-test_security test_mounts test_hot_mounts test_syscalls test_report test_errors
+test_security test_mounts test_hot_mounts test_copy test_volumes test_syscalls test_report test_errors
 test_owner test_threads test_aio test_examples""".split()
 
 #: Why a test is skipped there: the powers of root's that each is about. Any other reason fails, and so does one that is gone.

@@ -148,6 +148,12 @@ impl Root {
         Root { dir, name }
     }
 
+    /// Another handle of the same root. Errors: [`Error::Sys`] at [`Step::OpenRoot`], when descriptors run out.
+    pub fn try_clone(&self) -> Result<Root> {
+        let dir = self.dir.try_clone().at(Step::OpenRoot, "fcntl", &self.name)?;
+        Ok(Root { dir, name: self.name.clone() })
+    }
+
     /// The path it was opened by.
     pub fn path(&self) -> &Path {
         &self.name
