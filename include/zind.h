@@ -12,7 +12,7 @@
  *     if (error) fprintf(stderr, "%s\n", zind_error_message(error));
  *     zind_error_free(error); zind_process_free(process); zind_spec_free(spec);
  *
- * Handles (zind_spec, zind_start, zind_process, zind_output, zind_error) are opaque. The caller owns each one it gets
+ * Handles (zind_spec, zind_start, zind_process, zind_root, zind_output, zind_error) are opaque. The caller owns each it gets
  * and gives it back by its _free function, for which NULL is fine. All other pointers in arguments are borrowed for the
  * length of the call: what has to stay is copied. A handle in an out-parameter is NULL after a failure.
  *

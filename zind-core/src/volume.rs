@@ -95,7 +95,11 @@ impl Volumes {
         // Whole or not at all: it is put together aside.
         let aside = self.place.join(copy::unused_name());
         let made = make_layout(&aside).and_then(|()| {
-            renameat_with(CWD, &aside, CWD, &volume.dir, RenameFlags::NOREPLACE).at(Step::Volume, "renameat2", &volume.dir)
+            renameat_with(CWD, &aside, CWD, &volume.dir, RenameFlags::NOREPLACE).at(
+                Step::Volume,
+                "renameat2",
+                &volume.dir,
+            )
         });
         if made.is_err() {
             let _ = fs::remove_dir_all(&aside);
@@ -430,8 +434,10 @@ mod tests {
     #[test]
     fn the_place_is_the_user_s_own() {
         let of = |root, pairs: &'static [(&str, &str)]| {
-            default_place(root, |name| pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| OsString::from(value)))
-                .map(|path| path.display().to_string())
+            default_place(root, |name| {
+                pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| OsString::from(value))
+            })
+            .map(|path| path.display().to_string())
         };
         assert_eq!(of(true, &[("HOME", "/root")]).unwrap(), "/var/lib/zind/volumes");
         assert_eq!(of(false, &[("HOME", "/home/a")]).unwrap(), "/home/a/.local/share/zind/volumes");

@@ -59,7 +59,9 @@ impl Keep<'_> {
         // The group alone may be one of the user's own.
         let _ = chownat(to, "", None, gid, AtFlags::EMPTY_PATH);
         let hint = match errno {
-            Errno::PERM => "only who has CAP_CHOWN over the file system gives files away: leave strict off, or set owner",
+            Errno::PERM => {
+                "only who has CAP_CHOWN over the file system gives files away: leave strict off, or set owner"
+            }
             _ => "the owner has no id in the user namespace of the target: leave strict off, or set owner",
         };
         self.allow(Err(Fault::new("fchownat", errno)), hint)?;
@@ -97,7 +99,8 @@ impl Keep<'_> {
             }
         }
         // What the directory made the new file inherit, and the source does not have.
-        let inherited = [(kind != FileType::Symlink).then_some(ACL), (kind == FileType::Directory).then_some(DEFAULT_ACL)];
+        let inherited =
+            [(kind != FileType::Symlink).then_some(ACL), (kind == FileType::Directory).then_some(DEFAULT_ACL)];
         for name in inherited.into_iter().flatten().filter(|name| !names.iter().any(|has| has.as_c_str() == *name)) {
             let _ = removexattr(to.as_str(), name);
         }

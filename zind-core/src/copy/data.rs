@@ -111,10 +111,9 @@ impl Copier<'_> {
 
 fn copy_unsized(from: BorrowedFd<'_>, to: BorrowedFd<'_>, pause: &mut Pause<'_>) -> Result<u64, Stop> {
     let mut at = 0;
-    let mut buffer = Vec::new();
+    // Most files without a size are just empty: they need no large buffer.
+    let mut buffer = vec![0; 4096];
     loop {
-        // Most files without a size are just empty: they need no large buffer.
-        buffer.resize(if at == 0 { 4096 } else { BUFFER }, 0);
         let count = match read(from, &mut buffer[..]) {
             Ok(0) => return Ok(at),
             Err(Errno::INTR) => {
@@ -136,6 +135,7 @@ fn copy_unsized(from: BorrowedFd<'_>, to: BorrowedFd<'_>, pause: &mut Pause<'_>)
         if pause.interrupted() {
             return Err(Stop::Interrupted);
         }
+        buffer.resize(BUFFER, 0);
     }
 }
 

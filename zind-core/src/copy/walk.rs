@@ -329,8 +329,7 @@ impl<'a> Walk<'a> {
     }
 
     fn copy_node(&mut self, source: &Source, parent: &OwnedFd, name: &OsStr) -> Result<Id, Fault> {
-        let make =
-            |temp: &str| mknodat(parent, temp, source.kind(), Mode::from_raw_mode(0o600), source.meta.st_rdev);
+        let make = |temp: &str| mknodat(parent, temp, source.kind(), Mode::from_raw_mode(0o600), source.meta.st_rdev);
         let (temp, ()) = Temp::make(parent.as_fd(), "mknodat", make).map_err(|fault| match fault.errno {
             Errno::PERM => fault.hint("device nodes are made by root in the initial user namespace (CAP_MKNOD) only"),
             _ => fault,

@@ -185,7 +185,11 @@ impl Mount {
     /// Nothing of it can be changed, and of a recursive bind nothing of the mounts below it either.
     #[must_use]
     pub fn read_only(mut self, on: bool) -> Mount {
-        let change = if matches!(self.what, What::Bind { .. } | What::Volume(_)) { &mut self.options.all } else { &mut self.options.top };
+        let change = if matches!(self.what, What::Bind { .. } | What::Volume(_)) {
+            &mut self.options.all
+        } else {
+            &mut self.options.top
+        };
         change.set = change.set & !attr::RDONLY | if on { attr::RDONLY } else { 0 };
         self
     }

@@ -35,7 +35,9 @@ impl Fault {
 /// What an errno mostly means where files are copied.
 fn usual_hint(errno: Errno) -> &'static str {
     match errno {
-        Errno::OVERFLOW => "the file system belongs to a user namespace in which this user or the file's owner has no id",
+        Errno::OVERFLOW => {
+            "the file system belongs to a user namespace in which this user or the file's owner has no id"
+        }
         Errno::BUSY => "something is mounted there, so it cannot be replaced",
         Errno::XDEV => "the path leads out of the root",
         Errno::ISDIR => "there is a directory, which a file does not replace",
