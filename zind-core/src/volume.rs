@@ -115,6 +115,10 @@ impl Volumes {
 
     /// The volume of this name, made if there is none.
     pub fn get_or_create(&self, name: &str) -> Result<Volume> {
+        match self.get(name) {
+            Err(Error::NotFound { .. }) => {}
+            result => return result,
+        }
         match self.create(name) {
             Err(error) if error.errno() == Some(nix::errno::Errno::EEXIST) => self.get(name),
             result => result,

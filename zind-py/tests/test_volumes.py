@@ -99,6 +99,10 @@ def test_ids_are_mapped(root, place, volume):
     os.chown(path, 1000, 1000)
     assert sh(root, "touch /v/x; stat -c %u /v /v/x", volume("v", "/v", idmap=maps)) == "0\n0"
     assert os.stat(path / "x").st_uid == 1000
+    # With a user namespace the second number is an id of the host.
+    maps = [zind.IdMap(0, 100_000, 65_536)]
+    assert sh(root, "touch /v/x; stat -c %u /v /v/x", volume("w", "/v", idmap=maps), uid_map=maps, gid_map=maps) == "0\n0"
+    assert os.stat(zind.Volumes(place).get("w").path / "x").st_uid == 0
 
 
 def test_a_user_namespace_of_its_own(root, volume):
