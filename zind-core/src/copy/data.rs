@@ -50,7 +50,9 @@ pub(crate) fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>, size: u64, pause: &
             copied += count;
         }
     }
-    ftruncate(to, length).by("ftruncate")?;
+    // A hole at the end looks like a file that has become shorter.
+    let left = u64::try_from(fstat(from).by("fstat")?.st_size).unwrap_or_default();
+    ftruncate(to, length.min(left.max(at))).by("ftruncate")?;
     Ok(copied)
 }
 
@@ -174,5 +176,37 @@ fn retry<T>(mut call: impl FnMut() -> rustix::io::Result<T>) -> rustix::io::Resu
             Err(Errno::INTR) => {}
             result => return result,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+
+    use rustix::fs::{MemfdFlags, memfd_create};
+    use rustix::pipe::{PipeFlags, pipe_with};
+
+    use super::*;
+
+    #[test]
+    fn what_would_wait_is_no_end() {
+        let (from, writer) = pipe_with(PipeFlags::NONBLOCK | PipeFlags::CLOEXEC).unwrap();
+        let to = memfd_create("copy", MemfdFlags::CLOEXEC).unwrap();
+        rustix::io::write(&writer, b"part").unwrap();
+        let mut nobody = || false;
+        let stop = copy(from.as_fd(), to.as_fd(), 0, &mut Pause::new(&mut nobody));
+        assert!(matches!(stop, Err(Stop::Fault(Fault { errno: Errno::AGAIN, .. }))));
+        rustix::io::write(&writer, b"rest").unwrap();
+        drop(writer);
+        assert!(matches!(copy(from.as_fd(), to.as_fd(), 0, &mut Pause::new(&mut nobody)), Ok(4)));
+    }
+
+    #[test]
+    fn a_file_that_shrinks_is_copied_as_far_as_it_goes() {
+        let [from, to] = ["from", "to"].map(|name| memfd_create(name, MemfdFlags::CLOEXEC).unwrap());
+        write_all(from.as_fd(), b"short", 0).unwrap();
+        let mut nobody = || false;
+        assert!(copy(from.as_fd(), to.as_fd(), 100, &mut Pause::new(&mut nobody)).is_ok());
+        assert_eq!(fstat(&to).unwrap().st_size, 5);
     }
 }

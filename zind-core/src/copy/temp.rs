@@ -73,8 +73,28 @@ pub(crate) fn unused_name() -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsFd;
+
+    use rustix::fs::{Mode, mkdirat, symlinkat};
+
+    use super::*;
+
     #[test]
     fn names_differ() {
-        assert_ne!(super::unused_name(), super::unused_name());
+        assert_ne!(unused_name(), unused_name());
+    }
+
+    #[test]
+    fn what_was_not_put_in_its_place_goes_away() {
+        let path = std::env::temp_dir().join(unused_name());
+        std::fs::create_dir(&path).unwrap();
+        let dir = std::fs::File::open(&path).unwrap();
+        let (temp, ()) = Temp::make(dir.as_fd(), "mkdirat", |name| mkdirat(&dir, name, Mode::RWXU)).unwrap();
+        assert!(path.join(temp.name()).is_dir());
+        drop(temp);
+        let (temp, ()) = Temp::make(dir.as_fd(), "symlinkat", |name| symlinkat("x", &dir, name)).unwrap();
+        drop(temp);
+        assert!(std::fs::read_dir(&path).unwrap().next().is_none());
+        std::fs::remove_dir(path).unwrap();
     }
 }
