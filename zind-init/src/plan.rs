@@ -328,10 +328,10 @@ pub struct Plan {
     /// An eventfd to which that task adds 1 << 32 when it is there, and 1 when its loopback interface is up; 2 more than
     /// the errno instead, where either fails.
     pub network_ready: i32,
-    /// The lock of the root's layers, kept as long as somebody may write to them, or -1.
-    pub lock: i32,
     /// Every descriptor the launcher keeps, in ascending order.
     pub keep: List<i32>,
+    /// Those of them that whoever watches over the payload keeps to its end, for the locks that they stand for.
+    pub holds: List<i32>,
 
     /// Namespaces to join and to make in the launcher itself.
     pub enter: List<Enter>,

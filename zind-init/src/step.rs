@@ -200,4 +200,12 @@ steps! {
     // 150..: calls on their own, of the low level.
     /// A call of the low level on the calling thread or process.
     Call = 150, "call the kernel";
+
+    // 160..: files and volumes.
+    /// Copy from the host into a root, or write a file there.
+    CopyIn = 160, "copy into the root";
+    /// Copy from a root to the host, or read a file there.
+    CopyOut = 161, "copy out of the root";
+    /// Make, fill, lock or remove a named volume.
+    Volume = 162, "use the volume";
 }

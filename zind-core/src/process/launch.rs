@@ -19,6 +19,8 @@ use zind_init::report::{GO, REPORT_SIZE, Report, Usage};
 
 use super::handle::{Parts, Process};
 use super::plan::{self, Names, Prepared};
+use super::volumes;
+use crate::copy::Root;
 use crate::error::{At, Error, Result, Step};
 use crate::namespace::idmap::IdMap;
 use crate::namespace::{idmap, pin};
@@ -30,7 +32,7 @@ use nix::libc;
 
 /// Checks a request, starts it, and waits until the payload's program runs.
 pub(crate) fn spawn(spec: Spec) -> Result<Process> {
-    Starting::begin(spec)?.finish(&mut || false)
+    Starting::begin(spec, &mut || false)?.finish(&mut || false)
 }
 
 /// A start that is under way: for callers who have something else to do meanwhile.
@@ -46,13 +48,15 @@ pub(crate) struct Starting {
 }
 
 impl Starting {
-    /// Does all that needs no answer from the launcher.
-    pub(crate) fn begin(spec: Spec) -> Result<Starting> {
+    /// Does all that needs no answer from the launcher. `interrupted` is asked while a fresh volume is filled.
+    pub(crate) fn begin(mut spec: Spec, interrupted: &mut dyn FnMut() -> bool) -> Result<Starting> {
         check::check(&spec)?;
         clone::reap_orphans();
+        let holds = volumes::take(&mut spec, interrupted)?;
         let began = Instant::now();
         let deadline = spec.timeout.map(|timeout| began + timeout);
-        let prepared = plan::prepare(spec, clone::have_clone3())?;
+        let mut prepared = plan::prepare(spec, clone::have_clone3())?;
+        prepared.hold(holds);
         Starting::start(prepared, deadline, began)
     }
 
@@ -247,6 +251,30 @@ pub(crate) fn make_mount_namespace<T>(ops: &Ops, take: impl FnOnce(i32) -> Resul
         }
         _ => Err(starting.failure(&message.report)),
     }
+}
+
+/// Makes the root of a container as it is without the caller's mounts, and lets `look` look at it.
+pub(crate) fn look_at_root<T>(
+    spec: &Spec,
+    interrupted: &mut dyn FnMut() -> bool,
+    look: impl FnOnce(&Root, &mut dyn FnMut() -> bool) -> Result<T>,
+) -> Result<T> {
+    let prepared = plan::prepare_look(spec, clone::have_clone3())?;
+    let mut starting = Starting::start(prepared, None, Instant::now())?;
+    let mut is_waiting = starting.prepared.needs_answer();
+    let pid = loop {
+        let Some(message) = starting.next_message(interrupted)? else { return Err(starting.died_early()) };
+        match Step::from_number(message.report.step) {
+            Some(Step::Ready) if is_waiting => starting.answer(message.pid)?,
+            Some(Step::Ready) => break message.pid.or(starting.waiter.as_ref().and_then(Waiter::launcher_pid)),
+            _ => return Err(starting.failure(&message.report)),
+        }
+        is_waiting = false;
+    };
+    let path = PathBuf::from(format!("/proc/{}/root", pid.unwrap_or_default()));
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let dir = rustix::fs::open(&path, flags, Mode::empty()).at(Step::OpenRoot, "open", &path)?;
+    look(&Root::of(dir, path), interrupted)
 }
 
 /// Carries out operations on the file system inside a running container.

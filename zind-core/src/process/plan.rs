@@ -26,7 +26,7 @@ use crate::rootfs::{caller, dev, mask, template};
 use crate::security::capabilities::{self, CapSet};
 use crate::security::seccomp;
 use crate::spec::parse::rlimit_name;
-use crate::spec::{Kind, Overlay, Rootfs, Seccomp, Source, Spec};
+use crate::spec::{Kind, Overlay, Rootfs, Seccomp, Session, Source, Spec, Stdio};
 use crate::sys::clone::NetworkMaker;
 use crate::sys::descriptors::pidfd_open;
 use crate::sys::probe;
@@ -73,6 +73,14 @@ pub(crate) struct Names {
 }
 
 impl Prepared {
+    /// Keeps descriptors open in who watches over the payload, until it ends.
+    pub(crate) fn hold(&mut self, descriptors: Vec<OwnedFd>) {
+        let layers = self.layers.iter().filter_map(Lock::fd).map(|fd| fd.as_raw_fd());
+        let numbers: Vec<RawFd> = descriptors.iter().map(AsRawFd::as_raw_fd).chain(layers).collect();
+        self.header.holds = self.writer.list(&numbers);
+        self.descriptors.extend(descriptors);
+    }
+
     /// The plan as bytes, and the descriptors the launcher keeps, for a report socket.
     pub(crate) fn encode(&mut self, socket: BorrowedFd<'_>) -> (Vec<u8>, Vec<RawFd>) {
         self.header.socket = socket.as_raw_fd();
@@ -103,8 +111,8 @@ fn blank() -> Plan {
         proc: -1,
         network: -1,
         network_ready: -1,
-        lock: -1,
         keep: List::EMPTY,
+        holds: List::EMPTY,
         enter: List::EMPTY,
         fork_flags: 0,
         owner_uid: 0,
@@ -188,6 +196,37 @@ pub(crate) fn prepare_user_namespace(maps: ReadyMaps) -> Prepared {
     prepared
 }
 
+/// The plan that makes the root of a container as it is without the caller's mounts, and waits for somebody to look at it.
+pub(crate) fn prepare_look(spec: &Spec, have_clone3: bool) -> Result<Prepared> {
+    let mut namespaces = spec.namespaces.clone();
+    namespaces.retain(|kind, _| matches!(kind, Kind::User | Kind::Mount));
+    namespaces.insert(Kind::Pid, Source::New);
+    let spec = Spec {
+        namespaces,
+        mounts: Vec::new(),
+        devices: Vec::new(),
+        console: None,
+        system_mounts: false,
+        init: true,
+        die_with_owner: true,
+        pins: Vec::new(),
+        time_offsets: None,
+        hostname: None,
+        domainname: None,
+        cgroup: None,
+        require: Vec::new(),
+        stdin: Stdio::Null,
+        stdout: Stdio::Null,
+        stderr: Stdio::Null,
+        pass_fds: Vec::new(),
+        session: Session::default(),
+        ..spec.clone()
+    };
+    let mut prepared = prepare(spec, have_clone3)?;
+    prepared.header.flags |= wire::TEMPLATE;
+    Ok(prepared)
+}
+
 /// Decides everything about one start. `clone3`: false where that call is hidden.
 pub(crate) fn prepare(mut spec: Spec, have_clone3: bool) -> Result<Prepared> {
     let caller = Caller::now()?;
@@ -233,7 +272,6 @@ pub(crate) fn prepare(mut spec: Spec, have_clone3: bool) -> Result<Prepared> {
     };
     if let Some(layers) = &mut layers {
         layers.furnish(situation.user_namespace, maps.as_ref())?;
-        builder.plan.lock = layers.lock().fd().map_or(-1, |fd| fd.as_raw_fd());
     }
     builder.topology(&spec, situation, have_clone3)?;
     // Without the filter it could make a user namespace, in which it has them all.

@@ -167,7 +167,7 @@ pub(crate) fn low_level(spec: &Spec) -> Result<Ops> {
     }
     let situation = Situation::plain(false);
     for (index, mount) in spec.mounts.iter().enumerate() {
-        if caller::needs_staging(mount) {
+        if caller::is_for_starts(mount) {
             return Err(Error::spec("mounts", format!("[{index}] a {} is for containers", mount.kind())));
         }
         caller::mount(&mut ops, mount, index, situation)?;
@@ -193,7 +193,7 @@ pub(crate) fn low_level(spec: &Spec) -> Result<Ops> {
 
 /// The operations that mount something in a running container.
 pub(crate) fn hot_mount(mount: &Mount, admin: bool) -> Result<Ops> {
-    if caller::needs_staging(mount) {
+    if caller::is_for_starts(mount) {
         return Err(Error::spec("mounts", format!("a {} is put together before the start only", mount.kind())));
     }
     let situation = Situation::plain(admin);
