@@ -311,3 +311,14 @@ def test_an_ordinary_user_s_own_place(tmp_path):
     out = kit.outside(source, env=kit.child_env(XDG_DATA_HOME=str(tmp_path))).stdout.strip()
     assert pathlib.Path(out) == tmp_path / "zind/volumes"
     assert (tmp_path / "zind/volumes/v/_data/x").exists()
+
+
+def test_a_fresh_volume_begins_with_what_layers_have(tmp_path, tiny_root):
+    layers = zind.Layers.create(tmp_path / "layers", tiny_root)
+    kit.sh("mkdir -p /srv/app; echo layered >/srv/app/file", rootfs=layers)
+    volumes = zind.Volumes(tmp_path / "volumes")
+    mount = zind.Mount.volume("app", "/srv/app", place=volumes.place)
+    assert kit.sh("cat /srv/app/file; echo more >/srv/app/more", rootfs=layers, mounts=[mount]) == "layered"
+    assert kit.sh("ls /srv/app", rootfs=layers) == "file" and kit.sh("ls /srv/app", rootfs=layers, mounts=[mount]) == "file\nmore"
+    volumes.remove("app")
+    layers.delete()
