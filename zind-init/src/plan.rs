@@ -168,6 +168,8 @@ pub enum FsKind {
     Detach = 21,
     /// `lchown(path)`; `device`: the user, and above it by 32 bits the group.
     Chown = 22,
+    /// Hand the directory `path` over to the library, and wait until it is filled.
+    HandOver = 23,
 }
 
 /// `path` begins at the container's root and is resolved below it, never above.

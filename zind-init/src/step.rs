@@ -44,6 +44,8 @@ steps! {
     Exited = 4, "exit";
     /// The payload was ended by a signal; the value is its number.
     Signaled = 5, "end by a signal";
+    /// The launcher has made a directory, hands it over, and waits until it is filled.
+    HandedOver = 6, "wait for the content of the root";
 
     // 20..: in the caller, before anything of the container exists.
     /// Make the memory file that holds the launcher or the plan.

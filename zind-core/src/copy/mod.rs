@@ -43,11 +43,13 @@ pub struct CopyOptions {
     /// An owner, mode, time or extended attribute that may not be set is an error; otherwise it is counted in
     /// [`CopyStats::not_kept`].
     pub strict: bool,
+    /// What is mounted below the source stays behind: `cp --one-file-system`.
+    pub(crate) one_file_system: bool,
 }
 
 impl Default for CopyOptions {
     fn default() -> CopyOptions {
-        CopyOptions { owner: None, follow_links: false, overwrite: true, strict: false }
+        CopyOptions { owner: None, follow_links: false, overwrite: true, strict: false, one_file_system: false }
     }
 }
 

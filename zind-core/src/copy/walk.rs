@@ -225,7 +225,10 @@ impl<'a> Walk<'a> {
             return Err(Fault::new("openat", Errno::NAMETOOLONG).hint("the tree is deeper than 4096 levels"));
         }
         let is_mount = self.levels.last().is_some_and(|above| above.meta.st_dev != source.meta.st_dev);
-        if is_mount && PSEUDO.contains(&(fstatfs(&source.place).by("fstatfs")?.f_type as u32)) {
+        let stays_behind = |place: &OwnedFd| -> Result<bool, Fault> {
+            Ok(self.options.one_file_system || PSEUDO.contains(&(fstatfs(place).by("fstatfs")?.f_type as u32)))
+        };
+        if is_mount && stays_behind(&source.place)? {
             self.stats.skipped += 1;
             return Ok(Vec::new());
         }

@@ -22,6 +22,7 @@ use crate::rootfs::host::ExtraUser;
 use crate::rootfs::layers::{Lock, Tenancy};
 use crate::rootfs::ops::{Op, Ops, c_path, c_string};
 use crate::rootfs::plan::{self as root_plan, Situation};
+use crate::rootfs::stand_in::StandIn;
 use crate::rootfs::{caller, dev, mask, template};
 use crate::security::capabilities::{self, CapSet};
 use crate::security::seccomp;
@@ -206,6 +207,8 @@ pub(crate) fn prepare_look(spec: &Spec, have_clone3: bool) -> Result<Prepared> {
         mounts: Vec::new(),
         devices: Vec::new(),
         console: None,
+        // Without changes it is what it is below them, and needs no overlay.
+        read_only: spec.read_only || matches!((&spec.rootfs, &spec.overlay), (Rootfs::Path(_), Overlay::Tmpfs)),
         system_mounts: false,
         init: true,
         die_with_owner: true,
@@ -228,7 +231,16 @@ pub(crate) fn prepare_look(spec: &Spec, have_clone3: bool) -> Result<Prepared> {
 }
 
 /// Decides everything about one start. `clone3`: false where that call is hidden.
-pub(crate) fn prepare(mut spec: Spec, have_clone3: bool) -> Result<Prepared> {
+pub(crate) fn prepare(spec: Spec, have_clone3: bool) -> Result<Prepared> {
+    prepare_with(spec, have_clone3, None)
+}
+
+/// The same with something else in place of the root's overlay.
+pub(crate) fn prepare_with(mut spec: Spec, have_clone3: bool, stand_in: Option<&StandIn>) -> Result<Prepared> {
+    let told = root_report(&spec, stand_in);
+    if let Some(StandIn::Directory(path, _)) = stand_in {
+        (spec.rootfs, spec.overlay) = (Rootfs::Path(path.clone()), Overlay::None);
+    }
     let caller = Caller::now()?;
     choose_user_namespace(&mut spec, caller)?;
     // Before anything else is opened: a number that is not open must not come to mean one of ours.
@@ -248,6 +260,7 @@ pub(crate) fn prepare(mut spec: Spec, have_clone3: bool) -> Result<Prepared> {
     let situation = Situation {
         admin: caller.admin && !older_mounts,
         older_mounts,
+        staged_root: matches!(stand_in, Some(StandIn::Staged(_))),
         // Who is in a forked launcher is not told before it has ended.
         template: have_clone3
             && !spec.is_low_level()
@@ -305,11 +318,12 @@ pub(crate) fn prepare(mut spec: Spec, have_clone3: bool) -> Result<Prepared> {
         builder.plan.flags |= wire::MUST_PIVOT;
     }
     let mut isolation = isolation(&spec, situation, &identity, maps.as_ref());
+    isolation.devices.extend(devices.paths());
+    isolation.extra_devices = devices.report();
+    (isolation.rootfs, isolation.overlay, isolation.copy_on_write) = told;
     if let (Some(layers), false) = (&layers, spec.read_only) {
         isolation.overlay = layers.upper().to_string_lossy().into_owned();
     }
-    isolation.devices.extend(devices.paths());
-    isolation.extra_devices = devices.report();
     isolation.require(&spec.require)?;
     Ok(Prepared {
         header: builder.plan,
@@ -329,6 +343,11 @@ pub(crate) fn prepare(mut spec: Spec, have_clone3: bool) -> Result<Prepared> {
         forks_first: builder.plan.flags & wire::FORK_FIRST != 0,
         is_init: builder.plan.topology == Topology::Init,
     })
+}
+
+/// True if the library itself can make file systems, and not only a launcher in a user namespace.
+pub(crate) fn may_make_file_systems() -> Result<bool> {
+    Ok(Caller::now()?.admin && !probe::newer_mounts_are_hidden())
 }
 
 /// Has the network namespace made from now on, if that is nobody's but the caller's own to make: with a user namespace it
@@ -753,6 +772,28 @@ fn programs(program: &OsStr, env: &[(OsString, OsString)]) -> Vec<OsString> {
     path.as_bytes().split(|&byte| byte == b':').map(join).collect()
 }
 
+/// What the root is, where its changes go, and what keeps them apart from it.
+fn root_report(spec: &Spec, stand_in: Option<&StandIn>) -> (String, String, &'static str) {
+    let rootfs = match &spec.rootfs {
+        Rootfs::Host => "host".to_owned(),
+        Rootfs::Path(path) => path.to_string_lossy().into_owned(),
+        Rootfs::Layers(layers) => layers.dir().to_string_lossy().into_owned(),
+        Rootfs::Unchanged => "unchanged".to_owned(),
+    };
+    let overlay = match &spec.overlay {
+        _ if spec.read_only => "none".to_owned(),
+        Overlay::Tmpfs => "tmpfs".to_owned(),
+        Overlay::Dir(path) => path.to_string_lossy().into_owned(),
+        Overlay::None => "none".to_owned(),
+    };
+    let copy_on_write = match stand_in {
+        _ if overlay == "none" => "none",
+        Some(_) => "copy",
+        None => "overlay",
+    };
+    (rootfs, overlay, copy_on_write)
+}
+
 fn isolation(spec: &Spec, situation: Situation, identity: &Identity, maps: Option<&ReadyMaps>) -> Isolation {
     let how = |kind: Kind| match spec.namespaces.get(&kind) {
         Some(Source::New) => "new",
@@ -766,18 +807,9 @@ fn isolation(spec: &Spec, situation: Situation, identity: &Identity, maps: Optio
         namespaces: Kind::ALL.into_iter().map(|kind| (kind, how(kind))).collect(),
         uid_map: maps_or(|maps| &maps.uid),
         gid_map: maps_or(|maps| &maps.gid),
-        rootfs: match &spec.rootfs {
-            Rootfs::Host => "host".to_owned(),
-            Rootfs::Path(path) => path.to_string_lossy().into_owned(),
-            Rootfs::Layers(layers) => layers.dir().to_string_lossy().into_owned(),
-            Rootfs::Unchanged => "unchanged".to_owned(),
-        },
-        overlay: match &spec.overlay {
-            _ if spec.read_only => "none".to_owned(),
-            Overlay::Tmpfs => "tmpfs".to_owned(),
-            Overlay::Dir(path) => path.to_string_lossy().into_owned(),
-            Overlay::None => "none".to_owned(),
-        },
+        rootfs: String::new(),
+        overlay: String::new(),
+        copy_on_write: "none",
         read_only: spec.read_only,
         seccomp: if has_seccomp(spec) { "default" } else { "none" },
         capabilities: payload_capabilities(spec),

@@ -10,6 +10,7 @@ pub(crate) mod mask;
 pub(crate) mod ops;
 pub(crate) mod plan;
 pub(crate) mod resolve;
+pub(crate) mod stand_in;
 pub(crate) mod template;
 pub(crate) mod users;
 

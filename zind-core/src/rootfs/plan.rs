@@ -29,6 +29,8 @@ pub(crate) struct Situation {
     pub(crate) admin: bool,
     /// Mounts go by `mount(2)` alone.
     pub(crate) older_mounts: bool,
+    /// The root is a directory of the staging area, which the library fills.
+    pub(crate) staged_root: bool,
     /// The container starts in a copy of the template.
     pub(crate) template: bool,
     /// The container has a user namespace of its own.
@@ -45,6 +47,7 @@ impl Situation {
         Situation {
             admin,
             older_mounts: false,
+            staged_root: false,
             template: false,
             user_namespace: false,
             tty_group: false,
@@ -53,7 +56,7 @@ impl Situation {
     }
 }
 
-const ROOT: &std::ffi::CStr = c"r";
+pub(super) const ROOT: &std::ffi::CStr = c"r";
 const S_NODEV: u64 = attr::NODEV;
 
 /// The operations for a container, ending with the change of the root.
@@ -305,6 +308,11 @@ fn path_root(ops: &mut Ops, spec: &Spec, situation: Situation, path: &Path) -> R
     if !meta.is_dir() {
         return Err(Error::sys(Step::OpenSource, "open", rootfs, nix::errno::Errno::ENOTDIR)
             .with_hint("rootfs must be a directory that holds a root file system"));
+    }
+    if situation.staged_root {
+        ops.push(Op::new(FsKind::HandOver, ROOT));
+        ops.extend([Op::bind(ROOT, ROOT).attr(S_NODEV), Op::new(FsKind::Root, ROOT)]);
+        return Ok(());
     }
     let direct = spec.read_only || spec.overlay == Overlay::None;
     let base = if direct { ROOT } else { c"l" };
