@@ -292,7 +292,7 @@ fn bind_by_the_older(plan: &mut PlanFile, place: &Place, op: &FsOp, older: Older
         return Err(errno).at(Step::Bind);
     }
     may_cover(&op, source.0, found.0).at(Step::MountTarget)?;
-    older.bind(source.0, found.0, change_of(&op), || target(plan, place, &op)).at(Step::Bind)
+    older.bind(source.0, found.0, change_of(&op), || target(plan, place, &op))
 }
 
 fn change_of(op: &FsOp) -> Change {
@@ -426,7 +426,8 @@ fn readonly(plan: &mut PlanFile, place: &Place, op: &FsOp) -> sys::Result<()> {
     };
     if let Some(older) = place.older(plan) {
         let read_only = Change { set: MOUNT_ATTR_RDONLY, recursive: true, ..change_of(op) };
-        return older.bind(target.0, target.0, read_only, || self::target(plan, place, op));
+        let made = older.bind(target.0, target.0, read_only, || self::target(plan, place, op));
+        return made.map_err(|Failure(_, _, errno)| errno);
     }
     let tree = Fd(sys::open_tree(target.0, EMPTY, AT_EMPTY_PATH | OPEN_TREE_CLONE | AT_RECURSIVE)?);
     sys::mount_setattr(tree.0, EMPTY, AT_EMPTY_PATH | AT_RECURSIVE, MOUNT_ATTR_RDONLY, 0, 0)?;

@@ -4,7 +4,9 @@
 //! else comes; as the last step it is moved to its target. Files are named by their descriptors, through `/proc`.
 
 use crate::files::{Fd, MS_BIND, MS_PRIVATE, MS_REC, MS_REMOUNT, mount_flags};
+use crate::step::Step;
 use crate::sys::{self, AT_FDCWD, CStr, EMPTY};
+use crate::{At, Done};
 
 const MS_MOVE: u64 = 8192;
 const MS_RELATIME: u64 = 1 << 21;
@@ -34,22 +36,28 @@ pub struct Change {
 
 impl Older {
     /// Binds `source` to `target`.
-    pub fn bind(self, source: i32, target: i32, change: Change, reopen: impl FnOnce() -> sys::Result<Fd>) -> sys::Result<()> {
+    pub fn bind(self, source: i32, target: i32, change: Change, reopen: impl FnOnce() -> sys::Result<Fd>) -> Done {
         let recursive = if change.recursive { MS_REC } else { 0 };
-        if !self.apart {
-            self.mount(source, target, MS_BIND | recursive)?;
-            return self.change(reopen()?.0, change);
+        if self.apart {
+            let tree = self.copy(source, MS_BIND | recursive).at(Step::Bind)?;
+            self.change(tree.0, change).at(Step::MountSetattr)?;
+            return self.mount(tree.0, target, MS_MOVE).at(Step::Bind);
         }
+        self.mount(source, target, MS_BIND | recursive).at(Step::Bind)?;
+        reopen().and_then(|mount| self.change(mount.0, change)).at(Step::MountSetattr)
+    }
+
+    /// A copy of a tree in the corner.
+    fn copy(self, source: i32, flags: u64) -> sys::Result<Fd> {
         let corner = self.corner(source)?;
-        self.mount(source, Fd(sys::openat(self.staging, corner, sys::O_PATH, 0)?).0, MS_BIND | recursive)?;
-        let mut tree = Fd(sys::openat(self.staging, corner, sys::O_PATH, 0)?);
+        self.mount(source, Fd(sys::openat(self.staging, corner, sys::O_PATH, 0)?).0, flags)?;
+        let tree = Fd(sys::openat(self.staging, corner, sys::O_PATH, 0)?);
         if sys::fstat(tree.0)?.identity() == sys::fstat(self.staging)?.identity() {
             // With the host's root came the staging area, which lies over it.
             sys::umount(corner, sys::MNT_DETACH)?;
-            tree = Fd(sys::openat(self.staging, corner, sys::O_PATH, 0)?);
+            return sys::openat(self.staging, corner, sys::O_PATH, 0).map(Fd);
         }
-        self.change(tree.0, change)?;
-        self.mount(tree.0, target, MS_MOVE)
+        Ok(tree)
     }
 
     /// Covers `target` with `source` as it is.
