@@ -78,7 +78,7 @@ def parse_options():
     parser.add_argument("--rounds", type=int, help="rounds of short batches (40)")
     parser.add_argument("--quick", action="store_true", help="few rounds: about 20 seconds, not for publication")
     parser.add_argument("--only", metavar="NAME,...", help="contenders by name, and bars by letter")
-    parser.add_argument("--filesystem", action="store_true", help="the bars of the file system too: 30 seconds more")
+    parser.add_argument("--filesystem", action="store_true", help="the bars of the file system too: a minute and a half more")
     parser.add_argument("--wheel", help="the built wheel, for its size")
     parser.add_argument("--launcher", help="the built launcher, for its size (default: zind.LAUNCHER_SIZE)")
     parser.add_argument("--json", metavar="FILE", help="write everything there too")

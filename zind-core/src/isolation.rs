@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
@@ -79,8 +79,17 @@ pub struct Isolation {
 pub struct MountReport {
     /// Where it is in the container.
     pub target: PathBuf,
-    /// `"bind"`, `"overlay"`, `"file"`, or the type of the file system.
+    /// `"bind"`, `"overlay"`, `"file"`, `"volume"`, or the type of the file system.
     pub kind: String,
+    /// The path of a bind or of a file system's source, the directory of a volume.
+    pub source: Option<PathBuf>,
+    /// What is mounted below the source came along.
+    pub recursive: bool,
+    /// What holds for the mount itself, in OCI's words: `ro`, `nosuid`, `nodev`, `noexec`, `noatime`, `strictatime`,
+    /// `nodiratime`, `nosymfollow`.
+    pub attributes: Vec<&'static str>,
+    /// `"private"`, `"slave"`, `"shared"` or `"unbindable"`.
+    pub propagation: &'static str,
     /// Nothing of it can be changed.
     pub read_only: bool,
     /// Its ids are mapped.
@@ -88,10 +97,27 @@ pub struct MountReport {
 }
 
 impl MountReport {
+    fn to_json(&self) -> Value {
+        json!({
+            "target": self.target.to_string_lossy(),
+            "type": self.kind,
+            "source": self.source.as_ref().map(|source| source.to_string_lossy()),
+            "recursive": self.recursive,
+            "attributes": self.attributes,
+            "propagation": self.propagation,
+            "read_only": self.read_only,
+            "idmap": self.idmap,
+        })
+    }
+
     pub(crate) fn of(mount: &Mount) -> MountReport {
         MountReport {
             target: mount.target().to_owned(),
             kind: mount.kind().to_owned(),
+            source: mount.source().map(Path::to_owned),
+            recursive: mount.is_recursive(),
+            attributes: mount.attributes(),
+            propagation: mount.propagation(),
             read_only: mount.is_read_only(),
             idmap: mount.idmap.is_some(),
         }
@@ -207,7 +233,7 @@ impl Isolation {
             "bound_read_only": self.bound_read_only,
             "root_change": self.root_change,
             "mount_interface": self.mount_interface,
-            "mounts": self.mounts.iter().map(|mount| json!({"target": mount.target.to_string_lossy(), "type": mount.kind, "read_only": mount.read_only, "idmap": mount.idmap})).collect::<Vec<_>>(),
+            "mounts": self.mounts.iter().map(|mount| mount.to_json()).collect::<Vec<_>>(),
             "in_force": self.in_force(),
         })
     }

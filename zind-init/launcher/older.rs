@@ -6,6 +6,7 @@
 use crate::files::{Fd, MS_BIND, MS_PRIVATE, MS_REC, MS_REMOUNT, mount_flags};
 use crate::step::Step;
 use crate::sys::{self, AT_FDCWD, CStr, EMPTY};
+use crate::watch::decimal;
 use crate::{At, Done};
 
 const MS_MOVE: u64 = 8192;
@@ -188,15 +189,8 @@ impl Name {
     }
 
     fn of(&mut self, fd: i32) -> CStr {
-        let mut digits = [0u8; 10];
-        let mut count = 0;
-        let mut rest = fd.unsigned_abs();
-        while rest > 0 || count == 0 {
-            digits[count] = b'0' + (rest % 10) as u8;
-            rest /= 10;
-            count += 1;
-        }
-        for (to, from) in self.0[8..].iter_mut().zip(digits[..count].iter().rev()) {
+        let mut text = [0u8; 12];
+        for (to, from) in self.0[8..].iter_mut().zip(decimal(fd, &mut text)) {
             *to = *from;
         }
         self.0.as_ptr()

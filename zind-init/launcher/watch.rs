@@ -121,7 +121,7 @@ fn set_oom_score(plan: &PlanFile) -> Result<(), Failure> {
     if !plan.has(OOM_SCORE_ADJ) {
         return Ok(());
     }
-    let mut text = [0u8; 8];
+    let mut text = [0u8; 12];
     let digits = decimal(plan.oom_score_adj, &mut text);
     let file = sys::openat(plan.proc, c"self/oom_score_adj".as_ptr().cast(), sys::O_WRONLY, 0).at(Step::OomScoreAdj)?;
     let result = sys::write_all(file, digits);
@@ -130,7 +130,7 @@ fn set_oom_score(plan: &PlanFile) -> Result<(), Failure> {
 }
 
 /// The decimal digits of a small number, at the end of `text`.
-fn decimal(number: i32, text: &mut [u8; 8]) -> &[u8] {
+pub fn decimal(number: i32, text: &mut [u8; 12]) -> &[u8] {
     let mut rest = number.unsigned_abs();
     let mut start = text.len();
     loop {

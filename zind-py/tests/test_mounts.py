@@ -304,6 +304,9 @@ print(p.communicate(b"\\n")[0].decode(), end="")
 def test_the_report_names_the_mounts(source):
     r = zind.run(["true"], mounts=[Mount.bind(source, "/t", read_only=True), Mount.tmpfs("/u")])
     assert [(m["target"], m["type"], m["read_only"]) for m in r.isolation.mounts] == [("/t", "bind", True), ("/u", "tmpfs", False)]
+    bind, tmpfs = r.isolation.mounts
+    assert bind["source"] == str(source) and bind["recursive"] and bind["propagation"] == "private"
+    assert bind["attributes"] == ["ro", "nosuid", "nodev"] and tmpfs["attributes"] == ["nosuid", "nodev"]
 
 
 # --- what is refused -------------------------------------------------------------------------------------------------

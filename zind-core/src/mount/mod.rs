@@ -7,6 +7,9 @@ mod options;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use flags::{MOUNT_ATTR_NOATIME, MOUNT_ATTR_NODIRATIME, MOUNT_ATTR_NOSYMFOLLOW, MOUNT_ATTR_STRICTATIME};
+use nix::libc;
+
 use crate::error::{Error, Result};
 use crate::namespace::idmap::{self, IdMap};
 use crate::rootfs::ops::attr;
@@ -269,6 +272,44 @@ impl Mount {
             What::File { .. } => "file",
             What::Volume(_) => "volume",
             What::FileSystem { kind, .. } => kind,
+        }
+    }
+
+    pub(crate) fn source(&self) -> Option<&Path> {
+        match &self.what {
+            What::Bind { source, .. } => Some(source),
+            What::FileSystem { source, .. } => source.as_deref(),
+            What::Volume(volume) => volume.data.as_deref(),
+            What::Overlay { .. } | What::File { .. } => None,
+        }
+    }
+
+    pub(crate) fn is_recursive(&self) -> bool {
+        matches!(self.what, What::Bind { recursive: true, .. })
+    }
+
+    /// The attributes that the mount itself has, by their names.
+    pub(crate) fn attributes(&self) -> Vec<&'static str> {
+        const NAMES: [(u64, &str); 8] = [
+            (attr::RDONLY, "ro"),
+            (attr::NOSUID, "nosuid"),
+            (attr::NODEV, "nodev"),
+            (attr::NOEXEC, "noexec"),
+            (MOUNT_ATTR_NOATIME, "noatime"),
+            (MOUNT_ATTR_STRICTATIME, "strictatime"),
+            (MOUNT_ATTR_NODIRATIME, "nodiratime"),
+            (MOUNT_ATTR_NOSYMFOLLOW, "nosymfollow"),
+        ];
+        let set = (self.options.all.set | self.protected()) & !self.options.top.clear | self.options.top.set;
+        NAMES.iter().filter(|(bit, _)| set & bit != 0).map(|(_, name)| *name).collect()
+    }
+
+    pub(crate) fn propagation(&self) -> &'static str {
+        match self.options.propagation & !(libc::MS_REC as u64) {
+            libc::MS_SHARED => "shared",
+            libc::MS_SLAVE => "slave",
+            libc::MS_UNBINDABLE => "unbindable",
+            _ => "private",
         }
     }
 
