@@ -21,7 +21,7 @@ use crate::rootfs::devices::{self, Devices};
 use crate::rootfs::host::ExtraUser;
 use crate::rootfs::layers::{Lock, Tenancy};
 use crate::rootfs::ops::{Op, Ops, c_path, c_string};
-use crate::rootfs::plan::{self as root_plan, Situation};
+use crate::rootfs::plan::{self as root_plan, RootFrom, Situation};
 use crate::rootfs::stand_in::StandIn;
 use crate::rootfs::{caller, dev, mask, template};
 use crate::security::capabilities::{self, CapSet};
@@ -238,9 +238,18 @@ pub(crate) fn prepare(spec: Spec, have_clone3: bool) -> Result<Prepared> {
 /// The same with something else in place of the root's overlay.
 pub(crate) fn prepare_with(mut spec: Spec, have_clone3: bool, stand_in: Option<&StandIn>) -> Result<Prepared> {
     let told = root_report(&spec, stand_in);
-    if let Some(StandIn::Directory(path, _)) = stand_in {
-        (spec.rootfs, spec.overlay) = (Rootfs::Path(path.clone()), Overlay::None);
-    }
+    let mut tree = None;
+    let root = match stand_in {
+        None => RootFrom::Request,
+        Some(StandIn::Directory(path)) => {
+            (spec.rootfs, spec.overlay) = (Rootfs::Path(path.clone()), Overlay::None);
+            RootFrom::Request
+        }
+        Some(StandIn::Staged(_)) => RootFrom::Library,
+        Some(StandIn::Tree(root)) => {
+            RootFrom::Tree(tree.insert(root.try_clone().at(Step::OpenRoot, "dup", "")?).as_raw_fd())
+        }
+    };
     let caller = Caller::now()?;
     choose_user_namespace(&mut spec, caller)?;
     // Before anything else is opened: a number that is not open must not come to mean one of ours.
@@ -260,7 +269,7 @@ pub(crate) fn prepare_with(mut spec: Spec, have_clone3: bool, stand_in: Option<&
     let situation = Situation {
         admin: caller.admin && !older_mounts,
         older_mounts,
-        staged_root: matches!(stand_in, Some(StandIn::Staged(_))),
+        root,
         // Who is in a forked launcher is not told before it has ended.
         template: have_clone3
             && !spec.is_low_level()
@@ -278,7 +287,7 @@ pub(crate) fn prepare_with(mut spec: Spec, have_clone3: bool, stand_in: Option<&
         plan: blank(),
         writer: PlanWriter::new(),
         names: Names::default(),
-        descriptors: Vec::new(),
+        descriptors: tree.into_iter().collect(),
         shared: Vec::new(),
         clone_flags: 0,
         network,

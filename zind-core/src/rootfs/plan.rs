@@ -6,7 +6,7 @@
 #![forbid(unsafe_code)]
 
 use std::ffi::CString;
-use std::os::fd::OwnedFd;
+use std::os::fd::{OwnedFd, RawFd};
 use std::path::{Component, Path, PathBuf};
 
 use rustix::mount::OpenTreeFlags;
@@ -29,8 +29,7 @@ pub(crate) struct Situation {
     pub(crate) admin: bool,
     /// Mounts go by `mount(2)` alone.
     pub(crate) older_mounts: bool,
-    /// The root is a directory of the staging area, which the library fills.
-    pub(crate) staged_root: bool,
+    pub(crate) root: RootFrom,
     /// The container starts in a copy of the template.
     pub(crate) template: bool,
     /// The container has a user namespace of its own.
@@ -41,13 +40,24 @@ pub(crate) struct Situation {
     pub(crate) network_apart: bool,
 }
 
+/// Where the root of a directory comes from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum RootFrom {
+    /// It is made as it was asked for.
+    Request,
+    /// The library fills a directory of the staging area.
+    Library,
+    /// A detached tree, by its descriptor.
+    Tree(RawFd),
+}
+
 impl Situation {
     /// Of mounts that are none of a start's.
     fn plain(admin: bool) -> Situation {
         Situation {
             admin,
             older_mounts: false,
-            staged_root: false,
+            root: RootFrom::Request,
             template: false,
             user_namespace: false,
             tty_group: false,
@@ -309,10 +319,18 @@ fn path_root(ops: &mut Ops, spec: &Spec, situation: Situation, path: &Path) -> R
         return Err(Error::sys(Step::OpenSource, "open", rootfs, nix::errno::Errno::ENOTDIR)
             .with_hint("rootfs must be a directory that holds a root file system"));
     }
-    if situation.staged_root {
-        ops.push(Op::new(FsKind::HandOver, ROOT));
-        ops.extend([Op::bind(ROOT, ROOT).attr(S_NODEV), Op::new(FsKind::Root, ROOT)]);
-        return Ok(());
+    match situation.root {
+        RootFrom::Request => {}
+        RootFrom::Library => {
+            ops.push(Op::new(FsKind::HandOver, ROOT));
+            ops.extend([Op::bind(ROOT, ROOT).attr(S_NODEV), Op::new(FsKind::Root, ROOT)]);
+            return Ok(());
+        }
+        RootFrom::Tree(fd) => {
+            ops.push(Op { fd, ..Op::bind(c"", ROOT) }.attr(S_NODEV));
+            ops.push(Op::new(FsKind::Root, ROOT));
+            return Ok(());
+        }
     }
     let direct = spec.read_only || spec.overlay == Overlay::None;
     let base = if direct { ROOT } else { c"l" };

@@ -2,7 +2,7 @@
 //! for `overlay=DIRECTORY`, kept there for the next container.
 #![forbid(unsafe_code)]
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -24,8 +24,10 @@ const PARTIAL: &str = "copy.partial";
 /// What a container gets as root instead of an overlay.
 #[derive(Debug)]
 pub(crate) enum StandIn {
-    /// A directory that is its own, written to directly; the descriptor keeps it there until it is mounted.
-    Directory(PathBuf, #[expect(dead_code, reason = "kept to be dropped")] Option<OwnedFd>),
+    /// A directory of the host, written to directly.
+    Directory(PathBuf),
+    /// A detached tree of its own.
+    Tree(OwnedFd),
     /// A directory of the staging area, which [`fill`] fills when the launcher has made it: only there an ordinary user
     /// has a file system in memory.
     Staged(PathBuf),
@@ -57,7 +59,7 @@ pub(crate) fn kept(spec: &Spec) -> Result<Option<StandIn>> {
             format!("{} holds a copy of the root, made when there was no overlay to be had", dir.display()),
         ));
     }
-    Ok(Some(StandIn::Directory(copy, None)))
+    Ok(Some(StandIn::Directory(copy)))
 }
 
 /// Makes what the root of `spec` is replaced by. `admin`: the caller may make file systems.
@@ -97,7 +99,7 @@ fn in_memory(rootfs: &Path, size: Option<u64>, interrupted: &mut dyn FnMut() -> 
     };
     let tree = configure().at(Step::Mount, "fsmount", "tmpfs")?;
     fill(rootfs, tree.as_fd(), interrupted)?;
-    Ok(StandIn::Directory(format!("/proc/self/fd/{}", tree.as_raw_fd()).into(), Some(tree)))
+    Ok(StandIn::Tree(tree))
 }
 
 /// One start copies, the others wait and use it; after a crash it is begun again.
@@ -121,5 +123,5 @@ fn in_directory(rootfs: &Path, dir: &Path, interrupted: &mut dyn FnMut() -> bool
             .by("renameat2")
             .map_err(|fault| fault.at(Step::CopyIn, &whole))?;
     }
-    Ok(StandIn::Directory(whole, None))
+    Ok(StandIn::Directory(whole))
 }
