@@ -65,6 +65,7 @@ test-rust:
 	cargo test $(CARGO_FLAGS) -p zind-init -p zind-core
 	cargo run -q $(CARGO_FLAGS) -p zind-core --example quickstart
 	cargo run -q $(CARGO_FLAGS) -p zind-core --example lowlevel
+	cargo run -q $(CARGO_FLAGS) -p zind-core --example branching
 
 test-c:
 	cargo test $(CARGO_FLAGS) -p zind-ffi

@@ -323,6 +323,18 @@ fn the_examples_run() {
     let output = Command::new(&build).arg(&source).output().expect("the example runs");
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("error"), "{output:?}");
+
+    let changes = compile(&["cc", "-std=c99"], &Path::new(ROOT).join("examples/c/changes.c"), Link::Shared, &scratch);
+    let root = scratch.0.join("root");
+    for name in ["bin", "dev", "proc", "sys", "etc"] {
+        std::fs::create_dir_all(root.join(name)).expect("the temporary directory is writable");
+    }
+    std::fs::copy("/bin/busybox", root.join("bin/busybox")).expect("busybox is installed");
+    let script = ["/bin/busybox", "sh", "-c", "echo x >/etc/new; exit 3"];
+    let output = Command::new(&changes).arg(&root).arg(scratch.0.join("empty")).args(script).output();
+    let output = output.expect("the example runs");
+    assert_eq!((text(&output).as_str(), output.status.code()), ("added /etc/new\n", Some(3)), "{output:?}");
+    assert!(!scratch.0.join("empty").exists());
 }
 
 #[test]

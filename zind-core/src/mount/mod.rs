@@ -305,7 +305,7 @@ impl Mount {
     }
 
     pub(crate) fn propagation(&self) -> &'static str {
-        match self.options.propagation & !(libc::MS_REC as u64) {
+        match self.options.propagation & !libc::MS_REC {
             libc::MS_SHARED => "shared",
             libc::MS_SLAVE => "slave",
             libc::MS_UNBINDABLE => "unbindable",
