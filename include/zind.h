@@ -12,8 +12,8 @@
  *     if (error) fprintf(stderr, "%s\n", zind_error_message(error));
  *     zind_error_free(error); zind_process_free(process); zind_spec_free(spec);
  *
- * Handles (zind_spec, zind_start, zind_process, zind_output, zind_layers, zind_changes,
- * zind_error) are opaque. The caller owns each one it gets
+ * Handles (zind_spec, zind_start, zind_process, zind_root, zind_output, zind_layers,
+ * zind_changes, zind_error) are opaque. The caller owns each it gets
  * and gives it back by its _free function, for which NULL is fine. All other pointers in arguments are borrowed for the
  * length of the call: what has to stay is copied. A handle in an out-parameter is NULL after a failure.
  *
@@ -48,9 +48,29 @@
 #define ZIND_EXIT_INIT {sizeof(zind_exit), 0, -1, 0, 0}
 #define ZIND_STATS_INIT {sizeof(zind_stats), -1, -1, -1, -1}
 #define ZIND_METADATA_INIT {sizeof(zind_metadata), 0, 0, 0, 0, 0, 0, 0, 0, NULL}
+#define ZIND_COPY_OPTIONS_INIT {sizeof(zind_copy_options), 0, 0, 0}
+#define ZIND_COPY_STATS_INIT {sizeof(zind_copy_stats), 0, 0, 0, 0, 0, 0, 0, 0}
 
 /* The version of the binary interface: the number in the soname, libzind.so.0. */
 #define ZIND_ABI_VERSION 0
+
+/* Nothing of the volume can be changed. */
+#define ZIND_VOLUME_READ_ONLY 1
+
+/* A fresh volume begins empty, not with what the root has at the target. */
+#define ZIND_VOLUME_NO_COPY 2
+
+/* A link as the last part of the source is followed, inside a root never out of it. */
+#define ZIND_COPY_FOLLOW_LINKS 1
+
+/* A file or link that is there already is an error, EEXIST; otherwise it is replaced. */
+#define ZIND_COPY_NO_OVERWRITE 2
+
+/* An owner, mode, time or extended attribute that may not be set is an error; otherwise it is counted in not_kept. */
+#define ZIND_COPY_STRICT 4
+
+/* Everything that is copied gets uid and gid of the options; otherwise it keeps the source's. */
+#define ZIND_COPY_OWNER 8
 
 /* What a function returns. Numbers are never reused, and new ones come at the end. */
 enum zind_status
@@ -207,6 +227,10 @@ typedef struct zind_output zind_output;
 /* A container that runs, or has ended. */
 typedef struct zind_process zind_process;
 
+/* The inside of a root, held by a descriptor. Its paths begin at the root, absolute or not; links and ".." never lead
+ * out of it, whatever a program in there swaps meanwhile. */
+typedef struct zind_root zind_root;
+
 /* What to run, and in what. Can be started any number of times, also from several threads at once. */
 typedef struct zind_spec zind_spec;
 
@@ -254,6 +278,40 @@ typedef struct zind_stats {
     /* From the call of the start to the end, in nanoseconds. */
     int64_t wall_ns;
 } zind_stats;
+
+/* How to copy. Begin with ZIND_COPY_OPTIONS_INIT. */
+typedef struct zind_copy_options {
+    /* sizeof(zind_copy_options), set by the caller; no more than this is read. */
+    size_t struct_size;
+    /* ZIND_COPY_FOLLOW_LINKS and the flags after it, or-ed together. */
+    uint64_t flags;
+    /* For ZIND_COPY_OWNER, as a number of the caller's user namespace. */
+    uint32_t uid;
+    /* For ZIND_COPY_OWNER. */
+    uint32_t gid;
+} zind_copy_options;
+
+/* What a copy did. Begin with ZIND_COPY_STATS_INIT. */
+typedef struct zind_copy_stats {
+    /* sizeof(zind_copy_stats), set by the caller; no more than this is written. */
+    size_t struct_size;
+    /* Regular files. */
+    uint64_t files;
+    /* Directories, made or merged into. */
+    uint64_t directories;
+    /* Symbolic links. */
+    uint64_t symlinks;
+    /* Further names of files that were copied under another one. */
+    uint64_t hard_links;
+    /* FIFOs and device nodes. */
+    uint64_t nodes;
+    /* Bytes of data; holes are not counted. */
+    uint64_t bytes;
+    /* Sockets, the inside of /proc and its like, and what went away meanwhile. */
+    uint64_t skipped;
+    /* Owners, modes, times and extended attributes that this user, the file system or its user namespace does not allow. */
+    uint64_t not_kept;
+} zind_copy_stats;
 
 /* What is known of a file besides its content. Begin with ZIND_METADATA_INIT. */
 typedef struct zind_metadata {
@@ -470,6 +528,19 @@ zind_status zind_spec_set_console_fd(zind_spec *spec, int32_t fd, zind_error **e
 
 /* A pseudo-terminal as /dev/console. path: of the terminal, such as "/dev/pts/3"; NULL for no console. */
 zind_status zind_spec_set_console(zind_spec *spec, const char *path, zind_error **err);
+
+/* A named directory that outlives the container; made if it is missing, and then filled with what the root has at target,
+ * once. Nobody can remove it while a container has it.
+ * name, place: as of zind_volume_create(). target: an absolute path in the container. flags: ZIND_VOLUME_READ_ONLY and
+ * the like, or-ed together. maps: len of them, as of zind_spec_add_idmapped_bind(); NULL and 0 for none. */
+zind_status zind_spec_add_volume(zind_spec *spec,
+                                 const char *name,
+                                 const char *target,
+                                 const char *place,
+                                 uint64_t flags,
+                                 const zind_id_map *maps,
+                                 size_t len,
+                                 zind_error **err);
 
 /* Mount a fresh /proc, /dev and /sys, and hide what has to be hidden: on for containers, off for the low level. */
 zind_status zind_spec_set_system_mounts(zind_spec *spec, bool on, zind_error **err);
@@ -825,6 +896,118 @@ zind_status zind_process_mount(const zind_process *process,
 /* Takes away what is mounted at target in a running container, and what is mounted below it.
  * Returns also ZIND_STATUS_STATE (it has ended), _SPEC (target is no absolute path), _SYS. */
 zind_status zind_process_umount(const zind_process *process, const char *target, zind_error **err);
+
+/* Opens the root in a directory of the host. Links in path itself are followed.
+ * root: receives the handle; free it with zind_root_free(). Returns also ZIND_STATUS_SYS, _SPEC (an empty path). */
+zind_status zind_root_open(const char *path, zind_root **root, zind_error **err);
+
+/* The inside of a running container's root, with all its mounts.
+ * root: receives the handle; free it with zind_root_free(). Returns also ZIND_STATUS_STATE (it has ended), _SYS. */
+zind_status zind_process_root(const zind_process *process, zind_root **root, zind_error **err);
+
+/* The root as a descriptor, opened with O_PATH. Borrowed: the root closes it. -1 for NULL. */
+int32_t zind_root_fd(const zind_root *root);
+
+/* Frees a root. root: NULL is fine. */
+void zind_root_free(zind_root *root);
+
+/* Copies a file or a tree from the host into a root, as `cp -a` does: owners, modes, times, extended attributes, hard
+ * links, holes. If target is a directory the source goes into it; a source that ends with "/." means what is inside.
+ * Missing directories on the way to target are made. Each file is written aside and renamed: nobody sees half of it.
+ * options: NULL, or begin with ZIND_COPY_OPTIONS_INIT. stats: NULL, or begin with ZIND_COPY_STATS_INIT.
+ * interrupted: asked now and then whether to stop, with data; NULL asks nobody.
+ * Returns also ZIND_STATUS_SYS with the path that refused (what was copied before stays), _SPEC, _INTERRUPTED. */
+zind_status zind_root_copy_in(const zind_root *root,
+                              const char *source,
+                              const char *target,
+                              const zind_copy_options *options,
+                              zind_interrupted interrupted,
+                              void *data,
+                              zind_copy_stats *stats,
+                              zind_error **err);
+
+/* Copies a file or a tree out of a root to the host, by the rules of zind_root_copy_in(), except that missing directories
+ * on the way to target are an error. Set-uid programs stay what they are, and for root device nodes. */
+zind_status zind_root_copy_out(const zind_root *root,
+                               const char *source,
+                               const char *target,
+                               const zind_copy_options *options,
+                               zind_interrupted interrupted,
+                               void *data,
+                               zind_copy_stats *stats,
+                               zind_error **err);
+
+/* zind_root_copy_in() for the root of a running container. Returns also ZIND_STATUS_STATE (it has ended). */
+zind_status zind_process_copy_in(const zind_process *process,
+                                 const char *source,
+                                 const char *target,
+                                 const zind_copy_options *options,
+                                 zind_copy_stats *stats,
+                                 zind_error **err);
+
+/* zind_root_copy_out() for the root of a running container. Returns also ZIND_STATUS_STATE (it has ended). */
+zind_status zind_process_copy_out(const zind_process *process,
+                                  const char *source,
+                                  const char *target,
+                                  const zind_copy_options *options,
+                                  zind_copy_stats *stats,
+                                  zind_error **err);
+
+/* Reads a regular file of a root. Links are followed inside the root.
+ * buffer: size bytes. read: receives how many the file has. Returns also ZIND_STATUS_SYS: EFBIG if the buffer is too
+ * small, EISDIR, EINVAL for FIFOs, devices and sockets, which are not opened. */
+zind_status zind_root_read_file(const zind_root *root,
+                                const char *path,
+                                void *buffer,
+                                size_t size,
+                                size_t *read,
+                                zind_error **err);
+
+/* Writes a file of a root, or replaces one at once. Missing directories are made; a link as the last part is replaced.
+ * content: len bytes; NULL only with len 0. mode: exact, whatever the umask. Returns also ZIND_STATUS_SYS, _SPEC. */
+zind_status zind_root_write_file(const zind_root *root,
+                                 const char *path,
+                                 const uint8_t *content,
+                                 size_t len,
+                                 uint32_t mode,
+                                 zind_error **err);
+
+/* Makes a volume: a named directory that outlives containers. zind_spec_add_volume() makes one that is missing, too.
+ * place: the directory in which volumes are, made if it is missing; NULL for /var/lib/zind/volumes (root) or
+ * $XDG_DATA_HOME/zind/volumes (an ordinary user); so for all functions of volumes.
+ * name: letters, digits, "_", "." and "-", a letter or digit first, at most 255.
+ * Returns also ZIND_STATUS_SPEC (another name), _SYS (EEXIST if there is one). */
+zind_status zind_volume_create(const char *place, const char *name, zind_error **err);
+
+/* Removes a volume and all that is in it.
+ * Returns also ZIND_STATUS_STATE (somebody uses it), _NOT_FOUND, _SPEC (what cannot be a name), _SYS. */
+zind_status zind_volume_remove(const char *place, const char *name, zind_error **err);
+
+/* All volumes, as a JSON array of objects with "name", "path" (the directory that containers see) and "fresh" (it was
+ * neither filled nor used yet). json: receives a string; free it with zind_string_free(). Returns also ZIND_STATUS_SYS. */
+zind_status zind_volumes_json(const char *place, char **json, zind_error **err);
+
+/* One volume, as an object of zind_volumes_json(). Returns also ZIND_STATUS_NOT_FOUND, _SPEC. */
+zind_status zind_volume_json(const char *place, const char *name, char **json, zind_error **err);
+
+/* Uses a volume: it cannot be removed until fd and all its duplicates are closed, with the process at the latest.
+ * fd: receives a descriptor that the caller closes. Returns also ZIND_STATUS_NOT_FOUND, _SPEC, _SYS. */
+zind_status zind_volume_hold(const char *place, const char *name, int32_t *fd, zind_error **err);
+
+/* Fills a fresh volume with what is in the directory path of root, as the first start that mounts it does.
+ * filled: NULL, or receives false if there was nothing to do: it was used before, has something in it, or the root has no
+ * such directory. stats: NULL, or begin with ZIND_COPY_STATS_INIT.
+ * Returns also ZIND_STATUS_SYS (the volume stays fresh), _NOT_FOUND, _SPEC. */
+zind_status zind_volume_fill_from(const char *place,
+                                  const char *name,
+                                  const zind_root *root,
+                                  const char *path,
+                                  bool *filled,
+                                  zind_copy_stats *stats,
+                                  zind_error **err);
+
+/* Says that a volume was used: it is not filled any more. Returns also ZIND_STATUS_NOT_FOUND, _SPEC, _SYS. */
+zind_status zind_volume_mark_used(const char *place, const char *name, zind_error **err);
 
 /* Runs a container to its end and keeps what it wrote. Standard output and error are piped unless they were set;
  * standard input is empty. A time limit that is over is no error: the exit says so, and what was written is kept.

@@ -26,6 +26,8 @@ pub struct Isolation {
     pub rootfs: String,
     /// `"tmpfs"`, a directory, or `"none"`: where changes to the root go.
     pub overlay: String,
+    /// `"overlay"`; `"copy"`, where the kernel made no overlay of the root and the whole of it was copied; or `"none"`.
+    pub copy_on_write: &'static str,
     /// Nothing of the root can be changed.
     pub read_only: bool,
     /// `"default"` or `"none"`.
@@ -136,7 +138,7 @@ impl Isolation {
     pub fn in_force(&self) -> BTreeSet<&'static str> {
         let parts = [
             ("rootfs", self.rootfs != "unchanged"),
-            ("overlay", self.overlay != "none"),
+            ("overlay", self.copy_on_write == "overlay"),
             ("read_only", self.read_only),
             ("seccomp", self.seccomp != "none"),
             ("capabilities", self.capabilities.is_some_and(|set| set != CapSet::all())),
@@ -185,6 +187,7 @@ impl Isolation {
             "gid_map": maps(&self.gid_map),
             "rootfs": self.rootfs,
             "overlay": self.overlay,
+            "copy_on_write": self.copy_on_write,
             "read_only": self.read_only,
             "seccomp": self.seccomp,
             "capabilities": self.capabilities.map(|set| set.names().collect::<Vec<_>>()),

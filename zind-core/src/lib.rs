@@ -17,6 +17,7 @@
 //! `unshare(1)`, `nsenter(1)` and `mount(2)` is in [`lowlevel`], [`proc`] and [`Spec::low_level`]; [`doctor()`] tells what
 //! this machine and user can do.
 
+mod copy;
 mod device;
 pub mod doctor;
 mod error;
@@ -30,7 +31,9 @@ mod rootfs;
 pub mod security;
 mod spec;
 mod sys;
+mod volume;
 
+pub use copy::{CopyOptions, CopyStats, Root};
 pub use device::{Console, Device};
 pub use doctor::{Doctor, doctor};
 pub use error::{At, Error, IntoErrno, Result, Step, describe};
@@ -49,6 +52,7 @@ pub use spec::{
     Binfmt, Rlimit, Scheduler, Seccomp, Session, Spec, Stdio, User, parse_duration, parse_rlimit_name, parse_signal,
     parse_size,
 };
+pub use volume::{Hold, Volume, Volumes};
 
 /// Size in bytes of the launcher that is embedded in this library.
 pub const LAUNCHER_SIZE: usize = zind_init::IMAGE.len();

@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 
 use support::Traces;
 use zind_core::{
-    Command, Device, Error, ExitKind, IdMap, IdMaps, Kind, Overlay, Source, Spec, Stdio, TimeOffsets, User,
+    Command, CopyOptions, Device, Error, ExitKind, IdMap, IdMaps, Kind, Mount, Overlay, Source, Spec, Stdio,
+    TimeOffsets, User, Volumes,
 };
 
 /// The tests compare what this process has before and after, so they take turns.
@@ -358,6 +359,58 @@ fn bad_requests_are_errors_that_name_the_step() {
         let required = Command::new("true").seccomp(zind_core::Seccomp::None).require(["seccomp"]).output();
         assert!(matches!(required, Err(Error::Unsupported { .. })));
     });
+}
+
+#[test]
+fn files_go_in_and_out_of_a_running_container() {
+    alone(|| {
+        let here = std::env::temp_dir().join(format!("zind-test-{}-copy", std::process::id()));
+        fs::create_dir(&here).unwrap();
+        fs::write(here.join("file"), "content").unwrap();
+        std::os::unix::fs::symlink("/etc/passwd", here.join("link")).unwrap();
+        let process = sh("sleep 100").spawn().unwrap();
+        let options = CopyOptions::new();
+        let stats = process.copy_in(&here, "/root/made/on/the/way", &options).unwrap();
+        assert_eq!((stats.files, stats.directories, stats.symlinks, stats.bytes), (1, 1, 1, 7));
+        let again = here.join("again");
+        process.copy_out("/root/made/on/the/way/.", &again, &options.clone().strict(true)).unwrap();
+        assert_eq!(fs::read(again.join("file")).unwrap(), b"content");
+        assert_eq!(fs::read_link(again.join("link")).unwrap(), Path::new("/etc/passwd"));
+        let error = process.copy_out("/root/made", &again, &options.overwrite(false).owner(u32::MAX, 0)).unwrap_err();
+        assert_eq!(error.field(), Some("owner"));
+        let root = process.root().unwrap();
+        assert_eq!(root.try_clone().unwrap().read_file("/../root/made/on/the/way/file", 7).unwrap(), b"content");
+        process.kill().unwrap();
+        process.wait(None).unwrap();
+        assert!(matches!(process.root(), Err(Error::State(_))));
+        drop((root, process));
+        fs::remove_dir_all(here).unwrap();
+    });
+}
+
+#[test]
+fn a_volume_is_filled_once_and_held_while_it_is_used() {
+    let Some(root) = tiny_root("volume") else { return };
+    alone(|| {
+        fs::create_dir_all(root.join("data")).unwrap();
+        fs::write(root.join("data/file"), "of the root\n").unwrap();
+        let volumes = Volumes::open(Some(root.join("volumes"))).unwrap();
+        let run = |script: &str| {
+            let mount = Mount::volume("v", "/data").volumes_in(root.join("volumes"));
+            let mut command = sh(script);
+            command.rootfs(&root).mount(mount);
+            command
+        };
+        assert_eq!(said(&run("cat /data/file; rm /data/file; echo new >/data/other")), "of the root\n");
+        assert_eq!(said(&run("ls /data")), "other\n");
+        let process = run("sleep 100").spawn().unwrap();
+        assert!(matches!(volumes.remove("v"), Err(Error::State(_))));
+        process.kill().unwrap();
+        process.wait(None).unwrap();
+        volumes.remove("v").unwrap();
+        assert!(volumes.list().unwrap().is_empty());
+    });
+    fs::remove_dir_all(root).unwrap();
 }
 
 #[test]

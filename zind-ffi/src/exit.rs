@@ -116,6 +116,28 @@ impl<T: OfSize> Target<T> {
     }
 }
 
+/// As much of a sized structure as the caller's header knows, over `default`, which is also for NULL.
+///
+/// # Safety
+/// `pointer` is NULL, or points to as many bytes as its first field says.
+pub(crate) unsafe fn read_sized<T: OfSize>(pointer: *const T, mut default: T, name: &'static str) -> Outcome<T> {
+    if pointer.is_null() {
+        return Ok(default);
+    }
+    // SAFETY: the structure begins with its size.
+    let size = unsafe { pointer.cast::<usize>().read() };
+    if size < T::FIRST_SIZE {
+        let rule = format!("struct_size is {size}; begin with the INIT macro of the structure");
+        return Err(Error::spec(name, rule).into());
+    }
+    // SAFETY: both structures have that many bytes, by the caller's promise and for the trait.
+    unsafe {
+        let into = (&raw mut default).cast::<u8>();
+        into.copy_from_nonoverlapping(pointer.cast::<u8>(), size.min(size_of::<T>()));
+    }
+    Ok(default)
+}
+
 impl From<Exit> for zind_exit {
     fn from(exit: Exit) -> zind_exit {
         let kind = match exit.kind {

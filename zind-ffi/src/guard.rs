@@ -96,6 +96,14 @@ impl<T> Out<T> {
     }
 }
 
+impl Out<u8> {
+    /// Stores bytes, of which there are no more than the caller's buffer has.
+    pub(crate) fn fill(self, bytes: &[u8]) {
+        // SAFETY: not NULL, and writable by the promise made to `new`.
+        unsafe { self.0.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) }
+    }
+}
+
 impl<T> Out<*mut T> {
     /// As [`Out::new`], for a handle: it is NULL until [`Out::give`].
     ///

@@ -20,6 +20,10 @@ mod exit;
 
 mod process;
 
+mod copy;
+
+mod volume;
+
 mod output;
 
 mod layers;
@@ -32,6 +36,7 @@ mod doctor;
 
 mod strings;
 
+pub use copy::*;
 pub use doctor::*;
 pub use error::*;
 pub use exit::*;
@@ -43,3 +48,4 @@ pub use process::*;
 pub use spec::*;
 pub use strings::zind_string_free;
 pub use version::*;
+pub use volume::*;

@@ -15,7 +15,7 @@ use crate::spec::zind_spec;
 use crate::strings::{give_string, optional_buffer, path};
 
 /// A container that runs, or has ended.
-pub struct zind_process(Process);
+pub struct zind_process(pub(crate) Process);
 
 /// A start that is under way.
 pub struct zind_start(Mutex<Option<Start>>);

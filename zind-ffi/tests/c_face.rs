@@ -185,7 +185,8 @@ fn prototypes() -> Vec<Prototype> {
 /// The handle a function works on, by the function that makes one in the generated program.
 fn maker(prototype: &Prototype) -> Option<&'static str> {
     let handles = [("zind_spec *", "spec"), ("zind_start *", "start"), ("zind_process *", "process")];
-    let handles = handles.into_iter().chain([("zind_output *", "output"), ("zind_error *", "failure")]);
+    let more = [("zind_output *", "output"), ("zind_root *", "root"), ("zind_error *", "failure")];
+    let handles = handles.into_iter().chain(more);
     let first = prototype.parameters.first()?.trim_start_matches("const ");
     let (_, made) = handles.into_iter().find(|(pointer, _)| first.starts_with(*pointer) && !first.contains("**"))?;
     (!prototype.name.ends_with("_free")).then_some(made)
@@ -258,6 +259,11 @@ static zind_output *output(void) {{
     zind_output *made = NULL;
     CHECK(zind_capture(from, NULL, 0, &made, NULL) == ZIND_STATUS_OK);
     zind_spec_free(from);
+    return made;
+}}
+static zind_root *root(void) {{
+    zind_root *made = NULL;
+    CHECK(zind_root_open("/", &made, NULL) == ZIND_STATUS_OK);
     return made;
 }}
 static zind_error *failure(void) {{

@@ -110,6 +110,11 @@ fn one(plan: &mut PlanFile, place: &mut Place, op: &FsOp) -> Done {
         FsKind::Enter => enter(plan, place, op),
         FsKind::Leave => sys::fchdir(place.staging).at(Step::Staging).map(drop),
         FsKind::Detach => detach(plan, place, op).at(Step::Umount),
+        FsKind::HandOver => {
+            let dir = Fd(sys::openat(AT_FDCWD, plan.str(op.path), sys::O_DIRECTORY, 0).at(Step::OpenRoot)?);
+            crate::report(plan, Step::HandedOver, 0, 0, dir.0);
+            crate::wait_for_go(plan)
+        }
         FsKind::Umount => sys::umount(plan.str(op.path), op.propagation).at(Step::Umount).map(drop),
     }
 }

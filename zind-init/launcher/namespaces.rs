@@ -39,7 +39,8 @@ pub fn enter(plan: &PlanFile) -> Done {
 pub fn set_up(plan: &PlanFile) -> Done {
     if plan.has(SETUP_IDS) {
         become_setup_ids(plan)?;
-        if !plan.has(TEMPLATE) {
+        let is_visitor = plan.has(TEMPLATE) && plan.list(plan.enter).iter().any(|entry| entry.fd >= 0);
+        if !is_visitor {
             // The change of ids made /proc/self root's; nobody else is in the container yet.
             let _ = sys::prctl(PR_SET_DUMPABLE, 1, 0);
         }

@@ -172,7 +172,7 @@ impl End {
 /// Until the payload has ended; `keep` is a further descriptor to keep, or -1.
 fn watch(plan: &PlanFile, signals: i32, payload: i32, role: Role, keep: i32) -> Result<i32, Failure> {
     let proc = if plan.has(KILL_DESCENDANTS) { plan.proc } else { -1 };
-    close_all_but([signals, plan.owner, plan.socket, plan.lock, proc, keep]);
+    close_all_but([signals, plan.owner, plan.socket, proc, keep], plan.list(plan.holds));
     let _ = sys::chdir(c"/".as_ptr().cast());
     let mut fds = [signals, plan.owner, plan.socket].map(PollFd::readable);
     let end = loop {
@@ -205,16 +205,15 @@ fn watch(plan: &PlanFile, signals: i32, payload: i32, role: Role, keep: i32) -> 
 }
 
 /// The payload's streams above all: a reader waits for their last holder.
-fn close_all_but(mut keep: [i32; 6]) {
-    keep.sort_unstable();
+fn close_all_but(keep: [i32; 5], holds: &[i32]) {
     let mut next = 0;
-    for fd in keep.into_iter().filter(|&fd| fd >= 0) {
-        if fd as u32 > next {
-            let _ = sys::close_range(next, fd as u32 - 1, 0);
+    while let Some(fd) = keep.iter().chain(holds).copied().filter(|&fd| fd >= next).min() {
+        if fd > next {
+            let _ = sys::close_range(next as u32, fd as u32 - 1, 0);
         }
-        next = fd as u32 + 1;
+        next = fd + 1;
     }
-    let _ = sys::close_range(next, u32::MAX, 0);
+    let _ = sys::close_range(next as u32, u32::MAX, 0);
 }
 
 /// Passes on what the library asks for: each byte is a signal. False when the library has hung up.

@@ -168,10 +168,12 @@ pub enum FsKind {
     Detach = 21,
     /// `lchown(path)`; `device`: the user, and above it by 32 bits the group.
     Chown = 22,
+    /// Hand the directory `path` over to the library, and wait until it is filled.
+    HandOver = 23,
     /// Take a detached copy of the tree at `source`, for the bind with [`TAKEN`] that comes later.
-    Take = 23,
+    Take = 24,
     /// Be in the mount namespace of the process behind the pidfd `fd` from here on; with [`AS_SETUP`] as that user, too.
-    JoinMounts = 24,
+    JoinMounts = 25,
 }
 
 /// `path` begins at the container's root and is resolved below it, never above.
@@ -337,10 +339,10 @@ pub struct Plan {
     /// An eventfd to which that task adds 1 << 32 when it is there, and 1 when its loopback interface is up; 2 more than
     /// the errno instead, where either fails.
     pub network_ready: i32,
-    /// The lock of the root's layers, kept as long as somebody may write to them, or -1.
-    pub lock: i32,
     /// Every descriptor the launcher keeps, in ascending order.
     pub keep: List<i32>,
+    /// Those of them that whoever watches over the payload keeps to its end, for the locks that they stand for.
+    pub holds: List<i32>,
 
     /// Namespaces to join and to make in the launcher itself.
     pub enter: List<Enter>,

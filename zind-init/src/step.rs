@@ -44,6 +44,8 @@ steps! {
     Exited = 4, "exit";
     /// The payload was ended by a signal; the value is its number.
     Signaled = 5, "end by a signal";
+    /// The launcher has made a directory, hands it over, and waits until it is filled.
+    HandedOver = 6, "wait for the content of the root";
 
     // 20..: in the caller, before anything of the container exists.
     /// Make the memory file that holds the launcher or the plan.
@@ -200,4 +202,12 @@ steps! {
     // 150..: calls on their own, of the low level.
     /// A call of the low level on the calling thread or process.
     Call = 150, "call the kernel";
+
+    // 160..: files and volumes.
+    /// Copy from the host into a root, or write a file there.
+    CopyIn = 160, "copy into the root";
+    /// Copy from a root to the host, or read a file there.
+    CopyOut = 161, "copy out of the root";
+    /// Make, fill, lock or remove a named volume.
+    Volume = 162, "use the volume";
 }

@@ -3,6 +3,7 @@
 
 mod bytes;
 mod convert;
+mod copy;
 mod device;
 mod errors;
 mod layers;
@@ -27,5 +28,6 @@ fn _zind(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(process::run, module)?)?;
     module.add_function(wrap_pyfunction!(process::spawn, module)?)?;
     module.add_function(wrap_pyfunction!(process::begin, module)?)?;
+    copy::add(module)?;
     lowlevel::add(module)
 }

@@ -113,6 +113,27 @@ impl Mount {
     }
 
     #[staticmethod]
+    #[pyo3(signature = (name, target, *, read_only=false, copy_up=true, create=true, idmap=None, place=None, options=Vec::new()))]
+    #[expect(clippy::too_many_arguments, reason = "keywords of Python")]
+    fn volume(
+        py: Python<'_>,
+        name: String,
+        target: PathBuf,
+        read_only: bool,
+        copy_up: bool,
+        create: bool,
+        idmap: Option<Bound<'_, PyAny>>,
+        place: Option<PathBuf>,
+        options: Vec<String>,
+    ) -> PyResult<Mount> {
+        let mount = zind_core::Mount::volume(name, target).read_only(read_only).copy_up(copy_up).create(create);
+        let mount = place.into_iter().fold(mount, zind_core::Mount::volumes_in);
+        let maps = idmap.map(|maps| lines("mounts", &maps)).transpose()?;
+        let mount = maps.into_iter().fold(mount, |mount, maps| mount.idmap(maps.clone(), maps));
+        with_options(py, mount, &options)
+    }
+
+    #[staticmethod]
     #[pyo3(signature = (target=PathBuf::from("/proc"), *, options=Vec::new()))]
     fn proc(py: Python<'_>, target: PathBuf, options: Vec<String>) -> PyResult<Mount> {
         plain(py, "proc", target, &options)
@@ -148,7 +169,7 @@ impl Mount {
         self.0.target().to_owned()
     }
 
-    /// `"bind"`, `"overlay"`, `"file"`, or the type of the file system.
+    /// `"bind"`, `"overlay"`, `"file"`, `"volume"`, or the type of the file system.
     #[getter]
     fn r#type(&self) -> &str {
         self.0.kind()

@@ -10,6 +10,7 @@ use zind_core::{Captured, Command, Exit, Spec, Stats, parse_duration};
 
 use crate::bytes::from_captured;
 use crate::convert::to_python;
+use crate::copy::Root;
 use crate::errors::{detached, raise};
 use crate::mount::Mount;
 use crate::options;
@@ -67,19 +68,19 @@ pub(crate) fn spawn(
     low_level: bool,
 ) -> PyResult<Process> {
     let spec = options::spec(py, argv, options, low_level)?;
-    detached(py, |interrupted| begin_spec(spec)?.finish_interruptible(interrupted)).map(Process)
+    detached(py, |interrupted| begin_spec(spec, interrupted)?.finish_interruptible(interrupted)).map(Process)
 }
 
 /// Begins a start, for an event loop.
 #[pyfunction]
 pub(crate) fn begin(py: Python<'_>, argv: &Bound<'_, PyAny>, options: &Bound<'_, PyDict>) -> PyResult<Start> {
     let spec = options::spec(py, argv, options, false)?;
-    let start = detached(py, |_| begin_spec(spec))?;
+    let start = detached(py, |interrupted| begin_spec(spec, interrupted))?;
     Ok(Start(Mutex::new(Some(start))))
 }
 
-fn begin_spec(spec: Spec) -> zind_core::Result<zind_core::Start> {
-    Command::from(spec).begin()
+fn begin_spec(spec: Spec, interrupted: &mut dyn FnMut() -> bool) -> zind_core::Result<zind_core::Start> {
+    Command::from(spec).begin_interruptible(interrupted)
 }
 
 /// A start that is under way.
@@ -158,6 +159,11 @@ impl Process {
     #[getter]
     fn stats(&self) -> Option<StatsTuple> {
         self.0.stats().map(stats_tuple)
+    }
+
+    #[getter]
+    fn root(&self, py: Python<'_>) -> PyResult<Root> {
+        self.0.root().map(Root).map_err(|error| raise(py, &error))
     }
 
     fn kill(&self, py: Python<'_>) -> PyResult<()> {

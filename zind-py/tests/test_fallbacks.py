@@ -135,3 +135,110 @@ zind.run(["true"], check=True, require={"pivot_root"})
     assert result.returncode == 0, result.stderr
     assert result.stdout.startswith("pivot_root True ['bin'"), result.stdout
     assert "jail" not in result.stdout
+
+
+# --- a root without an overlay ----------------------------------------------------------------------------------------
+#: An overlay of an overlay of an overlay is one too many for the kernel. Run in a mount namespace of its own.
+STACKED = """
+import os, sys, zind
+place, root, uid = sys.argv[1:]
+zind.mount(None, "/", None, zind.MS_REC | zind.MS_PRIVATE)
+lower = root
+for level in ("1", "2"):
+    parts = [f"{place}/{name}{level}" for name in ("lower", "upper", "work", "merged")]
+    for part in parts:
+        os.mkdir(part)
+    zind.mount(lower, parts[0], None, zind.MS_BIND)
+    zind.mount("overlay", parts[3], "overlay", 0, f"lowerdir={parts[0]},upperdir={parts[1]},workdir={parts[2]}")
+    lower = parts[3]
+own = place + "/own"
+os.mkdir(own)
+os.chown(own, int(uid), int(uid))
+if uid != "0":
+    os.setgroups([]), os.setresgid(*3 * [int(uid)]), os.setresuid(*3 * [int(uid)])
+def start(script, **options):
+    r = zind.run(["sh", "-c", script], rootfs=lower, capture_output=True, text=True, **options)
+    print([r.stdout, r.stderr, r.isolation.overlay, r.isolation.copy_on_write, "overlay" in r.isolation.in_force])
+def refused(**options):
+    try:
+        zind.run(["true"], rootfs=lower, **options)
+    except zind.Error as error:
+        print([type(error).__name__, getattr(error, "step", ""), getattr(error, "errno", 0), str(error)])
+"""
+
+
+@pytest.fixture(params=["0", "61234"], ids=["root", "user"])
+def stacked(request, tmp_path, tiny_root):
+    """Runs a script with a root that the kernel makes no overlay of; what it prints, line by line."""
+    needs_root("mounting in the caller's namespace")
+    place = tmp_path / "place"
+
+    def run(script):
+        place.mkdir()
+        for path in (tmp_path, *tmp_path.parents[:2]):
+            path.chmod(0o755)
+        subprocess.run(["chmod", "-R", "a+rX", tiny_root], check=True)
+        result = subprocess.run(
+            ["unshare", "-m", sys.executable, "-c", STACKED + script, place, tiny_root, request.param],
+            env=kit.child_env(PYTHONPATH=os.pathsep.join(sys.path)),
+            capture_output=True,
+            text=True,
+        )
+        assert result.returncode == 0, result.stderr
+        return [eval(line) for line in result.stdout.splitlines()]
+
+    run.place, run.uid = place, request.param
+    return run
+
+
+def test_a_copy_stands_in_for_an_overlay(stacked, tiny_root):
+    script = """
+start("cat /marker; echo changed >/marker; cat /marker; rm -r /etc; ls /")
+start("cat /marker")
+"""
+    first, second = stacked(script)
+    assert first == ["untouched\nchanged\nbin\ndev\nhome\nmarker\nproc\nroot\nsys\ntmp\n", "", "tmpfs", "copy", False]
+    assert second[0] == "untouched\n"
+    assert (tiny_root / "marker").read_text().strip() == "untouched"
+
+
+def test_the_copy_in_an_overlay_directory_stays(stacked):
+    script = """
+start("cat /marker; echo changed >/marker", overlay=own)
+start("cat /marker", overlay=own)
+print(sorted(os.listdir(own)))
+refused(overlay=own, require={"overlay"})
+"""
+    first, second, names, error = stacked(script)
+    assert first[0] == "untouched\n" and first[2].endswith("/own") and first[3:] == ["copy", False]
+    assert second[0] == "changed\n" and "copy" in names and "copy.partial" not in names
+    assert error[0] == "UnsupportedError" and "copy of the root" in error[3]
+
+
+def test_no_copy_where_an_overlay_is_required(stacked):
+    error = stacked("refused(require={'overlay'})")[0]
+    assert error[:3] == ["SysError", "Mount", 22] and "read_only=True" in error[3]
+
+
+def test_a_copy_that_does_not_fit_is_an_error(stacked):
+    error = stacked("refused(tmpfs_size='64k')")[0]
+    assert error[1:3] == ["CopyIn", 28] and "tmpfs_size" in error[3]
+
+
+def test_a_copy_ends_with_the_time_limit(stacked):
+    script = """
+os.mkdir(lower + "/many") if uid == "0" else None
+"""
+    if stacked.uid != "0":
+        pytest.skip("needs root: files of root's are written")
+    script += """
+for number in range(30000):
+    open(f"{lower}/many/{number}", "w").close()
+try:
+    zind.run(["true"], rootfs=lower, timeout=0.1)
+except TimeoutError as error:
+    print([type(error).__name__])
+except zind.TimeoutExpired as error:
+    print([type(error).__name__])
+"""
+    assert stacked(script) in ([["StartTimeout"]], [["TimeoutExpired"]])

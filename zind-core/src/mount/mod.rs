@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use crate::error::{Error, Result};
 use crate::namespace::idmap::{self, IdMap};
 use crate::rootfs::ops::attr;
+use crate::volume::check_name;
 use options::Options;
 
 /// One mount of a container.
@@ -33,6 +34,18 @@ pub(crate) enum What {
     FileSystem { kind: String, source: Option<PathBuf> },
     Overlay { lower: Vec<PathBuf>, upper: Option<(PathBuf, PathBuf)> },
     File { content: Vec<u8>, mode: u32 },
+    Volume(NamedVolume),
+}
+
+/// A volume by its name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct NamedVolume {
+    pub(crate) name: String,
+    /// Where volumes are, if not at the usual place.
+    pub(crate) place: Option<PathBuf>,
+    pub(crate) copy_up: bool,
+    /// Its content, once a start has found it.
+    pub(crate) data: Option<PathBuf>,
 }
 
 /// The ids of an idmapped bind: mount_setattr(2), `MOUNT_ATTR_IDMAP`.
@@ -85,8 +98,38 @@ impl Mount {
         Mount::of(What::File { content: content.into(), mode }, target)
     }
 
+    /// A named directory that outlives the container; made by the first start that mounts it ([`Volumes`](crate::Volumes)).
+    ///
+    /// A fresh volume begins with a copy of what the root has at `target`, with its owners and modes, also those of the
+    /// directory itself; whatever happens during the copy, it is there as a whole or not at all, and it is made once. While
+    /// a container has the volume, nobody can remove it. With [`Mount::idmap`] ids are mapped as of a bind; the copy is made
+    /// with the ids of the root.
+    pub fn volume(name: impl Into<String>, target: impl Into<PathBuf>) -> Mount {
+        let volume = NamedVolume { name: name.into(), place: None, copy_up: true, data: None };
+        Mount::of(What::Volume(volume), target)
+    }
+
+    /// Of a volume: look for it in this directory, instead of the usual place ([`Volumes::open`](crate::Volumes::open)).
+    #[must_use]
+    pub fn volumes_in(mut self, directory: impl Into<PathBuf>) -> Mount {
+        if let What::Volume(volume) = &mut self.what {
+            volume.place = Some(directory.into());
+        }
+        self
+    }
+
+    /// Of a volume: begin a fresh one with what the root has at the target (the default), or empty, as `nocopy` of Docker.
+    #[must_use]
+    pub fn copy_up(mut self, on: bool) -> Mount {
+        if let What::Volume(volume) = &mut self.what {
+            volume.copy_up = on;
+        }
+        self
+    }
+
     /// Any mount in the words of OCI's runtime-spec: a type (`"bind"` or `"none"` with the option `bind` or `rbind`, else a
-    /// file system), a source, a target and options such as `"ro"`, `"rslave"`, `"size=1m"`.
+    /// file system), a source, a target and options such as `"ro"`, `"rslave"`, `"size=1m"`. The type `"volume"` has the name of
+    /// a volume as its source, and the option `"nocopy"`.
     ///
     /// Errors: [`Error::Spec`] for options that exclude each other, or that a bind does not have.
     /// Source: <https://github.com/opencontainers/runtime-spec/blob/main/config.md#mounts>
@@ -104,6 +147,11 @@ impl Mount {
             What::Bind { source, recursive }
         } else if kind == "overlay" {
             overlay_of(&mut options)?
+        } else if kind == "volume" {
+            let name = source.and_then(Path::to_str).ok_or_else(|| Error::spec("mounts", "a volume needs a name"))?;
+            let copy_up = !options.data.iter().any(|(name, _)| name == "nocopy");
+            options.data.retain(|(name, _)| name != "nocopy");
+            What::Volume(NamedVolume { name: name.to_owned(), place: None, copy_up, data: None })
         } else {
             // What stands for no source in the language of mount(8).
             let source = source.filter(|source| source.is_absolute()).map(Path::to_owned);
@@ -138,7 +186,11 @@ impl Mount {
     /// Nothing of it can be changed, and of a recursive bind nothing of the mounts below it either.
     #[must_use]
     pub fn read_only(mut self, on: bool) -> Mount {
-        let change = if matches!(self.what, What::Bind { .. }) { &mut self.options.all } else { &mut self.options.top };
+        let change = if matches!(self.what, What::Bind { .. } | What::Volume(_)) {
+            &mut self.options.all
+        } else {
+            &mut self.options.top
+        };
         change.set = change.set & !attr::RDONLY | if on { attr::RDONLY } else { 0 };
         self
     }
@@ -209,12 +261,13 @@ impl Mount {
         &self.target
     }
 
-    /// `"bind"`, `"overlay"`, `"file"`, or the type of the file system.
+    /// `"bind"`, `"overlay"`, `"file"`, `"volume"`, or the type of the file system.
     pub fn kind(&self) -> &str {
         match &self.what {
             What::Bind { .. } => "bind",
             What::Overlay { .. } => "overlay",
             What::File { .. } => "file",
+            What::Volume(_) => "volume",
             What::FileSystem { kind, .. } => kind,
         }
     }
@@ -244,7 +297,16 @@ impl Mount {
             What::Bind { .. } if self.options.copy_up => refuse("tmpcopyup is for a tmpfs"),
             What::Bind { source, .. } if source.as_os_str().is_empty() => refuse("the source is empty"),
             What::Bind { .. } => Ok(()),
-            _ if self.idmap.is_some() => refuse("idmap is for binds"),
+            What::Volume(_) if !self.options.data.is_empty() || self.options.super_flags != 0 => {
+                let name = self.options.data.first().map_or("sync", |(name, _)| name.as_str());
+                refuse(&format!("a volume has no option {name:?}"))
+            }
+            What::Volume(_) if self.options.copy_up => refuse("tmpcopyup is for a tmpfs"),
+            What::Volume(volume) => match check_name(&volume.name) {
+                Err(Error::Spec { rule, .. }) => refuse(&rule),
+                result => result,
+            },
+            _ if self.idmap.is_some() => refuse("idmap is for binds and volumes"),
             What::FileSystem { kind, .. } if kind.is_empty() => refuse("the type is empty"),
             What::FileSystem { kind, .. } if self.options.copy_up && kind != "tmpfs" => {
                 refuse("tmpcopyup is for a tmpfs")
@@ -278,6 +340,9 @@ impl fmt::Debug for Mount {
             }
             What::Overlay { lower, .. } => {
                 text.field("lower", lower);
+            }
+            What::Volume(volume) => {
+                text.field("name", &volume.name);
             }
             _ => {}
         }
@@ -341,6 +406,10 @@ mod tests {
         );
         let disk = What::FileSystem { kind: "ext4".into(), source: Some("/dev/x".into()) };
         assert_eq!(new("ext4", Some("/dev/x"), &[]).unwrap().what, disk);
+        let volume = |copy_up| What::Volume(NamedVolume { name: "v".into(), place: None, copy_up, data: None });
+        assert_eq!(new("volume", Some("v"), &["ro"]).unwrap().what, volume(true));
+        assert_eq!(new("volume", Some("v"), &["nocopy"]).unwrap().what, volume(false));
+        assert!(new("volume", None, &[]).is_err());
         assert!(new("bind", None, &[]).is_err());
         assert!(new("overlay", None, &["lowerdir=/a", "upperdir=/b"]).is_err());
     }
@@ -355,6 +424,10 @@ mod tests {
             Mount::overlay("/b", [] as [&str; 0]),
             Mount::overlay("/b", vec!["/x"; 501]),
             Mount::file_system("", "/b"),
+            Mount::volume("a/b", "/b"),
+            Mount::volume("..", "/b"),
+            Mount::volume("v", "b"),
+            Mount::volume("v", "/b").with_options(["size=1m"]).unwrap(),
             Mount::tmpfs("/b").idmap(vec![IdMap { container: 0, host: 0, size: 1 }], vec![]),
         ];
         for mount in cases {

@@ -212,8 +212,14 @@ impl Command {
     }
 
     /// Begins a start, for an event loop: when [`Start::fd`] is readable, [`Start::finish`] does not block for long.
+    /// A fresh volume is filled by this call already.
     pub fn begin(&self) -> Result<Start> {
-        Starting::begin(self.spec.clone()).map(Start)
+        self.begin_interruptible(&mut || false)
+    }
+
+    /// As [`Command::begin`]; `interrupted` is asked now and then while a fresh volume is filled.
+    pub fn begin_interruptible(&self, interrupted: &mut dyn FnMut() -> bool) -> Result<Start> {
+        Starting::begin(self.spec.clone(), interrupted).map(Start)
     }
 
     /// Runs it to its end, with the caller's streams.
@@ -247,7 +253,7 @@ impl Command {
 
     /// Runs `spec` to its end with its streams as they are, feeding `input` into a piped stdin.
     pub fn run(spec: Spec, input: Vec<u8>, interrupted: &mut dyn FnMut() -> bool) -> Result<Output> {
-        let process = Starting::begin(spec)?.finish(interrupted)?;
+        let process = Starting::begin(spec, interrupted)?.finish(interrupted)?;
         process.communicate(input, interrupted).inspect_err(|_| {
             let _ = process.kill();
             let _ = process.wait(None);

@@ -3,12 +3,13 @@
 
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::net::{SendFlags, send};
 use zind_init::report::Report;
 
@@ -16,11 +17,13 @@ use super::identity::Caller;
 use super::launch::{self, Received, receive, wait_readable};
 use super::plan::Inside;
 use super::stdio::Streams;
+use crate::copy::{CopyOptions, CopyStats, Root};
 use crate::error::{At, Error, Result, Step};
 use crate::isolation::Isolation;
 use crate::mount::Mount;
 use crate::namespace::idmap;
 use crate::rootfs::layers;
+use crate::rootfs::resolve::PLACE;
 use crate::spec::Kind;
 use crate::sys::clone::{NetworkMaker, Waiter};
 use crate::sys::descriptors::pidfd_send_signal;
@@ -170,6 +173,44 @@ impl Process {
     /// What is in force.
     pub fn isolation(&self) -> &Isolation {
         &self.isolation
+    }
+
+    /// The inside of the container's root, with all its mounts, for copying files in and out while it runs.
+    ///
+    /// Errors: [`Error::State`] when the container has ended; [`Error::Sys`] at [`Step::OpenRoot`], `EACCES` where the
+    /// caller may not trace the process.
+    /// Source: `/proc/pid/root` in <https://man7.org/linux/man-pages/man5/proc_pid_root.5.html>
+    pub fn root(&self) -> Result<Root> {
+        let path = format!("/proc/{}/root", self.pid);
+        let opened = openat(CWD, &path, PLACE | OFlags::DIRECTORY, Mode::empty());
+        // The number may belong to another process by now, but not if ours is still there after the open.
+        let ended = pidfd_send_signal(self.pidfd.as_fd(), 0) == Err(Errno::ESRCH);
+        if ended || matches!(opened, Err(rustix::io::Errno::NOENT | rustix::io::Errno::SRCH)) {
+            return Err(Error::State("the container has ended, and its root with it".to_owned()));
+        }
+        let dir = opened.at(Step::OpenRoot, "openat", &path);
+        let dir = dir.map_err(|error| error.with_hint("whoever may trace the process may open its root: ptrace(2)"))?;
+        Ok(Root::of(dir, PathBuf::new()))
+    }
+
+    /// [`Root::copy_in`] of [`Process::root`]: a file or a tree of the host's into the running container.
+    pub fn copy_in(
+        &self,
+        source: impl AsRef<Path>,
+        target: impl AsRef<Path>,
+        options: &CopyOptions,
+    ) -> Result<CopyStats> {
+        self.root()?.copy_in(source, target, options)
+    }
+
+    /// [`Root::copy_out`] of [`Process::root`]: a file or a tree of the running container's to the host.
+    pub fn copy_out(
+        &self,
+        source: impl AsRef<Path>,
+        target: impl AsRef<Path>,
+        options: &CopyOptions,
+    ) -> Result<CopyStats> {
+        self.root()?.copy_out(source, target, options)
     }
 
     /// Our end of the pipe to the payload's standard input, once.

@@ -19,18 +19,21 @@ use zind_init::report::{GO, REPORT_SIZE, Report, Usage};
 
 use super::handle::{Parts, Process};
 use super::plan::{self, Inside, Names, Prepared};
+use super::volumes;
+use crate::copy::Root;
 use crate::error::{At, Error, Result, Step};
 use crate::namespace::idmap::IdMap;
 use crate::namespace::{idmap, pin};
 use crate::rootfs::layers::Lock;
 use crate::rootfs::ops::{Op, Ops};
+use crate::rootfs::stand_in::{self, StandIn};
 use crate::spec::{Spec, check};
 use crate::sys::clone::{self, Start, StartFailure, Waiter};
 use nix::libc;
 
 /// Checks a request, starts it, and waits until the payload's program runs.
 pub(crate) fn spawn(spec: Spec) -> Result<Process> {
-    Starting::begin(spec)?.finish(&mut || false)
+    Starting::begin(spec, &mut || false)?.finish(&mut || false)
 }
 
 /// A start that is under way: for callers who have something else to do meanwhile.
@@ -42,18 +45,52 @@ pub(crate) struct Starting {
     began: Instant,
     /// What the kernel said about a file system it refused.
     log: String,
+    /// What was asked for, where it can be had without an overlay.
+    again: Option<Box<Spec>>,
+    /// The directory whose content the launcher waits for.
+    to_fill: Option<PathBuf>,
     ended: bool,
 }
 
 impl Starting {
-    /// Does all that needs no answer from the launcher.
-    pub(crate) fn begin(spec: Spec) -> Result<Starting> {
+    /// Does all that needs no answer from the launcher. `interrupted` is asked while a fresh volume is filled.
+    pub(crate) fn begin(mut spec: Spec, interrupted: &mut dyn FnMut() -> bool) -> Result<Starting> {
         check::check(&spec)?;
         clone::reap_orphans();
+        let stand_in = stand_in::kept(&spec)?;
+        let again = (stand_in.is_none() && stand_in::is_allowed(&spec)).then(|| Box::new(spec.clone()));
+        let holds = volumes::take(&mut spec, interrupted)?;
         let began = Instant::now();
         let deadline = spec.timeout.map(|timeout| began + timeout);
-        let prepared = plan::prepare(spec, clone::have_clone3())?;
-        Starting::start(prepared, deadline, began)
+        let mut prepared = plan::prepare_with(spec, clone::have_clone3(), stand_in.as_ref())?;
+        prepared.hold(holds);
+        let mut starting = Starting::start(prepared, deadline, began)?;
+        starting.again = again;
+        Ok(starting)
+    }
+
+    /// Begins again without an overlay, if it was the root's that the kernel refused.
+    fn begin_without_overlay(
+        &mut self,
+        report: &Report,
+        interrupted: &mut dyn FnMut() -> bool,
+    ) -> Result<Option<Starting>> {
+        let is_refused = report.step == Step::Mount as u16
+            && stand_in::is_refusal(Errno::from_raw(report.value))
+            && self.prepared.names.is_overlay_of_root(usize::from(report.index));
+        let Some(mut spec) = self.again.take().filter(|_| is_refused) else { return Ok(None) };
+        let may_mount = plan::may_make_file_systems()?;
+        let Some(stand_in) = self.in_time(interrupted, |stop| stand_in::make(&spec, may_mount, stop))? else {
+            return Ok(None);
+        };
+        let holds = volumes::take(&mut spec, interrupted)?;
+        let mut prepared = plan::prepare_with(*spec, clone::have_clone3(), Some(&stand_in))?;
+        prepared.hold(holds);
+        let mut starting = Starting::start(prepared, self.deadline, self.began)?;
+        if let StandIn::Staged(rootfs) = stand_in {
+            starting.to_fill = Some(rootfs);
+        }
+        Ok(Some(starting))
     }
 
     fn start(mut prepared: Prepared, deadline: Option<Instant>, began: Instant) -> Result<Starting> {
@@ -86,6 +123,8 @@ impl Starting {
             deadline,
             began,
             log: String::new(),
+            again: None,
+            to_fill: None,
             ended: false,
         };
         // The waiter got copies as it was cloned; ours must go, for a reader to see the last writer leave.
@@ -105,6 +144,7 @@ impl Starting {
             let Some(message) = self.next_message(interrupted)? else { return Err(self.died_early()) };
             match Step::from_number(message.report.step) {
                 Some(Step::Ready) => self.answer(message.pid)?,
+                Some(Step::HandedOver) => self.fill(message.fd, interrupted)?,
                 Some(Step::Started) => {
                     if let Some(network) = &mut self.prepared.network {
                         network.let_go();
@@ -118,8 +158,34 @@ impl Starting {
                 Some(step) if message.report.is_milestone() => {
                     debug_assert!(matches!(step, Step::ReachedExec | Step::Exited | Step::Signaled), "{step:?}");
                 }
-                _ => return Err(self.failure(&message.report)),
+                _ => {
+                    let error = self.failure(&message.report);
+                    match self.begin_without_overlay(&message.report, interrupted)? {
+                        Some(starting) => self = starting,
+                        None => return Err(error),
+                    }
+                }
             }
+        }
+    }
+
+    /// Fills the directory that the launcher has handed over.
+    fn fill(&mut self, dir: Option<OwnedFd>, interrupted: &mut dyn FnMut() -> bool) -> Result<()> {
+        let (Some(dir), Some(rootfs)) = (dir, self.to_fill.take()) else { return Err(self.died_early()) };
+        self.in_time(interrupted, |stop| stand_in::fill(&rootfs, dir.as_fd(), stop))?;
+        send(&self.socket, &[GO], SendFlags::NOSIGNAL).at(Step::Report, "send", "").map(drop)
+    }
+
+    /// Does something long, which asks whether it is to stop.
+    fn in_time<T>(
+        &self,
+        interrupted: &mut dyn FnMut() -> bool,
+        work: impl FnOnce(&mut dyn FnMut() -> bool) -> Result<T>,
+    ) -> Result<T> {
+        let is_late = || self.deadline.is_some_and(|deadline| Instant::now() >= deadline);
+        match work(&mut || interrupted() || is_late()) {
+            Err(Error::Interrupted) if is_late() => Err(Error::Timeout(self.began.elapsed())),
+            result => result,
         }
     }
 
@@ -180,6 +246,9 @@ impl Starting {
         let index = usize::from(report.index);
         let error = Error::sys(step, self.prepared.names.syscall(step), self.prepared.names.object(step, index), errno);
         let mut hint = self.prepared.names.hint(step, errno);
+        if self.prepared.names.is_overlay_of_root(index) && stand_in::is_refusal(errno) {
+            hint = "the root cannot be the lower directory of an overlay here, or overlay= not the upper one (another overlay, a network file system): read_only=True and overlay=False need none".to_owned();
+        }
         if let Some(name) = self.prepared.names.asked_for(step, index) {
             hint = format!("it is {name}{}{hint}", if hint.is_empty() { "" } else { "; " });
         }
@@ -247,6 +316,30 @@ pub(crate) fn make_mount_namespace<T>(ops: &Ops, take: impl FnOnce(i32) -> Resul
         }
         _ => Err(starting.failure(&message.report)),
     }
+}
+
+/// Makes the root of a container as it is without the caller's mounts, and lets `look` look at it.
+pub(crate) fn look_at_root<T>(
+    spec: &Spec,
+    interrupted: &mut dyn FnMut() -> bool,
+    look: impl FnOnce(&Root, &mut dyn FnMut() -> bool) -> Result<T>,
+) -> Result<T> {
+    let prepared = plan::prepare_look(spec, clone::have_clone3())?;
+    let mut starting = Starting::start(prepared, None, Instant::now())?;
+    let mut is_waiting = starting.prepared.needs_answer();
+    let pid = loop {
+        let Some(message) = starting.next_message(interrupted)? else { return Err(starting.died_early()) };
+        match Step::from_number(message.report.step) {
+            Some(Step::Ready) if is_waiting => starting.answer(message.pid)?,
+            Some(Step::Ready) => break message.pid.or(starting.waiter.as_ref().and_then(Waiter::launcher_pid)),
+            _ => return Err(starting.failure(&message.report)),
+        }
+        is_waiting = false;
+    };
+    let path = PathBuf::from(format!("/proc/{}/root", pid.unwrap_or_default()));
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let dir = rustix::fs::open(&path, flags, Mode::empty()).at(Step::OpenRoot, "open", &path)?;
+    look(&Root::of(dir, path), interrupted)
 }
 
 /// Carries out operations on the file system inside a running container.
@@ -495,6 +588,10 @@ fn syscall_of(step: Step) -> &'static str {
 }
 
 impl Names {
+    fn is_overlay_of_root(&self, index: usize) -> bool {
+        self.fs.get(index).is_some_and(Op::is_overlay_of_root)
+    }
+
     fn syscall(&self, step: Step) -> &'static str {
         match step {
             Step::Mount | Step::Bind | Step::MountSetattr if self.older_mounts => "mount",

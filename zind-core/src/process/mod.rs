@@ -9,6 +9,7 @@ pub(crate) mod launch;
 mod plan;
 pub(crate) mod planfile;
 mod stdio;
+mod volumes;
 
 pub use command::{Command, Start};
 pub use communicate::{Captured, Exchange, Output};

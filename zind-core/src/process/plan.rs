@@ -22,11 +22,12 @@ use crate::rootfs::host::ExtraUser;
 use crate::rootfs::layers::{Lock, Tenancy};
 use crate::rootfs::ops::{Op, Ops, c_path, c_string};
 use crate::rootfs::plan::{self as root_plan, Situation};
+use crate::rootfs::stand_in::StandIn;
 use crate::rootfs::{caller, dev, mask, template};
 use crate::security::capabilities::{self, CapSet};
 use crate::security::seccomp;
 use crate::spec::parse::rlimit_name;
-use crate::spec::{Kind, Overlay, Rootfs, Seccomp, Source, Spec};
+use crate::spec::{Kind, Overlay, Rootfs, Seccomp, Session, Source, Spec, Stdio};
 use crate::sys::clone::NetworkMaker;
 use crate::sys::descriptors::pidfd_open;
 use crate::sys::probe;
@@ -73,6 +74,14 @@ pub(crate) struct Names {
 }
 
 impl Prepared {
+    /// Keeps descriptors open in who watches over the payload, until it ends.
+    pub(crate) fn hold(&mut self, descriptors: Vec<OwnedFd>) {
+        let layers = self.layers.iter().filter_map(Lock::fd).map(|fd| fd.as_raw_fd());
+        let numbers: Vec<RawFd> = descriptors.iter().map(AsRawFd::as_raw_fd).chain(layers).collect();
+        self.header.holds = self.writer.list(&numbers);
+        self.descriptors.extend(descriptors);
+    }
+
     /// The plan as bytes, and the descriptors the launcher keeps, for a report socket.
     pub(crate) fn encode(&mut self, socket: BorrowedFd<'_>) -> (Vec<u8>, Vec<RawFd>) {
         self.header.socket = socket.as_raw_fd();
@@ -103,8 +112,8 @@ fn blank() -> Plan {
         proc: -1,
         network: -1,
         network_ready: -1,
-        lock: -1,
         keep: List::EMPTY,
+        holds: List::EMPTY,
         enter: List::EMPTY,
         fork_flags: 0,
         owner_uid: 0,
@@ -212,8 +221,50 @@ pub(crate) fn prepare_user_namespace(maps: ReadyMaps) -> Prepared {
     prepared
 }
 
+/// The plan that makes the root of a container as it is without the caller's mounts, and waits for somebody to look at it.
+pub(crate) fn prepare_look(spec: &Spec, have_clone3: bool) -> Result<Prepared> {
+    let mut namespaces = spec.namespaces.clone();
+    namespaces.retain(|kind, _| matches!(kind, Kind::User | Kind::Mount));
+    namespaces.insert(Kind::Pid, Source::New);
+    let spec = Spec {
+        namespaces,
+        mounts: Vec::new(),
+        devices: Vec::new(),
+        console: None,
+        // Without changes it is what it is below them, and needs no overlay.
+        read_only: spec.read_only || matches!((&spec.rootfs, &spec.overlay), (Rootfs::Path(_), Overlay::Tmpfs)),
+        system_mounts: false,
+        init: true,
+        die_with_owner: true,
+        pins: Vec::new(),
+        time_offsets: None,
+        hostname: None,
+        domainname: None,
+        cgroup: None,
+        require: Vec::new(),
+        stdin: Stdio::Null,
+        stdout: Stdio::Null,
+        stderr: Stdio::Null,
+        pass_fds: Vec::new(),
+        session: Session::default(),
+        ..spec.clone()
+    };
+    let mut prepared = prepare(spec, have_clone3)?;
+    prepared.header.flags |= wire::TEMPLATE;
+    Ok(prepared)
+}
+
 /// Decides everything about one start. `clone3`: false where that call is hidden.
-pub(crate) fn prepare(mut spec: Spec, have_clone3: bool) -> Result<Prepared> {
+pub(crate) fn prepare(spec: Spec, have_clone3: bool) -> Result<Prepared> {
+    prepare_with(spec, have_clone3, None)
+}
+
+/// The same with something else in place of the root's overlay.
+pub(crate) fn prepare_with(mut spec: Spec, have_clone3: bool, stand_in: Option<&StandIn>) -> Result<Prepared> {
+    let told = root_report(&spec, stand_in);
+    if let Some(StandIn::Directory(path, _)) = stand_in {
+        (spec.rootfs, spec.overlay) = (Rootfs::Path(path.clone()), Overlay::None);
+    }
     let caller = Caller::now()?;
     choose_user_namespace(&mut spec, caller)?;
     // Before anything else is opened: a number that is not open must not come to mean one of ours.
@@ -233,6 +284,7 @@ pub(crate) fn prepare(mut spec: Spec, have_clone3: bool) -> Result<Prepared> {
     let situation = Situation {
         admin: caller.admin && !older_mounts,
         older_mounts,
+        staged_root: matches!(stand_in, Some(StandIn::Staged(_))),
         // Who is in a forked launcher is not told before it has ended.
         template: have_clone3
             && !spec.is_low_level()
@@ -257,7 +309,6 @@ pub(crate) fn prepare(mut spec: Spec, have_clone3: bool) -> Result<Prepared> {
     };
     if let Some(layers) = &mut layers {
         layers.furnish(situation.user_namespace, maps.as_ref())?;
-        builder.plan.lock = layers.lock().fd().map_or(-1, |fd| fd.as_raw_fd());
     }
     builder.topology(&spec, situation, have_clone3)?;
     // Without the filter it could make a user namespace, in which it has them all.
@@ -291,11 +342,12 @@ pub(crate) fn prepare(mut spec: Spec, have_clone3: bool) -> Result<Prepared> {
         builder.plan.flags |= wire::MUST_PIVOT;
     }
     let mut isolation = isolation(&spec, situation, &identity, maps.as_ref());
+    isolation.devices.extend(devices.paths());
+    isolation.extra_devices = devices.report();
+    (isolation.rootfs, isolation.overlay, isolation.copy_on_write) = told;
     if let (Some(layers), false) = (&layers, spec.read_only) {
         isolation.overlay = layers.upper().to_string_lossy().into_owned();
     }
-    isolation.devices.extend(devices.paths());
-    isolation.extra_devices = devices.report();
     isolation.require(&spec.require)?;
     Ok(Prepared {
         header: builder.plan,
@@ -315,6 +367,11 @@ pub(crate) fn prepare(mut spec: Spec, have_clone3: bool) -> Result<Prepared> {
         forks_first: builder.plan.flags & wire::FORK_FIRST != 0,
         is_init: builder.plan.topology == Topology::Init,
     })
+}
+
+/// True if the library itself can make file systems, and not only a launcher in a user namespace.
+pub(crate) fn may_make_file_systems() -> Result<bool> {
+    Ok(Caller::now()?.admin && !probe::newer_mounts_are_hidden())
 }
 
 /// Has the network namespace made from now on, if that is nobody's but the caller's own to make: with a user namespace it
@@ -739,6 +796,28 @@ fn programs(program: &OsStr, env: &[(OsString, OsString)]) -> Vec<OsString> {
     path.as_bytes().split(|&byte| byte == b':').map(join).collect()
 }
 
+/// What the root is, where its changes go, and what keeps them apart from it.
+fn root_report(spec: &Spec, stand_in: Option<&StandIn>) -> (String, String, &'static str) {
+    let rootfs = match &spec.rootfs {
+        Rootfs::Host => "host".to_owned(),
+        Rootfs::Path(path) => path.to_string_lossy().into_owned(),
+        Rootfs::Layers(layers) => layers.dir().to_string_lossy().into_owned(),
+        Rootfs::Unchanged => "unchanged".to_owned(),
+    };
+    let overlay = match &spec.overlay {
+        _ if spec.read_only => "none".to_owned(),
+        Overlay::Tmpfs => "tmpfs".to_owned(),
+        Overlay::Dir(path) => path.to_string_lossy().into_owned(),
+        Overlay::None => "none".to_owned(),
+    };
+    let copy_on_write = match stand_in {
+        _ if overlay == "none" => "none",
+        Some(_) => "copy",
+        None => "overlay",
+    };
+    (rootfs, overlay, copy_on_write)
+}
+
 fn isolation(spec: &Spec, situation: Situation, identity: &Identity, maps: Option<&ReadyMaps>) -> Isolation {
     let how = |kind: Kind| match spec.namespaces.get(&kind) {
         Some(Source::New) => "new",
@@ -752,18 +831,9 @@ fn isolation(spec: &Spec, situation: Situation, identity: &Identity, maps: Optio
         namespaces: Kind::ALL.into_iter().map(|kind| (kind, how(kind))).collect(),
         uid_map: maps_or(|maps| &maps.uid),
         gid_map: maps_or(|maps| &maps.gid),
-        rootfs: match &spec.rootfs {
-            Rootfs::Host => "host".to_owned(),
-            Rootfs::Path(path) => path.to_string_lossy().into_owned(),
-            Rootfs::Layers(layers) => layers.dir().to_string_lossy().into_owned(),
-            Rootfs::Unchanged => "unchanged".to_owned(),
-        },
-        overlay: match &spec.overlay {
-            _ if spec.read_only => "none".to_owned(),
-            Overlay::Tmpfs => "tmpfs".to_owned(),
-            Overlay::Dir(path) => path.to_string_lossy().into_owned(),
-            Overlay::None => "none".to_owned(),
-        },
+        rootfs: String::new(),
+        overlay: String::new(),
+        copy_on_write: "none",
         read_only: spec.read_only,
         seccomp: if has_seccomp(spec) { "default" } else { "none" },
         capabilities: payload_capabilities(spec),

@@ -31,6 +31,10 @@ pub(crate) fn mount(ops: &mut Ops, mount: &Mount, index: usize, situation: Situa
         What::FileSystem { kind, source } => file_system(ops, mount, kind, source.as_deref(), situation),
         What::Overlay { lower, upper } => overlay(ops, mount, index, lower, upper.as_ref(), situation),
         What::File { content, mode } => file(ops, mount, index, content, *mode),
+        What::Volume(volume) => match &volume.data {
+            Some(data) => bind(ops, mount, data, false, situation),
+            None => Err(Error::State(format!("the volume {} was not found by the start", volume.name))),
+        },
     };
     made.map_err(|error| name_the_mount(error, index))?;
     for op in ops.list.iter_mut().skip(first) {
@@ -42,6 +46,11 @@ pub(crate) fn mount(ops: &mut Ops, mount: &Mount, index: usize, situation: Situa
 /// True if a mount is put together in the staging area.
 pub(crate) fn needs_staging(mount: &Mount) -> bool {
     mount.options.copy_up || matches!(mount.what, What::Overlay { .. } | What::File { .. })
+}
+
+/// True if a mount is only there at the start of a container.
+pub(crate) fn is_for_starts(mount: &Mount) -> bool {
+    needs_staging(mount) || matches!(mount.what, What::Volume(_))
 }
 
 /// True if the kernel writes what is mounted to a disk: its end is then part of the container's.

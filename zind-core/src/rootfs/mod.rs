@@ -3,11 +3,14 @@
 pub(crate) mod caller;
 pub(crate) mod dev;
 pub(crate) mod devices;
+pub(crate) mod fault;
 pub(crate) mod host;
 pub(crate) mod layers;
 pub(crate) mod mask;
 pub(crate) mod ops;
 pub(crate) mod plan;
+pub(crate) mod resolve;
+pub(crate) mod stand_in;
 pub(crate) mod template;
 pub(crate) mod users;
 

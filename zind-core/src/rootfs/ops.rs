@@ -113,6 +113,12 @@ impl Op {
         self.flags(plan::IN_ROOT)
     }
 
+    pub(crate) fn is_overlay_of_root(&self) -> bool {
+        self.kind == FsKind::Mount
+            && self.source.as_deref() == Some(c"overlay")
+            && self.path.as_c_str() == super::plan::ROOT
+    }
+
     /// What an error is about.
     pub(crate) fn object(&self) -> PathBuf {
         PathBuf::from(OsStr::from_bytes(self.path.to_bytes()))

@@ -31,6 +31,8 @@ pub(crate) struct Situation {
     pub(crate) admin: bool,
     /// Mounts go by `mount(2)` alone.
     pub(crate) older_mounts: bool,
+    /// The root is a directory of the staging area, which the library fills.
+    pub(crate) staged_root: bool,
     /// The container starts in a copy of the template.
     pub(crate) template: bool,
     /// The container has a user namespace of its own.
@@ -47,6 +49,7 @@ impl Situation {
         Situation {
             admin,
             older_mounts: false,
+            staged_root: false,
             template: false,
             user_namespace: false,
             tty_group: false,
@@ -55,7 +58,7 @@ impl Situation {
     }
 }
 
-const ROOT: &std::ffi::CStr = c"r";
+pub(super) const ROOT: &std::ffi::CStr = c"r";
 const S_NODEV: u64 = attr::NODEV;
 
 /// The operations for a container, ending with the change of the root.
@@ -169,7 +172,7 @@ pub(crate) fn low_level(spec: &Spec) -> Result<Ops> {
     }
     let situation = Situation::plain(false);
     for (index, mount) in spec.mounts.iter().enumerate() {
-        if caller::needs_staging(mount) {
+        if caller::is_for_starts(mount) {
             return Err(Error::spec("mounts", format!("[{index}] a {} is for containers", mount.kind())));
         }
         caller::mount(&mut ops, mount, index, situation)?;
@@ -195,7 +198,7 @@ pub(crate) fn low_level(spec: &Spec) -> Result<Ops> {
 
 /// The operations that mount something in a running container.
 pub(crate) fn hot_mount(mount: &Mount, admin: bool) -> Result<Ops> {
-    if caller::needs_staging(mount) {
+    if caller::is_for_starts(mount) {
         return Err(Error::spec("mounts", format!("a {} is put together before the start only", mount.kind())));
     }
     let situation = Situation::plain(admin);
@@ -331,6 +334,11 @@ fn path_root(ops: &mut Ops, spec: &Spec, situation: Situation, path: &Path) -> R
     if !meta.is_dir() {
         return Err(Error::sys(Step::OpenSource, "open", rootfs, nix::errno::Errno::ENOTDIR)
             .with_hint("rootfs must be a directory that holds a root file system"));
+    }
+    if situation.staged_root {
+        ops.push(Op::new(FsKind::HandOver, ROOT));
+        ops.extend([Op::bind(ROOT, ROOT).attr(S_NODEV), Op::new(FsKind::Root, ROOT)]);
+        return Ok(());
     }
     let direct = spec.read_only || spec.overlay == Overlay::None;
     let base = if direct { ROOT } else { c"l" };

@@ -304,6 +304,43 @@ pub unsafe extern "C" fn zind_spec_set_console(
     }
 }
 
+/// Nothing of the volume can be changed.
+pub const ZIND_VOLUME_READ_ONLY: u64 = 1;
+/// A fresh volume begins empty, not with what the root has at the target.
+pub const ZIND_VOLUME_NO_COPY: u64 = 2;
+
+/// A named directory that outlives the container; made if it is missing, and then filled with what the root has at target,
+/// once. Nobody can remove it while a container has it.
+/// name, place: as of zind_volume_create(). target: an absolute path in the container. flags: ZIND_VOLUME_READ_ONLY and
+/// the like, or-ed together. maps: len of them, as of zind_spec_add_idmapped_bind(); NULL and 0 for none.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zind_spec_add_volume(
+    spec: *mut zind_spec,
+    name: *const c_char,
+    target: *const c_char,
+    place: *const c_char,
+    flags: u64,
+    maps: *const zind_id_map,
+    len: usize,
+    err: *mut *mut zind_error,
+) -> zind_status {
+    // SAFETY: the header's demand.
+    unsafe {
+        set(spec, err, |spec| {
+            if flags & !(ZIND_VOLUME_READ_ONLY | ZIND_VOLUME_NO_COPY) != 0 {
+                return Err(zind_core::Error::spec("flags", format!("{flags:#x} has unknown flags")).into());
+            }
+            let mount = Mount::volume(text(name, "name")?, path(target, "target")?)
+                .read_only(flags & ZIND_VOLUME_READ_ONLY != 0)
+                .copy_up(flags & ZIND_VOLUME_NO_COPY == 0);
+            let mount = optional_path(place).into_iter().fold(mount, Mount::volumes_in);
+            let maps = id_maps(maps, len)?;
+            spec.mounts.push(if maps.is_empty() { mount } else { mount.idmap(maps.clone(), maps) });
+            Ok(())
+        })
+    }
+}
+
 /// Mount a fresh /proc, /dev and /sys, and hide what has to be hidden: on for containers, off for the low level.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn zind_spec_set_system_mounts(

@@ -433,6 +433,130 @@ static void a_plain_process_shares_what_is_not_changed(void) {
     zind_spec_free(spec);
 }
 
+static bool enough(void *data) {
+    ++*(int *)data;
+    return true;
+}
+
+static void files_go_in_and_out(void) {
+    char dir[] = "/tmp/zind-ffi-copy-XXXXXX";
+    char path[128];
+    char buffer[16] = "";
+    size_t read = 0;
+    zind_root *root = NULL;
+    zind_spec *spec = container("sleep 100");
+    zind_process *process = NULL;
+    zind_copy_options options = ZIND_COPY_OPTIONS_INIT;
+    zind_copy_stats stats = ZIND_COPY_STATS_INIT;
+    CHECK(mkdtemp(dir) != NULL);
+    OK(zind_root_open(dir, &root, &error));
+    CHECK(fcntl(zind_root_fd(root), F_GETFD) == FD_CLOEXEC);
+    OK(zind_root_write_file(root, "/../a/b", (const uint8_t *)"one", 3, 0600, &error));
+    OK(zind_root_read_file(root, "a/b", buffer, sizeof buffer, &read, &error));
+    CHECK(read == 3 && memcmp(buffer, "one", 3) == 0);
+    FAILS(zind_root_read_file(root, "a/b", buffer, 2, &read, &error), ZIND_STATUS_SYS);
+    CHECK(zind_error_errno(error) == EFBIG);
+    zind_error_clear(&error);
+    OK(zind_run(spec, &process, &error));
+    snprintf(path, sizeof path, "%s/a", dir);
+    OK(zind_process_copy_in(process, path, "/root/made/on/the/way", NULL, &stats, &error));
+    CHECK(stats.struct_size == sizeof stats && stats.files == 1 && stats.directories == 1 && stats.bytes == 3);
+    options.flags = ZIND_COPY_NO_OVERWRITE;
+    FAILS(zind_process_copy_in(process, path, "/root/made/on/the/way/b", &options, NULL, &error), ZIND_STATUS_SYS);
+    options.flags = 1u << 20;
+    FAILS(zind_process_copy_in(process, path, "/root/x", &options, NULL, &error), ZIND_STATUS_SPEC);
+    options.struct_size = 8;
+    FAILS(zind_process_copy_in(process, path, "/root/x", &options, NULL, &error), ZIND_STATUS_SPEC);
+    zind_error_clear(&error);
+    snprintf(path, sizeof path, "%s/out", dir);
+    OK(zind_process_copy_out(process, "/root/made/.", path, NULL, NULL, &error));
+    OK(zind_root_read_file(root, "out/on/the/way/b", buffer, sizeof buffer, &read, &error));
+    zind_root_free(root);
+    OK(zind_process_root(process, &root, &error));
+    OK(zind_root_read_file(root, "/root/made/on/the/way/b", buffer, sizeof buffer, &read, &error));
+    OK(zind_root_copy_in(root, path, "/root/again", NULL, NULL, NULL, NULL, &error));
+    int asked = 0;
+    snprintf(path, sizeof path, "%s/too-long", dir);
+    FAILS(zind_root_copy_out(root, "/usr/share", path, NULL, enough, &asked, NULL, &error), ZIND_STATUS_INTERRUPTED);
+    CHECK(asked == 1);
+    zind_error_clear(&error);
+    zind_root_free(root);
+    OK(zind_process_kill(process, &error));
+    OK(zind_process_wait(process, -1, NULL, &error));
+    FAILS(zind_process_root(process, &root, &error), ZIND_STATUS_STATE);
+    CHECK(root == NULL);
+    FAILS(zind_process_copy_out(process, "/etc", path, NULL, NULL, &error), ZIND_STATUS_STATE);
+    zind_error_clear(&error);
+    zind_process_free(process);
+    zind_spec_free(spec);
+    snprintf(path, sizeof path, "rm -rf %s", dir);
+    CHECK(system(path) == 0);
+}
+
+static void volumes_outlive_containers(void) {
+    char dir[] = "/tmp/zind-ffi-volumes-XXXXXX";
+    char command[128];
+    char *json = NULL;
+    zind_process *process = NULL;
+    zind_output *output = NULL;
+    zind_root *root = NULL;
+    zind_spec *spec = container("cat /v/file; echo two >/v/file; cat");
+    zind_exit end = ZIND_EXIT_INIT;
+    int fd = -1;
+    bool filled = false;
+    CHECK(mkdtemp(dir) != NULL);
+    OK(zind_volume_create(dir, "v", &error));
+    FAILS(zind_volume_create(dir, "v", &error), ZIND_STATUS_SYS);
+    CHECK(zind_error_errno(error) == EEXIST);
+    FAILS(zind_volume_create(dir, "../v", &error), ZIND_STATUS_SPEC);
+    FAILS(zind_volume_json(dir, "w", &json, &error), ZIND_STATUS_NOT_FOUND);
+    zind_error_clear(&error);
+    OK(zind_volumes_json(dir, &json, &error));
+    HAS(json, "\"fresh\":true");
+    zind_string_free(json);
+    OK(zind_root_open(dir, &root, &error));
+    OK(zind_root_write_file(root, "content/file", (const uint8_t *)"one\n", 4, 0644, &error));
+    OK(zind_volume_fill_from(dir, "v", root, "/content", &filled, NULL, &error));
+    CHECK(filled);
+    OK(zind_volume_fill_from(dir, "v", root, "/content", &filled, NULL, &error));
+    CHECK(!filled);
+    zind_root_free(root);
+    OK(zind_volume_hold(dir, "v", &fd, &error));
+    FAILS(zind_volume_remove(dir, "v", &error), ZIND_STATUS_STATE);
+    CHECK(close(fd) == 0);
+    zind_error_clear(&error);
+    OK(zind_spec_add_volume(spec, "v", "/v", dir, 0, NULL, 0, &error));
+    FAILS(zind_spec_add_volume(spec, "v", "/v", dir, 4, NULL, 0, &error), ZIND_STATUS_SPEC);
+    zind_error_clear(&error);
+    OK(zind_spec_set_stdin(spec, ZIND_STDIO_PIPE, &error));
+    OK(zind_spec_set_stdout(spec, ZIND_STDIO_PIPE, &error));
+    OK(zind_run(spec, &process, &error));
+    FAILS(zind_volume_remove(dir, "v", &error), ZIND_STATUS_STATE);
+    zind_error_clear(&error);
+    OK(zind_process_communicate(process, NULL, 0, &output, &error));
+    SAME(stdout_of(output), "one\n");
+    zind_output_free(output);
+    OK(zind_process_wait(process, -1, &end, &error));
+    zind_process_free(process);
+    zind_spec_free(spec);
+    spec = container("grep -q two /v/file");
+    OK(zind_spec_add_volume(spec, "v", "/v", dir, ZIND_VOLUME_READ_ONLY, NULL, 0, &error));
+    OK(zind_run(spec, &process, &error));
+    OK(zind_process_wait(process, -1, &end, &error));
+    CHECK(end.code == 0);
+    zind_process_free(process);
+    zind_spec_free(spec);
+    OK(zind_volume_mark_used(dir, "v", &error));
+    OK(zind_volume_json(dir, "v", &json, &error));
+    HAS(json, "\"fresh\":false");
+    zind_string_free(json);
+    OK(zind_volume_remove(dir, "v", &error));
+    FAILS(zind_volume_remove(dir, "v", &error), ZIND_STATUS_NOT_FOUND);
+    zind_error_clear(&error);
+    snprintf(command, sizeof command, "rm -r %s", dir);
+    CHECK(system(command) == 0);
+}
+
 static void the_machine_can_be_looked_at(void) {
     char *text = NULL;
     char own[64] = "";
@@ -507,6 +631,8 @@ static void every_kind_of_start(void) {
     errors_name_step_object_and_cure();
     what_is_required_is_in_force_or_an_error();
     a_plain_process_shares_what_is_not_changed();
+    files_go_in_and_out();
+    volumes_outlive_containers();
 }
 
 /* With an argument nothing is started. */

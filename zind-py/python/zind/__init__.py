@@ -8,6 +8,7 @@ b'hello\\n'
 from __future__ import annotations
 
 from . import _zind
+from ._copy import CopyStats, Root, Volume, VolumeHold, Volumes
 from ._layers import Change, Layers, Metadata, Snapshot
 from ._process import DEVNULL, PIPE, STDOUT, Popen, run
 from ._results import CompletedProcess, Exit, IdMap, Isolation, Stats, TimeOffsets
@@ -63,6 +64,7 @@ __all__ = [
     "CalledProcessError",
     "Change",
     "CompletedProcess",
+    "CopyStats",
     "Device",
     "Error",
     "ExistsError",
@@ -78,6 +80,7 @@ __all__ = [
     "Proc",
     "ProcAttr",
     "Report",
+    "Root",
     "Snapshot",
     "SpecError",
     "StateError",
@@ -86,6 +89,9 @@ __all__ = [
     "TimeOffsets",
     "TimeoutExpired",
     "UnsupportedError",
+    "Volume",
+    "VolumeHold",
+    "Volumes",
     "__version__",
     "aio",
     "chroot",

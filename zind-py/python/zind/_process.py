@@ -8,6 +8,7 @@ import signal as _signal
 from subprocess import DEVNULL, PIPE, STDOUT
 
 from . import _zind
+from ._copy import CopyStats, Root
 from ._results import CompletedProcess, Exit, Isolation, Stats
 from ._text import Text
 from .errors import CalledProcessError, TimeoutExpired
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Unpack
 
-    from ._options import Argv, Options
+    from ._options import Argv, Options, Path
     from ._zind import Mount
 
 __all__ = ["DEVNULL", "PIPE", "STDOUT", "Popen", "run"]
@@ -157,6 +158,44 @@ class Popen:
     def pidfd(self) -> int:
         """A pidfd of :attr:`pid`; it belongs to this object."""
         return self._process.pidfd
+
+    @property
+    def root(self) -> Root:
+        """The inside of the container's root, with all its mounts, for copying files in and out while it runs. Each use
+        opens it anew. :raises zind.StateError: the container has ended."""
+        return Root._of(self._process.root)
+
+    def copy_in(
+        self,
+        source: Path,
+        target: Path,
+        *,
+        owner: tuple[int, int] | None = None,
+        follow_links: bool = False,
+        overwrite: bool = True,
+        strict: bool = False,
+    ) -> CopyStats:
+        """Copies a file or a tree of the host's into the running container: :meth:`zind.Root.copy_in`."""
+        with self.root as root:
+            return root.copy_in(
+                source, target, owner=owner, follow_links=follow_links, overwrite=overwrite, strict=strict
+            )
+
+    def copy_out(
+        self,
+        source: Path,
+        target: Path,
+        *,
+        owner: tuple[int, int] | None = None,
+        follow_links: bool = False,
+        overwrite: bool = True,
+        strict: bool = False,
+    ) -> CopyStats:
+        """Copies a file or a tree of the running container's to the host: :meth:`zind.Root.copy_out`."""
+        with self.root as root:
+            return root.copy_out(
+                source, target, owner=owner, follow_links=follow_links, overwrite=overwrite, strict=strict
+            )
 
     @property
     def isolation(self) -> Isolation:

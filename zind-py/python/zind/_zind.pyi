@@ -17,7 +17,10 @@ __all__ = [
     "Mount",
     "Proc",
     "Process",
+    "Root",
     "Start",
+    "Volume",
+    "Volumes",
     "__version__",
     "begin",
     "chroot",
@@ -112,6 +115,8 @@ _Exit = tuple[Literal["exited", "signaled", "timeout", "oom"], int | None, int |
 _Stats = tuple[float | None, float | None, int | None, float]
 # start, end, permissions, offset, device, inode, path
 _Map = tuple[int, int, str, int, int, int, PosixPath | None]
+# files, directories, symlinks, hard_links, nodes, bytes, skipped, not_kept
+_CopyStats = tuple[int, int, int, int, int, int, int, int]
 # container, host, size
 _IdMap = tuple[int, int, int]
 
@@ -216,6 +221,21 @@ class Mount:
         """A file with these bytes, in memory."""
 
     @staticmethod
+    def volume(
+        name: str,
+        target: Path,
+        *,
+        read_only: bool = False,
+        copy_up: bool = True,
+        create: bool = True,
+        idmap: Sequence[IdMap | _IdMap] | None = None,
+        place: Path | None = None,
+        options: Sequence[str] = ...,
+    ) -> Mount:
+        """A named directory that outlives the container; the first start that mounts it makes it. With ``copy_up`` a fresh one
+        begins with what the root has at ``target``. ``place``: as of :class:`zind.Volumes`."""
+
+    @staticmethod
     def proc(target: Path = ..., *, options: Sequence[str] = ...) -> Mount:
         """A procfs: ``options=["hidepid=2", "subset=pid"]``."""
 
@@ -287,6 +307,8 @@ class Process:
     def isolation(self) -> dict[str, Any]: ...
     @property
     def stats(self) -> _Stats | None: ...
+    @property
+    def root(self) -> Root: ...
     def take_streams(self) -> tuple[int, int, int]: ...
     def poll(self) -> _Exit | None: ...
     def wait(self, timeout: float | None = None) -> _Exit | None: ...
@@ -295,6 +317,64 @@ class Process:
     def umount(self, target: Path) -> None: ...
     def expire(self) -> None: ...
     def signal(self, signal: int) -> None: ...
+
+@final
+class Root:
+    """The inside of a root, held by a descriptor."""
+
+    def __new__(cls, path: Path) -> Root: ...
+    @property
+    def path(self) -> PosixPath: ...
+    def fileno(self) -> int: ...
+    def copy_in(
+        self,
+        source: Path,
+        target: Path,
+        *,
+        owner: tuple[int, int] | None = None,
+        follow_links: bool = False,
+        overwrite: bool = True,
+        strict: bool = False,
+    ) -> _CopyStats: ...
+    def copy_out(
+        self,
+        source: Path,
+        target: Path,
+        *,
+        owner: tuple[int, int] | None = None,
+        follow_links: bool = False,
+        overwrite: bool = True,
+        strict: bool = False,
+    ) -> _CopyStats: ...
+    def read_file(self, path: Path, limit: int) -> bytes: ...
+    def write_file(self, path: Path, data: bytes, mode: int) -> None: ...
+
+@final
+class Volumes:
+    """The place where volumes are."""
+
+    def __new__(cls, place: Path | None = None) -> Volumes: ...
+    @property
+    def place(self) -> PosixPath: ...
+    def create(self, name: str) -> Volume: ...
+    def get(self, name: str) -> Volume: ...
+    def get_or_create(self, name: str) -> Volume: ...
+    def list(self) -> list[Volume]: ...
+    def remove(self, name: str) -> None: ...
+
+@final
+class Volume:
+    """A named directory that outlives containers."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def path(self) -> PosixPath: ...
+    @property
+    def is_fresh(self) -> bool: ...
+    def hold(self) -> int: ...
+    def fill_from(self, root: Root, path: Path) -> _CopyStats | None: ...
+    def mark_used(self) -> None: ...
 
 @final
 class Start:

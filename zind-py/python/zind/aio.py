@@ -11,6 +11,7 @@ import signal as _signal
 from subprocess import PIPE
 
 from . import _zind
+from ._copy import CopyStats, Root
 from ._process import completed, streams
 from ._results import CompletedProcess, Exit, Isolation, Stats
 from ._text import Text
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Unpack
 
-    from ._options import Argv, Options
+    from ._options import Argv, Options, Path
     from ._zind import Mount
 
 __all__ = ["PIPE", "Popen", "run"]
@@ -178,6 +179,45 @@ class Popen:
     def umount(self, target: str | os.PathLike[str]) -> None:
         """Takes away what is mounted at ``target`` in the running container, and what is mounted below it."""
         self._process.umount(target)
+
+    @property
+    def root(self) -> Root:
+        """As in :class:`zind.Popen`."""
+        return Root._of(self._process.root)
+
+    def copy_in(
+        self,
+        source: Path,
+        target: Path,
+        *,
+        owner: tuple[int, int] | None = None,
+        follow_links: bool = False,
+        overwrite: bool = True,
+        strict: bool = False,
+    ) -> CopyStats:
+        """Copies a file or a tree of the host's into the running container: :meth:`zind.Root.copy_in`. The loop waits meanwhile: files
+        cannot be watched as descriptors, and there is no helper thread."""
+        with self.root as root:
+            return root.copy_in(
+                source, target, owner=owner, follow_links=follow_links, overwrite=overwrite, strict=strict
+            )
+
+    def copy_out(
+        self,
+        source: Path,
+        target: Path,
+        *,
+        owner: tuple[int, int] | None = None,
+        follow_links: bool = False,
+        overwrite: bool = True,
+        strict: bool = False,
+    ) -> CopyStats:
+        """Copies a file or a tree of the running container's to the host: :meth:`zind.Root.copy_out`. The loop
+        waits meanwhile."""
+        with self.root as root:
+            return root.copy_out(
+                source, target, owner=owner, follow_links=follow_links, overwrite=overwrite, strict=strict
+            )
 
     def send_signal(self, sig: int) -> None:
         """As in :class:`zind.Popen`."""

@@ -439,10 +439,6 @@ impl Tenancy {
         Edit::begin(layers).map(Tenancy)
     }
 
-    pub(crate) fn lock(&self) -> &Lock {
-        &self.0.lock
-    }
-
     pub(crate) fn into_lock(self) -> Lock {
         self.0.lock
     }
