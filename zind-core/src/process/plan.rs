@@ -360,7 +360,7 @@ pub(crate) fn prepare_with(mut spec: Spec, have_clone3: bool, stand_in: Option<&
         maps,
         pins: spec.pins,
         isolation,
-        layers: layers.map(Tenancy::into_lock),
+        layers: layers.and_then(Tenancy::into_lock),
         names: builder.names,
         forked: !have_clone3,
         network: builder.network,
