@@ -22,8 +22,7 @@ impl Lock {
     /// Takes the lock, or tells that somebody has it.
     pub(super) fn take(dir: &Path) -> Result<Lock> {
         let busy = "a container runs on them, or its end was not waited for, or somebody is changing them";
-        Lock::try_take(dir)?
-            .ok_or_else(|| Error::State(format!("the layers in {} are in use: {busy}", dir.display())))
+        Lock::try_take(dir)?.ok_or_else(|| Error::State(format!("the layers in {} are in use: {busy}", dir.display())))
     }
 
     /// Takes the lock, if nobody has it.

@@ -755,7 +755,9 @@ mod tests {
             assert_eq!(clone.state().unwrap().depth(clone.state().unwrap().top), depth + 1);
             assert_eq!(entries(&clone), ["1", "lock", "state"]);
             let editing = Lock::take_for_editing(layers.dir()).unwrap();
-            assert!(matches!(layers.clone_to(place.0.join("no")), Err(Error::State(text)) if text.contains("changing")));
+            assert!(
+                matches!(layers.clone_to(place.0.join("no")), Err(Error::State(text)) if text.contains("changing"))
+            );
             drop((lock, editing));
             assert!(matches!(layers.delete(), Err(Error::State(text)) if text.contains("clones")));
             layers.snapshot(name).unwrap();
