@@ -218,7 +218,7 @@ typedef struct zind_error zind_error;
 /* A root file system in a directory of overlay layers: it stays from one container to the next, has snapshots to go
  * back to and clones to branch off. The handle is only the path; several processes may use the same directory, one at
  * a time. While a container runs on it, and until its end was waited for, functions that change it return
- * ZIND_STATUS_STATE; so does a directory whose file "state" is damaged or of a later version. */
+ * ZIND_STATUS_STATE, all but zind_layers_clone(); so does a directory whose file "state" is damaged or of a later version. */
 typedef struct zind_layers zind_layers;
 
 /* A container that has ended, and what it wrote. */
@@ -884,8 +884,10 @@ zind_status zind_process_isolation_json(const zind_process *process, char **json
 void zind_process_free(zind_process *process);
 
 /* Mounts something in a running container, below its root, whatever the payload does to the path meanwhile.
- * type, source, target, options: as for zind_spec_add_mount(). Returns also ZIND_STATUS_STATE (it has ended), _SPEC (an
- * overlay, or tmpcopyup: those are for a start), _UNSUPPORTED (a bind, called by an ordinary user), _SYS. */
+ * type, source, target, options: as for zind_spec_add_mount(). A bind takes a source that the caller can reach; called
+ * by an ordinary user it has to be an rbind if something is mounted below the source (_SYS, EINVAL), as at a start.
+ * Returns also ZIND_STATUS_STATE (it has ended), _SPEC (an overlay, or tmpcopyup: those are for a start), _UNSUPPORTED
+ * (an idmapped bind, called by an ordinary user), _SYS. */
 zind_status zind_process_mount(const zind_process *process,
                                const char *type,
                                const char *source,
@@ -1102,6 +1104,8 @@ zind_status zind_layers_set_volatile(const zind_layers *layers, bool on, zind_er
 
 /* Another root in the present state. Both go their own ways from then on; the layers up to now are shared and stay
  * where they are, so this directory can only be deleted after its clones, and neither of the two may be moved.
+ * While a container runs on them, what was changed since the last snapshot is copied instead, at a cost that is
+ * proportional to it. Pause the container meanwhile (SIGSTOP), for the copy to be of one moment.
  * dir: must be missing or empty. clone: receives the handle; free it with zind_layers_free().
  * Returns also ZIND_STATUS_STATE and _SYS. */
 zind_status zind_layers_clone(const zind_layers *layers,

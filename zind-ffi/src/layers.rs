@@ -17,7 +17,7 @@ use crate::strings::{c_string, give_string, list, optional_text, path, text};
 /// A root file system in a directory of overlay layers: it stays from one container to the next, has snapshots to go
 /// back to and clones to branch off. The handle is only the path; several processes may use the same directory, one at
 /// a time. While a container runs on it, and until its end was waited for, functions that change it return
-/// ZIND_STATUS_STATE; so does a directory whose file "state" is damaged or of a later version.
+/// ZIND_STATUS_STATE, all but zind_layers_clone(); so does a directory whose file "state" is damaged or of a later version.
 pub struct zind_layers(Layers);
 
 /// What differs, sorted by path. All strings are borrowed from it until zind_changes_free().
@@ -288,6 +288,8 @@ pub unsafe extern "C" fn zind_layers_set_volatile(
 
 /// Another root in the present state. Both go their own ways from then on; the layers up to now are shared and stay
 /// where they are, so this directory can only be deleted after its clones, and neither of the two may be moved.
+/// While a container runs on them, what was changed since the last snapshot is copied instead, at a cost that is
+/// proportional to it. Pause the container meanwhile (SIGSTOP), for the copy to be of one moment.
 /// dir: must be missing or empty. clone: receives the handle; free it with zind_layers_free().
 /// Returns also ZIND_STATUS_STATE and _SYS.
 #[unsafe(no_mangle)]

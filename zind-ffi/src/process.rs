@@ -329,8 +329,10 @@ pub unsafe extern "C" fn zind_process_free(process: *mut zind_process) {
 }
 
 /// Mounts something in a running container, below its root, whatever the payload does to the path meanwhile.
-/// type, source, target, options: as for zind_spec_add_mount(). Returns also ZIND_STATUS_STATE (it has ended), _SPEC (an
-/// overlay, or tmpcopyup: those are for a start), _UNSUPPORTED (a bind, called by an ordinary user), _SYS.
+/// type, source, target, options: as for zind_spec_add_mount(). A bind takes a source that the caller can reach; called
+/// by an ordinary user it has to be an rbind if something is mounted below the source (_SYS, EINVAL), as at a start.
+/// Returns also ZIND_STATUS_STATE (it has ended), _SPEC (an overlay, or tmpcopyup: those are for a start), _UNSUPPORTED
+/// (an idmapped bind, called by an ordinary user), _SYS.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn zind_process_mount(
     process: *const zind_process,

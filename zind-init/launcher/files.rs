@@ -4,8 +4,8 @@
 
 use crate::older::{Change, Older};
 use crate::plan::{
-    CREATE, DEVICE, FsKind, FsOp, IN_ROOT, MUST_PIVOT, NO_SYMLINKS, OLDER_MOUNTS, OPTIONAL, QUICK, RECURSIVE, SAME_FILE,
-    SOURCE_IN_ROOT, Str, TARGET_FILE,
+    AS_SETUP, CREATE, DEVICE, FsKind, FsOp, IN_ROOT, MUST_PIVOT, NO_SYMLINKS, OLDER_MOUNTS, OPTIONAL, QUICK, RECURSIVE, SAME_FILE,
+    SOURCE_IN_ROOT, Str, TAKEN, TARGET_FILE,
 };
 use crate::planfile::PlanFile;
 use crate::step::Step;
@@ -29,6 +29,8 @@ struct Place {
     apart: bool,
     /// The host's root, if the staging area lies over it.
     covered: (u64, u64),
+    /// A detached tree of the mount namespace we came from.
+    taken: i32,
 }
 
 impl Place {
@@ -48,11 +50,11 @@ impl Drop for Fd {
 }
 
 pub fn carry_out(plan: &mut PlanFile) -> Done {
-    let mut place = Place { root: -1, staging: -1, apart: false, covered: (0, 0) };
+    let mut place = Place { root: -1, staging: -1, apart: false, covered: (0, 0), taken: -1 };
     for (index, op) in plan.list(plan.fs).iter().enumerate() {
         one(plan, &mut place, op).map_err(|Failure(step, _, errno)| Failure(step, index, errno))?;
     }
-    for fd in [place.root, place.staging] {
+    for fd in [place.root, place.staging, place.taken] {
         if fd >= 0 {
             sys::close(fd);
         }
@@ -101,6 +103,8 @@ fn one(plan: &mut PlanFile, place: &mut Place, op: &FsOp) -> Done {
         }
         FsKind::Mask => mask(plan, place, op).at(Step::Mask),
         FsKind::Readonly => readonly(plan, place, op).at(Step::ReadonlyPath),
+        FsKind::Take => take(plan, place, op).at(Step::Bind),
+        FsKind::JoinMounts => join_mounts(plan, op),
         FsKind::JoinNetwork => namespaces::join_network(plan),
         FsKind::Place => target(plan, place, op).at(Step::MountTarget).map(drop),
         FsKind::Enter => enter(plan, place, op),
@@ -140,6 +144,26 @@ fn detach(plan: &mut PlanFile, place: &Place, op: &FsOp) -> sys::Result<()> {
     let (dir, name) = parent(plan, place, op)?;
     sys::fchdir(dir.0)?;
     sys::umount(name, sys::MNT_DETACH | UMOUNT_NOFOLLOW).map(drop)
+}
+
+/// In a copy of the caller's mount namespace, and still with the caller's rights to its files.
+fn take(plan: &PlanFile, place: &mut Place, op: &FsOp) -> sys::Result<()> {
+    let recursive = if op.flags & RECURSIVE != 0 { AT_RECURSIVE } else { 0 };
+    let tree = Fd(sys::open_tree(AT_FDCWD, plan.str(op.source), OPEN_TREE_CLONE | recursive)?);
+    is_that_file(op, tree.0)?;
+    place.taken = tree.0;
+    core::mem::forget(tree);
+    Ok(())
+}
+
+/// Leaves the copy of the caller's mounts, and with it all but what was taken.
+fn join_mounts(plan: &PlanFile, op: &FsOp) -> Done {
+    sys::setns(op.fd, namespaces::CLONE_NEWNS).at(Step::Setns)?;
+    sys::close(op.fd);
+    if op.flags & AS_SETUP != 0 {
+        namespaces::become_setup_ids(plan)?;
+    }
+    Ok(())
 }
 
 /// Goes into a directory of the root, found like any other path of it.
@@ -226,7 +250,7 @@ pub fn mount_flags(attributes: u64) -> u64 {
     others.fold(attributes & 0xf, |flags, (_, flag)| flags | flag)
 }
 
-fn bind(plan: &mut PlanFile, place: &Place, op: &FsOp) -> Done {
+fn bind(plan: &mut PlanFile, place: &mut Place, op: &FsOp) -> Done {
     if let Some(older) = place.older(plan) {
         return bind_by_the_older(plan, place, op, older);
     }
@@ -334,7 +358,10 @@ fn other_kind(tree: i32, target: i32) -> Option<i32> {
     }
 }
 
-fn clone_tree(plan: &PlanFile, place: &Place, op: &FsOp, recursive: u32) -> sys::Result<Fd> {
+fn clone_tree(plan: &PlanFile, place: &mut Place, op: &FsOp, recursive: u32) -> sys::Result<Fd> {
+    if op.flags & TAKEN != 0 {
+        return Ok(Fd(core::mem::replace(&mut place.taken, -1)));
+    }
     if op.fd >= 0 {
         return Ok(Fd(op.fd));
     }

@@ -2,7 +2,7 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use crate::plan::{Enter, FORK_FIRST, LOOPBACK, OWNER, SETUP_IDS, Str, TIME_OFFSETS};
+use crate::plan::{Enter, FORK_FIRST, LOOPBACK, OWNER, SETUP_IDS, Str, TEMPLATE, TIME_OFFSETS};
 use crate::planfile::PlanFile;
 use crate::step::Step;
 use crate::sys;
@@ -38,10 +38,12 @@ pub fn enter(plan: &PlanFile) -> Done {
 /// Ids, clocks, names and the loopback interface of the namespaces we are in.
 pub fn set_up(plan: &PlanFile) -> Done {
     if plan.has(SETUP_IDS) {
-        sys::setgid(plan.setup_gid).at(Step::SetupIds)?;
-        sys::setuid(plan.setup_uid).at_index(Step::SetupIds, 1)?;
-        // The change of ids made /proc/self root's; nobody else is in the container yet.
-        let _ = sys::prctl(PR_SET_DUMPABLE, 1, 0);
+        become_setup_ids(plan)?;
+        let is_visitor = plan.has(TEMPLATE) && plan.list(plan.enter).iter().any(|entry| entry.fd >= 0);
+        if !is_visitor {
+            // The change of ids made /proc/self root's; nobody else is in the container yet.
+            let _ = sys::prctl(PR_SET_DUMPABLE, 1, 0);
+        }
         if plan.has(FORK_FIRST) {
             // It was cleared with the ids.
             crate::payload::die_with_the_watcher(plan)?;
@@ -60,6 +62,12 @@ pub fn set_up(plan: &PlanFile) -> Done {
         sys::loopback_up().at(Step::Loopback)?;
     }
     Ok(())
+}
+
+/// The user and group of the plan, in the user namespace we are in.
+pub fn become_setup_ids(plan: &PlanFile) -> Done {
+    sys::setgid(plan.setup_gid).at(Step::SetupIds)?;
+    sys::setuid(plan.setup_uid).at_index(Step::SetupIds, 1).map(drop)
 }
 
 /// What has been read of `network_ready` so far: the high half says that the namespace is there, the low half how it went

@@ -170,6 +170,10 @@ pub enum FsKind {
     Chown = 22,
     /// Hand the directory `path` over to the library, and wait until it is filled.
     HandOver = 23,
+    /// Take a detached copy of the tree at `source`, for the bind with [`TAKEN`] that comes later.
+    Take = 24,
+    /// Be in the mount namespace of the process behind the pidfd `fd` from here on; with [`AS_SETUP`] as that user, too.
+    JoinMounts = 25,
 }
 
 /// `path` begins at the container's root and is resolved below it, never above.
@@ -191,6 +195,11 @@ pub const SOURCE_IN_ROOT: u32 = 64;
 pub const SAME_FILE: u32 = 256;
 /// What is at the target already must be the same device, or an empty file.
 pub const DEVICE: u32 = 512;
+
+/// The source of the bind is what [`FsKind::Take`] took.
+pub const TAKEN: u32 = 1024;
+/// Become `setup_uid` and `setup_gid` of the plan.
+pub const AS_SETUP: u32 = 2048;
 
 /// Every part of the path is zind's own, or in the directory entered: `mount(2)` by name is safe, and quicker.
 pub const QUICK: u32 = 128;

@@ -9,7 +9,7 @@ import pytest
 
 import kit
 import zind
-from kit import ROOT, needs_root
+from kit import ROOT
 
 Mount = zind.Mount
 
@@ -51,10 +51,6 @@ def test_a_tmpfs_comes_and_goes(shell):
 
 def test_a_bind_of_the_host(shell, tmp_path):
     (tmp_path / "file").write_text("data\n")
-    if not ROOT:
-        with pytest.raises(zind.UnsupportedError, match="root"):
-            shell.p.mount(Mount.bind(tmp_path, "/late"))
-        return
     shell.p.mount(Mount.bind(tmp_path, "/late", read_only=True))
     assert shell("cat /late/file; (: >/late/x) 2>&1") .startswith("data")
     assert not (tmp_path / "x").exists()
@@ -64,15 +60,62 @@ def test_a_bind_of_the_host(shell, tmp_path):
     assert shell("cat /etc/one-file") == ""
 
 
-def test_in_a_user_namespace_too():
+def test_in_a_user_namespace_too(tmp_path):
+    (tmp_path / "file").write_text("data\n")
+    tmp_path.chmod(0o755)
     shell = Shell(namespaces={"user": "new"})
     try:
         shell.p.mount(Mount.tmpfs("/t"))
         assert shell("grep -c ' /t ' /proc/self/mountinfo; stat -c %u /t") == "1\n0"
         shell.p.umount("/t")
         assert shell("grep -c ' /t ' /proc/self/mountinfo; stat -c %u /t") == "0\n0"
+        shell.p.mount(Mount.bind(tmp_path, "/made/late"))
+        assert shell("cat /made/late/file; stat -c %u /made") == "data\n0"
+        # What was bound cannot be unbound, nor opened up again, by the payload.
+        shell.p.mount(Mount.bind(tmp_path, "/made/late", read_only=True))
+        assert "x" not in shell("mount -o remount,bind,rw /made/late 2>&1; touch /made/late/x 2>/dev/null; ls /made/late")
     finally:
         shell.end()
+
+
+def test_a_bind_is_a_copy_and_no_window(shell, tmp_path):
+    """Neither side sees what the other mounts later, and attributes are in force from the first moment."""
+    shell.p.mount(Mount.bind(tmp_path, "/late", options=["nosuid", "nodev", "noexec"]))
+    (line,) = shell("grep ' /late ' /proc/self/mountinfo").splitlines()
+    options, rest = line.split()[5], line.split()[6:]
+    assert {"nosuid", "nodev", "noexec"} <= set(options.split(",")), line
+    assert rest[0] == "-", f"no propagation: {line}"
+    shell.p.mount(Mount.tmpfs("/late/inner"))
+    assert shell("touch /late/inner/x; ls /late/inner") == "x"
+    assert os.listdir(tmp_path / "inner") == []
+    shell.p.umount("/late/inner")
+
+
+def test_a_bind_shows_nothing_that_the_caller_cannot_reach(shell, tmp_path):
+    with pytest.raises(FileNotFoundError):
+        shell.p.mount(Mount.bind(tmp_path / "none", "/late"))
+    if ROOT:
+        return
+    for path in ("/root/x", "/proc/1/cwd"):
+        with pytest.raises(PermissionError) as caught:
+            shell.p.mount(Mount.bind(path, "/late"))
+        assert caught.value.filename == path
+    assert shell("ls -d /late 2>&1 | grep -c 'No such file'") == "1"
+
+
+def test_mounts_below_a_source_are_not_left_out_without_privilege(shell):
+    if ROOT:
+        shell.p.mount(Mount.bind("/", "/late", recursive=False))
+        assert shell("ls /late/proc") == ""
+        return
+    with pytest.raises(zind.SysError, match="recursive") as caught:
+        shell.p.mount(Mount.bind("/", "/late", recursive=False))
+    assert caught.value.errno == 22
+    shell.p.mount(Mount.bind("/", "/late", read_only=True, recursive=True))
+    assert shell("ls -d /late/proc/1") == "/late/proc/1"
+    before = kit.mounts()
+    shell.p.umount("/late")
+    assert kit.mounts() == before
 
 
 def test_what_cannot_be_done_is_told(shell):
@@ -94,7 +137,6 @@ def test_what_cannot_be_done_is_told(shell):
 
 def test_a_target_swapped_for_a_link_never_leads_out(tmp_path, tiny_root):
     """The payload exchanges a directory and a link out of the root as fast as it can."""
-    needs_root("a bind mount in the caller's mount namespace")
     victim = tmp_path / "victim"
     victim.mkdir()
     source = tmp_path / "source"

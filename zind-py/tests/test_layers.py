@@ -395,8 +395,149 @@ def test_a_clone_that_was_removed_by_hand_is_forgotten(layers, tmp_path):
     layers.delete()
 
 
+class Writer:
+    """A shell on layers that does a script and then waits for lines."""
+
+    def __init__(self, layers, script: str) -> None:
+        self.p = zind.Popen(["sh"], rootfs=layers, stdin=zind.PIPE, stdout=zind.PIPE, text=True, bufsize=1)
+        self.do(script)
+
+    def do(self, script: str) -> None:
+        self.p.stdin.write(f"{script}\necho done\n")
+        assert self.p.stdout.readline() == "done\n"
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.p.stdin.close()
+        with self.p:
+            pass
+
+
+#: One of each kind of change there is.
+CHANGES = """rm /d/gone /d/sub/deep; rm -rf /d/sub; mkdir /d/sub; echo new >/d/sub/other; mkdir -m 751 /new
+echo changed >>/d/change; chmod 4750 /d/mode; ln /d/change /new/hard; ln -s /nowhere /new/link; mkfifo /new/fifo
+dd if=/dev/zero of=/new/holes bs=1 count=1 seek=4194303 2>/dev/null; touch -d @1234567 /new/holes; rm -rf /etc; ln -s d /etc"""
+
+
+def marks(path) -> dict[str, dict[str, bytes]]:
+    found = {}
+    for directory, dirs, files in os.walk(path):
+        for full in (os.path.join(directory, name) for name in [".", *dirs, *files]):
+            names = os.listxattr(full, follow_symlinks=False)
+            found[os.path.relpath(full, path)] = {n: os.getxattr(full, n, follow_symlinks=False) for n in names}
+    return found
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_a_clone_of_a_paused_container(layers, tmp_path, named):
+    if named:
+        sh("echo below >/below; rm /d/keep", rootfs=layers)
+        layers.snapshot("first")
+    with Writer(layers, CHANGES) as writer:
+        writer.p.send_signal(signal.SIGSTOP)
+        clone = layers.clone(tmp_path / "clone")
+        assert clone.diff() == layers.diff()
+        assert tree(clone.upper) == tree(layers.upper)
+        assert marks(clone.upper) == marks(layers.upper)
+        assert any("overlay.opaque" in name for names in marks(clone.upper).values() for name in names)
+        upper = pathlib.Path(clone.upper)
+        assert os.path.samefile(upper / "d/change", upper / "new/hard")
+        assert (upper / "new/holes").stat().st_blocks < 100
+        assert sorted(os.listdir(clone.dir)) == ["1", "lock", "state"]
+        # It is what it was, and both go on.
+        sh("echo yours >/yours; rm /new/fifo; echo more >>/d/change", rootfs=clone)
+        writer.p.send_signal(signal.SIGCONT)
+        writer.do("echo mine >/mine; rm /new/link")
+    assert sh("cat /d/change; ls /yours 2>/dev/null; ls /new", rootfs=layers) == "old change\nchanged\nfifo\nhard\nholes"
+    assert sh("cat /d/change; ls /mine 2>/dev/null; ls /new", rootfs=clone) == "old change\nchanged\nmore\nhard\nholes\nlink"
+    assert sh("cat /d/sub/*; ls /d/gone /d/sub/deep 2>/dev/null; ls -d /below 2>/dev/null; true", rootfs=clone) == (
+        "new\n/below" if named else "new"
+    )
+    with pytest.raises(zind.StateError, match="clones"):
+        layers.delete()
+    clone.delete()
+
+
+def test_only_what_is_new_is_copied(layers, tmp_path):
+    sh("dd if=/dev/zero of=/large bs=1M count=8 2>/dev/null", rootfs=layers)
+    layers.snapshot("large")
+    with Writer(layers, "echo x >/small"):
+        clone = layers.clone(tmp_path / "clone")
+        again = clone.clone(tmp_path / "again")
+        assert os.listdir(clone.upper) == []
+        assert sum(entry.stat().st_size for entry in pathlib.Path(clone.dir).rglob("*") if entry.is_file()) < 65536
+    assert sh("stat -c %s /large; cat /small", rootfs=again) == "8388608\nx"
+    again.delete()
+    clone.delete()
+
+
+def test_clones_at_once(layers, tmp_path):
+    """Each is made or refused, and the state has exactly those that were made."""
+    results = []
+
+    def clone(number: int) -> None:
+        try:
+            results.append(layers.clone(tmp_path / f"clone{number}"))
+        except zind.StateError as error:
+            assert "in use" in str(error)
+
+    with Writer(layers, "i=0; while [ $i -lt 100 ]; do echo $i >/f$i; i=$((i+1)); done"):
+        for turn in range(5):
+            threads = [threading.Thread(target=clone, args=(10 * turn + number,)) for number in range(4)]
+            [thread.start() for thread in threads]
+            [thread.join() for thread in threads]
+            assert len(results) > turn
+    state = json.loads(pathlib.Path(layers.dir, "state").read_text())
+    assert {one["dir"] for one in state["clones"]} == {clone.dir for clone in results}
+    assert {path.name for path in tmp_path.glob("clone*")} == {os.path.basename(clone.dir) for clone in results}
+    for clone in results:
+        assert clone.diff() == layers.diff()
+        clone.delete()
+
+
+@pytest.mark.limit(120)
+def test_a_clone_killed_at_any_moment(layers, tmp_path):
+    source = "import sys, zind; layers = zind.Layers.open(sys.argv[1]); print(flush=True); layers.clone(sys.argv[2])"
+    chance = random.Random(3)
+    half = 0
+    with Writer(layers, "i=0; while [ $i -lt 400 ]; do echo $i >/f$i; i=$((i+1)); done"):
+        for turn in range(12):
+            target = tmp_path / "clone"
+            command = [sys.executable, "-c", source, layers.dir, target]
+            p = subprocess.Popen(command, env=kit.child_env(), stdout=subprocess.PIPE)
+            p.stdout.readline()
+            time.sleep(chance.random() * 0.03)
+            p.send_signal(signal.SIGKILL)
+            p.wait()
+            p.stdout.close()
+            if os.path.exists(target / "state"):
+                done = zind.Layers.open(target)
+                assert done.diff() == layers.diff()
+                done.delete()
+            else:
+                half += os.path.exists(target / "1")
+                # The next change of the source removes it, also while the container runs.
+                layers.clone(tmp_path / "other").delete()
+                assert not os.path.exists(target) or os.listdir(target) == []
+    assert half
+    zind.Layers.open(layers.dir)
+    assert json.loads(pathlib.Path(layers.dir, "state").read_text())["clones"] == []
+
+
+def test_a_clone_that_cannot_be_made_leaves_nothing(layers, tmp_path):
+    needs_user("root reads everything")
+    with Writer(layers, "echo x >/locked; chmod 0 /locked"):
+        with pytest.raises(PermissionError) as caught:
+            layers.clone(tmp_path / "clone")
+        assert caught.value.filename.endswith("/locked")
+        assert not (tmp_path / "clone").exists()
+    assert json.loads(pathlib.Path(layers.dir, "state").read_text())["clones"] == []
+
+
 # --- in use ----------------------------------------------------------------------------------------------------------
-def test_one_container_at_a_time(layers, tmp_path):
+def test_one_container_at_a_time(layers):
     layers.snapshot("s")
     with zind.Popen(["cat"], rootfs=layers, stdin=zind.PIPE, stdout=zind.PIPE) as p:
         p.stdin.write(b"x")
@@ -407,13 +548,11 @@ def test_one_container_at_a_time(layers, tmp_path):
             lambda: layers.snapshot("t"),
             lambda: layers.restore("s"),
             lambda: layers.remove("s"),
-            lambda: layers.clone(tmp_path / "clone"),
             lambda: setattr(layers, "volatile", True),
             layers.delete,
         ):
             with pytest.raises(zind.StateError, match="in use"):
                 call()
-        assert not (tmp_path / "clone").exists()
         assert zind.Layers.open(layers.dir).snapshots()[0].name == "s"
         assert changes(layers) == []
         p.stdin.close()
@@ -422,18 +561,22 @@ def test_one_container_at_a_time(layers, tmp_path):
 
 
 @pytest.mark.parametrize("options", [{}, {"init": False}, {"namespaces": {"pid": "host"}}])
-def test_a_container_that_nobody_watches_keeps_them(layers, options):
+def test_a_container_that_nobody_watches_keeps_them(layers, tmp_path, options):
     """The lock lives in the container too: it ends with that, not with who started it."""
     source = """
 import json, sys, zind
-p = zind.Popen(["sh", "-c", "echo; sleep 1; echo late >/late"], rootfs=zind.Layers.open(sys.argv[1]), die_with_owner=False,
-    stdout=zind.PIPE, **json.loads(sys.argv[2]))
+p = zind.Popen(["sh", "-c", "echo; while [ ! -e /sync/go ]; do sleep 0.05; done; echo late >/late"], die_with_owner=False,
+    rootfs=zind.Layers.open(sys.argv[1]), mounts=[zind.Mount.bind(sys.argv[2], "/sync")], stdout=zind.PIPE, stderr=zind.DEVNULL,
+    **json.loads(sys.argv[3]))
 p.stdout.readline()
 print(p.pid)
 """
-    pid = int(kit.outside(source, layers.dir, json.dumps(options)).stdout)
-    with pytest.raises(zind.StateError, match="in use"):
-        layers.snapshot("s")
+    pid = int(kit.outside(source, layers.dir, str(tmp_path), json.dumps(options)).stdout)
+    try:
+        with pytest.raises(zind.StateError, match="in use"):
+            layers.snapshot("s")
+    finally:
+        (tmp_path / "go").touch()
     assert kit.wait_until(lambda: not kit.alive(pid))
 
     def snapshot():

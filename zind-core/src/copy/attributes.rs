@@ -25,6 +25,8 @@ pub(crate) fn magic_path(fd: BorrowedFd<'_>) -> String {
 /// Gives a copy what its source has.
 pub(crate) struct Keep<'a> {
     pub(crate) owner: Option<(u32, u32)>,
+    /// The copy is to be a layer of an overlay, as the source is.
+    pub(crate) layer: bool,
     /// Gets each thing that this user or the file system does not allow, and says whether to go on.
     pub(crate) refused: &'a mut dyn FnMut(Fault) -> Result<(), Fault>,
 }
@@ -79,12 +81,13 @@ impl Keep<'_> {
         };
         for name in &names {
             match class(name) {
-                Class::Taken => {
+                Class::System if self.layer => {}
+                class if class == Class::Taken || self.layer => {
                     let Some(value) = self.read(&from, name)? else { continue };
                     let result = setxattr(to.as_str(), name.as_c_str(), &value, XattrFlags::empty()).by("setxattr");
                     self.allow(result, "this user or the file system may not set it")?;
                 }
-                Class::Overlay => self.allow(
+                Class::Taken | Class::Overlay => self.allow(
                     Err(Fault::new("setxattr", Errno::PERM)),
                     "the marks of overlayfs mean something to the kernel, and are never copied",
                 )?,

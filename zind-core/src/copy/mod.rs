@@ -45,11 +45,20 @@ pub struct CopyOptions {
     pub strict: bool,
     /// What is mounted below the source stays behind: `cp --one-file-system`.
     pub(crate) one_file_system: bool,
+    /// It is for a layer of an overlay: sockets and the marks of overlayfs are copied, too; labels are left to the system.
+    pub(crate) layer: bool,
 }
 
 impl Default for CopyOptions {
     fn default() -> CopyOptions {
-        CopyOptions { owner: None, follow_links: false, overwrite: true, strict: false, one_file_system: false }
+        CopyOptions {
+            owner: None,
+            follow_links: false,
+            overwrite: true,
+            strict: false,
+            one_file_system: false,
+            layer: false,
+        }
     }
 }
 
@@ -57,6 +66,11 @@ impl CopyOptions {
     /// The default.
     pub fn new() -> CopyOptions {
         CopyOptions::default()
+    }
+
+    /// For a layer of an overlay, which is copied as it is or not at all.
+    pub(crate) fn of_a_layer() -> CopyOptions {
+        CopyOptions { strict: true, layer: true, ..CopyOptions::default() }
     }
 
     /// Sets [`CopyOptions::owner`].

@@ -290,7 +290,7 @@ impl<'a> Walk<'a> {
 
     fn copy_any(&mut self, source: &Source, parent: &OwnedFd, name: &OsStr) -> Result<(), Stop> {
         let kind = source.kind();
-        if matches!(kind, FileType::Socket | FileType::Unknown) {
+        if kind == FileType::Unknown || kind == FileType::Socket && !self.options.layer {
             self.stats.skipped += 1;
             return Ok(());
         }
@@ -360,7 +360,8 @@ impl<'a> Walk<'a> {
             *not_kept += 1;
             if strict { Err(fault) } else { Ok(()) }
         };
-        Keep { owner: self.options.owner, refused: &mut refused }.all(source.as_fd(), meta, target.as_fd())
+        let mut keep = Keep { owner: self.options.owner, layer: self.options.layer, refused: &mut refused };
+        keep.all(source.as_fd(), meta, target.as_fd())
     }
 
     /// Makes another name of a file that was copied already. False if it was not, or is not where it was put.

@@ -15,6 +15,7 @@ use zind_init::report::Report;
 
 use super::identity::Caller;
 use super::launch::{self, Received, receive, wait_readable};
+use super::plan::Inside;
 use super::stdio::Streams;
 use crate::copy::{CopyOptions, CopyStats, Root};
 use crate::error::{At, Error, Result, Step};
@@ -22,7 +23,6 @@ use crate::isolation::Isolation;
 use crate::mount::Mount;
 use crate::namespace::idmap;
 use crate::rootfs::layers;
-use crate::rootfs::ops::Ops;
 use crate::rootfs::resolve::PLACE;
 use crate::spec::Kind;
 use crate::sys::clone::{NetworkMaker, Waiter};
@@ -324,9 +324,11 @@ impl Process {
     }
 
     /// Mounts something in the running container. Its target is found, and made, below the container's root, whatever the
-    /// payload does to the path meanwhile. Errors: [`Error::Sys`] as at a start; [`Error::State`] if the container has ended;
-    /// [`Error::Spec`] for what is put together before a start only (overlays, files from bytes, `tmpcopyup`);
-    /// [`Error::Unsupported`] for a bind called by an ordinary user, who may not take a mount of the host's along.
+    /// payload does to the path meanwhile. A bind takes a source that the caller can reach.
+    /// Errors: [`Error::Sys`] as at a start; [`Error::State`] if the container has ended; [`Error::Spec`] for what is put
+    /// together before a start only (overlays, files from bytes, `tmpcopyup`). Called by an ordinary user, a bind that is
+    /// not recursive of a directory with mounts in it is `EINVAL` at [`Step::Bind`], as it is at a start, and one that maps
+    /// ids is [`Error::Unsupported`].
     pub fn mount(&self, mount: &Mount) -> Result<()> {
         mount.check(0)?;
         if probe::newer_mounts_are_hidden() {
@@ -335,33 +337,27 @@ impl Process {
                 "the mount interface of Linux 5.2 and 5.12, which a filter around this process hides",
             ));
         }
-        let admin = Caller::now()?.admin;
-        if !admin && mount.kind() == "bind" {
-            return Err(Error::unsupported(
-                "a bind into a running container",
-                "CAP_SYS_ADMIN: run as root, or bind at the start",
-            ));
-        }
-        self.carry_out(crate::rootfs::plan::hot_mount(mount, admin)?)
+        let ops = crate::rootfs::plan::hot_mount(mount, Caller::now()?.admin)?;
+        launch::carry_out_inside(self.inside()?, ops)
     }
 
     /// Takes away what is mounted at `target` in the running container, and what is mounted below it; what is in use goes on
     /// until its last user ends. Errors: [`Error::Sys`] with `EINVAL` where nothing is mounted.
     pub fn umount(&self, target: impl AsRef<Path>) -> Result<()> {
-        self.carry_out(crate::rootfs::plan::hot_umount(target.as_ref())?)
+        launch::carry_out_inside(self.inside()?, crate::rootfs::plan::hot_umount(target.as_ref())?)
     }
 
-    fn carry_out(&self, ops: Ops) -> Result<()> {
+    /// Where operations in the running container are carried out.
+    fn inside(&self) -> Result<Inside> {
         if self.try_wait()?.is_some() {
             return Err(Error::State("the container has ended".to_owned()));
         }
         let has_users = self.isolation.namespaces.get(&Kind::User).is_some_and(|how| *how != "host");
-        let kinds = Kind::Mount.flag() | if has_users { Kind::User.flag() } else { 0 };
         // What is made on the way has to belong to somebody the user namespace knows.
         let has_root = self.isolation.uid_map.is_empty() || idmap::to_host(&self.isolation.uid_map, 0).is_some();
         let ids = if has_root { Some((0, 0)) } else { self.isolation.user };
         let process = self.pidfd.try_clone().at(Step::OpenNamespace, "dup", "")?;
-        launch::carry_out_inside(process, kinds, ids.filter(|_| has_users), ops)
+        Ok(Inside { process, has_users, ids: ids.filter(|_| has_users) })
     }
 
     /// The last thing the launcher said, if that was how the payload ended.

@@ -18,7 +18,7 @@ use rustix::net::{
 use zind_init::report::{GO, REPORT_SIZE, Report, Usage};
 
 use super::handle::{Parts, Process};
-use super::plan::{self, Names, Prepared};
+use super::plan::{self, Inside, Names, Prepared};
 use super::volumes;
 use crate::copy::Root;
 use crate::error::{At, Error, Result, Step};
@@ -343,8 +343,8 @@ pub(crate) fn look_at_root<T>(
 }
 
 /// Carries out operations on the file system inside a running container.
-pub(crate) fn carry_out_inside(process: OwnedFd, kinds: u64, ids: Option<(u32, u32)>, ops: Ops) -> Result<()> {
-    let mut starting = Starting::start(plan::prepare_inside(process, kinds, ids, ops), None, Instant::now())?;
+pub(crate) fn carry_out_inside(inside: Inside, ops: Ops) -> Result<()> {
+    let mut starting = Starting::start(plan::prepare_inside(inside, ops)?, None, Instant::now())?;
     let Some(message) = starting.next_message(&mut || false)? else { return Err(starting.died_early()) };
     match Step::from_number(message.report.step) {
         Some(Step::Ready) => Ok(()),
@@ -695,13 +695,16 @@ impl Names {
             (Step::MountSetattr, Errno::EPERM) => {
                 "a user namespace may protect what it got from outside but take no protection away, nor change how access times are kept: mount_namespaces(7)"
             }
+            (Step::Bind, Errno::EINVAL) => {
+                "of a directory with mounts in it an ordinary user takes all (recursive), since what they cover would come into sight; an unbindable mount is not taken at all"
+            }
             (Step::Bind, Errno::ENOTDIR) => "a directory was to be mounted over a file",
             (Step::Bind, Errno::EISDIR) => "a file was to be mounted over a directory",
             (Step::MountTarget, Errno::EROFS) => {
                 "the mount point is missing and the root is read-only; make it there, or use an overlay"
             }
             (Step::MountTarget, Errno::EEXIST) => "there is something else already, which is no empty file",
-            (Step::Bind, Errno::ESTALE) => "what is at that path was replaced while the container was made",
+            (Step::Bind, Errno::ESTALE) => "what is at the path of the source was replaced meanwhile",
             (Step::MountTarget | Step::Mask | Step::ReadonlyPath, Errno::ELOOP) => {
                 "a part of the path is a symbolic link, which a mount point must not be"
             }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use nix::errno::Errno;
 use rustix::fs::{Mode, OFlags};
-use zind_init::plan::{self as wire, Enter, List, MAGIC, Plan, SchedAttr, Str, Topology, VERSION};
+use zind_init::plan::{self as wire, Enter, FsKind, List, MAGIC, Plan, SchedAttr, Str, Topology, VERSION};
 
 use super::identity::{self, Caller, Identity};
 use super::planfile::PlanWriter;
@@ -172,20 +172,44 @@ pub(crate) fn prepare_mount_namespace(ops: &Ops) -> Prepared {
     }
 }
 
-/// The plan that carries out operations in the namespaces `kinds` of a process; as the user `ids` of its user namespace, if
-/// that is one of them.
-pub(crate) fn prepare_inside(process: OwnedFd, kinds: u64, ids: Option<(u32, u32)>, ops: Ops) -> Prepared {
+/// A running container, for operations in it.
+pub(crate) struct Inside {
+    /// A pidfd of one of its processes.
+    pub(crate) process: OwnedFd,
+    /// It has a user namespace that is not the caller's.
+    pub(crate) has_users: bool,
+    /// The user and group of that namespace that carry out the operations; `None`: the caller's.
+    pub(crate) ids: Option<(u32, u32)>,
+}
+
+/// The plan that carries out operations in a running container. What comes before [`FsKind::JoinMounts`] is done with the
+/// container's capabilities, but in a copy of the caller's mount namespace and as the caller.
+pub(crate) fn prepare_inside(inside: Inside, mut ops: Ops) -> Result<Prepared> {
+    let Inside { process, has_users, ids } = inside;
+    let users = if has_users { Kind::User.flag() as u32 } else { 0 };
+    let mounts = Kind::Mount.flag() as u32;
+    let mut enter = vec![Enter { fd: process.as_raw_fd(), flags: users | mounts }];
+    let late = ops.list.iter_mut().find(|op| op.kind == FsKind::JoinMounts);
+    let is_late = late.is_some();
+    if let Some(join) = late {
+        let again = process.try_clone().at(Step::OpenNamespace, "dup", "")?;
+        join.fd = again.as_raw_fd();
+        join.flags |= if ids.is_some() { wire::AS_SETUP } else { 0 };
+        ops.trees.push(again);
+        enter = vec![Enter { fd: process.as_raw_fd(), flags: users }, Enter { fd: -1, flags: mounts }];
+        enter.retain(|entry| entry.flags != 0);
+    }
     let mut prepared = prepare_mount_namespace(&ops);
-    prepared.header.enter = prepared.writer.list(&[Enter { fd: process.as_raw_fd(), flags: kinds as u32 }]);
+    prepared.names.enter = enter.iter().map(|_| "the container".into()).collect();
+    prepared.header.enter = prepared.writer.list(&enter);
     if let Some((uid, gid)) = ids {
-        prepared.header.flags |= wire::SETUP_IDS;
+        prepared.header.flags |= if is_late { 0 } else { wire::SETUP_IDS };
         (prepared.header.setup_uid, prepared.header.setup_gid) = (uid, gid);
     }
     prepared.clone_flags = 0;
-    prepared.names.enter.push("the container".into());
     prepared.descriptors.push(process);
     prepared.descriptors.extend(ops.trees);
-    prepared
+    Ok(prepared)
 }
 
 /// The plan that makes a user namespace and waits for its maps.
@@ -345,7 +369,7 @@ pub(crate) fn prepare_with(mut spec: Spec, have_clone3: bool, stand_in: Option<&
         maps,
         pins: spec.pins,
         isolation,
-        layers: layers.map(Tenancy::into_lock),
+        layers: layers.and_then(Tenancy::into_lock),
         names: builder.names,
         forked: !have_clone3,
         network: builder.network,

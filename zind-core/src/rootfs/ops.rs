@@ -126,9 +126,12 @@ impl Op {
 
     /// What was to come there; empty where the path says it all.
     pub(crate) fn source_text(&self) -> String {
+        let is_taken = self.flags & plan::TAKEN != 0;
         let source = || self.source.as_ref().map(|source| source.to_string_lossy().into_owned()).unwrap_or_default();
         match self.kind {
-            FsKind::Bind if self.fd < 0 && self.of_device.is_none() => format!("a bind of {}", source()),
+            FsKind::Bind | FsKind::Take if self.fd < 0 && !is_taken && self.of_device.is_none() => {
+                format!("a bind of {}", source())
+            }
             FsKind::Mount => format!("a file system of type {}", source()),
             _ => String::new(),
         }

@@ -5,10 +5,12 @@
 //! copy of the caller's mount namespace and takes them by path.
 #![forbid(unsafe_code)]
 
-use std::ffi::CString;
+use std::ffi::{CString, OsStr};
 use std::os::fd::{OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
+use rustix::fs::{Mode, OFlags};
 use rustix::mount::OpenTreeFlags;
 use zind_init::plan::{self, FsKind};
 
@@ -214,7 +216,31 @@ pub(crate) fn hot_mount(mount: &Mount, admin: bool) -> Result<Ops> {
     ops.push(Op::new(FsKind::RootIsHere, c"/"));
     caller::mount(&mut ops, mount, 0, situation)?;
     ops.list.iter_mut().for_each(|op| op.mount = None);
+    if !admin && mount.kind() == "bind" {
+        take_along(&mut ops)?;
+    }
     Ok(ops)
+}
+
+/// Lets the trees of binds be taken in a copy of the caller's mount namespace, before the container's is joined.
+///
+/// The launcher has all capabilities then over files whose owner and group the container's user namespace knows. So it is
+/// the caller who looks here what it can reach; the launcher takes that very file or none.
+fn take_along(ops: &mut Ops) -> Result<()> {
+    let mut before = Vec::new();
+    for bind in ops.list.iter_mut().filter(|op| op.kind == FsKind::Bind) {
+        let path = Path::new(OsStr::from_bytes(bind.source.as_deref().unwrap_or_default().to_bytes()));
+        let place = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
+        let place = place.at(Step::OpenSource, "open", path)?;
+        let meta = rustix::fs::fstat(&place).at(Step::OpenSource, "fstat", path)?;
+        let flags = plan::SAME_FILE | bind.flags & plan::RECURSIVE;
+        let (device, inode, source) = (meta.st_dev, meta.st_ino, bind.source.clone());
+        before.push(Op { device, inode, source, flags, ..Op::new(FsKind::Take, &bind.path) });
+        bind.flags |= plan::TAKEN;
+    }
+    before.push(Op::new(FsKind::JoinMounts, c"/"));
+    ops.list.splice(0..0, before);
+    Ok(())
 }
 
 /// The operations that take a mount away from a running container.

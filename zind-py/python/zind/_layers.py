@@ -78,7 +78,8 @@ class Layers:
     >>> layers.snapshot("gcc")  # doctest: +SKIP
 
     It is a directory of overlay layers over base directories, which are never written to. One container at a time runs on
-    it; until its end was waited for, everything but :meth:`snapshots` and :meth:`diff` raises :class:`zind.StateError`.
+    it; until its end was waited for, everything but :meth:`snapshots`, :meth:`diff` and :meth:`clone` raises
+    :class:`zind.StateError`.
     Containers with a user namespace and without one cannot use the same layers: the first start settles it. A directory
     that is a clone or has clones must stay where it is.
     """
@@ -176,7 +177,14 @@ class Layers:
 
     def clone(self, dir: Path) -> Layers:
         """Another root in the present state, in a directory that must be missing or empty. Both go their own ways from
-        then on; the layers up to now are shared and stay here, so this directory can only be deleted after its clones."""
+        then on; the layers up to now are shared and stay here, so this directory can only be deleted after its clones.
+
+        While a container runs on them, what was changed since the last snapshot is copied instead, at a cost that is
+        proportional to it. Pause the container meanwhile (SIGSTOP), for the copy to be of one moment.
+
+        :raises zind.StateError: somebody is changing or cloning them; ``dir`` is not empty.
+        :raises zind.SysError: of a copy, also with the path of what this user may not read; nothing is left of the clone.
+        """
         return Layers(self._layers.clone_to(dir))
 
     def delete(self) -> None:

@@ -167,9 +167,12 @@ class Popen:
     def mount(self, mount: Mount) -> None:
         """Mounts something in the running container, below its root, whatever the program does to the path meanwhile.
 
+        A bind takes a source that the caller can reach. Called by an ordinary user, it has to be recursive if something
+        is mounted below the source (``EINVAL``), as at a start.
+
         :raises zind.StateError: the container has ended.
         :raises zind.SpecError: overlays and files from bytes are put together before the start only.
-        :raises zind.UnsupportedError: a bind, called by an ordinary user.
+        :raises zind.UnsupportedError: an idmapped bind, called by an ordinary user.
         """
         self._process.mount(mount)
 

@@ -21,15 +21,31 @@ pub(crate) struct Lock(Option<OwnedFd>);
 impl Lock {
     /// Takes the lock, or tells that somebody has it.
     pub(super) fn take(dir: &Path) -> Result<Lock> {
+        let busy = "a container runs on them, or its end was not waited for, or somebody is changing them";
+        Lock::try_take(dir)?.ok_or_else(|| Error::State(format!("the layers in {} are in use: {busy}", dir.display())))
+    }
+
+    /// Takes the lock, if nobody has it.
+    pub(super) fn try_take(dir: &Path) -> Result<Option<Lock>> {
         let path = dir.join("lock");
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = rustix::fs::open(&path, flags, Mode::from_raw_mode(0o600)).at(Step::ReadLayers, "open", &path)?;
+        Lock::of(file, &path)
+    }
+
+    /// Takes the lock of those who change `state`: the directory itself. A container has it for its start only.
+    pub(super) fn take_for_editing(dir: &Path) -> Result<Lock> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let file = rustix::fs::open(dir, flags, Mode::empty()).at(Step::ReadLayers, "open", dir)?;
+        Lock::of(file, dir)?.ok_or_else(|| {
+            Error::State(format!("the layers in {} are in use: somebody is changing or cloning them", dir.display()))
+        })
+    }
+
+    fn of(file: OwnedFd, path: &Path) -> Result<Option<Lock>> {
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Err(Errno::WOULDBLOCK) => Err(Error::State(format!(
-                "the layers in {} are in use: a container runs on them, or its end was not waited for, or somebody is changing them",
-                dir.display()
-            ))),
-            other => other.at(Step::ReadLayers, "flock", &path).map(|()| Lock(Some(file))),
+            Err(Errno::WOULDBLOCK) => Ok(None),
+            other => other.at(Step::ReadLayers, "flock", path).map(|()| Some(Lock(Some(file)))),
         }
     }
 

@@ -4,6 +4,10 @@
 //! the base; the top is the layer that containers write to. A snapshot gives the top a name and puts an empty layer over
 //! it, so it costs the same whatever the root holds. Only `state` says which layers count, and it is replaced as a whole:
 //! a process that is killed leaves the old state or the new one, and layers nobody counts are removed by the next opening.
+//!
+//! There are two locks, taken in this order and never waited for. `lock` is the right to write to the layers: a container
+//! has it all its life. The directory itself is locked by who changes `state`. All changes need both, except that a clone
+//! goes without the first while a container runs: it adds itself to the state, and takes nothing away from the container.
 #![forbid(unsafe_code)]
 
 mod diff;
@@ -21,8 +25,10 @@ use rustix::fs::{Timespec, Timestamps, XattrFlags};
 pub use diff::{Change, ChangeKind, FileType, Metadata};
 pub(crate) use files::{Lock, release};
 
+use crate::copy::{self, CopyOptions};
 use crate::error::{At, Error, IntoErrno, Result, Step};
 use crate::namespace::idmap::{self, ReadyMaps};
+use crate::rootfs::resolve::Side;
 use diff::{Ids, Layer, View};
 use state::{CloneOf, Marks, NONE, Saved, State};
 
@@ -30,6 +36,9 @@ const STATE: &str = "state";
 const WORK: &str = "work";
 /// What `state` becomes when everything is to be removed.
 const DELETED: &str = "deleted";
+/// In a directory that is becoming a clone. If there is no `state` beside it, and nobody is changing the layers it was to be
+/// cloned from, a crash has left it.
+const UNFINISHED: &str = "unfinished";
 
 /// How many directories an overlay stacks: `OVL_MAX_STACK`.
 const MOST_LOWER: usize = 500;
@@ -38,7 +47,8 @@ const MOST_LOWER: usize = 500;
 ///
 /// It is a directory of overlay layers over one or more base directories, which are never written to. The value is only
 /// the path: everything else is on disk, and several processes may use it, one at a time. While a container runs on it,
-/// and until its end was waited for, only [`Layers::snapshots`] and [`Layers::diff`] work; the rest is [`Error::State`].
+/// and until its end was waited for, only [`Layers::snapshots`], [`Layers::diff`] and [`Layers::clone_to`] work; the rest is
+/// [`Error::State`].
 ///
 /// The kernel writes deletions down differently in a user namespace, so layers belong to containers with one or to
 /// containers without: the first start settles it. A directory of layers that is a clone or has clones must stay where it
@@ -81,7 +91,9 @@ impl Layers {
             return Err(Error::spec("base", format!("{} and {} lie in each other", path.display(), dir.display())));
         }
         let state = State::new(base);
-        begin(&dir, &state, &state.base[0]).inspect_err(|_| drop(files::remove_tree(&dir)))?;
+        let first = dir.join(state.top.to_string());
+        let made = empty_layer(&first, &state.base[0]).and_then(|()| begin(&dir, &state));
+        made.inspect_err(|_| drop(files::remove_tree(&dir)))?;
         Ok(Layers { dir })
     }
 
@@ -202,9 +214,16 @@ impl Layers {
     /// Makes `dir`, which must be missing or empty, another root in the present state. From then on both go their own
     /// ways. The layers up to now are shared and stay in this directory, which can only be deleted after its clones.
     /// The clone has no snapshots; its base is the same.
-    /// Errors: as for [`Layers::snapshot`] and [`Layers::create`].
+    ///
+    /// While a container runs on these layers, the one it writes to cannot be shared: it is copied, which costs in proportion
+    /// to what was changed since the last snapshot. Pause the container meanwhile (SIGSTOP to its processes, or the freezer
+    /// of its control group), for the copy to be of one moment; otherwise what changes under it may be torn. Owners, modes,
+    /// times, extended attributes, hard links, holes and deletions are as in the original.
+    ///
+    /// Errors: as for [`Layers::snapshot`] and [`Layers::create`]; of a copy also [`Error::Sys`] at [`Step::Layers`] with the
+    /// path of what the caller may not read or make, as for [`Layers::diff`]. Then nothing is left of the clone.
     pub fn clone_to(&self, dir: impl AsRef<Path>) -> Result<Layers> {
-        let mut edit = Edit::begin(self)?;
+        let mut edit = Edit::begin_beside(self)?;
         let dir = make_directory(dir.as_ref())?;
         let result = edit.branch(&dir);
         if result.is_err() {
@@ -239,6 +258,11 @@ impl Layers {
 
     fn layer(&self, number: u32) -> PathBuf {
         self.dir.join(number.to_string())
+    }
+
+    /// The directory; it is looked at before a lock is made in it.
+    fn dir_with_state(&self) -> Result<&Path> {
+        if self.dir.join(STATE).exists() { Ok(&self.dir) } else { Err(not_there(&self.dir)) }
     }
 
     fn state(&self) -> Result<State> {
@@ -339,28 +363,43 @@ impl Parts {
     }
 }
 
-/// Layers that nobody else changes.
+/// Layers whose state nobody else changes.
 struct Edit {
     layers: Layers,
     state: State,
-    lock: Lock,
+    /// None if somebody else has it: a container runs on them.
+    lock: Option<Lock>,
+    #[expect(dead_code, reason = "kept to be dropped")]
+    editing: Lock,
 }
 
 impl Edit {
-    /// Takes the lock, reads the state and removes what a crash has left.
+    /// Takes both locks, reads the state and removes what a crash has left.
     fn begin(layers: &Layers) -> Result<Edit> {
-        if !layers.dir.join(STATE).exists() {
-            return Err(not_there(&layers.dir));
-        }
-        let lock = Lock::take(&layers.dir)?;
+        let lock = Lock::take(layers.dir_with_state()?)?;
+        Edit::with(layers, Some(lock))
+    }
+
+    /// The same, but a container may run on the layers.
+    fn begin_beside(layers: &Layers) -> Result<Edit> {
+        let lock = Lock::try_take(layers.dir_with_state()?)?;
+        Edit::with(layers, lock)
+    }
+
+    fn with(layers: &Layers, lock: Option<Lock>) -> Result<Edit> {
+        let editing = Lock::take_for_editing(&layers.dir)?;
         let mut state = layers.state()?;
-        let clones = state.clones.len();
-        state.clones.retain(|clone| is_live(&layers.dir, clone));
-        let mut edit = Edit { layers: layers.clone(), state, lock };
-        if edit.state.clones.len() < clones {
+        let clones = std::mem::take(&mut state.clones);
+        let (live, dead): (Vec<_>, Vec<_>) = clones.into_iter().partition(|clone| is_live(&layers.dir, clone));
+        state.clones = live;
+        let mut edit = Edit { layers: layers.clone(), state, lock, editing };
+        dead.iter().for_each(|clone| remove_unfinished(&clone.dir));
+        if !dead.is_empty() {
             edit.commit()?;
         }
-        let _ = edit.clean();
+        if edit.lock.is_some() {
+            let _ = edit.clean();
+        }
         Ok(edit)
     }
 
@@ -396,9 +435,14 @@ impl Edit {
     }
 
     fn branch(&mut self, dir: &Path) -> Result<()> {
-        let below = self.state.top;
+        let top = self.state.top;
+        let is_shared = self.lock.is_some();
+        // What a container writes to is copied; what is below it does not change any more.
+        let below = if is_shared { top } else { self.state.parents.get(&top).copied().unwrap_or(NONE) };
         self.state.clones.push(CloneOf { dir: dir.to_owned(), layer: below });
-        self.grow(below)?;
+        if is_shared { self.grow(below) } else { self.commit() }?;
+        let unfinished = dir.join(UNFINISHED);
+        std::fs::File::create(&unfinished).at(Step::Layers, "open", &unfinished)?;
         let own = self.state.chain(below).into_iter().map(|number| self.layers.layer(number));
         let state = State {
             shared: own.chain(self.state.shared.iter().cloned()).collect(),
@@ -409,7 +453,14 @@ impl Edit {
             volatile: self.state.volatile,
             ..State::new(self.state.base.clone())
         };
-        begin(dir, &state, &self.layers.layer(below))
+        let first = dir.join(state.top.to_string());
+        if is_shared {
+            empty_layer(&first, &self.layers.layer(below))?;
+        } else {
+            copy_layer(&self.layers.layer(top), &first, state.volatile)?;
+        }
+        begin(dir, &state)?;
+        std::fs::remove_file(&unfinished).at(Step::Layers, "unlink", &unfinished)
     }
 
     /// Removes the layers that are none. The first that cannot be removed is the error; the others go.
@@ -425,7 +476,9 @@ impl Edit {
                 result = result.and(removed);
             }
         }
-        let _ = std::fs::remove_file(dir.join("state.new"));
+        for name in ["state.new", UNFINISHED] {
+            let _ = std::fs::remove_file(dir.join(name));
+        }
         result
     }
 }
@@ -439,7 +492,8 @@ impl Tenancy {
         Edit::begin(layers).map(Tenancy)
     }
 
-    pub(crate) fn into_lock(self) -> Lock {
+    /// From here on the container alone keeps others away.
+    pub(crate) fn into_lock(self) -> Option<Lock> {
         self.0.lock
     }
 
@@ -481,9 +535,8 @@ fn let_in(directories: &[&PathBuf], maps: &ReadyMaps) -> Result<()> {
     directories.iter().try_for_each(|path| chown(path, Some(uid), Some(gid)).at(Step::Layers, "chown", path))
 }
 
-/// The first layer, and then the file that makes `dir` a directory of layers.
-fn begin(dir: &Path, state: &State, below: &Path) -> Result<()> {
-    empty_layer(&dir.join(state.top.to_string()), below)?;
+/// The file that makes `dir`, which has its first layer, a directory of layers.
+fn begin(dir: &Path, state: &State) -> Result<()> {
     drop(Lock::take(dir)?);
     files::replace(dir, STATE, &state.encode())?;
     dir.parent().map_or(Ok(()), files::sync_directory)
@@ -494,6 +547,19 @@ fn empty_layer(path: &Path, below: &Path) -> Result<()> {
     let meta = std::fs::metadata(below).at(Step::Layers, "stat", below)?;
     std::fs::DirBuilder::new().mode(0o700).create(path).at(Step::Layers, "mkdir", path)?;
     like(path, below, &meta).inspect_err(|_| drop(std::fs::remove_dir(path)))
+}
+
+/// A layer as it is, overlay's marks included, in a new directory.
+fn copy_layer(from: &Path, to: &Path, volatile: bool) -> Result<()> {
+    std::fs::DirBuilder::new().mode(0o700).create(to).at(Step::Layers, "mkdir", to)?;
+    let (host, options) = (Side::host(), CopyOptions::of_a_layer());
+    copy::copy((host, &from.join(".")), (host, to), &options, Step::Layers, &mut || false)?;
+    if volatile {
+        return Ok(());
+    }
+    // The state, which is synced, must not speak of files that are not on the disk.
+    let dir = std::fs::File::open(to.parent().unwrap_or(to)).at(Step::Layers, "open", to)?;
+    rustix::fs::syncfs(&dir).at(Step::Layers, "syncfs", to)
 }
 
 fn like(path: &Path, below: &Path, meta: &std::fs::Metadata) -> Result<()> {
@@ -533,6 +599,13 @@ fn parent(state: &State, saved: &Saved) -> Option<String> {
     let below = state.chain(saved.layer);
     let named = |layer: &u32| state.snapshots.iter().find(|other| other.layer == *layer);
     below.iter().skip(1).find_map(named).map(|other| other.name.clone())
+}
+
+/// Removes what was to become a clone when its maker was killed.
+fn remove_unfinished(dir: &Path) {
+    if dir.join(UNFINISHED).exists() && !dir.join(STATE).exists() {
+        let _ = files::remove_tree(dir);
+    }
 }
 
 /// True as long as the clone is there and still lies on our layers.
@@ -663,6 +736,53 @@ mod tests {
         assert!(matches!(clone.delete(), Err(Error::State(_))));
         second.delete().unwrap();
         clone.delete().unwrap();
+        layers.delete().unwrap();
+    }
+
+    #[test]
+    fn a_clone_beside_a_container_copies_what_is_written_to() {
+        let place = Place::new("beside");
+        let layers = place.layers();
+        write(&layers, "below", "1");
+        let first = || Layers { dir: place.0.join("first") };
+        for (name, depth) in [("first", 1), ("second", 2)] {
+            write(&layers, name, "1");
+            let lock = Lock::take(layers.dir()).unwrap();
+            let clone = layers.clone_to(place.0.join(name)).unwrap();
+            assert!(matches!(layers.snapshot("x"), Err(Error::State(_))));
+            write(&layers, name, "changed");
+            assert_eq!(std::fs::read(clone.upper().unwrap().join(name)).unwrap(), b"1");
+            assert_eq!(clone.state().unwrap().depth(clone.state().unwrap().top), depth + 1);
+            assert_eq!(entries(&clone), ["1", "lock", "state"]);
+            let editing = Lock::take_for_editing(layers.dir()).unwrap();
+            assert!(
+                matches!(layers.clone_to(place.0.join("no")), Err(Error::State(text)) if text.contains("changing"))
+            );
+            drop((lock, editing));
+            assert!(matches!(layers.delete(), Err(Error::State(text)) if text.contains("clones")));
+            layers.snapshot(name).unwrap();
+        }
+        assert!(!place.0.join("no").exists());
+        let second = Layers::open(place.0.join("second")).unwrap();
+        layers.remove("first").unwrap();
+        assert_eq!(changes(&second, None).len(), 3);
+        first().delete().unwrap();
+        second.delete().unwrap();
+        layers.delete().unwrap();
+    }
+
+    #[test]
+    fn a_clone_that_a_crash_left_half_made_is_removed() {
+        let place = Place::new("half");
+        let layers = place.layers();
+        let clone = layers.clone_to(place.0.join("clone")).unwrap();
+        std::fs::write(clone.dir().join(UNFINISHED), "").unwrap();
+        Layers::open(layers.dir()).unwrap();
+        assert_eq!(entries(&Layers::open(clone.dir()).unwrap()), ["1", "lock", "state"]);
+        std::fs::write(clone.dir().join(UNFINISHED), "").unwrap();
+        std::fs::remove_file(clone.dir().join(STATE)).unwrap();
+        Layers::open(layers.dir()).unwrap();
+        assert!(!clone.dir().exists());
         layers.delete().unwrap();
     }
 

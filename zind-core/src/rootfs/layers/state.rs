@@ -29,6 +29,7 @@ pub(super) struct Saved {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct CloneOf {
     pub(super) dir: PathBuf,
+    /// The topmost that it lies on; [`NONE`] if it lies only on what ours lie on.
     pub(super) layer: u32,
 }
 
@@ -148,7 +149,8 @@ impl State {
         if self.base.is_empty() || self.base.iter().chain(&self.shared).any(|path| !path.is_absolute()) {
             return Err("is damaged: a directory below the layers is missing or relative".to_owned());
         }
-        let ends = self.snapshots.iter().map(|saved| saved.layer).chain(self.clones.iter().map(|clone| clone.layer));
+        let clones = self.clones.iter().map(|clone| clone.layer).filter(|&layer| layer != NONE);
+        let ends = self.snapshots.iter().map(|saved| saved.layer).chain(clones);
         if !ends.chain([self.top]).all(known) || self.parents.contains_key(&NONE) {
             return Err("is damaged: a layer is missing".to_owned());
         }
