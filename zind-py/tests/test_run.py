@@ -500,10 +500,11 @@ def test_many_at_once_in_one_thread():
 
 def test_a_dropped_popen_is_reaped_later():
     p = zind.Popen(["sleep", "0.1"])
-    pid = p.pid
+    (waiter,) = [pid for pid, (_, parent, name) in kit.descendants().items() if name == "zind-waiter" and parent == os.getpid()]
     del p
-    assert wait_until(lambda: not kit.alive(pid))
+    assert wait_until(lambda: kit.descendants()[waiter][0] == "Z")
     zind.run(["true"])  # looks after it
+    assert waiter not in kit.descendants()
 
 
 def test_arguments_arrive_as_they_are():
