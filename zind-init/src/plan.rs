@@ -313,6 +313,8 @@ pub const OLDER_MOUNTS: u64 = 1 << 32;
 pub const MUST_PIVOT: u64 = 1 << 33;
 /// Set by the launcher: it had to move the root over the old one.
 pub const ROOT_MOVED: u64 = 1 << 34;
+/// This plan makes a deputy: report [`crate::step::Step::Ready`] after the operations, then serve until the socket closes.
+pub const DEPUTY: u64 = 1 << 35;
 
 /// All a launcher needs.
 #[derive(Clone, Copy, Debug)]

@@ -367,6 +367,21 @@ pub(crate) fn make_user_namespace(uid: &[IdMap], gid: &[IdMap]) -> Result<OwnedF
     std::fs::File::open(&path).map(OwnedFd::from).at(Step::OpenNamespace, "open", path)
 }
 
+/// A launcher that serves in a user namespace with these maps, behind its socket; see [`super::deputy`]. Dropping it ends it.
+pub(crate) fn start_deputy(maps: idmap::ReadyMaps) -> Result<Starting> {
+    let mut starting = Starting::start(plan::prepare_deputy(maps), None, Instant::now())?;
+    let mut is_mapped = false;
+    loop {
+        let Some(message) = starting.next_message(&mut || false)? else { return Err(starting.died_early()) };
+        match Step::from_number(message.report.step) {
+            Some(Step::Ready) if !is_mapped => starting.answer(message.pid)?,
+            Some(Step::Ready) => return Ok(starting),
+            _ => return Err(starting.failure(&message.report)),
+        }
+        is_mapped = true;
+    }
+}
+
 impl Prepared {
     fn needs_answer(&self) -> bool {
         self.maps.is_some() || !self.pins.is_empty()

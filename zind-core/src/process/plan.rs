@@ -221,6 +221,14 @@ pub(crate) fn prepare_user_namespace(maps: ReadyMaps) -> Prepared {
     prepared
 }
 
+/// The plan that makes a deputy: user 0 of a user namespace with these maps, in the caller's mount namespace.
+pub(crate) fn prepare_deputy(maps: ReadyMaps) -> Prepared {
+    let mut prepared = prepare_user_namespace(maps);
+    prepared.header.flags &= !wire::TEMPLATE;
+    prepared.header.flags |= wire::DEPUTY | wire::SETUP_IDS;
+    prepared
+}
+
 /// The plan that makes the root of a container as it is without the caller's mounts, and waits for somebody to look at it.
 pub(crate) fn prepare_look(spec: &Spec, have_clone3: bool) -> Result<Prepared> {
     let mut namespaces = spec.namespaces.clone();

@@ -1,0 +1,77 @@
+//! The language of a deputy: a launcher that stays in a user namespace and makes system calls there for the library.
+//!
+//! It has the capabilities of that namespace, which the library has not: to chown to ids that are mapped there, and to read
+//! and remove what belongs to them. A message is a header, its calls, and the bytes that they point to; descriptors come
+//! with it and are closed after it. The calls are made in their order up to the first that fails. Messages without
+//! [`ANSWER`] are not waited for: their first failure stays, whatever follows is left out, and the next answer tells it.
+
+/// The library waits for an [`Answer`].
+pub const ANSWER: u32 = 1;
+/// The answer comes with the last call's result as a descriptor, which the deputy then closes.
+pub const SEND_RESULT: u32 = 2;
+
+/// As many bytes as a message or an answer has at most: an extended attribute is at most 64 KiB, and a name 255 bytes.
+pub const MOST_BYTES: usize = 72 * 1024;
+/// As many calls as a message has at most.
+pub const MOST_CALLS: usize = 16;
+/// As many descriptors as come with a message at most.
+pub const MOST_FDS: usize = 4;
+
+/// What a message begins with.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct Message {
+    /// [`ANSWER`] and [`SEND_RESULT`].
+    pub flags: u32,
+    /// How many calls follow.
+    pub calls: u32,
+    /// For the answer: which message it was.
+    pub tag: u64,
+}
+
+/// What an argument of a call is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Kind {
+    /// The number itself.
+    #[default]
+    Number = 0,
+    /// A pointer: the number is an offset from the start of the message.
+    Bytes = 1,
+    /// A descriptor: the number is its index among those that came with the message.
+    Fd = 2,
+    /// The result of the call of that index in the same message.
+    Result = 3,
+    /// A pointer into the bytes of the answer: the number is an offset from their start.
+    Out = 4,
+}
+
+/// One system call.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct Call {
+    /// Its number.
+    pub number: u64,
+    /// What its arguments are; [`Kind`] as a number.
+    pub kinds: [u8; 6],
+    /// The result is a descriptor that is closed after the message.
+    pub closes: u8,
+    /// To fill up to eight bytes.
+    pub pad: u8,
+    /// Its arguments.
+    pub arguments: [u64; 6],
+}
+
+/// What an answer begins with; the bytes of `Out` follow.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct Answer {
+    /// The result of the last call made.
+    pub result: i64,
+    /// The message of the first failure since the last answer, if `errno` is not 0.
+    pub tag: u64,
+    /// Which of its calls it was.
+    pub index: u32,
+    /// The errno of it, or 0.
+    pub errno: i32,
+}
