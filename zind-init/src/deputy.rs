@@ -2,13 +2,11 @@
 //!
 //! It has the capabilities of that namespace, which the library has not: to chown to ids that are mapped there, and to read
 //! and remove what belongs to them. A message is a header, its calls, and the bytes that they point to; descriptors come
-//! with it and are closed after it. The calls are made in their order up to the first that fails. Messages without
-//! [`ANSWER`] are not waited for: their first failure stays, whatever follows is left out, and the next answer tells it.
+//! with it and are closed after it. The calls are made in their order up to the first that fails, and each message is
+//! answered. The deputy knows nothing of what it does, and keeps nothing.
 
-/// The library waits for an [`Answer`].
-pub const ANSWER: u32 = 1;
 /// The answer comes with the last call's result as a descriptor, which the deputy then closes.
-pub const SEND_RESULT: u32 = 2;
+pub const SEND_RESULT: u32 = 1;
 
 /// As many bytes as a message or an answer has at most: an extended attribute is at most 64 KiB, and a name 255 bytes.
 pub const MOST_BYTES: usize = 72 * 1024;
@@ -21,12 +19,10 @@ pub const MOST_FDS: usize = 4;
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
 pub struct Message {
-    /// [`ANSWER`] and [`SEND_RESULT`].
+    /// [`SEND_RESULT`] or 0.
     pub flags: u32,
     /// How many calls follow.
     pub calls: u32,
-    /// For the answer: which message it was.
-    pub tag: u64,
 }
 
 /// What an argument of a call is.
@@ -54,8 +50,8 @@ pub struct Call {
     pub number: u64,
     /// What its arguments are; [`Kind`] as a number.
     pub kinds: [u8; 6],
-    /// The result is a descriptor that is closed after the message.
-    pub closes: u8,
+    /// 1: the result is a descriptor, which the deputy closes when it has answered.
+    pub opens: u8,
     /// To fill up to eight bytes.
     pub pad: u8,
     /// Its arguments.
@@ -66,11 +62,9 @@ pub struct Call {
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
 pub struct Answer {
-    /// The result of the last call made.
+    /// The result of the last call, if none failed.
     pub result: i64,
-    /// The message of the first failure since the last answer, if `errno` is not 0.
-    pub tag: u64,
-    /// Which of its calls it was.
+    /// Which call failed, if `errno` is not 0.
     pub index: u32,
     /// The errno of it, or 0.
     pub errno: i32,
