@@ -9,6 +9,7 @@ use crate::plan::{
 };
 use crate::planfile::PlanFile;
 use crate::step::Step;
+use crate::watch::decimal;
 use crate::sys::{self, AT_EMPTY_PATH, AT_FDCWD, AT_RECURSIVE, EMPTY, OPEN_TREE_CLONE};
 use crate::{At, Done, Failure, namespaces};
 
@@ -115,6 +116,7 @@ fn one(plan: &mut PlanFile, place: &mut Place, op: &FsOp) -> Done {
             crate::report(plan, Step::HandedOver, 0, 0, dir.0);
             crate::wait_for_go(plan)
         }
+        FsKind::Fuse => fuse(plan, op),
         FsKind::Umount => sys::umount(plan.str(op.path), op.propagation).at(Step::Umount).map(drop),
     }
 }
@@ -137,6 +139,21 @@ fn stage(plan: &PlanFile, place: &mut Place, op: &FsOp) -> Done {
     }
     place.apart = true;
     sys::fchdir(place.staging).at(Step::Staging).map(drop)
+}
+
+/// The descriptor has to be of the user namespace that mounts. Nobody here keeps it: the file system ends with its server.
+fn fuse(plan: &PlanFile, op: &FsOp) -> Done {
+    let kind = c"fuse".as_ptr().cast();
+    let device = Fd(sys::openat(AT_FDCWD, c"/dev/fuse".as_ptr().cast(), sys::O_RDWR, 0).at(Step::Fuse)?);
+    let (mut data, mut digits) = ([0u8; 256], [0u8; 12]);
+    let words = [b"fd=".as_slice(), decimal(device.0, &mut digits), b",", plan.text(op.text)];
+    // The last byte stays the end of the string.
+    let room = data.iter_mut().rev().skip(1).rev();
+    room.zip(words.into_iter().flatten()).for_each(|(to, from)| *to = *from);
+    sys::mount(plan.str(op.source), plan.str(op.path), kind, mount_flags(op.attr_set), data.as_ptr()).at(Step::Fuse)?;
+    crate::report(plan, Step::HandedOver, 0, 0, device.0);
+    drop(device);
+    crate::wait_for_go(plan)
 }
 
 /// By the directory that holds it and its name there, which is not followed.

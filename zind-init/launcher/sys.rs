@@ -28,6 +28,7 @@ pub const AT_RECURSIVE: u32 = 0x8000;
 pub const OPEN_TREE_CLONE: u32 = 1;
 pub const OPEN_TREE_CLOEXEC: u32 = 0o2000000;
 pub const O_WRONLY: u32 = 1;
+pub const O_RDWR: u32 = 2;
 pub const O_CREAT: u32 = 0o100;
 pub const O_EXCL: u32 = 0o200;
 pub const O_DIRECTORY: u32 = 0o200000;

@@ -174,6 +174,8 @@ pub enum FsKind {
     Take = 24,
     /// Be in the mount namespace of the process behind the pidfd `fd` from here on; with [`AS_SETUP`] as that user, too.
     JoinMounts = 25,
+    /// Mount a FUSE file system at `path` with the options `text`, and hand its descriptor of `/dev/fuse` over to the library.
+    Fuse = 26,
 }
 
 /// `path` begins at the container's root and is resolved below it, never above.

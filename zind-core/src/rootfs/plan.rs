@@ -18,7 +18,7 @@ use super::devices::Devices;
 use super::host::{self, Entry, ExtraUser, Trees};
 use super::layers::Layers;
 use super::ops::{Op, Ops, attr, c_path, c_string, joined, pairs};
-use super::{Overlay, Rootfs, caller, dev, mask};
+use super::{Overlay, Rootfs, caller, dev, fuse, mask};
 use crate::device::Device;
 use crate::error::{At, Error, Result, Step};
 use crate::mount::Mount;
@@ -49,6 +49,8 @@ pub(crate) enum RootFrom {
     Request,
     /// The library fills a directory of the staging area.
     Library,
+    /// The launcher mounts it, for a server of the library's; the ids are those whose it is.
+    Fuse(u32, u32),
     /// A detached tree, by its descriptor.
     Tree(RawFd),
 }
@@ -186,6 +188,9 @@ pub(crate) fn low_level(spec: &Spec) -> Result<Ops> {
             return Err(Error::spec("mounts", format!("[{index}] a {} is for containers", mount.kind())));
         }
         caller::mount(&mut ops, mount, index, situation)?;
+    }
+    for path in &spec.directories {
+        ops.push(Op::mkdir(&c_path("rootfs", path)?, 0o755));
     }
     if let Some(binfmt) = &spec.binfmt {
         let target = c_path("binfmt", &binfmt.path)?;
@@ -350,6 +355,13 @@ fn path_root(ops: &mut Ops, spec: &Spec, situation: Situation, path: &Path) -> R
         RootFrom::Library => {
             ops.push(Op::new(FsKind::HandOver, ROOT));
             ops.extend([Op::bind(ROOT, ROOT).attr(S_NODEV), Op::new(FsKind::Root, ROOT)]);
+            return Ok(());
+        }
+        RootFrom::Fuse(uid, gid) => {
+            let text = c_string("rootfs", fuse::options(uid, gid).as_ref())?;
+            let source = Some(c"fuse-overlayfs".to_owned());
+            ops.push(Op { text: Some(text), source, ..Op::new(FsKind::Fuse, ROOT) }.attr(S_NODEV));
+            ops.push(Op::new(FsKind::Root, ROOT));
             return Ok(());
         }
         RootFrom::Tree(fd) => {
