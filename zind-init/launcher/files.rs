@@ -5,7 +5,7 @@
 use crate::older::{Change, Older};
 use crate::plan::{
     AS_SETUP, CREATE, DEVICE, FsKind, FsOp, IN_ROOT, MUST_PIVOT, NO_SYMLINKS, OLDER_MOUNTS, OPTIONAL, QUICK, RECURSIVE, SAME_FILE,
-    SOURCE_IN_ROOT, Str, TAKEN, TARGET_FILE,
+    SOURCE_IN_ROOT, SOURCE_NOFOLLOW, Str, TAKEN, TARGET_FILE, TARGET_NOFOLLOW,
 };
 use crate::planfile::PlanFile;
 use crate::step::Step;
@@ -68,8 +68,8 @@ fn one(plan: &mut PlanFile, place: &mut Place, op: &FsOp) -> Done {
         FsKind::Stage => stage(plan, place, op),
         FsKind::Mkdir => make(plan, place, op, |dir, name| sys::mkdirat(dir, name, op.mode)).at(Step::Mkdir),
         FsKind::Symlink => {
-            let target = plan.str(op.source);
-            make(plan, place, op, |dir, name| sys::symlinkat(target, dir, name)).at(Step::Symlink)
+            let (target, text) = (plan.str(op.source), plan.text(op.source));
+            make(plan, place, op, |dir, name| link(target, text, dir, name)).at(Step::Symlink)
         }
         FsKind::File => file(plan, place, op).at(Step::WriteFile),
         FsKind::Write => {
@@ -121,6 +121,18 @@ fn one(plan: &mut PlanFile, place: &mut Place, op: &FsOp) -> Done {
     }
 }
 
+/// A symbolic link; one that is there already must lead to the same place.
+fn link(to: sys::CStr, text: &[u8], dir: i32, name: sys::CStr) -> sys::Result {
+    match sys::symlinkat(to, dir, name) {
+        Err(sys::EEXIST) => {
+            let mut found = [0u8; 4096];
+            let len = sys::readlinkat(dir, name, &mut found).map_err(|_| sys::EEXIST)?;
+            if found.get(..len) == Some(text) { Ok(0) } else { Err(sys::EEXIST) }
+        }
+        other => other,
+    }
+}
+
 /// A tmpfs, and the working directory in it: the only place this process writes to by plain relative paths.
 fn stage(plan: &PlanFile, place: &mut Place, op: &FsOp) -> Done {
     let tmpfs = c"tmpfs".as_ptr().cast();
@@ -166,7 +178,7 @@ fn detach(plan: &mut PlanFile, place: &Place, op: &FsOp) -> sys::Result<()> {
 /// In a copy of the caller's mount namespace, and still with the caller's rights to its files.
 fn take(plan: &PlanFile, place: &mut Place, op: &FsOp) -> sys::Result<()> {
     let recursive = if op.flags & RECURSIVE != 0 { AT_RECURSIVE } else { 0 };
-    let tree = Fd(sys::open_tree(AT_FDCWD, plan.str(op.source), OPEN_TREE_CLONE | recursive)?);
+    let tree = Fd(sys::open_tree(AT_FDCWD, plan.str(op.source), OPEN_TREE_CLONE | recursive | nofollow(op))?);
     is_that_file(op, tree.0)?;
     place.taken = tree.0;
     core::mem::forget(tree);
@@ -386,7 +398,11 @@ fn clone_tree(plan: &PlanFile, place: &mut Place, op: &FsOp, recursive: u32) -> 
         let source = Fd(sys::openat2(place.root, plan.str(op.source), sys::O_PATH, resolve_flags(op))?);
         return sys::open_tree(source.0, EMPTY, AT_EMPTY_PATH | OPEN_TREE_CLONE | recursive).map(Fd);
     }
-    sys::open_tree(AT_FDCWD, plan.str(op.source), OPEN_TREE_CLONE | recursive).map(Fd)
+    sys::open_tree(AT_FDCWD, plan.str(op.source), OPEN_TREE_CLONE | recursive | nofollow(op)).map(Fd)
+}
+
+fn nofollow(op: &FsOp) -> u32 {
+    if op.flags & SOURCE_NOFOLLOW != 0 { sys::AT_SYMLINK_NOFOLLOW } else { 0 }
 }
 
 /// Applies the attributes of `op` to the tree, if it has any.
@@ -541,7 +557,8 @@ fn target(plan: &mut PlanFile, place: &Place, op: &FsOp) -> sys::Result<Fd> {
     if op.flags & IN_ROOT == 0 {
         return sys::openat(AT_FDCWD, plan.str(op.path), sys::O_PATH, 0).map(Fd);
     }
-    match sys::openat2(place.root, plan.str(op.path), sys::O_PATH, resolve_flags(op)) {
+    let last = if op.flags & TARGET_NOFOLLOW != 0 { sys::O_NOFOLLOW } else { 0 };
+    match sys::openat2(place.root, plan.str(op.path), sys::O_PATH | last, resolve_flags(op)) {
         Err(sys::ENOENT) if op.flags & CREATE != 0 => create(plan, place, op),
         other => other.map(Fd),
     }

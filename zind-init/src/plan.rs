@@ -203,6 +203,11 @@ pub const TAKEN: u32 = 1024;
 /// Become `setup_uid` and `setup_gid` of the plan.
 pub const AS_SETUP: u32 = 2048;
 
+/// A symbolic link as the source of a bind is mounted itself.
+pub const SOURCE_NOFOLLOW: u32 = 4096;
+/// A symbolic link as the last part of the target is covered itself.
+pub const TARGET_NOFOLLOW: u32 = 8192;
+
 /// Every part of the path is zind's own, or in the directory entered: `mount(2)` by name is safe, and quicker.
 pub const QUICK: u32 = 128;
 

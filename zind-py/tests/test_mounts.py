@@ -241,6 +241,41 @@ def test_tmpcopyup_begins_with_what_is_there(tiny_root):
     assert not (tiny_root / "etc/new").exists()
 
 
+def test_links_are_copied_mounted_or_covered_themselves(source, tiny_root):
+    (source / "link").symlink_to("../../etc/group")
+    (tiny_root / "place").symlink_to("/etc/passwd")
+    (source / "file").chmod(0o644)
+
+    def look(script, target, *options, overlay="tmpfs", source=source / "link", **more):
+        mount = Mount(type="bind", source=source, target=target, options=["bind", *options])
+        r = zind.run(["sh", "-c", script], rootfs=tiny_root, overlay=overlay, mounts=[mount], capture_output=True, text=True, check=True, **more)
+        return r.stdout.split()
+
+    for option in ("copy-symlink", "src-nofollow"):
+        target = "/made/here/t"
+        if option == "src-nofollow" and "mount" == zind.run(["true"]).isolation.mount_interface:
+            with pytest.raises(zind.SysError, match="newer interface") as caught:
+                look("true", target, option)
+            assert caught.value.errno == 40
+            continue
+        found = look(f"readlink {target}; grep -c staff {target}; grep -c ' {target} ' /proc/self/mountinfo; true", target, option)
+        assert found == ["../../etc/group", "1", "0" if option == "copy-symlink" else "1"]
+        # No link: an ordinary bind.
+        assert look("cat /t", "/t", option, source=source / "file") == ["data"]
+    # The same link may be there already, another one or a file may not.
+    for _ in range(2):
+        assert look("readlink /kept", "/kept", "copy-symlink", overlay=False) == ["../../etc/group"]
+    for target in ("/place", "/marker"):
+        with pytest.raises(zind.SysError, match=r"mounts\[0\]") as caught:
+            look("true", target, "copy-symlink")
+        assert caught.value.errno == 17
+    assert look("cat /place; head -c 4 /etc/passwd", "/place", "dest-nofollow", source=source / "file") == ["data", "root"]
+    assert look("cat /place; head -c 4 /etc/passwd", "/place", source=source / "file") == ["data", "data"]
+    for option in ("copy-symlink", "src-nofollow"):
+        with pytest.raises(zind.SpecError, match="for binds"):
+            zind.run(["true"], mounts=[Mount(type="tmpfs", target="/t", options=[option])])
+
+
 def test_idmapped_bind(source):
     if not ROOT:
         with pytest.raises(zind.UnsupportedError, match="idmapped"):

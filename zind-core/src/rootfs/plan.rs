@@ -235,10 +235,12 @@ fn take_along(ops: &mut Ops) -> Result<()> {
     let mut before = Vec::new();
     for bind in ops.list.iter_mut().filter(|op| op.kind == FsKind::Bind) {
         let path = Path::new(OsStr::from_bytes(bind.source.as_deref().unwrap_or_default().to_bytes()));
-        let place = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
+        let nofollow = bind.flags & plan::SOURCE_NOFOLLOW;
+        let open = OFlags::PATH | OFlags::CLOEXEC | if nofollow != 0 { OFlags::NOFOLLOW } else { OFlags::empty() };
+        let place = rustix::fs::open(path, open, Mode::empty());
         let place = place.at(Step::OpenSource, "open", path)?;
         let meta = rustix::fs::fstat(&place).at(Step::OpenSource, "fstat", path)?;
-        let flags = plan::SAME_FILE | bind.flags & plan::RECURSIVE;
+        let flags = plan::SAME_FILE | bind.flags & plan::RECURSIVE | nofollow;
         let (device, inode, source) = (meta.st_dev, meta.st_ino, bind.source.clone());
         before.push(Op { device, inode, source, flags, ..Op::new(FsKind::Take, &bind.path) });
         bind.flags |= plan::TAKEN;
