@@ -18,7 +18,9 @@ const MOUNT_ATTR_IDMAP: u64 = 0x10_0000;
 pub const MS_REMOUNT: u64 = 32;
 pub const MS_BIND: u64 = 4096;
 pub const MS_REC: u64 = 16384;
+pub const MS_UNBINDABLE: u64 = 1 << 17;
 pub const MS_PRIVATE: u64 = 1 << 18;
+pub const MS_SHARED: u64 = 1 << 20;
 
 const UMOUNT_NOFOLLOW: u32 = 8;
 
@@ -355,6 +357,7 @@ fn change_of(op: &FsOp) -> Change {
         top_set: op.top_set,
         top_clear: op.top_clear,
         propagation: u64::from(op.propagation) & !MS_REC,
+        of_the_top: is_of_the_top(op),
         recursive: op.flags & RECURSIVE != 0,
     }
 }
@@ -408,10 +411,20 @@ fn nofollow(op: &FsOp) -> u32 {
 /// Applies the attributes of `op` to the tree, if it has any.
 fn change(tree: i32, op: &FsOp, recursive: u32) -> sys::Result<()> {
     let propagation = u64::from(op.propagation) & !MS_REC;
+    let of_all = if is_of_the_top(op) { MS_PRIVATE } else { propagation };
     if op.attr_set | op.attr_clear | propagation != 0 {
-        sys::mount_setattr(tree, EMPTY, AT_EMPTY_PATH | recursive, op.attr_set, op.attr_clear, propagation)?;
+        sys::mount_setattr(tree, EMPTY, AT_EMPTY_PATH | recursive, op.attr_set, op.attr_clear, of_all)?;
+    }
+    if of_all != propagation {
+        sys::mount_setattr(tree, EMPTY, AT_EMPTY_PATH, 0, 0, propagation)?;
     }
     Ok(())
+}
+
+/// The mounts below are private, though the top is shared or unbindable. A slave that was private for a moment is none.
+fn is_of_the_top(op: &FsOp) -> bool {
+    let propagation = u64::from(op.propagation);
+    op.flags & RECURSIVE != 0 && propagation & MS_REC == 0 && propagation & (MS_SHARED | MS_UNBINDABLE) != 0
 }
 
 /// Applies what `op` wants of the mount itself, but not of those below it.

@@ -336,6 +336,27 @@ except FileNotFoundError: print(sorted(os.listdir(own)))
     assert "copy" in names and "fuse" not in names
 
 
+@pytest.mark.parametrize("fuse", [False, True], ids=["copy", "fuse"])
+def test_a_fresh_volume_begins_with_the_root_s_content_without_an_overlay_too(stacked, fuse):
+    if fuse:
+        kit.needs_program("fuse-overlayfs")
+    script = """
+volume = lambda name, **more: zind.Mount.volume(name, "/etc", place=own + "/volumes", **more)
+start("cat /etc/group", mounts=[volume("a")])
+start("cat /etc/group", mounts=[volume("b")], overlay=own)
+start("echo new >/etc/group", overlay=own)
+start("ls /etc", mounts=[volume("d", copy_up=False)], overlay=own)
+if os.path.isdir(own + "/fuse"):
+    refused(mounts=[volume("c")], overlay=own)
+else:
+    start("cat /etc/group", mounts=[volume("c")], overlay=own)
+"""
+    first, second, _, empty, changed = stacked(script, fuse=fuse)
+    assert "staff" in first[0] and "staff" in second[0] and empty[0] == ""
+    assert second[3] == empty[3] == ("fuse-overlayfs" if fuse else "copy")
+    assert changed[0] == ("UnsupportedError" if fuse else "new\n")
+
+
 def test_no_copy_where_an_overlay_is_required(stacked):
     error = stacked("refused(require={'overlay'})")[0]
     assert error[:3] == ["SysError", "Mount", 22] and "read_only=True" in error[3]

@@ -51,7 +51,7 @@ pub(crate) struct Starting {
     /// The directory whose content the launcher waits for.
     to_fill: Option<PathBuf>,
     /// What stands in for the overlay, if that is a program's: it is started, or will be when the launcher asks for it.
-    fuse: Option<Fuse>,
+    fuse: Option<Box<Fuse>>,
     ended: bool,
 }
 
@@ -62,7 +62,7 @@ impl Starting {
         clone::reap_orphans();
         let stand_in = stand_in::kept(&spec, plan::may_make_file_systems)?;
         let again = (stand_in.is_none() && stand_in::is_allowed(&spec)).then(|| Box::new(spec.clone()));
-        let holds = volumes::take(&mut spec, interrupted)?;
+        let holds = volumes::take(&mut spec, stand_in.as_ref(), interrupted)?;
         let began = Instant::now();
         let deadline = spec.timeout.map(|timeout| began + timeout);
         let mut prepared = plan::prepare_with(spec, clone::have_clone3(), stand_in.as_ref())?;
@@ -95,7 +95,7 @@ impl Starting {
         let copy = |stop: &mut dyn FnMut() -> bool| stand_in::make(&spec, may_mount, stop);
         let stand_in = if fuse.is_some() { fuse } else { self.in_time(interrupted, copy)? };
         let Some(stand_in) = stand_in else { return Ok(None) };
-        let holds = volumes::take(&mut spec, interrupted)?;
+        let holds = volumes::take(&mut spec, None, interrupted)?;
         let mut prepared = plan::prepare_with(*spec, clone::have_clone3(), Some(&stand_in))?;
         prepared.hold(holds);
         let mut starting = Starting::start(prepared, self.deadline, self.began)?;

@@ -176,7 +176,7 @@ fn sysfs(ops: &mut Ops) {
 pub(crate) fn low_level(spec: &Spec) -> Result<Ops> {
     let mut ops = Ops::default();
     if spec.propagation != 0 {
-        let propagation = spec.propagation as u32;
+        let propagation = (spec.propagation | libc::MS_REC) as u32;
         ops.push(Op { propagation, ..Op::new(FsKind::Setattr, c"/").flags(plan::RECURSIVE) });
     }
     if spec.binfmt.is_some() || !spec.mounts.is_empty() || spec.mount_proc.is_some() {

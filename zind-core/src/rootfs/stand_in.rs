@@ -34,7 +34,7 @@ pub(crate) enum StandIn {
     /// has a file system in memory.
     Staged(PathBuf),
     /// The file system of a program.
-    Fuse(Fuse),
+    Fuse(Box<Fuse>),
 }
 
 impl StandIn {
@@ -73,13 +73,13 @@ pub(crate) fn kept(spec: &Spec, admin: impl FnOnce() -> Result<bool>) -> Result<
     if is_copy {
         return Ok(Some(StandIn::Directory(copy)));
     }
-    fuse::make(spec, admin()?)?.map(StandIn::Fuse).map(Some).ok_or_else(|| fuse::missing(dir))
+    fuse::make(spec, admin()?)?.map(Box::new).map(StandIn::Fuse).map(Some).ok_or_else(|| fuse::missing(dir))
 }
 
 /// An overlay that is not the kernel's. `admin`: the caller may make file systems. What goes wrong on the way is no error: a
 /// copy is there for it.
 pub(crate) fn make_fuse(spec: &Spec, admin: bool) -> Option<StandIn> {
-    fuse::make(spec, admin).ok().flatten().map(StandIn::Fuse)
+    fuse::make(spec, admin).ok().flatten().map(Box::new).map(StandIn::Fuse)
 }
 
 /// Makes the copy by which the root of `spec` is replaced. `admin`: the caller may make file systems.
