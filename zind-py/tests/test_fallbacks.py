@@ -15,7 +15,7 @@ from kit import needs_root, outside
 HERE = pathlib.Path(__file__).resolve().parent
 NEWER_MOUNTS = "fsopen fsconfig fsmount move_mount open_tree mount_setattr".split()
 #: What mount(2) cannot do: see docs/kernel-features.md.
-ONLY_NEWER = ["test_idmapped_bind", "test_an_unknown_option_is_named_by_the_kernel"]
+ONLY_NEWER = ["test_idmapped_bind", "test_idmaps_of_the_top_or_of_all", "test_an_unknown_option_is_named_by_the_kernel"]
 #: An ordinary user's filter takes its strength from newuidmap(1), which these need.
 NEED_MAPS = ["test_users_are_those_of_the_root", "test_a_number_is_a_number_though_a_user_has_it_as_name"]
 
