@@ -233,7 +233,7 @@ fn pass_log_on(plan: &PlanFile, context: i32) {
 
 fn mount(plan: &mut PlanFile, place: &Place, op: &FsOp) -> Done {
     if plan.has(OLDER_MOUNTS) {
-        let target = target(plan, place, op).at(Step::MountTarget)?;
+        let Some(target) = place_of(plan, place, op)? else { return Ok(()) };
         return match op.text {
             // An option with a character that this interface cannot take.
             Str(0) => Err(sys::EINVAL),
@@ -246,9 +246,17 @@ fn mount(plan: &mut PlanFile, place: &Place, op: &FsOp) -> Done {
         return Ok(());
     }
     // The newer interface says in words what was wrong.
-    let target = target(plan, place, op).at(Step::MountTarget)?;
+    let Some(target) = place_of(plan, place, op)? else { return Ok(()) };
     let tree = Fd(new_file_system(plan, plan.str(op.source), op).at(Step::Mount)?);
     sys::attach(tree.0, target.0).at(Step::Mount).map(drop)
+}
+
+/// The target; none if it is missing, and the mount is only wanted where it is.
+fn place_of(plan: &mut PlanFile, place: &Place, op: &FsOp) -> Result<Option<Fd>, Failure> {
+    match target(plan, place, op) {
+        Err(sys::ENOENT | sys::ENOTDIR) if op.flags & OPTIONAL != 0 => Ok(None),
+        other => other.at(Step::MountTarget).map(Some),
+    }
 }
 
 /// One `mount(2)`, on the working directory: the place was found safely, and names itself.

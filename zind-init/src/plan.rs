@@ -186,7 +186,7 @@ pub const RECURSIVE: u32 = 2;
 pub const CREATE: u32 = 4;
 /// No part of `path` may be a symbolic link.
 pub const NO_SYMLINKS: u32 = 8;
-/// An absent source is no error.
+/// An absent source of a bind is no error, nor is an absent target of a new file system.
 pub const OPTIONAL: u32 = 16;
 /// The target is a file.
 pub const TARGET_FILE: u32 = 32;

@@ -224,6 +224,11 @@ def test_sysfs_keeps_its_masks():
     assert probe("answer(os.listdir('/sys/firmware'))", mounts=[Mount.sysfs()]) == []
 
 
+def test_something_else_at_sys():
+    assert rows("/sys", Mount.tmpfs("/sys", size="64k"))[-1][3] == "tmpfs"
+    assert probe("answer(os.listdir('/sys'))", mounts=[Mount.tmpfs("/sys")]) == []
+
+
 def test_cgroup():
     found = row("/sys/fs/cgroup", Mount.cgroup())
     assert found[3] == "cgroup2" and {"nosuid", "nodev", "noexec"} <= set(found[1])
@@ -483,6 +488,14 @@ def test_an_unknown_option_is_named_by_the_kernel():
         zind.run(["true"], mounts=[Mount.tmpfs("/a"), Mount(type="tmpfs", target="/t", options=["colour=red"])])
     assert caught.value.errno == 22 and "mounts[1]" in str(caught.value) and "colour" in str(caught.value)
     assert caught.value.filename == "/t"
+
+
+def test_sizes_that_are_none():
+    for make in (lambda: Mount.tmpfs("/t", size=-1), lambda: zind.run(["true"], tmpfs_size=-1), lambda: zind.run(["true"], tmpfs_size=0)):
+        with pytest.raises(zind.SpecError, match="size"):
+            make()
+    with pytest.raises(TypeError):
+        Mount.tmpfs("/t", size=1.5)
 
 
 def test_an_unknown_file_system():

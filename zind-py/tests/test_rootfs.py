@@ -71,6 +71,11 @@ def test_a_layer_in_a_directory_stays(tiny_root, tmp_path):
     assert sh("cat /marker", rootfs=tiny_root) == "untouched"
 
 
+def test_a_layer_in_a_directory_that_is_missing_is_an_error(tiny_root, tmp_path):
+    refused(zind.SysError, lambda: zind.run(["true"], rootfs=tiny_root, overlay=tmp_path / "mistake"), step="Mkdir", number=errno.ENOENT)
+    assert not (tmp_path / "mistake").exists()
+
+
 def test_a_layer_in_memory_is_limited(tiny_root):
     r = zind.run(["sh", "-c", "head -c 3000000 /dev/zero >/big"], rootfs=tiny_root, tmpfs_size="1m", stderr=zind.DEVNULL)
     assert r.returncode != 0
