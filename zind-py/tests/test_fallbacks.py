@@ -367,6 +367,7 @@ def test_a_copy_that_does_not_fit_is_an_error(stacked):
     assert error[1:3] == ["CopyIn", 28] and "tmpfs_size" in error[3]
 
 
+@pytest.mark.limit(240)
 def test_a_copy_ends_with_the_time_limit(stacked, tiny_root):
     (tiny_root / "many").mkdir()
     for number in range(30_000):
