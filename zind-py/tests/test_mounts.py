@@ -498,6 +498,13 @@ def test_sizes_that_are_none():
         Mount.tmpfs("/t", size=1.5)
 
 
+def test_what_is_put_together_apart_is_told_by_its_target(source):
+    overlay = Mount(type="overlay", target="/t/here", options=[f"lowerdir={source}", "colour=red"])
+    with pytest.raises(zind.SysError) as caught:
+        zind.run(["true"], mounts=[Mount.tmpfs("/a"), overlay])
+    assert caught.value.filename == "/t/here" and "mounts[1]" in str(caught.value)
+
+
 def test_an_unknown_file_system():
     with pytest.raises(zind.SysError) as caught:
         zind.run(["true"], mounts=[Mount(type="nosuchfs", target="/t")])

@@ -684,9 +684,17 @@ impl Names {
             | Step::Umount
             | Step::MountTarget
             | Step::Fuse
-            | Step::Staging => self.fs.get(index).map(Op::object).unwrap_or_default(),
+            | Step::Staging => self.place(index),
             _ => PathBuf::new(),
         }
+    }
+
+    /// What an operation was about. What is put together in the staging area is told by where it was to come.
+    fn place(&self, index: usize) -> PathBuf {
+        let Some(op) = self.fs.get(index) else { return PathBuf::new() };
+        let is_its_place = |other: &&Op| other.mount.is_some() && other.mount == op.mount && other.is_in_root();
+        let place = self.fs.iter().skip(index).find(is_its_place).filter(|_| !op.is_in_root());
+        place.unwrap_or(op).object()
     }
 
     fn hint(&self, step: Step, errno: Errno) -> String {
