@@ -392,11 +392,7 @@ fn path_root(ops: &mut Ops, spec: &Spec, situation: Situation, path: &Path) -> R
             let dir = std::path::absolute(dir).at(Step::OpenSource, "getcwd", dir)?;
             for name in ["upper", "work"] {
                 let path = dir.join(name);
-                // Not the directory itself: a path with a mistake in it is to be told.
-                match std::fs::create_dir(&path) {
-                    Err(_) if path.is_dir() => {}
-                    made => made.at(Step::Mkdir, "mkdir", &path)?,
-                }
+                std::fs::create_dir_all(&path).at(Step::Mkdir, "mkdir", &path)?;
             }
             ops.push(Op::mkdir(c"o", 0o755));
             if situation.admin {
