@@ -348,12 +348,6 @@ pub fn receive<const N: usize>(socket: i32, buffer: &mut [u8], fds: &mut [i32; N
     }
 }
 
-/// Sends one message in two pieces, with a descriptor if it is not negative.
-pub fn send_in_two(socket: i32, head: &[u8], tail: &[u8], fd: i32) {
-    let iov = [Iov(head.as_ptr(), head.len()), Iov(tail.as_ptr(), tail.len())];
-    while send_pieces(socket, &iov, [fd, -1]) == Err(EINTR) {}
-}
-
 /// Sends one message, with a descriptor if it is not negative. A reader that is gone is no error of ours.
 pub fn send(socket: i32, message: &[u8], fd: i32) {
     while send_descriptors(socket, message, [fd, -1]) == Err(EINTR) {}
@@ -361,19 +355,16 @@ pub fn send(socket: i32, message: &[u8], fd: i32) {
 
 /// Sends a message with up to two descriptors; those that are negative, and what follows them, are left out.
 fn send_descriptors(socket: i32, message: &[u8], fds: [i32; 2]) -> Result {
-    send_pieces(socket, &[Iov(message.as_ptr(), message.len())], fds)
-}
-
-fn send_pieces(socket: i32, iov: &[Iov], fds: [i32; 2]) -> Result {
     #[repr(C)]
     struct Control(usize, i32, i32, [i32; 2]);
     const SOL_SOCKET: i32 = 1;
     const SCM_RIGHTS: i32 = 1;
     const MSG_NOSIGNAL: usize = 0x4000;
     let count = fds.iter().take_while(|&&fd| fd >= 0).count();
+    let iov = Iov(message.as_ptr(), message.len());
     let control = Control(16 + 4 * count, SOL_SOCKET, SCM_RIGHTS, fds);
     let control_len = if count == 0 { 0 } else { size_of::<Control>() };
-    let header = MessageHeader(0, 0, iov.as_ptr(), iov.len(), (&raw const control).cast(), control_len, 0);
+    let header = MessageHeader(0, 0, &raw const iov, 1, (&raw const control).cast(), control_len, 0);
     call!(SENDMSG, socket, &raw const header, MSG_NOSIGNAL)
 }
 

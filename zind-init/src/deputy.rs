@@ -8,7 +8,7 @@
 /// The answer comes with the last call's result as a descriptor, which the deputy then closes.
 pub const SEND_RESULT: u32 = 1;
 
-/// As many bytes as a message or an answer has at most: an extended attribute is at most 64 KiB, and a name 255 bytes.
+/// As many bytes as a message has at most: an extended attribute is at most 64 KiB, and a name 255 bytes.
 pub const MOST_BYTES: usize = 72 * 1024;
 /// As many calls as a message has at most.
 pub const MOST_CALLS: usize = 16;
@@ -36,10 +36,6 @@ pub enum Kind {
     Bytes = 1,
     /// A descriptor: the number is its index among those that came with the message.
     Fd = 2,
-    /// The result of the call of that index in the same message.
-    Result = 3,
-    /// A pointer into the bytes of the answer: the number is an offset from their start.
-    Out = 4,
 }
 
 /// One system call.
@@ -50,15 +46,13 @@ pub struct Call {
     pub number: u64,
     /// What its arguments are; [`Kind`] as a number.
     pub kinds: [u8; 6],
-    /// 1: the result is a descriptor, which the deputy closes when it has answered.
-    pub opens: u8,
     /// To fill up to eight bytes.
-    pub pad: u8,
+    pub pad: [u8; 2],
     /// Its arguments.
     pub arguments: [u64; 6],
 }
 
-/// What an answer begins with; the bytes of `Out` follow.
+/// An answer.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
 pub struct Answer {

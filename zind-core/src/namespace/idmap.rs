@@ -99,6 +99,11 @@ pub(crate) fn only(maps: &[IdMap]) -> Option<u32> {
     }
 }
 
+/// The container's id for one of the host, if it is mapped.
+pub(crate) fn from_host(maps: &[IdMap], id: u32) -> Option<u32> {
+    maps.iter().find(|map| id >= map.host && id - map.host < map.size).map(|map| map.container + (id - map.host))
+}
+
 /// Maps made ready for one start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ReadyMaps {
@@ -114,6 +119,11 @@ impl ReadyMaps {
     /// Maps that a privileged process writes itself.
     pub(crate) fn of_root(uid: Vec<IdMap>, gid: Vec<IdMap>) -> ReadyMaps {
         ReadyMaps { uid, gid, setgroups: true, helper: false }
+    }
+
+    /// Maps that go beyond what this process may write itself.
+    pub(crate) fn by_helper(uid: Vec<IdMap>, gid: Vec<IdMap>) -> ReadyMaps {
+        ReadyMaps { uid, gid, setgroups: true, helper: true }
     }
 }
 

@@ -9,7 +9,7 @@
 use std::ffi::CStr;
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::{Mutex, PoisonError};
 
 use rustix::io::Errno;
@@ -36,16 +36,12 @@ pub(crate) enum Arg<'a> {
     Text(&'a CStr),
     Bytes(&'a [u8]),
     Fd(BorrowedFd<'a>),
-    /// The result of an earlier call of the same request.
-    Result(usize),
-    /// Memory of this many bytes, which come with the answer. The argument behind it is its length.
-    Out(usize),
 }
 
 /// System calls to be made one after the other, up to the first that fails.
 #[derive(Default)]
 pub(crate) struct Request<'a> {
-    calls: Vec<(u64, bool, [Arg<'a>; 6])>,
+    calls: Vec<(u64, [Arg<'a>; 6])>,
 }
 
 /// A call that failed.
@@ -70,22 +66,12 @@ impl<'a> Request<'a> {
 
     /// Adds a call.
     #[must_use]
-    pub(crate) fn call(self, number: i64, arguments: &[Arg<'a>]) -> Request<'a> {
-        self.add(number, false, arguments)
-    }
-
-    /// Adds a call whose result is a descriptor, for the calls after it.
-    #[must_use]
-    pub(crate) fn opening(self, number: i64, arguments: &[Arg<'a>]) -> Request<'a> {
-        self.add(number, true, arguments)
-    }
-
-    fn add(mut self, number: i64, opens: bool, arguments: &[Arg<'a>]) -> Request<'a> {
+    pub(crate) fn call(mut self, number: i64, arguments: &[Arg<'a>]) -> Request<'a> {
         let mut all = [Arg::Number(0); 6];
         for (slot, argument) in all.iter_mut().zip(arguments) {
             *slot = *argument;
         }
-        self.calls.push((number.unsigned_abs(), opens, all));
+        self.calls.push((number.unsigned_abs(), all));
         self
     }
 
@@ -93,10 +79,10 @@ impl<'a> Request<'a> {
     fn encode(&self, flags: u32) -> Result<(Vec<u8>, Vec<BorrowedFd<'a>>), Errno> {
         let head = size_of::<Message>() + size_of::<Call>() * self.calls.len();
         let (mut message, mut bytes) = (Vec::with_capacity(head), Vec::new());
-        let (mut fds, mut out) = (Vec::new(), 0);
+        let mut fds = Vec::new();
         message.extend_from_slice(&flags.to_ne_bytes());
         message.extend_from_slice(&u32::try_from(self.calls.len()).unwrap_or(u32::MAX).to_ne_bytes());
-        for (number, opens, arguments) in &self.calls {
+        for (number, arguments) in &self.calls {
             let (mut kinds, mut values) = ([0u8; 6], [0u64; 6]);
             for (place, argument) in arguments.iter().enumerate() {
                 let (kind, value) = match *argument {
@@ -107,21 +93,16 @@ impl<'a> Request<'a> {
                         fds.push(fd);
                         (Kind::Fd, fds.len() as u64 - 1)
                     }
-                    Arg::Result(index) => (Kind::Result, index as u64),
-                    Arg::Out(length) => {
-                        out += length;
-                        (Kind::Out, (out - length) as u64)
-                    }
                 };
                 (kinds[place], values[place]) = (kind as u8, value);
             }
             message.extend_from_slice(&number.to_ne_bytes());
             message.extend_from_slice(&kinds);
-            message.extend_from_slice(&[u8::from(*opens), 0]);
+            message.extend_from_slice(&[0; 2]);
             values.iter().for_each(|value| message.extend_from_slice(&value.to_ne_bytes()));
         }
         message.append(&mut bytes);
-        let fits = self.calls.len() <= MOST_CALLS && fds.len() <= MOST_FDS && out <= MOST_BYTES;
+        let fits = self.calls.len() <= MOST_CALLS && fds.len() <= MOST_FDS;
         if fits && message.len() <= MOST_BYTES { Ok((message, fds)) } else { Err(Errno::TOOBIG) }
     }
 }
@@ -142,19 +123,19 @@ impl Deputy {
         Ok(Deputy { starting: Mutex::new(launch::start_deputy(maps)?) })
     }
 
-    /// Has calls made: the result of the last one, and the bytes that they wrote.
-    pub(crate) fn ask(&self, request: &Request<'_>) -> Result<(i64, Vec<u8>), Refusal> {
-        self.converse(request, 0).map(|(result, bytes, _)| (result, bytes))
+    /// Has calls made: the result of the last one.
+    pub(crate) fn ask(&self, request: &Request<'_>) -> Result<i64, Refusal> {
+        self.converse(request, 0).map(|(result, _)| result)
     }
 
     /// Has calls made of which the last opens something, which is ours then.
     pub(crate) fn open(&self, request: &Request<'_>) -> Result<OwnedFd, Refusal> {
-        let (_, _, fd) = self.converse(request, SEND_RESULT)?;
+        let (_, fd) = self.converse(request, SEND_RESULT)?;
         // None came, because we have as many as we may have.
         fd.ok_or(Refusal::of(Errno::MFILE))
     }
 
-    fn converse(&self, request: &Request<'_>, flags: u32) -> Result<(i64, Vec<u8>, Option<OwnedFd>), Refusal> {
+    fn converse(&self, request: &Request<'_>, flags: u32) -> Result<(i64, Option<OwnedFd>), Refusal> {
         let starting = self.starting.lock().unwrap_or_else(PoisonError::into_inner);
         send(starting.fd(), request, flags).map_err(Refusal::of)?;
         receive(starting.fd())
@@ -172,9 +153,9 @@ fn send(socket: BorrowedFd<'_>, request: &Request<'_>, flags: u32) -> Result<(),
     rustix::io::retry_on_intr(|| sendmsg(socket, &pieces, &mut ancillary, SendFlags::NOSIGNAL)).map(drop)
 }
 
-/// The answer: the last result, the bytes, and a descriptor, if one came.
-fn receive(socket: BorrowedFd<'_>) -> Result<(i64, Vec<u8>, Option<OwnedFd>), Refusal> {
-    let mut bytes = vec![0u8; size_of::<Answer>() + MOST_BYTES];
+/// The answer: the last result, and a descriptor, if one came.
+fn receive(socket: BorrowedFd<'_>) -> Result<(i64, Option<OwnedFd>), Refusal> {
+    let mut bytes = [0u8; size_of::<Answer>()];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1), ScmCredentials(1))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let mut pieces = [IoSliceMut::new(&mut bytes)];
@@ -193,18 +174,17 @@ fn receive(socket: BorrowedFd<'_>) -> Result<(i64, Vec<u8>, Option<OwnedFd>), Re
     if length < size_of::<Answer>() {
         return Err(Refusal::of(Errno::SRCH));
     }
-    bytes.truncate(length);
-    let out = bytes.split_off(size_of::<Answer>());
     let word = |at: usize| bytes.get(at..at + 8).and_then(|part| part.try_into().ok()).map_or(0, i64::from_ne_bytes);
     let short = |at: usize| bytes.get(at..at + 4).and_then(|part| part.try_into().ok()).map_or(0, i32::from_ne_bytes);
     match short(12) {
-        0 => Ok((word(0), out, fd)),
+        0 => Ok((word(0), fd)),
         errno => Err(Refusal { index: short(8).unsigned_abs() as usize, errno: Errno::from_raw_os_error(errno) }),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsFd;
     use std::os::unix::fs::MetadataExt;
 
     use nix::libc;
@@ -267,14 +247,7 @@ mod tests {
             .call(libc::SYS_mkdirat, &mkdir(c"b"));
         assert_eq!(deputy.ask(&three), Err(Refusal { index: 1, errno: Errno::EXIST }));
         assert!(dir.join("a").exists() && !dir.join("b").exists());
-        // What calls write comes back.
-        let flags = Arg::Number((libc::O_RDONLY | libc::O_DIRECTORY) as u64);
-        let list = Request::new()
-            .opening(libc::SYS_openat, &[Arg::Fd(place.as_fd()), Arg::Text(c"."), flags])
-            .call(libc::SYS_getdents64, &[Arg::Result(0), Arg::Out(4096), Arg::Number(4096)]);
-        let (length, bytes) = deputy.ask(&list).unwrap();
-        assert!(length > 0 && bytes.len() == 4096);
-        assert!(bytes.windows(3).any(|part| part == b"a\0\0"));
+        assert!(deputy.ask(&Request::new().call(libc::SYS_mkdirat, &mkdir(c"b"))).is_ok());
         drop(deputy);
         std::fs::remove_dir_all(&dir).unwrap();
     }
