@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use images::{Layout, Tar, Temp, gzip, header, octal, record};
 use serde_json::Value;
 use zind_core::image::media;
-use zind_core::{Digest, Error, Event, Image, ImageConfig, Limits, Owners, Progress, Store};
+use zind_core::{ArchiveFormat, Digest, Error, Event, Image, ImageConfig, Limits, Owners, Progress, Store};
 
 fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
@@ -651,6 +651,56 @@ fn a_root_in_a_tar_becomes_an_image() {
     // The same content is the same configuration, and is unpacked once.
     assert!(ids.windows(2).all(|pair| pair[0] == pair[1]));
     assert_clean(&store);
+}
+
+#[test]
+fn saved_images_come_back() {
+    let temp = Temp::new("save");
+    let base = Tar::new().dir("./", 0o755).file("base", &noise(300_000)).end();
+    let mut layout = Layout::new(temp.join("layout"));
+    layout.image("one:1", &[base.clone(), Tar::new().file("one", b"1").end()]);
+    layout.image("two", &[base, Tar::new().file(".wh.base", b"").end()]);
+    let from = store(&temp);
+    let images = load(&from, &layout).unwrap();
+    for (number, format) in
+        [ArchiveFormat::OciArchive, ArchiveFormat::OciDirectory, ArchiveFormat::DockerArchive].into_iter().enumerate()
+    {
+        let path = temp.join(&format!("saved-{number}"));
+        from.save(&images, &path, format, &mut ()).unwrap();
+        assert_eq!(from.save(&images, &path, format, &mut ()).unwrap_err().errno(), Some(zind_core::Errno::EEXIST));
+        let to = Store::open(Some(temp.join(&format!("to-{number}")))).unwrap();
+        let loaded = to.load(&path, &mut ()).unwrap();
+        let ids = |images: &[Image]| images.iter().map(|image| *image.id()).collect::<Vec<_>>();
+        assert_eq!(ids(&loaded), ids(&images), "{format:?}");
+        match format {
+            ArchiveFormat::DockerArchive => {
+                assert_eq!(loaded[1].tags(), ["two:latest"]);
+                assert_eq!(loaded[0].layers().unwrap()[0].media_type, media::LAYER);
+            }
+            _ => assert_eq!(loaded, images.iter().map(|image| to.image(&image.tags()[0]).unwrap()).collect::<Vec<_>>()),
+        }
+        // The same, compressed as a whole.
+        if path.is_file() {
+            let packed = temp.join("packed");
+            fs::write(&packed, gzip(&fs::read(&path).unwrap())).unwrap();
+            let again = Store::open(Some(temp.join(&format!("again-{number}")))).unwrap();
+            assert_eq!(ids(&again.load(&packed, &mut ()).unwrap()), ids(&images));
+            assert_clean(&again);
+        }
+        assert_clean(&to);
+    }
+    assert_eq!(
+        from.save(&[], &temp.join("none"), ArchiveFormat::OciArchive, &mut ()).unwrap_err().field(),
+        Some("images")
+    );
+    let nothing = temp.join("nothing.tar");
+    fs::write(&nothing, Tar::new().file("a", b"1").end()).unwrap();
+    assert!(from.load(&nothing, &mut ()).unwrap_err().to_string().contains("neither index.json nor manifest.json"));
+    assert_eq!(from.load(&temp.join("missing"), &mut ()).unwrap_err().errno(), Some(zind_core::Errno::ENOENT));
+    let left = fs::read_dir(&temp.0)
+        .unwrap()
+        .filter(|entry| entry.as_ref().unwrap().file_name().as_encoded_bytes().starts_with(b".zind-"));
+    assert_eq!(left.count(), 0);
 }
 
 #[test]
