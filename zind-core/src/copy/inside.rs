@@ -8,11 +8,12 @@ use std::os::unix::ffi::OsStrExt;
 use rustix::fs::{FileType, OFlags};
 use rustix::io::Errno;
 
-use super::hands::{Attributes, BELOW, Hands, open_below};
+use super::hands::{Attributes, BELOW, Hands, Own, open_below};
 use crate::error::Result;
 use crate::namespace::idmap::{self, IdMap, IdMaps, ReadyMaps, from_host, to_host};
 use crate::process::deputy::{Arg, Deputy, Refusal, Request};
 use crate::rootfs::fault::Fault;
+use crate::store::Owners;
 
 /// Somebody inside of a user namespace.
 pub(crate) struct Inside {
@@ -75,6 +76,16 @@ impl Inside {
         let (uid, gid) = (from_host(&self.uid, owner.0), from_host(&self.gid, owner.1));
         let both = uid.zip(gid).ok_or(Fault::new("fchown", Errno::INVAL))?;
         Ok((u64::from(both.0), u64::from(both.1)))
+    }
+}
+
+/// Root gives files to whom it wants; an ordinary user, to the ids of a namespace, only inside of it.
+pub(crate) fn hands_for(owners: &Owners) -> Result<Box<dyn Hands>> {
+    match owners {
+        Owners::Mapped { uid, gid } if !rustix::process::geteuid().is_root() => {
+            Ok(Box::new(Inside::start(ReadyMaps::by_helper(uid.clone(), gid.clone()))?))
+        }
+        _ => Ok(Box::new(Own)),
     }
 }
 

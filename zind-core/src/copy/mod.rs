@@ -24,7 +24,7 @@ use crate::rootfs::fault::{By, Fault};
 use crate::rootfs::resolve::{PLACE, Parts, Side};
 pub(crate) use attributes::magic_path;
 pub(crate) use hands::{Attributes, Hands, Own};
-pub(crate) use inside::Inside;
+pub(crate) use inside::{Inside, hands_for};
 use temp::Temp;
 pub(crate) use temp::unused_name;
 use walk::Walk;

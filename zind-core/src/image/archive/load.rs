@@ -47,6 +47,8 @@ pub(crate) fn load(store: &Store, path: &Path, progress: &mut dyn Progress) -> R
     for (manifest, tags) in found {
         let tags: Vec<&str> = tags.iter().map(String::as_str).collect();
         let image = store.add_image(&manifest, &tags)?;
+        // Many layers are merged now, so that the first start needs not wait for it.
+        store.lowers(&image, &archive.owners, archive.progress)?;
         images.retain(|other| other.digest() != image.digest());
         images.push(image);
     }

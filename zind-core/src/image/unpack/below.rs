@@ -90,13 +90,23 @@ impl Below {
         self.open_in(hands, layer, path, PLACE | OFlags::DIRECTORY)
     }
 
+    /// Opens a directory of one layer for reading; none if it is not there.
+    pub(crate) fn open_for_reading(
+        &self,
+        hands: &mut dyn Hands,
+        layer: usize,
+        path: &[u8],
+    ) -> Result<Option<OwnedFd>, Fault> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        self.open_in(hands, layer, path, flags)
+    }
+
     /// The names in a directory.
     pub(crate) fn list(&mut self, hands: &mut dyn Hands, path: &[u8]) -> Result<Vec<OsString>, Fault> {
         let mut seen = HashSet::new();
         let mut names = Vec::new();
         for layer in self.visible(hands, path)?.iter().copied() {
-            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let Some(dir) = self.open_in(hands, layer, path, flags)? else { continue };
+            let Some(dir) = self.open_for_reading(hands, layer, path)? else { continue };
             let again = dir.try_clone().map_err(|_| Fault::new("dup", Errno::MFILE))?;
             for entry in Dir::new(dir).by("open")? {
                 let entry = entry.by("getdents64")?;
@@ -115,7 +125,7 @@ impl Below {
     }
 
     /// The layers in which a directory can be seen.
-    fn visible(&mut self, hands: &mut dyn Hands, path: &[u8]) -> Result<Rc<[usize]>, Fault> {
+    pub(crate) fn visible(&mut self, hands: &mut dyn Hands, path: &[u8]) -> Result<Rc<[usize]>, Fault> {
         if let Some(known) = self.visible.get(path) {
             return Ok(known.clone());
         }
@@ -162,4 +172,8 @@ pub(crate) fn split(path: &[u8]) -> Option<(&[u8], &[u8])> {
         Some(at) => (&path[..at], &path[at + 1..]),
         None => (&[], path),
     })
+}
+
+pub(crate) fn join(parent: &[u8], name: &[u8]) -> Vec<u8> {
+    if parent.is_empty() { name.to_vec() } else { [parent, b"/", name].concat() }
 }
