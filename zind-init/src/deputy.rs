@@ -8,7 +8,7 @@
 /// The answer comes with the last call's result as a descriptor, which the deputy then closes.
 pub const SEND_RESULT: u32 = 1;
 
-/// As many bytes as a message has at most: an extended attribute is at most 64 KiB, and a name 255 bytes.
+/// As many bytes as a message, and what an answer brings, has at most: an extended attribute is at most 64 KiB, and a name 255 bytes.
 pub const MOST_BYTES: usize = 72 * 1024;
 /// As many calls as a message has at most.
 pub const MOST_CALLS: usize = 16;
@@ -36,6 +36,9 @@ pub enum Kind {
     Bytes = 1,
     /// A descriptor: the number is its index among those that came with the message.
     Fd = 2,
+    /// A pointer to memory that comes with the answer, which has room for one such argument. The argument behind it says how
+    /// many bytes.
+    Out = 3,
 }
 
 /// One system call.
@@ -52,7 +55,7 @@ pub struct Call {
     pub arguments: [u64; 6],
 }
 
-/// An answer.
+/// What an answer begins with; the bytes of [`Kind::Out`] follow.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
 pub struct Answer {

@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use rustix::fs::{FileType, OFlags};
 use rustix::io::Errno;
 
-use super::hands::{Attributes, BELOW, Hands, Own, open_below};
+use super::hands::{Attributes, BELOW, Hands, MOST_ATTRIBUTE, Own, open_below};
 use crate::error::Result;
 use crate::namespace::idmap::{self, IdMap, IdMaps, ReadyMaps, from_host, to_host};
 use crate::process::deputy::{Arg, Deputy, Refusal, Request};
@@ -118,6 +118,16 @@ impl Hands for Inside {
         let how: Vec<u8> = how.iter().flat_map(|word| word.to_ne_bytes()).collect();
         let arguments = [Arg::Fd(dir), Arg::Text(&path), Arg::Bytes(&how), Arg::Number(how.len() as u64)];
         self.deputy.open(&Request::new().call(libc::SYS_openat2, &arguments)).map_err(|refusal| refusal.errno)
+    }
+
+    fn attribute(&mut self, file: BorrowedFd<'_>, name: &OsStr) -> rustix::io::Result<Option<Vec<u8>>> {
+        let name = CString::new(name.as_bytes()).map_err(|_| Errno::INVAL)?;
+        let arguments = [Arg::Fd(file), Arg::Text(&name), Arg::Out, Arg::Number(MOST_ATTRIBUTE as u64)];
+        match self.deputy.read(&Request::new().call(libc::SYS_fgetxattr, &arguments)) {
+            Ok(value) => Ok(Some(value)),
+            Err(Refusal { errno: Errno::NODATA | Errno::OPNOTSUPP, .. }) => Ok(None),
+            Err(refusal) => Err(refusal.errno),
+        }
     }
 
     fn mkdir(&mut self, dir: BorrowedFd<'_>, name: &OsStr) -> Result<(), Fault> {
@@ -302,6 +312,9 @@ mod tests {
         assert!(std::fs::symlink_metadata(path.join("dir/hidden")).unwrap().file_type().is_char_device());
         assert_eq!(std::fs::metadata(path.join("dir")).unwrap().permissions().mode() & 0o777, 0);
 
+        let secret = inside.look(top.as_fd(), name("dir/file"), OFlags::RDONLY).unwrap();
+        assert_eq!(inside.attribute(secret.as_fd(), name("user.a")).unwrap().as_deref(), Some(&b"b"[..]));
+        assert_eq!(inside.attribute(secret.as_fd(), name("user.b")).unwrap(), None);
         assert!(inside.look(top.as_fd(), name("dir/link"), OFlags::PATH | OFlags::NOFOLLOW).is_ok());
         assert!(matches!(inside.look(top.as_fd(), name("dir/link/x"), OFlags::PATH), Err(Errno::LOOP)));
         assert!(inside.look(top.as_fd(), name("../x"), OFlags::PATH).is_err());

@@ -36,6 +36,8 @@ pub(crate) enum Arg<'a> {
     Text(&'a CStr),
     Bytes(&'a [u8]),
     Fd(BorrowedFd<'a>),
+    /// Memory that comes with the answer. The argument behind it is its length.
+    Out,
 }
 
 /// System calls to be made one after the other, up to the first that fails.
@@ -93,6 +95,7 @@ impl<'a> Request<'a> {
                         fds.push(fd);
                         (Kind::Fd, fds.len() as u64 - 1)
                     }
+                    Arg::Out => (Kind::Out, 0),
                 };
                 (kinds[place], values[place]) = (kind as u8, value);
             }
@@ -125,20 +128,29 @@ impl Deputy {
 
     /// Has calls made: the result of the last one.
     pub(crate) fn ask(&self, request: &Request<'_>) -> Result<i64, Refusal> {
-        self.converse(request, 0).map(|(result, _)| result)
+        self.converse(request, 0).map(|(result, ..)| result)
+    }
+
+    /// Has a call made that fills memory: as much of it as its result says.
+    pub(crate) fn read(&self, request: &Request<'_>) -> Result<Vec<u8>, Refusal> {
+        let (result, mut bytes, _) = self.converse(request, 0)?;
+        bytes.truncate(usize::try_from(result).unwrap_or(0));
+        Ok(bytes)
     }
 
     /// Has calls made of which the last opens something, which is ours then.
     pub(crate) fn open(&self, request: &Request<'_>) -> Result<OwnedFd, Refusal> {
-        let (_, fd) = self.converse(request, SEND_RESULT)?;
+        let (.., fd) = self.converse(request, SEND_RESULT)?;
         // None came, because we have as many as we may have.
         fd.ok_or(Refusal::of(Errno::MFILE))
     }
 
-    fn converse(&self, request: &Request<'_>, flags: u32) -> Result<(i64, Option<OwnedFd>), Refusal> {
+    fn converse(&self, request: &Request<'_>, flags: u32) -> Result<(i64, Vec<u8>, Option<OwnedFd>), Refusal> {
         let starting = self.starting.lock().unwrap_or_else(PoisonError::into_inner);
         send(starting.fd(), request, flags).map_err(Refusal::of)?;
-        receive(starting.fd())
+        let brings =
+            request.calls.iter().flat_map(|(_, arguments)| arguments).any(|argument| matches!(argument, Arg::Out));
+        receive(starting.fd(), if brings { MOST_BYTES } else { 0 })
     }
 }
 
@@ -153,9 +165,9 @@ fn send(socket: BorrowedFd<'_>, request: &Request<'_>, flags: u32) -> Result<(),
     rustix::io::retry_on_intr(|| sendmsg(socket, &pieces, &mut ancillary, SendFlags::NOSIGNAL)).map(drop)
 }
 
-/// The answer: the last result, and a descriptor, if one came.
-fn receive(socket: BorrowedFd<'_>) -> Result<(i64, Option<OwnedFd>), Refusal> {
-    let mut bytes = [0u8; size_of::<Answer>()];
+/// The answer: the last result, what it brings, and a descriptor, if one came.
+fn receive(socket: BorrowedFd<'_>, room: usize) -> Result<(i64, Vec<u8>, Option<OwnedFd>), Refusal> {
+    let mut bytes = vec![0u8; size_of::<Answer>() + room];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1), ScmCredentials(1))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let mut pieces = [IoSliceMut::new(&mut bytes)];
@@ -174,10 +186,12 @@ fn receive(socket: BorrowedFd<'_>) -> Result<(i64, Option<OwnedFd>), Refusal> {
     if length < size_of::<Answer>() {
         return Err(Refusal::of(Errno::SRCH));
     }
+    bytes.truncate(length);
+    let brought = bytes.split_off(size_of::<Answer>());
     let word = |at: usize| bytes.get(at..at + 8).and_then(|part| part.try_into().ok()).map_or(0, i64::from_ne_bytes);
     let short = |at: usize| bytes.get(at..at + 4).and_then(|part| part.try_into().ok()).map_or(0, i32::from_ne_bytes);
     match short(12) {
-        0 => Ok((word(0), fd)),
+        0 => Ok((word(0), brought, fd)),
         errno => Err(Refusal { index: short(8).unsigned_abs() as usize, errno: Errno::from_raw_os_error(errno) }),
     }
 }
