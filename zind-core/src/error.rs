@@ -57,6 +57,14 @@ pub enum Error {
         /// Its name.
         name: String,
     },
+    /// An image, or what was to become one, breaks a rule.
+    #[error("{what}: {rule}")]
+    Image {
+        /// Which blob, and which entry or field of it.
+        what: String,
+        /// The rule that is broken.
+        rule: String,
+    },
     /// The time allowed was over.
     #[error("timed out after {:?}", .0)]
     Timeout(std::time::Duration),

@@ -21,6 +21,7 @@ mod copy;
 mod device;
 pub mod doctor;
 mod error;
+pub mod image;
 mod isolation;
 pub mod lowlevel;
 mod mount;

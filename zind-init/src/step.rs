@@ -210,4 +210,10 @@ steps! {
     CopyOut = 161, "copy out of the root";
     /// Make, fill, lock or remove a named volume.
     Volume = 162, "use the volume";
+
+    // 185..: images from containers.
+    /// Read a tree, or write the layer it becomes.
+    Pack = 185, "pack the layer";
+    /// Put a step of a build together, or keep its result.
+    Build = 186, "build the image";
 }

@@ -23,14 +23,15 @@ use nix::errno::Errno;
 use rustix::fs::{Timespec, Timestamps, XattrFlags};
 
 pub use diff::{Change, ChangeKind, FileType, Metadata};
+pub(crate) use diff::{Found, Ids, Layer, Node, View, attribute, attribute_names, link_target};
 pub(crate) use files::{Lock, release};
+pub(crate) use state::Marks;
 
 use crate::copy::{self, CopyOptions};
 use crate::error::{At, Error, IntoErrno, Result, Step};
 use crate::namespace::idmap::{self, ReadyMaps};
 use crate::rootfs::resolve::Side;
-use diff::{Ids, Layer, View};
-use state::{CloneOf, Marks, NONE, Saved, State};
+use state::{CloneOf, NONE, Saved, State};
 
 const STATE: &str = "state";
 const WORK: &str = "work";
@@ -288,7 +289,7 @@ impl Layers {
     fn view(&self, state: &State) -> Result<View> {
         let root = rustix::process::geteuid().is_root();
         let marks = state.marks.unwrap_or(if root { Marks::Trusted } else { Marks::User });
-        View::open(self.stack(state, state.top), marks)
+        View::open(self.stack(state, state.top), Some(marks))
     }
 
     /// The directory whose file is seen at a path, if there is one.

@@ -35,7 +35,7 @@ pub(super) struct CloneOf {
 
 /// How deletions are marked: `trusted.overlay.*`, or `user.overlay.*` in a user namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Marks {
+pub(crate) enum Marks {
     Trusted,
     User,
 }

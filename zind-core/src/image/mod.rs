@@ -1,0 +1,6 @@
+//! Images.
+#![forbid(unsafe_code)]
+
+pub(crate) mod pack;
+
+pub use pack::{Compression, PackStats};
