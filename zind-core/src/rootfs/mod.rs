@@ -28,6 +28,8 @@ pub enum Rootfs {
     Host,
     /// A directory that holds a root file system.
     Path(PathBuf),
+    /// Several directories on each other, topmost first, as an overlay shows them: what an image of several layers is.
+    Lowers(Vec<PathBuf>),
     /// Layers on disk: changes go to the topmost and stay for the next container.
     Layers(Layers),
     /// The caller's own root: the low level, where nothing is hidden.

@@ -134,6 +134,8 @@ pub struct Spec {
 
     /// What `/` is.
     pub rootfs: Rootfs,
+    /// Directories of it that are made if they are missing.
+    pub(crate) make_dirs: Vec<PathBuf>,
     /// Where changes to it go.
     pub overlay: Overlay,
     /// Nothing can be changed.
@@ -248,6 +250,7 @@ impl Default for Spec {
             keep_env: Vec::new(),
             cwd: None,
             rootfs: Rootfs::Host,
+            make_dirs: Vec::new(),
             overlay: Overlay::Tmpfs,
             read_only: false,
             tmpfs_size: None,

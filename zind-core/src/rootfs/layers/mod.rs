@@ -287,8 +287,7 @@ impl Layers {
     }
 
     fn view(&self, state: &State) -> Result<View> {
-        let root = rustix::process::geteuid().is_root();
-        let marks = state.marks.unwrap_or(if root { Marks::Trusted } else { Marks::User });
+        let marks = state.marks.unwrap_or_else(Marks::of_caller);
         View::open(self.stack(state, state.top), Some(marks))
     }
 
@@ -316,7 +315,7 @@ impl Layers {
             binds.push((path.clone(), format!("b{index}")));
             lower.push(format!("b{index}"));
         }
-        Ok(Parts { binds, lower, volatile: state.volatile })
+        Ok(Parts { binds, lower, work: format!("o/{WORK}"), volatile: state.volatile })
     }
 }
 
@@ -326,6 +325,7 @@ pub(crate) struct Parts {
     pub(crate) binds: Vec<(PathBuf, String)>,
     /// All layers, topmost first; the first is the one that is written to.
     pub(crate) lower: Vec<String>,
+    pub(crate) work: String,
     pub(crate) volatile: bool,
 }
 
@@ -336,7 +336,7 @@ impl Parts {
         let mut options: Vec<_> = lower.iter().map(|name| ("lowerdir+", name.clone())).collect();
         if !read_only {
             options.push(("upperdir", self.lower[0].clone()));
-            options.push(("workdir", format!("o/{WORK}")));
+            options.push(("workdir", self.work.clone()));
         }
         // Layers stay plain trees, which can be compared, copied and stacked anew.
         for (name, value) in [("redirect_dir", "nofollow"), ("metacopy", "off"), ("index", "off"), ("xino", "off")] {
@@ -823,7 +823,7 @@ mod tests {
     #[test]
     fn five_hundred_layers_fit_into_a_page() {
         let lower = (500..1000).map(|number| format!("o/{number}")).collect();
-        let parts = Parts { binds: Vec::new(), lower, volatile: true };
+        let parts = Parts { binds: Vec::new(), lower, work: "o/work".to_owned(), volatile: true };
         let options = parts.options(false, true);
         assert!(parts.text(&options).is_some());
         assert_eq!(options.iter().filter(|(name, _)| *name == "lowerdir+").count(), 499);

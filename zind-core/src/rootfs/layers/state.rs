@@ -40,6 +40,13 @@ pub(crate) enum Marks {
     User,
 }
 
+impl Marks {
+    /// Those of the containers that the caller makes by default.
+    pub(crate) fn of_caller() -> Marks {
+        if rustix::process::geteuid().is_root() { Marks::Trusted } else { Marks::User }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct State {
     /// What lies below everything, topmost first.
