@@ -31,6 +31,7 @@ mod process;
 mod rootfs;
 pub mod security;
 mod spec;
+mod store;
 mod sys;
 mod volume;
 
@@ -38,6 +39,7 @@ pub use copy::{CopyOptions, CopyStats, Root};
 pub use device::{Console, Device};
 pub use doctor::{Doctor, doctor};
 pub use error::{At, Error, IntoErrno, Result, Step, describe};
+pub use image::{ArchiveFormat, Digest, Event, EventKind, Image, ImageConfig, Limits, Platform, Progress};
 pub use isolation::{Isolation, MountReport};
 pub use mount::{Mount, flags};
 pub use namespace::idmap::{IdMap, IdMaps};
@@ -53,6 +55,7 @@ pub use spec::{
     Binfmt, Rlimit, Scheduler, Seccomp, Session, Spec, Stdio, User, parse_duration, parse_rlimit_name, parse_signal,
     parse_size,
 };
+pub use store::{Collected, Fault, ImageHold, ImageUsage, Ingest, LayerSink, Owners, Store, Usage, Work};
 pub use volume::{Hold, Volume, Volumes};
 
 /// Size in bytes of the launcher that is embedded in this library.

@@ -211,6 +211,18 @@ steps! {
     /// Make, fill, lock or remove a named volume.
     Volume = 162, "use the volume";
 
+    // 170..: images and the store.
+    /// Open, lock, read or change the store of images.
+    Store = 170, "use the store";
+    /// Write, read or check a blob.
+    Blob = 171, "keep the blob";
+    /// Unpack a layer.
+    Unpack = 172, "unpack the layer";
+    /// Read or write an archive of images.
+    Archive = 173, "use the archive";
+    /// Remove what nothing refers to.
+    Collect = 174, "collect what is unused";
+
     // 185..: images from containers.
     /// Read a tree, or write the layer it becomes.
     Pack = 185, "pack the layer";

@@ -6,15 +6,14 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use super::Image;
-use super::config::RunConfig;
+use super::{Image, Progress, RunConfig};
 use crate::error::{Error, Result};
 use crate::mount::Mount;
 use crate::namespace::idmap;
 use crate::process::identity::Caller;
 use crate::rootfs::Rootfs;
 use crate::spec::{IdMaps, Kind, Source, Spec, User, parse_signal};
-use crate::store::{Hold, Owners};
+use crate::store::{ImageHold, Owners};
 
 /// The image of a start.
 #[derive(Clone, Debug)]
@@ -26,13 +25,13 @@ pub(crate) struct Origin {
 
 /// Replaces an image as root by its directories, and fills in what the caller left open. The hold is for the container's
 /// first process: until it ends, nothing of the image is collected.
-pub(crate) fn settle(spec: &mut Spec, interrupted: &mut dyn FnMut() -> bool) -> Result<Option<Hold>> {
+pub(crate) fn settle(spec: &mut Spec, interrupted: &mut dyn FnMut() -> bool) -> Result<Option<ImageHold>> {
     let (image, hold) = match &spec.rootfs {
         Rootfs::Image(image) => {
             let image = image.clone();
             let owners = owners(spec, Caller::now()?)?;
-            let hold = image.store().hold(&image)?;
-            let mut lowers = image.store().lowers(&image, &owners, interrupted)?;
+            let hold = image.store().hold(&image, &owners)?;
+            let mut lowers = image.store().lowers(&image, &owners, &mut Asking(interrupted))?;
             spec.rootfs = match (lowers.len(), lowers.pop()) {
                 (1, Some(only)) => Rootfs::Path(only),
                 (_, last) => Rootfs::Lowers(lowers.into_iter().chain(last).collect()),
@@ -45,13 +44,23 @@ pub(crate) fn settle(spec: &mut Spec, interrupted: &mut dyn FnMut() -> bool) -> 
         },
         _ => return no_image(spec),
     };
-    apply(&image.config().config, spec)?;
-    let stop_signal = image.config().config.stop_signal.as_deref().map(signal).transpose()?.unwrap_or(libc::SIGTERM);
+    let config = &image.config()?.config;
+    apply(config, spec)?;
+    let stop_signal = config.stop_signal.as_deref().map(signal).transpose()?.unwrap_or(libc::SIGTERM);
     spec.origin = Some(Origin { image, stop_signal });
     Ok(hold)
 }
 
-fn no_image(spec: &Spec) -> Result<Option<Hold>> {
+/// A function that stops work, as a [`Progress`].
+pub(crate) struct Asking<'a>(pub(crate) &'a mut dyn FnMut() -> bool);
+
+impl Progress for Asking<'_> {
+    fn interrupted(&mut self) -> bool {
+        (self.0)()
+    }
+}
+
+fn no_image(spec: &Spec) -> Result<Option<ImageHold>> {
     match spec.entrypoint {
         Some(_) => Err(Error::spec("entrypoint", "replaces that of an image, and the root is none")),
         None => Ok(None),
@@ -75,11 +84,11 @@ pub(crate) fn owners_of_maps(id_maps: &IdMaps, caller: Caller) -> Result<Owners>
     // Whose the only id is does not matter: with it, nobody can be told apart.
     let maps = idmap::resolve(id_maps, None, (0, 0), caller.admin)?;
     let count = |maps: &[crate::spec::IdMap]| maps.iter().map(|map| u64::from(map.size)).sum::<u64>();
-    Ok(if count(&maps.uid) <= 1 { Owners::Xattr } else { Owners::Mapped(maps.uid, maps.gid) })
+    Ok(if count(&maps.uid) <= 1 { Owners::Xattr } else { Owners::Mapped { uid: maps.uid, gid: maps.gid } })
 }
 
 /// The caller's options win.
-fn apply(config: &RunConfig, spec: &mut Spec) -> Result<()> {
+pub(crate) fn apply(config: &RunConfig, spec: &mut Spec) -> Result<()> {
     check(config)?;
     program(config, spec);
     if spec.argv.is_empty() {
@@ -105,12 +114,11 @@ fn apply(config: &RunConfig, spec: &mut Spec) -> Result<()> {
         }
         if spec.read_only {
             // What is meant to be written to can be, with what the image has there.
-            spec.mounts.insert(0, Mount::new("tmpfs", "tmpfs", volume, ["tmpcopyup", "nosuid", "nodev"])?);
+            spec.mounts.insert(0, Mount::new("tmpfs", None, volume, ["tmpcopyup", "nosuid", "nodev"])?);
         } else {
             spec.make_dirs.push(volume);
         }
     }
-    spec.of_image = true;
     Ok(())
 }
 

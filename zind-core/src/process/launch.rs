@@ -22,6 +22,8 @@ use super::plan::{self, Inside, Names, Prepared};
 use super::volumes;
 use crate::copy::Root;
 use crate::error::{At, Error, Result, Step};
+use crate::image::apply;
+use crate::store::ImageHold;
 use crate::namespace::idmap::IdMap;
 use crate::namespace::{idmap, pin};
 use crate::rootfs::layers::Lock;
@@ -55,11 +57,13 @@ pub(crate) struct Starting {
 impl Starting {
     /// Does all that needs no answer from the launcher. `interrupted` is asked while a fresh volume is filled.
     pub(crate) fn begin(mut spec: Spec, interrupted: &mut dyn FnMut() -> bool) -> Result<Starting> {
+        let image = apply::settle(&mut spec, interrupted)?;
         check::check(&spec)?;
         clone::reap_orphans();
         let stand_in = stand_in::kept(&spec)?;
         let again = (stand_in.is_none() && stand_in::is_allowed(&spec)).then(|| Box::new(spec.clone()));
-        let holds = volumes::take(&mut spec, interrupted)?;
+        let mut holds = volumes::take(&mut spec, interrupted)?;
+        holds.extend(image.map(ImageHold::into_fd));
         let began = Instant::now();
         let deadline = spec.timeout.map(|timeout| began + timeout);
         let mut prepared = plan::prepare_with(spec, clone::have_clone3(), stand_in.as_ref())?;
@@ -232,6 +236,8 @@ impl Starting {
             layers: self.prepared.layers.take().and_then(Lock::into_fd),
             streams: std::mem::take(&mut self.prepared.streams),
             isolation: std::mem::take(&mut self.prepared.isolation),
+            origin: self.prepared.origin.take(),
+            overlay: self.prepared.overlay.take(),
             began: self.began,
             deadline: self.deadline,
         })

@@ -4,7 +4,7 @@ mod command;
 mod communicate;
 mod handle;
 pub(crate) mod helper;
-mod identity;
+pub(crate) mod identity;
 pub(crate) mod launch;
 mod plan;
 pub(crate) mod planfile;

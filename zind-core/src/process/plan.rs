@@ -15,6 +15,7 @@ use super::identity::{self, Caller, Identity};
 use super::planfile::PlanWriter;
 use super::stdio::Streams;
 use crate::error::{At, Error, Result, Step};
+use crate::image::apply::Origin;
 use crate::isolation::{Isolation, MountReport};
 use crate::namespace::idmap::{self, IdMaps, ReadyMaps};
 use crate::rootfs::devices::{self, Devices};
@@ -48,6 +49,9 @@ pub(crate) struct Prepared {
     pub(crate) isolation: Isolation,
     /// The lock of the root's layers.
     pub(crate) layers: Option<Lock>,
+    pub(crate) origin: Option<Origin>,
+    /// A directory on disk that changes go to.
+    pub(crate) overlay: Option<PathBuf>,
     pub(crate) names: Names,
     pub(crate) forked: bool,
     /// Makes the network namespace meanwhile.
@@ -164,6 +168,8 @@ pub(crate) fn prepare_mount_namespace(ops: &Ops) -> Prepared {
         pins: Vec::new(),
         isolation: Isolation::default(),
         layers: None,
+        origin: None,
+        overlay: None,
         names: Names { fs: ops.list.clone(), ..Names::default() },
         forked: false,
         network: None,
@@ -370,6 +376,11 @@ pub(crate) fn prepare_with(mut spec: Spec, have_clone3: bool, stand_in: Option<&
         pins: spec.pins,
         isolation,
         layers: layers.and_then(Tenancy::into_lock),
+        origin: spec.origin,
+        overlay: match spec.overlay {
+            Overlay::Dir(path) => Some(std::path::absolute(&path).at(Step::OpenSource, "getcwd", &path)?),
+            _ => None,
+        },
         names: builder.names,
         forked: !have_clone3,
         network: builder.network,
@@ -814,6 +825,7 @@ fn root_report(spec: &Spec, stand_in: Option<&StandIn>) -> (String, String, &'st
             lowers.iter().map(|path| path.to_string_lossy()).collect::<Vec<_>>().join(":")
         }
         Rootfs::Layers(layers) => layers.dir().to_string_lossy().into_owned(),
+        Rootfs::Image(image) => image.id().to_string(),
         Rootfs::Unchanged => "unchanged".to_owned(),
     };
     let overlay = match &spec.overlay {

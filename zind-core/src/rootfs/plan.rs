@@ -86,6 +86,7 @@ pub(crate) fn container(spec: &Spec, situation: Situation, users: &[ExtraUser], 
         Rootfs::Lowers(lowers) => lowers_root(&mut ops, spec, situation, lowers)?,
         Rootfs::Layers(layers) => layers_root(&mut ops, spec, situation, layers)?,
         Rootfs::Unchanged => return Err(Error::spec("rootfs", "the caller's own root is for the low level")),
+        Rootfs::Image(image) => return Err(Error::State(format!("the image {} was not settled", image.id()))),
     }
     for dir in spec.make_dirs.iter().filter(|_| !spec.read_only) {
         ops.push(Op::new(FsKind::Place, &c_path("cwd", dir)?).in_root().flags(plan::CREATE));

@@ -36,6 +36,8 @@ impl Users {
                 let view = View::open(lowers.iter().cloned().map(Layer), Some(Marks::of_caller()))?;
                 return Users::found(|path| view.provider(path));
             }
+            // Settled before, if it is a start's.
+            Rootfs::Image(_) => return Ok(Users { passwd: String::new(), group: String::new() }),
             Rootfs::Unchanged => Path::new("/"),
         };
         Ok(Users { passwd: read_in(root, "etc/passwd")?, group: read_in(root, "etc/group")? })
