@@ -47,6 +47,7 @@ pub(crate) fn settle(spec: &mut Spec, interrupted: &mut dyn FnMut() -> bool) -> 
     let config = &image.config()?.config;
     apply(config, spec)?;
     let stop_signal = config.stop_signal.as_deref().map(signal).transpose()?.unwrap_or(libc::SIGTERM);
+    spec.of_image = true;
     spec.origin = Some(Origin { image, stop_signal });
     Ok(hold)
 }

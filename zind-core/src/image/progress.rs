@@ -21,10 +21,12 @@ pub enum EventKind {
     Check,
     /// Files become a layer, or a tar.
     Pack,
+    /// A step of a build begins; its number is the layer's.
+    Build,
 }
 
 impl EventKind {
-    /// `"download"`, `"upload"`, `"unpack"`, `"load"`, `"save"`, `"check"` or `"pack"`.
+    /// `"download"`, `"upload"`, `"unpack"`, `"load"`, `"save"`, `"check"`, `"pack"` or `"build"`.
     pub fn name(self) -> &'static str {
         match self {
             EventKind::Download => "download",
@@ -34,6 +36,7 @@ impl EventKind {
             EventKind::Save => "save",
             EventKind::Check => "check",
             EventKind::Pack => "pack",
+            EventKind::Build => "build",
         }
     }
 }

@@ -49,6 +49,8 @@ pub(crate) struct Starting {
     log: String,
     /// What was asked for, where it can be had without an overlay.
     again: Option<Box<Spec>>,
+    /// The hold of the root's image, for that.
+    image_hold: Option<OwnedFd>,
     /// The directory whose content the launcher waits for.
     to_fill: Option<PathBuf>,
     ended: bool,
@@ -63,13 +65,16 @@ impl Starting {
         let stand_in = stand_in::kept(&spec)?;
         let again = (stand_in.is_none() && stand_in::is_allowed(&spec)).then(|| Box::new(spec.clone()));
         let mut holds = volumes::take(&mut spec, interrupted)?;
-        holds.extend(image.map(ImageHold::into_fd));
+        let image = image.map(ImageHold::into_fd);
+        let image_hold = image.as_ref().map(OwnedFd::try_clone).transpose().at(Step::OpenRoot, "dup", "")?;
+        holds.extend(image);
         let began = Instant::now();
         let deadline = spec.timeout.map(|timeout| began + timeout);
         let mut prepared = plan::prepare_with(spec, clone::have_clone3(), stand_in.as_ref())?;
         prepared.hold(holds);
         let mut starting = Starting::start(prepared, deadline, began)?;
         starting.again = again;
+        starting.image_hold = image_hold;
         Ok(starting)
     }
 
@@ -87,7 +92,8 @@ impl Starting {
         let Some(stand_in) = self.in_time(interrupted, |stop| stand_in::make(&spec, may_mount, stop))? else {
             return Ok(None);
         };
-        let holds = volumes::take(&mut spec, interrupted)?;
+        let mut holds = volumes::take(&mut spec, interrupted)?;
+        holds.extend(self.image_hold.take());
         let mut prepared = plan::prepare_with(*spec, clone::have_clone3(), Some(&stand_in))?;
         prepared.hold(holds);
         let mut starting = Starting::start(prepared, self.deadline, self.began)?;
@@ -128,6 +134,7 @@ impl Starting {
             began,
             log: String::new(),
             again: None,
+            image_hold: None,
             to_fill: None,
             ended: false,
         };

@@ -291,8 +291,8 @@ pub(crate) fn prepare_with(mut spec: Spec, have_clone3: bool, stand_in: Option<&
     };
     let older_mounts = probe::newer_mounts_are_hidden();
     let network = begin_network(&spec, caller, have_clone3 && !older_mounts)?;
-    let identity = identity::resolve(&spec)?;
-    let maps = id_maps(&spec, &identity, caller)?;
+    let mut identity = identity::resolve(&spec)?;
+    let maps = id_maps(&spec, &mut identity, caller)?;
     let new_user = spec.is_new(Kind::User);
     let in_user_namespace = new_user || spec.is_joined(Kind::User);
     let has_namespace_proc = Path::new("/proc/self/ns").exists();
@@ -432,7 +432,7 @@ fn choose_user_namespace(spec: &mut Spec, caller: Caller) -> Result<()> {
     Ok(())
 }
 
-fn id_maps(spec: &Spec, identity: &Identity, caller: Caller) -> Result<Option<ReadyMaps>> {
+fn id_maps(spec: &Spec, identity: &mut Identity, caller: Caller) -> Result<Option<ReadyMaps>> {
     if !spec.is_new(Kind::User) || (spec.is_low_level() && spec.id_maps == IdMaps::ByPrivilege) {
         return Ok(None);
     }
@@ -442,6 +442,11 @@ fn id_maps(spec: &Spec, identity: &Identity, caller: Caller) -> Result<Option<Re
         if identity.user.is_some() && idmap::to_host(map, id).is_none() {
             return Err(Error::spec("user", format!("{what} {id} is not in the id map of the user namespace")));
         }
+    }
+    if identity.groups_by_membership {
+        // Nobody asked for them by name: where only some can be had, the others grant nothing.
+        let has = |gid: &u32| maps.setgroups && idmap::to_host(&maps.gid, *gid).is_some();
+        identity.groups.iter_mut().for_each(|groups| groups.retain(has));
     }
     if let (Some(groups), false) = (&identity.groups, maps.setgroups)
         && !groups.is_empty()
@@ -792,7 +797,8 @@ fn environment(spec: &Spec, identity: &Identity) -> Vec<(OsString, OsString)> {
     } else if spec.inherit_env {
         std::env::vars_os().for_each(|(name, value)| set(&name, &value));
     } else {
-        let home = if identity.user.is_none_or(|(uid, _)| uid == 0) { "/root" } else { "/home" };
+        let usual = if identity.user.is_none_or(|(uid, _)| uid == 0) { "/root" } else { "/home" };
+        let home = identity.home.as_deref().unwrap_or(usual);
         for (name, value) in [("PATH", DEFAULT_PATH), ("HOME", home), ("LANG", "C.UTF-8")] {
             set(name.as_ref(), value.as_ref());
         }
@@ -910,7 +916,7 @@ mod tests {
 
     #[test]
     fn the_callers_environment_stays_out_unless_asked_for() {
-        let identity = Identity { user: Some((0, 0)), groups: None };
+        let identity = Identity { user: Some((0, 0)), ..Identity::default() };
         let names =
             |spec: &Spec| -> Vec<OsString> { environment(spec, &identity).into_iter().map(|(name, _)| name).collect() };
         assert_eq!(names(&Spec::new(["x"])), ["PATH", "HOME", "LANG"]);

@@ -138,6 +138,8 @@ pub struct Spec {
     /// What comes before the arguments, in place of the image's entrypoint and, if there are no arguments, its command;
     /// empty: nothing. `None`: as the image says. For images only.
     pub entrypoint: Option<Vec<OsString>>,
+    /// User and groups are looked up as an image means them.
+    pub(crate) of_image: bool,
     /// The image that the root is of, once it was settled.
     pub(crate) origin: Option<Origin>,
     /// Directories of it that are made if they are missing.
@@ -257,6 +259,7 @@ impl Default for Spec {
             cwd: None,
             rootfs: Rootfs::Host,
             entrypoint: None,
+            of_image: false,
             origin: None,
             make_dirs: Vec::new(),
             overlay: Overlay::Tmpfs,

@@ -86,7 +86,7 @@ pub(super) fn sync_directory(dir: &Path) -> Result<()> {
 
 /// Removes a tree, if it is there. It is emptied from the top: what lies deep is moved up first, so that neither the depth
 /// of the tree nor the length of its paths matter. Directories that nobody may read are made readable.
-pub(super) fn remove_tree(path: &Path) -> Result<()> {
+pub(crate) fn remove_tree(path: &Path) -> Result<()> {
     let parent = path.parent().unwrap_or(Path::new("/"));
     let name = path.file_name().unwrap_or_default();
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;

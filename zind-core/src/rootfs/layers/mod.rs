@@ -24,7 +24,7 @@ use rustix::fs::{Timespec, Timestamps, XattrFlags};
 
 pub use diff::{Change, ChangeKind, FileType, Metadata};
 pub(crate) use diff::{Found, Ids, Layer, Node, View, attribute, attribute_names, link_target};
-pub(crate) use files::{Lock, release};
+pub(crate) use files::{Lock, release, remove_tree};
 pub(crate) use state::Marks;
 
 use crate::copy::{self, CopyOptions};
@@ -216,6 +216,14 @@ impl Layers {
     pub fn export(&self, path: &Path, compression: Compression, progress: &mut dyn Progress) -> Result<PackStats> {
         let _lock = Lock::take(&self.dir);
         commit::export(&self.whole(&self.state()?), path, compression, progress)
+    }
+
+    /// What was changed since the last snapshot.
+    pub(crate) fn top_changes(&self, owners_in_xattr: bool) -> Result<Changes> {
+        let mut changes = self.whole(&self.state()?);
+        changes.below = changes.stack.split_off(1);
+        changes.owners_in_xattr = owners_in_xattr;
+        Ok(changes)
     }
 
     /// The layers and the base.
