@@ -4,6 +4,7 @@ pub(crate) mod apply;
 pub(crate) mod archive;
 pub(crate) mod commit;
 pub(crate) mod config;
+mod describe;
 pub(crate) mod digest;
 pub(crate) mod json;
 pub(crate) mod manifest;
@@ -26,8 +27,14 @@ pub use platform::Platform;
 pub use progress::{Event, EventKind, Progress};
 pub use unpack::Limits;
 
+use crate::copy::Root;
 use crate::error::Result;
-use crate::store::Store;
+use crate::process::launch;
+use crate::rootfs::Rootfs;
+use crate::rootfs::layers::Marks;
+use crate::spec::Spec;
+use crate::store::{Owners, Store};
+use commit::Changes;
 
 /// An image of a store: what was known about it when it was looked up. Cheap to clone.
 ///
@@ -143,6 +150,32 @@ impl Image {
     /// How it came to be, oldest first. Errors: as [`Image::manifest`].
     pub fn history(&self) -> Result<&[History]> {
         self.config().map(|config| config.history.as_slice())
+    }
+
+    /// Its root file system for reading: nothing of it can be changed. It stays in the store as long as this is open.
+    /// Errors: of unpacking it, if it is not unpacked yet, and of a start.
+    pub fn mount(&self, progress: &mut dyn Progress) -> Result<Root> {
+        let owners = Owners::of_caller();
+        let hold = self.store().hold(self, &owners)?;
+        let mut lowers = self.store().lowers(self, &owners, progress)?;
+        let rootfs = if lowers.len() == 1 { Rootfs::Path(lowers.remove(0)) } else { Rootfs::Lowers(lowers) };
+        let spec = Spec { rootfs, read_only: true, ..Spec::new(["look"]) };
+        let root = launch::look_at_root(&spec, &mut || progress.interrupted(), |root, _| root.try_clone())?;
+        Ok(root.holding(hold.into_fd()))
+    }
+
+    /// Writes its root file system as a tar to `path`, which must not exist. Owners are those of the image.
+    /// Errors: [`crate::Error::Sys`] at [`crate::Step::Pack`]; of unpacking it, if it is not unpacked yet.
+    pub fn export(&self, path: &Path, compression: Compression, progress: &mut dyn Progress) -> Result<PackStats> {
+        let owners = Owners::of_caller();
+        let _hold = self.store().hold(self, &owners)?;
+        let changes = Changes {
+            stack: self.store().lowers(self, &owners, progress)?,
+            marks: Some(Marks::of_caller()),
+            owners_in_xattr: owners == Owners::Xattr,
+            ..Changes::default()
+        };
+        commit::export(&changes, path, compression, progress)
     }
 
     /// Writes it into an archive: [`Store::save`].
