@@ -210,4 +210,12 @@ steps! {
     CopyOut = 161, "copy out of the root";
     /// Make, fill, lock or remove a named volume.
     Volume = 162, "use the volume";
+
+    // 180..: registries.
+    /// Run a credential helper: docker-credential-NAME.
+    CredentialHelper = 180, "run the credential helper";
+    /// Read a file with credentials.
+    ReadAuth = 181, "read the credentials";
+    /// Read certificates or keys.
+    ReadCertificates = 182, "read the certificates";
 }
