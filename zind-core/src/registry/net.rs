@@ -172,7 +172,11 @@ impl Tcp {
             Ok(()) => {}
             // Also after a signal: the connection goes on being made.
             Err(rustix::io::Errno::INPROGRESS | rustix::io::Errno::INTR) => {
-                self.0.wait(&socket, PollFlags::OUT, Instant::now() + self.0.connect)?;
+                self.0.wait(&socket, PollFlags::OUT, Instant::now() + self.0.connect).map_err(|error| {
+                    // Silence before and after the connection stands are not the same.
+                    let nobody = error.kind() == io::ErrorKind::TimedOut;
+                    if nobody { io::ErrorKind::HostUnreachable.into() } else { error }
+                })?;
                 rustix::net::sockopt::socket_error(&socket)??;
             }
             Err(errno) => return Err(errno.into()),
