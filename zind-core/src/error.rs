@@ -72,6 +72,15 @@ pub enum Error {
         /// What to do; may be empty.
         hint: String,
     },
+    /// An image, a layer or an archive is not what it should be: a wrong digest, a broken or hostile entry, a document
+    /// beyond the limits. Nothing of it is used.
+    #[error("{what}: {rule}")]
+    Image {
+        /// Which blob and which entry in it: `"layer sha256:1f…, entry etc/passwd"`. Foreign names are escaped.
+        what: String,
+        /// The rule that is broken, with the offending value.
+        rule: String,
+    },
     /// The time allowed was over.
     #[error("timed out after {:?}", .0)]
     Timeout(std::time::Duration),
@@ -177,6 +186,11 @@ impl Error {
     /// A broken rule of the request.
     pub fn spec(field: &'static str, rule: impl Into<String>) -> Error {
         Error::Spec { field, rule: rule.into() }
+    }
+
+    /// A broken image, layer or archive.
+    pub fn image(what: impl Into<String>, rule: impl Into<String>) -> Error {
+        Error::Image { what: what.into(), rule: rule.into() }
     }
 
     /// Something this machine or user cannot do.

@@ -21,6 +21,7 @@ mod copy;
 mod device;
 pub mod doctor;
 mod error;
+pub mod image;
 mod isolation;
 pub mod lowlevel;
 mod mount;
@@ -31,6 +32,7 @@ mod registry;
 mod rootfs;
 pub mod security;
 mod spec;
+mod store;
 mod sys;
 mod volume;
 
@@ -38,6 +40,7 @@ pub use copy::{CopyOptions, CopyStats, Root};
 pub use device::{Console, Device};
 pub use doctor::{Doctor, doctor};
 pub use error::{At, Error, IntoErrno, Result, Step, describe};
+pub use image::{ArchiveFormat, Digest, Event, EventKind, Image, ImageConfig, Limits, Platform, Progress};
 pub use isolation::{Isolation, MountReport};
 pub use mount::{Mount, flags};
 pub use namespace::idmap::{IdMap, IdMaps};
@@ -54,6 +57,7 @@ pub use spec::{
     Binfmt, Rlimit, Scheduler, Seccomp, Session, Spec, Stdio, User, parse_duration, parse_rlimit_name, parse_signal,
     parse_size,
 };
+pub use store::{Collected, Fault, ImageHold, ImageUsage, Ingest, LayerSink, Owners, Store, Usage, Work};
 pub use volume::{Hold, Volume, Volumes};
 
 /// Size in bytes of the launcher that is embedded in this library.

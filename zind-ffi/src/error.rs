@@ -34,9 +34,11 @@ pub enum zind_status {
     Interrupted = 9,
     /// A bug in zind.
     Panic = 10,
+    /// An image, a layer or an archive is broken or hostile; nothing of it is used.
+    Image = 11,
 }
 
-const STATUS_NAMES: [&std::ffi::CStr; 11] = [
+const STATUS_NAMES: [&std::ffi::CStr; 12] = [
     c"ok",
     c"null",
     c"utf8",
@@ -48,6 +50,7 @@ const STATUS_NAMES: [&std::ffi::CStr; 11] = [
     c"timeout",
     c"interrupted",
     c"panic",
+    c"image",
 ];
 
 /// What went wrong. All its strings are borrowed from it until zind_error_free().
@@ -74,6 +77,7 @@ impl Failure {
                 Error::Unsupported { .. } => zind_status::Unsupported,
                 Error::NotFound { .. } => zind_status::NotFound,
                 Error::Timeout(_) => zind_status::Timeout,
+                Error::Image { .. } => zind_status::Image,
                 Error::Interrupted => zind_status::Interrupted,
                 // Also what a later engine adds.
                 _ => zind_status::State,
@@ -224,7 +228,7 @@ mod tests {
 
     #[test]
     fn every_status_has_its_name() {
-        let last = zind_status::Panic as usize;
+        let last = zind_status::Image as usize;
         assert_eq!(STATUS_NAMES.len(), last + 1);
         assert_eq!(STATUS_NAMES[zind_status::NotFound as usize], c"not_found");
     }

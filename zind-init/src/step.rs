@@ -211,6 +211,18 @@ steps! {
     /// Make, fill, lock or remove a named volume.
     Volume = 162, "use the volume";
 
+    // 170..: images and the store.
+    /// Open, lock, read or change the store of images.
+    Store = 170, "use the store";
+    /// Write, read or check a blob.
+    Blob = 171, "keep the blob";
+    /// Unpack a layer.
+    Unpack = 172, "unpack the layer";
+    /// Read or write an archive of images.
+    Archive = 173, "use the archive";
+    /// Remove what nothing refers to.
+    Collect = 174, "collect what is unused";
+
     // 180..: registries.
     /// Run a credential helper: docker-credential-NAME.
     CredentialHelper = 180, "run the credential helper";

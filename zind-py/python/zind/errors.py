@@ -14,6 +14,7 @@ __all__ = [
     "CalledProcessError",
     "Error",
     "ExistsError",
+    "ImageError",
     "NotFoundError",
     "SpecError",
     "StateError",
@@ -99,6 +100,19 @@ class UnsupportedError(Error):
         super().__init__(message, feature, needs)
         self.feature = feature
         self.needs = needs
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class ImageError(Error):
+    """An image, a layer or an archive is broken or hostile; nothing of it is used. ``what`` names the blob and the entry."""
+
+    what: str
+
+    def __init__(self, message: str, what: str) -> None:
+        super().__init__(message, what)
+        self.what = what
 
     def __str__(self) -> str:
         return str(self.args[0])

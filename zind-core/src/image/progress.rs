@@ -1,0 +1,92 @@
+//! [`Progress`]: what long work tells, and how it is stopped.
+#![forbid(unsafe_code)]
+
+use super::digest::Digest;
+
+/// What is being done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum EventKind {
+    /// A blob comes from a registry.
+    Download,
+    /// A blob goes to a registry.
+    Upload,
+    /// A layer is unpacked.
+    Unpack,
+    /// A blob comes from an archive or a directory.
+    Load,
+    /// A blob goes to an archive or a directory.
+    Save,
+    /// Digests are checked.
+    Check,
+}
+
+impl EventKind {
+    /// `"download"`, `"upload"`, `"unpack"`, `"load"`, `"save"` or `"check"`.
+    pub fn name(self) -> &'static str {
+        match self {
+            EventKind::Download => "download",
+            EventKind::Upload => "upload",
+            EventKind::Unpack => "unpack",
+            EventKind::Load => "load",
+            EventKind::Save => "save",
+            EventKind::Check => "check",
+        }
+    }
+}
+
+/// How far one piece of work has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Event<'a> {
+    /// What is being done.
+    pub kind: EventKind,
+    /// Which layer, counted from 0, of how many. `None` for what is no layer.
+    pub layer: Option<(usize, usize)>,
+    /// The blob, where its name is known before it was read.
+    pub digest: Option<&'a Digest>,
+    /// Bytes done, as they are stored or sent (compressed).
+    pub done: u64,
+    /// Bytes in all; `None` if that is not known.
+    pub total: Option<u64>,
+}
+
+impl<'a> Event<'a> {
+    /// An event about something of unknown size that begins.
+    pub fn new(kind: EventKind) -> Event<'a> {
+        Event { kind, layer: None, digest: None, done: 0, total: None }
+    }
+
+    /// Sets [`Event::layer`].
+    #[must_use]
+    pub fn layer(self, index: usize, of: usize) -> Event<'a> {
+        Event { layer: Some((index, of)), ..self }
+    }
+
+    /// Sets [`Event::digest`].
+    #[must_use]
+    pub fn digest(self, digest: &'a Digest) -> Event<'a> {
+        Event { digest: Some(digest), ..self }
+    }
+
+    /// Sets [`Event::done`] and [`Event::total`].
+    #[must_use]
+    pub fn bytes(self, done: u64, total: Option<u64>) -> Event<'a> {
+        Event { done, total, ..self }
+    }
+}
+
+/// Hears of long work, on the caller's thread, and may stop it. `()` hears nothing and never stops.
+pub trait Progress {
+    /// Something went on: at the beginning and end of each piece, and at most a few hundred times in between.
+    fn step(&mut self, event: &Event<'_>) {
+        let _ = event;
+    }
+
+    /// Asked several times a second: true stops the work with [`crate::Error::Interrupted`], and nothing is left half done.
+    fn interrupted(&mut self) -> bool {
+        false
+    }
+}
+
+impl Progress for () {}

@@ -1,0 +1,5 @@
+//! From a layer to a directory.
+
+mod limits;
+
+pub use limits::Limits;
