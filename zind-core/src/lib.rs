@@ -40,7 +40,7 @@ pub use copy::{CopyOptions, CopyStats, Root};
 pub use device::{Console, Device};
 pub use doctor::{Doctor, doctor};
 pub use error::{At, Error, IntoErrno, Result, Step, describe};
-pub use image::{ArchiveFormat, Digest, Event, EventKind, Image, ImageConfig, Limits, Platform, Progress};
+pub use image::{ArchiveFormat, Digest, Event, EventKind, Image, ImageConfig, Limits, Platform, Progress, Reference};
 pub use isolation::{Isolation, MountReport};
 pub use mount::{Mount, flags};
 pub use namespace::idmap::{IdMap, IdMaps};

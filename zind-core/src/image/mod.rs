@@ -7,6 +7,7 @@ pub(crate) mod json;
 pub(crate) mod manifest;
 pub(crate) mod platform;
 pub(crate) mod progress;
+pub(crate) mod reference;
 pub(crate) mod unpack;
 
 use std::fmt;
@@ -19,6 +20,7 @@ pub use digest::{Algorithm, Digest, Hasher, Verified};
 pub use manifest::{Descriptor, Index, Manifest, media};
 pub use platform::Platform;
 pub use progress::{Event, EventKind, Progress};
+pub use reference::Reference;
 pub use unpack::Limits;
 
 use crate::error::Result;
