@@ -49,7 +49,7 @@ pub use namespace::list::{Namespace, namespaces};
 pub use namespace::{Source, TimeOffsets};
 pub use nix::errno::Errno;
 pub use process::{Captured, Command, Exchange, Exit, ExitKind, Output, Process, Start, Stats};
-pub use registry::{Auth, Mirror, PullPolicy, RegistryOptions};
+pub use registry::{Auth, Mirror, PullOptions, PullPolicy, PushOptions, RegistryOptions};
 pub use rootfs::layers::{Change, ChangeKind, FileType, Layers, Metadata, Snapshot};
 pub use rootfs::{Overlay, Rootfs};
 pub use security::capabilities::CapSet;

@@ -3,10 +3,14 @@
 mod auth;
 mod certificates;
 mod challenge;
+mod download;
 mod failure;
 mod http;
 mod net;
 mod options;
+mod pull;
+mod push;
 mod session;
+mod work;
 
-pub use options::{Auth, Mirror, PullPolicy, RegistryOptions};
+pub use options::{Auth, Mirror, PullOptions, PullPolicy, PushOptions, RegistryOptions};

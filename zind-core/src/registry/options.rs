@@ -6,6 +6,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::image::Platform;
+
 /// Who asks.
 #[derive(Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -124,4 +126,47 @@ impl PullPolicy {
     pub fn from_name(name: &str) -> Option<PullPolicy> {
         [PullPolicy::Missing, PullPolicy::Always, PullPolicy::Never].into_iter().find(|policy| policy.name() == name)
     }
+}
+
+/// What a pull is told besides the name.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct PullOptions {
+    /// When the registry is asked.
+    pub policy: PullPolicy,
+    /// The platform to choose from an index, and to demand of the image. `None`: this machine's.
+    pub platform: Option<Platform>,
+    /// Fetch layers that a registry does not have from the URLs in their descriptors. Off: they are an error.
+    pub foreign_layers: bool,
+    /// Unpack the layers while they come. Off: at the first start of a container.
+    pub unpack: bool,
+    /// How registries are reached.
+    pub registry: RegistryOptions,
+}
+
+impl Default for PullOptions {
+    fn default() -> PullOptions {
+        PullOptions {
+            policy: PullPolicy::Missing,
+            platform: None,
+            foreign_layers: false,
+            unpack: true,
+            registry: RegistryOptions::default(),
+        }
+    }
+}
+
+/// What a push is told besides image and name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PushOptions {
+    /// Send blobs in pieces of so many bytes; what was sent is not sent again when the connection breaks. `None`: in one.
+    pub chunk_size: Option<u64>,
+    /// A repository of the same registry that may have the blobs already: they are mounted from there. `None`: one that the
+    /// image has a name in.
+    pub mount_from: Option<String>,
+    /// More tags for the same image in the same repository.
+    pub extra_tags: Vec<String>,
+    /// How registries are reached.
+    pub registry: RegistryOptions,
 }

@@ -55,6 +55,8 @@ pub(crate) struct Session {
     pub(crate) place: Place,
     /// What a token has to be good for.
     scopes: Vec<String>,
+    /// Nothing is ever shown.
+    anonymous: bool,
     plain: AtomicBool,
     /// It has answered once.
     met: AtomicBool,
@@ -85,7 +87,12 @@ impl Session {
         let mut scopes = vec![format!("repository:{}:{actions}", place.repository)];
         scopes.extend(mount_from.map(|from| format!("repository:{from}:pull")));
         let (plain, met) = (AtomicBool::new(false), AtomicBool::new(false));
-        Session { http, place, scopes, plain, met, shown: Mutex::default() }
+        Session { http, place, scopes, anonymous: false, plain, met, shown: Mutex::default() }
+    }
+
+    /// A server that is shown no credentials.
+    pub(crate) fn anonymous(http: Arc<Http>, place: Place) -> Session {
+        Session { anonymous: true, ..Session::new(http, place, false, None) }
     }
 
     /// The URL of a path below the repository: `"manifests/latest"`.
@@ -127,7 +134,7 @@ impl Session {
                 Ok(answer) => {
                     self.met.store(true, Ordering::Relaxed);
                     let status = answer.response.status().as_u16();
-                    if status == 401 && !answer.elsewhere && challenges < MOST_CHALLENGES {
+                    if status == 401 && !answer.elsewhere && !self.anonymous && challenges < MOST_CHALLENGES {
                         challenges += 1;
                         self.renew(answer, shown.as_deref(), call.about)?;
                     } else if is_passing(status) && failures < self.http.options.retries {
