@@ -59,6 +59,21 @@ pub enum Error {
         /// Its name.
         name: String,
     },
+    /// A registry, or the way to it, refused; what was fetched whole until then is kept in the store.
+    #[error("{}", RegistryMessage { registry, status: *status, code, detail, hint })]
+    Registry {
+        /// The registry, as host and port, or the host that was reached in its place.
+        registry: String,
+        /// The HTTP status; `None` where there was no answer.
+        status: Option<u16>,
+        /// The code of the OCI distribution-spec: `"MANIFEST_UNKNOWN"`, `"UNAUTHORIZED"`; or zind's own in small letters:
+        /// `"dns"`, `"connect"`, `"tls"`, `"timeout"`, `"protocol"`, `"redirect"`, `"content"`, `"proxy"`.
+        code: String,
+        /// What happened, to what.
+        detail: String,
+        /// What to do; may be empty.
+        hint: String,
+    },
     /// An image, a layer or an archive is not what it should be: a wrong digest, a broken or hostile entry, a document
     /// beyond the limits. Nothing of it is used.
     #[error("{what}: {rule}")]
@@ -113,6 +128,28 @@ impl fmt::Display for SysMessage<'_> {
             write!(f, " from {}", self.syscall)?;
         }
         write!(f, "; {}", if self.hint.is_empty() { usual_cause(self.errno) } else { self.hint })
+    }
+}
+
+struct RegistryMessage<'a> {
+    registry: &'a str,
+    status: Option<u16>,
+    code: &'a str,
+    detail: &'a str,
+    hint: &'a str,
+}
+
+impl fmt::Display for RegistryMessage<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "registry {}: {} ({}", self.registry, self.detail, self.code)?;
+        if let Some(status) = self.status {
+            write!(f, ", HTTP {status}")?;
+        }
+        f.write_str(")")?;
+        if !self.hint.is_empty() {
+            write!(f, "; {}", self.hint)?;
+        }
+        Ok(())
     }
 }
 
@@ -184,7 +221,7 @@ impl Error {
     /// The same error with a hint; errors that carry none stay as they are.
     #[must_use]
     pub fn with_hint(mut self, text: impl Into<String>) -> Error {
-        if let Error::Sys { hint, .. } = &mut self {
+        if let Error::Sys { hint, .. } | Error::Registry { hint, .. } = &mut self {
             *hint = text.into();
         }
         self
@@ -236,6 +273,7 @@ impl Error {
             Error::Sys { hint, errno, .. } if hint.is_empty() => Some(usual_cause(*errno)),
             Error::Sys { hint, .. } => Some(hint),
             Error::Unsupported { needs, .. } => Some(needs),
+            Error::Registry { hint, .. } if !hint.is_empty() => Some(hint),
             _ => None,
         }
     }

@@ -11,6 +11,7 @@ pub(crate) mod manifest;
 pub(crate) mod pack;
 pub(crate) mod platform;
 pub(crate) mod progress;
+pub(crate) mod reference;
 pub(crate) mod unpack;
 
 use std::fmt;
@@ -25,6 +26,7 @@ pub use manifest::{Descriptor, Index, Manifest, media};
 pub use pack::{Compression, PackStats};
 pub use platform::Platform;
 pub use progress::{Event, EventKind, Progress};
+pub use reference::Reference;
 pub use unpack::Limits;
 
 use crate::copy::Root;
