@@ -33,7 +33,6 @@ mod registry;
 mod rootfs;
 pub mod security;
 mod spec;
-mod pull_stub;
 mod store;
 mod sys;
 mod volume;
