@@ -192,9 +192,14 @@ impl Process {
         self.origin.as_ref().map(|origin| &origin.image)
     }
 
+    /// The signal that asks the payload to end: the image's, or SIGTERM.
+    pub fn stop_signal(&self) -> i32 {
+        self.origin.as_ref().map_or(libc::SIGTERM, |origin| origin.stop_signal)
+    }
+
     /// Asks the payload to end, by the image's stop signal or SIGTERM, and ends the whole container when `patience` is over.
     pub fn stop(&self, patience: Duration, interrupted: &mut dyn FnMut() -> bool) -> Result<Exit> {
-        self.signal(self.origin.as_ref().map_or(libc::SIGTERM, |origin| origin.stop_signal))?;
+        self.signal(self.stop_signal())?;
         if let Some(exit) = self.wait_interruptible(Some(patience), interrupted)? {
             return Ok(exit);
         }

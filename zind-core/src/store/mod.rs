@@ -4,6 +4,7 @@
 
 mod blobs;
 pub(crate) mod leases;
+mod find;
 mod owners;
 mod sink;
 
