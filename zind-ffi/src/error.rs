@@ -36,9 +36,13 @@ pub enum zind_status {
     Panic = 10,
     /// An image, a layer or an archive is broken or hostile; nothing of it is used.
     Image = 11,
+    /// A registry, or the way to it, refused.
+    Registry = 12,
+    /// A program that had to exit with 0 did not: a step of a build.
+    Failed = 13,
 }
 
-const STATUS_NAMES: [&std::ffi::CStr; 12] = [
+const STATUS_NAMES: [&std::ffi::CStr; 14] = [
     c"ok",
     c"null",
     c"utf8",
@@ -51,6 +55,8 @@ const STATUS_NAMES: [&std::ffi::CStr; 12] = [
     c"interrupted",
     c"panic",
     c"image",
+    c"registry",
+    c"failed",
 ];
 
 /// What went wrong. All its strings are borrowed from it until zind_error_free().
@@ -78,6 +84,8 @@ impl Failure {
                 Error::NotFound { .. } => zind_status::NotFound,
                 Error::Timeout(_) => zind_status::Timeout,
                 Error::Image { .. } => zind_status::Image,
+                Error::Registry { .. } => zind_status::Registry,
+                Error::Failed { .. } => zind_status::Failed,
                 Error::Interrupted => zind_status::Interrupted,
                 // Also what a later engine adds.
                 _ => zind_status::State,
@@ -228,7 +236,7 @@ mod tests {
 
     #[test]
     fn every_status_has_its_name() {
-        let last = zind_status::Image as usize;
+        let last = zind_status::Failed as usize;
         assert_eq!(STATUS_NAMES.len(), last + 1);
         assert_eq!(STATUS_NAMES[zind_status::NotFound as usize], c"not_found");
     }
