@@ -76,7 +76,7 @@ impl Workspace {
             maps => apply::owners_of_maps(maps, caller)?,
         };
         let store = image.store();
-        let hold = store.hold(image, &owners)?;
+        let hold = store.hold(image, &owners, progress)?;
         let lowers = store.lowers(image, &owners, progress)?;
         Ok((Layers::create(place, lowers)?, Some(hold), owners == Owners::Xattr))
     }

@@ -30,7 +30,7 @@ pub(crate) fn settle(spec: &mut Spec, interrupted: &mut dyn FnMut() -> bool) -> 
         Rootfs::Image(image) => {
             let image = image.clone();
             let owners = owners(spec, Caller::now()?)?;
-            let hold = image.store().hold(&image, &owners)?;
+            let hold = image.store().hold(&image, &owners, &mut Asking(interrupted))?;
             let mut lowers = image.store().lowers(&image, &owners, &mut Asking(interrupted))?;
             spec.rootfs = match (lowers.len(), lowers.pop()) {
                 (1, Some(only)) => Rootfs::Path(only),

@@ -85,6 +85,10 @@ impl Image {
         Ok(Image::new(store.clone(), summary))
     }
 
+    pub(crate) fn summary(&self) -> &Summary {
+        &self.0.summary
+    }
+
     /// The digest of its configuration: what Docker calls the image's id.
     pub fn id(&self) -> &Digest {
         &self.0.summary.id
@@ -158,7 +162,7 @@ impl Image {
     /// Errors: of unpacking it, if it is not unpacked yet, and of a start.
     pub fn mount(&self, progress: &mut dyn Progress) -> Result<Root> {
         let owners = Owners::of_caller();
-        let hold = self.store().hold(self, &owners)?;
+        let hold = self.store().hold(self, &owners, progress)?;
         let mut lowers = self.store().lowers(self, &owners, progress)?;
         let rootfs = if lowers.len() == 1 { Rootfs::Path(lowers.remove(0)) } else { Rootfs::Lowers(lowers) };
         let spec = Spec { rootfs, read_only: true, ..Spec::new(["look"]) };
@@ -170,7 +174,7 @@ impl Image {
     /// Errors: [`crate::Error::Sys`] at [`crate::Step::Pack`]; of unpacking it, if it is not unpacked yet.
     pub fn export(&self, path: &Path, compression: Compression, progress: &mut dyn Progress) -> Result<PackStats> {
         let owners = Owners::of_caller();
-        let _hold = self.store().hold(self, &owners)?;
+        let _hold = self.store().hold(self, &owners, progress)?;
         let changes = Changes {
             stack: self.store().lowers(self, &owners, progress)?,
             marks: Some(Marks::of_caller()),

@@ -233,7 +233,7 @@ impl Process {
             _ => Owners::Mapped { uid: ids.uid.clone(), gid: ids.gid.clone() },
         };
         let store = origin.image.store();
-        let _hold = store.hold(&origin.image, &owners)?;
+        let _hold = store.hold(&origin.image, &owners, progress)?;
         let changes = Changes {
             stack: vec![upper],
             below: store.lowers(&origin.image, &owners, progress)?,

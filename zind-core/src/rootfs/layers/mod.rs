@@ -105,7 +105,7 @@ impl Layers {
         };
         let store = image.store();
         // Until the directory itself keeps it.
-        let _hold = store.hold(image, &owners)?;
+        let _hold = store.hold(image, &owners, progress)?;
         let base = store.lowers(image, &owners, progress)?;
         let base: Vec<PathBuf> = base.into_iter().map(directory).collect::<Result<_>>()?;
         let of = BaseImage {
