@@ -16,6 +16,9 @@ use crate::rootfs::layers::{FileType, attribute, attribute_names};
 /// Where single-id unpacking keeps `uid:gid:mode`.
 pub(crate) const OWNER: &str = "user.zind.owner";
 
+/// Where it keeps file capabilities.
+const CAPABILITY: &str = "user.zind.capability";
+
 pub(super) struct Meta {
     pub(super) file_type: FileType,
     pub(super) mode: u32,
@@ -57,13 +60,22 @@ impl Meta {
 
     fn attributes(&mut self, file: &OwnedFd, options: &Options<'_>, path: &Path) -> Result<()> {
         for name in attribute_names(file.as_fd()).at(Step::Pack, "listxattr", path)? {
-            if name == OWNER && options.owners_in_xattr {
-                if let Some(value) = attribute(file.as_fd(), &name).at(Step::Pack, "getxattr", path)? {
-                    self.kept_owner(&value);
+            if name == OWNER {
+                let value = attribute(file.as_fd(), &name).at(Step::Pack, "getxattr", path)?.unwrap_or_default();
+                // In a user namespace with ranges only devices have it: nobody can make them there.
+                if options.owners_in_xattr || Kept::parse(&value).is_some_and(|kept| kept.device.is_some()) {
+                    self.kept(&value);
                 }
                 continue;
             }
-            if !is_kept(&name) {
+            if name == CAPABILITY && options.owners_in_xattr {
+                if let Some(mut value) = attribute(file.as_fd(), &name).at(Step::Pack, "getxattr", path)? {
+                    without_root_id(&mut value);
+                    self.xattrs.push((b"security.capability".to_vec(), value));
+                }
+                continue;
+            }
+            if !is_kept(&name) || name.as_bytes().starts_with(b"user.zind.") {
                 continue;
             }
             let Some(mut value) = attribute(file.as_fd(), &name).at(Step::Pack, "getxattr", path)? else { continue };
@@ -82,16 +94,52 @@ impl Meta {
         Ok(())
     }
 
-    /// What the owner was before everything became the caller's. The container may have written it: nonsense is no owner.
-    fn kept_owner(&mut self, value: &[u8]) {
-        let text = std::str::from_utf8(value).unwrap_or_default();
-        let mut parts = text.split(':').map(str::parse::<u32>);
-        if let (Some(Ok(uid)), Some(Ok(gid))) = (parts.next(), parts.next())
-            && uid != u32::MAX
-            && gid != u32::MAX
-        {
-            (self.uid, self.gid) = (uid, gid);
+    /// What the file was before everything became the caller's. The container may have written it: nonsense says nothing.
+    fn kept(&mut self, value: &[u8]) {
+        let Some(kept) = Kept::parse(value) else { return };
+        (self.uid, self.gid) = (kept.uid, kept.gid);
+        let is_directory = self.file_type == FileType::Directory;
+        if kept.usable_mode(is_directory) == self.mode {
+            // Nobody has changed it since.
+            self.mode = kept.mode & 0o7777;
         }
+        let Some(device) = kept.device else { return };
+        self.file_type = match kept.mode & 0o170_000 {
+            0o020_000 => FileType::CharDevice,
+            0o060_000 => FileType::BlockDevice,
+            _ => return,
+        };
+        (self.device, self.size, self.mode) = (device, 0, kept.mode & 0o7777);
+    }
+}
+
+/// The attribute that single-id unpacking leaves: `uid:gid:mode` with the mode in octal, and `:major:minor` of devices.
+struct Kept {
+    uid: u32,
+    gid: u32,
+    mode: u32,
+    device: Option<(u32, u32)>,
+}
+
+impl Kept {
+    fn parse(value: &[u8]) -> Option<Kept> {
+        let mut parts = std::str::from_utf8(value).ok()?.split(':');
+        let id = |text: &str| text.parse::<u32>().ok().filter(|&id| id != u32::MAX);
+        let (uid, gid) = (id(parts.next()?)?, id(parts.next()?)?);
+        let mode = u32::from_str_radix(parts.next()?, 8).ok()?;
+        let device = match (parts.next(), parts.next(), parts.next()) {
+            (None, ..) => None,
+            (Some(major), Some(minor), None) => Some((id(major)?, id(minor)?)),
+            _ => return None,
+        };
+        Some(Kept { uid, gid, mode, device })
+    }
+
+    /// The mode that unpacking gave it: without set-id bits of others, and so that the caller can use it.
+    fn usable_mode(&self, is_directory: bool) -> u32 {
+        let mode = self.mode & 0o7777;
+        let kept = if (self.uid, self.gid) == (0, 0) { mode } else { mode & !0o6000 };
+        kept | if is_directory { 0o700 } else { 0o400 }
     }
 }
 
@@ -139,6 +187,34 @@ fn map_acl(value: &mut [u8], uids: &[IdMap], gids: &[IdMap], path: &Path) -> Res
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_kept_is_given_back_where_nobody_changed_it() {
+        let meta = |file_type, mode| Meta {
+            file_type,
+            mode,
+            uid: 0,
+            gid: 0,
+            size: 0,
+            mtime: (0, 0),
+            device: (0, 0),
+            xattrs: Vec::new(),
+        };
+        let after = |file_type, mode, text: &str| {
+            let mut meta = meta(file_type, mode);
+            meta.kept(text.as_bytes());
+            (meta.uid, meta.gid, meta.mode)
+        };
+        assert_eq!(after(FileType::File, 0o755, "5:6:104755"), (5, 6, 0o4755));
+        assert_eq!(after(FileType::File, 0o700, "5:6:104755"), (5, 6, 0o700));
+        assert_eq!(after(FileType::Directory, 0o700, "0:0:40000"), (0, 0, 0));
+        let mut device = meta(FileType::File, 0);
+        device.kept(b"0:6:20660:4:64");
+        assert_eq!((device.file_type, device.device, device.mode), (FileType::CharDevice, (4, 64), 0o660));
+        for bad in ["", "1", "1:2", "x:2:644", "4294967295:0:644", "1:2:9", "1:2:644:1", "1:2:644:1:2:3", "\u{ff}"] {
+            assert_eq!(after(FileType::File, 0o600, bad), (0, 0, 0o600), "{bad}");
+        }
+    }
 
     #[test]
     fn acls_and_capabilities_lose_the_ids_of_this_machine() {
