@@ -135,7 +135,7 @@ def test_users_are_those_of_the_image(store, tiny):
     if ROOT:
         # As docker: the groups that have the user as a member, unless a group is named.
         assert out(["id"], image=image) == "uid=33(web) gid=34(www) groups=50(staff)\n"
-        assert out(["id"], image=image, user="web:www") == "uid=33(web) gid=34(www) groups=34(www)\n"
+        assert out(["id"], image=image, user="web:www") == "uid=33(web) gid=34(www)\n"
         assert out(["id", "-G"], image=image, user=33) == "34 50\n"
     assert out(["sh", "-c", "echo $HOME"], image=image) == "/\n"
     kit.refused(zind.SpecError, lambda: zind.run(["true"], image=zind.build(tiny).user("nobody").commit()), field="user")
@@ -321,7 +321,7 @@ def test_only_the_step_that_changed_runs_again(store, tiny, tmp_path):
     first = steps("echo end > end")
     image = first.commit("local/built:1")
     assert [step.cached for step in first.steps if step.diff_id] == [False] * 7
-    assert out(["cat", "log", "end"], image=image).split() == [*"0111213141"[0:0], *"01", *"11", *"21", *"31", *"41", "end"]
+    assert out(["cat", "log", "end"], image=image) == "0\n11\n12\n13\n14\n1end\n"
     same = steps("echo end > end")
     assert same.commit("local/built:2").id == image.id and all(step.cached for step in same.steps)
     other = steps("echo other > end")

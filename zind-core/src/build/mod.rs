@@ -226,6 +226,8 @@ struct Build<'a> {
     config: ImageConfig,
     layers: Vec<(Descriptor, Digest)>,
     key: Key,
+    /// Of the step that is carried out, counted from 1.
+    number: usize,
     /// Where steps run: made when one has to.
     workspace: Option<Workspace>,
 }
@@ -246,11 +248,12 @@ impl<'a> Build<'a> {
         key.add("from", &[builder.base.as_ref().map(|base| base.digest().to_string()).unwrap_or_default()]);
         key.add("ids", &[format!("{:?}", builder.id_maps)]);
         key.add("compression", &[options.compression.name().to_owned()]);
-        Ok(Build { builder, options, cache, config, layers: Vec::new(), key, workspace: None })
+        Ok(Build { builder, options, cache, config, layers: Vec::new(), key, number: 0, workspace: None })
     }
 
     /// One step; whether its result was there, and the layer it made.
     fn step(&mut self, action: &Action, progress: &mut dyn Progress) -> Result<(bool, Option<Digest>)> {
+        self.number += 1;
         match action {
             Action::Run(spec) => {
                 self.key.add("run", &[described(spec)]);
@@ -370,7 +373,7 @@ impl<'a> Build<'a> {
         if output.exit.success() {
             return Ok(());
         }
-        Err(Error::Failed { what: format!("step {} of the build", self.config.history.len() + 1), argv, exit: output.exit })
+        Err(Error::Failed { what: format!("step {} of the build", self.number), argv, exit: output.exit })
     }
 
     fn copy(&mut self, source: &Path, target: &Path, owner: &str, progress: &mut dyn Progress) -> Result<()> {

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::mount::Mount;
 use crate::namespace::idmap;
 use crate::process::identity::Caller;
-use crate::rootfs::Rootfs;
+use crate::rootfs::{Overlay, Rootfs};
 use crate::spec::{IdMaps, Kind, Source, Spec, User, parse_signal};
 use crate::store::{ImageHold, Owners};
 
@@ -29,6 +29,9 @@ pub(crate) fn settle(spec: &mut Spec, interrupted: &mut dyn FnMut() -> bool) -> 
     let (image, hold) = match &spec.rootfs {
         Rootfs::Image(image) => {
             let image = image.clone();
+            if spec.overlay == Overlay::None && !spec.read_only {
+                return Err(Error::spec("overlay", "cannot be off for an image: it would write to the store"));
+            }
             let owners = owners(spec, Caller::now()?)?;
             let hold = image.store().hold(&image, &owners, &mut Asking(interrupted))?;
             let mut lowers = image.store().lowers(&image, &owners, &mut Asking(interrupted))?;
