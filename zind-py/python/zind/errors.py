@@ -16,6 +16,7 @@ __all__ = [
     "ExistsError",
     "ImageError",
     "NotFoundError",
+    "RegistryError",
     "SpecError",
     "StateError",
     "SysError",
@@ -113,6 +114,28 @@ class ImageError(Error):
     def __init__(self, message: str, what: str) -> None:
         super().__init__(message, what)
         self.what = what
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class RegistryError(Error):
+    """A registry refused, or could not be reached. ``registry`` is its host and port; ``status`` the HTTP status, None if
+    there was no answer; ``code`` one of the distribution-spec's (``"MANIFEST_UNKNOWN"``, ``"UNAUTHORIZED"``) or, in small
+    letters, zind's own (``"dns"``, ``"connect"``, ``"tls"``, ``"timeout"``, ``"proxy"``, ``"redirect"``, ``"protocol"``,
+    ``"content"``); ``hint`` what to do."""
+
+    registry: str
+    status: int | None
+    code: str
+    hint: str
+
+    def __init__(self, message: str, registry: str, status: int | None, code: str, hint: str) -> None:
+        super().__init__(message, registry, status, code, hint)
+        self.registry = registry
+        self.status = status
+        self.code = code
+        self.hint = hint
 
     def __str__(self) -> str:
         return str(self.args[0])
