@@ -20,9 +20,11 @@ use rustix::io::Errno;
 use crate::error::{At, Error, Result, Step};
 use crate::rootfs::fault::{By, Fault};
 use crate::rootfs::resolve::{PLACE, Parts, Side};
+pub(crate) use attributes::magic_path;
 use temp::Temp;
 pub(crate) use temp::unused_name;
 use walk::Walk;
+pub(crate) use walk::list;
 
 /// How often a copy answers to signals.
 const PAUSE: Duration = Duration::from_millis(50);

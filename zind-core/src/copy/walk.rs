@@ -431,7 +431,7 @@ fn find_target(side: Side<'_>, path: &Path, source_is_dir: bool) -> Result<Targe
 }
 
 /// The names in a directory.
-pub(super) fn list(dir: &OwnedFd) -> Result<Vec<OsString>, Fault> {
+pub(crate) fn list(dir: &OwnedFd) -> Result<Vec<OsString>, Fault> {
     let mut names = Vec::new();
     // A place cannot be read from.
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;

@@ -55,6 +55,10 @@ impl Image {
         Image(Arc::new(Inner { store, summary, manifest: OnceLock::new(), config: OnceLock::new() }))
     }
 
+    pub(crate) fn summary(&self) -> &Summary {
+        &self.0.summary
+    }
+
     /// The digest of its configuration: what Docker calls the image's id.
     pub fn id(&self) -> &Digest {
         &self.0.summary.id

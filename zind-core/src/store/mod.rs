@@ -3,21 +3,29 @@
 //! See docs/architecture.md for what is where, and who locks what.
 
 mod blobs;
+mod index;
 mod owners;
+mod place;
 mod sink;
+mod snapshots;
+mod unpacking;
+mod work;
 
 use std::fmt;
-use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 pub use blobs::Ingest;
+pub(crate) use blobs::write_error;
+pub(crate) use index::check_name;
 pub use owners::Owners;
 pub use sink::LayerSink;
+pub use work::Work;
 
-use crate::error::{Error, Result};
+use crate::error::{At, Error, Result, Step};
 use crate::image::{ArchiveFormat, Descriptor, Digest, Image, ImageConfig, Limits, Manifest, Progress, archive};
+use place::Place;
 
 /// Images and their unpacked layers in a directory, which any number of processes use at once.
 ///
@@ -28,8 +36,12 @@ pub struct Store(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    place: PathBuf,
+    place: Place,
     limits: Limits,
+    /// What the index was when it was last read.
+    listed: Mutex<Option<index::Listed>>,
+    /// What this store works with.
+    notes: Mutex<Option<work::Notes>>,
 }
 
 /// What [`Store::gc`] removed.
@@ -96,18 +108,6 @@ pub struct ImageUsage {
 #[derive(Debug)]
 pub struct ImageHold(OwnedFd);
 
-impl ImageHold {
-    /// The descriptor that stands for it, close-on-exec.
-    pub fn into_fd(self) -> OwnedFd {
-        self.0
-    }
-}
-
-/// A piece of work on the store: until it is dropped, nothing that was found or added meanwhile by this [`Store`] is
-/// collected, though no image refers to it yet. Ends with the process.
-#[derive(Debug)]
-pub struct Work(());
-
 fn later<T>(what: &str) -> Result<T> {
     Err(Error::unsupported(what, "a later version"))
 }
@@ -123,43 +123,43 @@ impl Store {
 
     /// [`Store::open`] with other bounds on foreign archives.
     pub fn open_with(place: Option<PathBuf>, limits: Limits) -> Result<Store> {
-        let place = place.ok_or_else(|| Error::spec("place", "is not given"))?;
-        Ok(Store(Arc::new(Inner { place, limits })))
+        let place = Place::open(place)?;
+        let store = Store(Arc::new(Inner { place, limits, listed: Mutex::new(None), notes: Mutex::new(None) }));
+        store.sweep()?;
+        Ok(store)
     }
 
     /// Where it is.
     pub fn place(&self) -> &Path {
-        &self.0.place
+        &self.0.place.0
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.0.place.at(name)
+    }
+
+    /// Removes what interrupted work has left, unless somebody is at work just now: then the next opening does.
+    fn sweep(&self) -> Result<u64> {
+        let Some(lock) = self.0.place.try_lock(place::LOCK)? else { return Ok(0) };
+        let mut count = self.sweep_snapshots()?;
+        for name in [place::WORK, place::INGEST] {
+            let dir = self.at(name);
+            for entry in std::fs::read_dir(&dir).at(Step::Store, "open", &dir)? {
+                let entry = entry.at(Step::Store, "getdents64", &dir)?;
+                // Blobs whose digest is known are gone on with some day; gc removes them.
+                if entry.file_name().as_encoded_bytes().starts_with(b".zind-") {
+                    count += u64::from(place::remove_unless_locked(&entry.path())?);
+                }
+            }
+        }
+        drop(lock);
+        self.0.place.empty_trash()?;
+        Ok(count)
     }
 
     /// Its bounds on foreign archives.
     pub fn limits(&self) -> &Limits {
         &self.0.limits
-    }
-
-    /// An image by its name (exactly as tagged), its id or digest (`sha256:…`), or the first 4 or more digits of one.
-    /// Errors: [`Error::NotFound`]; [`Error::State`] if the digits fit several images.
-    pub fn image(&self, name: &str) -> Result<Image> {
-        Err(Error::NotFound { what: "image", name: name.to_owned() })
-    }
-
-    /// All images, in the order in which they came.
-    pub fn images(&self) -> Result<Vec<Image>> {
-        later("images")
-    }
-
-    /// Gives an image one more name; another image that has it loses it. `name` is kept as it is: normalise it before.
-    /// Errors: [`Error::Spec`] for a name with other characters than those of references.
-    pub fn tag(&self, image: &Image, name: &str) -> Result<()> {
-        let _ = (image, name);
-        later("tag")
-    }
-
-    /// Takes a name away, or all names with an id. An image without names is gone; its blobs go with [`Store::gc`].
-    /// Errors: [`Error::NotFound`].
-    pub fn remove(&self, name: &str) -> Result<()> {
-        let _ = name;
-        later("remove")
     }
 
     /// Removes blobs and unpacked layers that no image and no container has. Safe beside everything else.
@@ -205,100 +205,6 @@ impl Store {
         progress: &mut dyn Progress,
     ) -> Result<()> {
         archive::save(self, images, path, format, progress)
-    }
-
-    /// Begins work: what this store finds and adds from now on stays, until images refer to it or the work is dropped.
-    /// `Ingest` and `LayerSink` are work by themselves; whoever asks [`Store::has_blob`] and relies on it needs this.
-    pub fn work(&self) -> Result<Work> {
-        Ok(Work(()))
-    }
-
-    /// True if the blob is there, whole.
-    pub fn has_blob(&self, digest: &Digest) -> bool {
-        let _ = digest;
-        false
-    }
-
-    /// Opens a blob for reading. It was checked when it came; who needs to know that it still is as it was reads through
-    /// [`crate::image::Verified`]. Errors: [`Error::NotFound`].
-    pub fn open_blob(&self, digest: &Digest) -> Result<File> {
-        Err(Error::NotFound { what: "blob", name: digest.to_string() })
-    }
-
-    /// A small blob that is a document (bounded by [`Limits::document`]), checked.
-    pub fn read_document(&self, descriptor: &Descriptor) -> Result<Vec<u8>> {
-        Err(Error::NotFound { what: "blob", name: descriptor.digest.to_string() })
-    }
-
-    /// Adds a small blob.
-    pub fn put_document(&self, media_type: &str, bytes: &[u8]) -> Result<Descriptor> {
-        let _ = (media_type, bytes);
-        later("put_document")
-    }
-
-    /// Begins to add a blob. With a digest that is known, what an earlier try has left is gone on with:
-    /// [`Ingest::resume_offset`]. `size` is its size, if it is known: more is refused.
-    /// Errors: [`Error::Sys`] at [`crate::Step::Blob`].
-    pub fn ingest(&self, expected: Option<&Digest>, media_type: &str, size: Option<u64>) -> Result<Ingest> {
-        Ingest::begin(self, expected, media_type, size)
-    }
-
-    /// Begins to add a layer and to unpack it at the same time: what is written is checked, kept and unpacked while it
-    /// comes. `parent` is the ChainID of the layer below, which is unpacked already. `None`: it is the bottommost.
-    pub fn layer_sink(
-        &self,
-        layer: &Descriptor,
-        diff_id: &Digest,
-        parent: Option<&Digest>,
-        owners: &Owners,
-    ) -> Result<LayerSink> {
-        LayerSink::begin(self, layer, diff_id, parent, owners)
-    }
-
-    /// True if a layer is unpacked, by its ChainID.
-    pub fn has_snapshot(&self, chain: &Digest, owners: &Owners) -> bool {
-        let _ = (chain, owners);
-        false
-    }
-
-    /// Makes an image of a manifest that was added with everything it refers to, and gives it names.
-    /// Errors: [`Error::Image`] if a blob is missing or documents do not fit together.
-    pub fn add_image(&self, manifest: &Descriptor, tags: &[&str]) -> Result<Image> {
-        let _ = (manifest, tags);
-        later("add_image")
-    }
-
-    /// Makes an image of a base and more layers on top, which were added before: what commit and build do.
-    /// `layers` come with their DiffIDs; those of `base` (none: from scratch) are put below them, and `config.diff_ids` is
-    /// filled in. `config.history` is the caller's.
-    pub fn add_layer_and_config(
-        &self,
-        base: Option<&Image>,
-        layers: &[(Descriptor, Digest)],
-        config: ImageConfig,
-        tags: &[&str],
-    ) -> Result<Image> {
-        let _ = (base, layers, config, tags);
-        later("add_layer_and_config")
-    }
-
-    /// Unpacks the layers of an image that are not unpacked yet.
-    pub fn unpack(&self, image: &Image, owners: &Owners, progress: &mut dyn Progress) -> Result<()> {
-        let _ = (image, owners, progress);
-        later("unpack")
-    }
-
-    /// Keeps gc away from the layers of an image: for a container, which holds it as long as it lives.
-    pub fn hold(&self, image: &Image, owners: &Owners) -> Result<ImageHold> {
-        let _ = (image, owners);
-        later("hold")
-    }
-
-    /// The directories of an image as lower layers of an overlay, topmost first, unpacked if need be. Hold them with
-    /// [`Store::hold`] first, or they may be gone.
-    pub fn lowers(&self, image: &Image, owners: &Owners, progress: &mut dyn Progress) -> Result<Vec<PathBuf>> {
-        let _ = (image, owners, progress);
-        later("lowers")
     }
 
     pub(crate) fn read_manifest(&self, descriptor: &Descriptor) -> Result<Manifest> {

@@ -1,0 +1,158 @@
+//! [`Below`]: what the layers below a layer show together, as overlayfs would.
+#![forbid(unsafe_code)]
+
+use std::collections::{HashMap, HashSet};
+use std::ffi::{OsStr, OsString};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use rustix::fs::{CWD, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, fstat, openat, openat2};
+use rustix::io::Errno;
+
+use crate::rootfs::fault::{By, Fault};
+
+/// So many directories are remembered.
+const REMEMBERED: usize = 4096;
+
+/// Directories in the form of overlay layers, topmost first. They have whiteouts but no opaque marks.
+pub(crate) struct Below {
+    layers: Vec<OwnedFd>,
+    /// In which layers a directory can be seen, topmost first.
+    visible: HashMap<Vec<u8>, Rc<[usize]>>,
+}
+
+/// What is found at a path.
+pub(crate) struct Found {
+    pub(crate) layer: usize,
+    pub(crate) place: OwnedFd,
+    pub(crate) meta: Stat,
+}
+
+impl Found {
+    pub(crate) fn kind(&self) -> FileType {
+        FileType::from_raw_mode(self.meta.st_mode)
+    }
+}
+
+/// True for what overlayfs takes as "there is nothing".
+pub(crate) fn is_whiteout(meta: &Stat) -> bool {
+    FileType::from_raw_mode(meta.st_mode) == FileType::CharacterDevice && meta.st_rdev == 0
+}
+
+const PLACE: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+impl Below {
+    pub(crate) fn open(layers: &[PathBuf]) -> Result<Below, (PathBuf, Fault)> {
+        let open = |path: &PathBuf| {
+            let opened = openat(CWD, path, PLACE | OFlags::DIRECTORY, Mode::empty()).by("open");
+            opened.map_err(|fault| (path.clone(), fault))
+        };
+        Ok(Below { layers: layers.iter().map(open).collect::<Result<_, _>>()?, visible: HashMap::new() })
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.layers.is_empty()
+    }
+
+    /// What is at a path without links in it; the last part is not followed.
+    pub(crate) fn find(&mut self, path: &[u8]) -> Result<Option<Found>, Fault> {
+        let Some((parent, _)) = split(path) else {
+            let Some(top) = self.layers.first() else { return Ok(None) };
+            let place = openat(top, ".", PLACE, Mode::empty()).by("openat")?;
+            let meta = fstat(&place).by("fstat")?;
+            return Ok(Some(Found { layer: 0, place, meta }));
+        };
+        for layer in self.visible(parent)?.iter().copied() {
+            match self.open_in(layer, path, PLACE)? {
+                None => {}
+                Some(place) => {
+                    let meta = fstat(&place).by("fstat")?;
+                    return Ok((!is_whiteout(&meta)).then_some(Found { layer, place, meta }));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Opens a directory of one layer as a place; none if it is not there.
+    pub(crate) fn open_dir(&self, layer: usize, path: &[u8]) -> Result<Option<OwnedFd>, Fault> {
+        self.open_in(layer, path, PLACE | OFlags::DIRECTORY)
+    }
+
+    /// The names in a directory.
+    pub(crate) fn list(&mut self, path: &[u8]) -> Result<Vec<OsString>, Fault> {
+        let mut seen = HashSet::new();
+        let mut names = Vec::new();
+        for layer in self.visible(path)?.iter().copied() {
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let Some(dir) = self.open_in(layer, path, flags)? else { continue };
+            let again = dir.try_clone().map_err(|_| Fault::new("dup", Errno::MFILE))?;
+            for entry in Dir::new(dir).by("open")? {
+                let entry = entry.by("getdents64")?;
+                let name = OsStr::from_bytes(entry.file_name().to_bytes());
+                if matches!(name.as_bytes(), b"." | b"..") || !seen.insert(name.to_owned()) {
+                    continue;
+                }
+                let may_hide = matches!(entry.file_type(), FileType::CharacterDevice | FileType::Unknown);
+                let hides = may_hide && {
+                    let flags = rustix::fs::AtFlags::SYMLINK_NOFOLLOW;
+                    is_whiteout(&rustix::fs::statat(again.as_fd(), name, flags).by("fstatat")?)
+                };
+                if !hides {
+                    names.push(name.to_owned());
+                }
+            }
+        }
+        Ok(names)
+    }
+
+    /// The layers in which a directory can be seen.
+    fn visible(&mut self, path: &[u8]) -> Result<Rc<[usize]>, Fault> {
+        if let Some(known) = self.visible.get(path) {
+            return Ok(known.clone());
+        }
+        let Some((parent, _)) = split(path) else { return Ok((0..self.layers.len()).collect()) };
+        let mut layers = Vec::new();
+        for layer in self.visible(parent)?.iter().copied() {
+            let Some(place) = self.open_in(layer, path, PLACE)? else { continue };
+            // A file or a whiteout hides what is below it.
+            match FileType::from_raw_mode(fstat(&place).by("fstat")?.st_mode) {
+                FileType::Directory => layers.push(layer),
+                _ => break,
+            }
+        }
+        if self.visible.len() >= REMEMBERED {
+            self.visible.clear();
+        }
+        let layers: Rc<[usize]> = layers.into();
+        self.visible.insert(path.to_owned(), layers.clone());
+        Ok(layers)
+    }
+
+    fn open_in(&self, layer: usize, path: &[u8], flags: OFlags) -> Result<Option<OwnedFd>, Fault> {
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+        let path = if path.is_empty() { Path::new(".") } else { Path::new(OsStr::from_bytes(path)) };
+        loop {
+            match openat2(&self.layers[layer], path, flags, Mode::empty(), resolve) {
+                Ok(fd) => return Ok(Some(fd)),
+                Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
+                // It cannot leave, and nobody renames there; the kernel may be unsure all the same.
+                Err(Errno::AGAIN | Errno::INTR) => std::thread::yield_now(),
+                Err(errno) => return Err(Fault::new("openat2", errno)),
+            }
+        }
+    }
+}
+
+/// Parent and name of a path; none for the root, which is empty.
+pub(crate) fn split(path: &[u8]) -> Option<(&[u8], &[u8])> {
+    if path.is_empty() {
+        return None;
+    }
+    Some(match path.iter().rposition(|byte| *byte == b'/') {
+        Some(at) => (&path[..at], &path[at + 1..]),
+        None => (&[], path),
+    })
+}

@@ -1,0 +1,351 @@
+//! Unpacked layers, by ChainID: each a directory that overlayfs takes as a layer.
+//!
+//! `snapshots/<owners>/<algorithm>-<hex>` has `diff`, the layer, and `info`, which says what it is. It is made aside and
+//! renamed when it is whole. Its files are not synced one by one: `info` names the run of the kernel in which it was made,
+//! and in another run it counts only if it was synced by then; otherwise it is unpacked again from its blob, which is.
+#![forbid(unsafe_code)]
+
+use std::fs::{self, DirBuilder};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, FlockOperation, Mode, OFlags, RenameFlags, flock, openat, renameat_with};
+use rustix::io::Errno;
+use serde_json::{Value, json};
+
+use super::place::{LOCK, SNAPSHOTS, boot_id, make_dir, remove_open, try_flock};
+use super::{Owners, Store};
+use crate::copy;
+use crate::error::{At, Error, Result, Step};
+use crate::image::Digest;
+use crate::image::unpack::apply::Unpacked;
+
+pub(super) const DIFF: &str = "diff";
+const INFO: &str = "info";
+/// What begins with this is half made.
+const ASIDE: &str = ".zind-";
+
+/// What `info` says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Info {
+    pub(super) parent: Option<Digest>,
+    pub(super) boot: String,
+    pub(super) is_synced: bool,
+    /// Bytes of files.
+    pub(super) bytes: u64,
+    pub(super) entries: u64,
+    /// What could not be made as the layer has it.
+    pub(super) left: u64,
+    pub(super) left_list: Vec<String>,
+}
+
+impl Info {
+    fn to_bytes(&self) -> Vec<u8> {
+        let parent = self.parent.map(|parent| parent.to_string());
+        json!({"zind-snapshot": 1, "parent": parent, "boot": self.boot, "synced": self.is_synced, "bytes": self.bytes,
+            "entries": self.entries, "left": self.left, "left_list": self.left_list})
+        .to_string()
+        .into_bytes()
+    }
+
+    fn parse(bytes: &[u8]) -> Option<Info> {
+        let value: Value = serde_json::from_slice(bytes).ok()?;
+        if value["zind-snapshot"] != 1 {
+            return None;
+        }
+        let list = value["left_list"].as_array()?.iter().filter_map(|text| text.as_str().map(str::to_owned)).collect();
+        Some(Info {
+            parent: match &value["parent"] {
+                Value::Null => None,
+                text => Some(Digest::parse(text.as_str()?).ok()?),
+            },
+            boot: value["boot"].as_str()?.to_owned(),
+            is_synced: value["synced"].as_bool()?,
+            bytes: value["bytes"].as_u64()?,
+            entries: value["entries"].as_u64()?,
+            left: value["left"].as_u64()?,
+            left_list: list,
+        })
+    }
+
+    /// False: made in another run of the kernel, and who knows what of it reached the disk.
+    pub(super) fn is_whole(&self) -> bool {
+        self.is_synced || (self.boot == boot_id() && !self.boot.is_empty())
+    }
+}
+
+/// A snapshot that is being made. It goes away unless it is put in its place.
+#[derive(Debug)]
+pub(super) struct Aside {
+    path: PathBuf,
+    /// Locked, so that nobody takes it for left over.
+    dir: OwnedFd,
+    is_done: bool,
+}
+
+impl Aside {
+    /// The directory of the layer, empty.
+    pub(super) fn diff(&self) -> Result<OwnedFd> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        openat(&self.dir, DIFF, flags, Mode::empty()).at(Step::Unpack, "open", self.path.join(DIFF))
+    }
+
+    pub(super) fn path(&self) -> PathBuf {
+        self.path.join(DIFF)
+    }
+}
+
+impl Drop for Aside {
+    fn drop(&mut self) {
+        if !self.is_done {
+            let _ = remove_open(&self.path, &self.dir);
+        }
+    }
+}
+
+/// How the owners of a snapshot's files are called among directories.
+pub(super) fn key(owners: &Owners) -> String {
+    match owners {
+        Owners::Kept => "kept".to_owned(),
+        Owners::Xattr => "xattr".to_owned(),
+        Owners::Mapped { uid, gid } => {
+            let mut text = String::new();
+            for map in [uid, gid] {
+                for line in map {
+                    text += &format!("{}:{}:{},", line.container, line.host, line.size);
+                }
+                text.push(';');
+            }
+            format!("mapped-{}", &Digest::of(text.as_bytes()).hex()[..24])
+        }
+    }
+}
+
+/// The name of a snapshot among its like.
+pub(super) fn name(chain: &Digest) -> String {
+    format!("{}-{}", chain.algorithm().name(), chain.hex())
+}
+
+/// The ChainID that a name stands for.
+pub(super) fn chain_of(name: &str) -> Option<Digest> {
+    Digest::parse(&name.replacen('-', ":", 1)).ok()
+}
+
+impl Store {
+    pub(super) fn snapshot_path(&self, chain: &Digest, owners: &Owners) -> PathBuf {
+        self.at(SNAPSHOTS).join(key(owners)).join(name(chain))
+    }
+
+    /// What is known about a snapshot; none if it is not there, or not whole.
+    pub(super) fn snapshot(&self, chain: &Digest, owners: &Owners) -> Option<Info> {
+        read_info(&self.snapshot_path(chain, owners)).filter(Info::is_whole)
+    }
+
+    /// True if a layer is unpacked, by its ChainID.
+    pub fn has_snapshot(&self, chain: &Digest, owners: &Owners) -> bool {
+        let Ok(_lock) = self.lock_shared() else { return false };
+        self.snapshot(chain, owners).is_some() && self.note(&snapshot_note(chain, owners)).is_ok()
+    }
+
+    /// The directories of a layer and of those below it, topmost first.
+    /// Errors: [`Error::State`] if one of them is not unpacked.
+    pub(super) fn stack(&self, chain: Option<&Digest>, owners: &Owners) -> Result<Vec<PathBuf>> {
+        let mut stack = Vec::new();
+        let mut next = chain.copied();
+        while let Some(chain) = next {
+            let Some(info) = self.snapshot(&chain, owners) else {
+                return Err(Error::State(format!("the layer {chain} is not unpacked")));
+            };
+            stack.push(self.snapshot_path(&chain, owners).join(DIFF));
+            if stack.len() > 1000 {
+                return Err(Error::State("snapshots refer to each other in a circle".to_owned()));
+            }
+            next = info.parent;
+        }
+        Ok(stack)
+    }
+
+    /// Begins a snapshot.
+    pub(super) fn begin_snapshot(&self, owners: &Owners) -> Result<Aside> {
+        let parent = self.at(SNAPSHOTS).join(key(owners));
+        let _lock = self.lock_shared()?;
+        make_dir(&parent)?;
+        let path = parent.join(copy::unused_name());
+        let make = |path: &Path| DirBuilder::new().mode(0o700).create(path).at(Step::Unpack, "mkdir", path);
+        make(&path)?;
+        let dir = open_dir(&path)?;
+        try_flock(&dir);
+        let aside = Aside { path, dir, is_done: false };
+        make(&aside.path.join(DIFF))?;
+        Ok(aside)
+    }
+
+    /// Puts a snapshot that is whole in its place. If somebody else was faster, theirs stays.
+    pub(super) fn end_snapshot(
+        &self,
+        mut aside: Aside,
+        chain: &Digest,
+        parent: Option<&Digest>,
+        owners: &Owners,
+        unpacked: Unpacked,
+    ) -> Result<()> {
+        let info = Info {
+            parent: parent.copied(),
+            boot: boot_id().to_owned(),
+            is_synced: false,
+            bytes: unpacked.bytes,
+            entries: unpacked.entries,
+            left: unpacked.left,
+            left_list: unpacked.left_list,
+        };
+        let file = aside.path.join(INFO);
+        fs::write(&file, info.to_bytes()).at(Step::Unpack, "write", &file)?;
+        let place = self.snapshot_path(chain, owners);
+        let _lock = self.lock_shared()?;
+        self.note(&snapshot_note(chain, owners))?;
+        for _ in 0..2 {
+            match renameat_with(CWD, &aside.path, CWD, &place, RenameFlags::NOREPLACE) {
+                Ok(()) => {
+                    aside.is_done = true;
+                    return Ok(());
+                }
+                Err(Errno::EXIST) if self.snapshot(chain, owners).is_some() => return Ok(()),
+                // Of another run of the kernel: nobody uses it.
+                Err(Errno::EXIST) => self.0.place.throw_away(&place)?,
+                Err(errno) => return Err(errno).at(Step::Unpack, "renameat2", &place),
+            }
+        }
+        Err(Errno::EXIST).at(Step::Unpack, "renameat2", &place)
+    }
+
+    /// Locks a snapshot against being collected: shared. None if it is not there.
+    pub(super) fn lock_snapshot(&self, chain: &Digest, owners: &Owners) -> Result<Option<OwnedFd>> {
+        let path = self.snapshot_path(chain, owners);
+        let _lock = self.lock_shared()?;
+        if self.snapshot(chain, owners).is_none() {
+            return Ok(None);
+        }
+        let dir = open_dir(&path)?;
+        flock(&dir, FlockOperation::LockShared).at(Step::Store, "flock", &path)?;
+        Ok(Some(dir))
+    }
+
+    /// Marks all snapshots as synced that are, after the file system was.
+    pub(super) fn sync_snapshots(&self) -> Result<()> {
+        let mut unsynced = Vec::new();
+        self.each_snapshot(|path, _, _, info| {
+            if let Some(info) = info.filter(|info| !info.is_synced && info.is_whole()) {
+                unsynced.push((path.to_owned(), info));
+            }
+            Ok(())
+        })?;
+        if unsynced.is_empty() {
+            return Ok(());
+        }
+        let top = self.at(SNAPSHOTS);
+        let dir = fs::File::open(&top).at(Step::Store, "open", &top)?;
+        rustix::fs::syncfs(&dir).at(Step::Store, "syncfs", &top)?;
+        for (path, info) in unsynced {
+            let info = Info { is_synced: true, ..info };
+            // Also if it went away meanwhile.
+            let _ = self.0.place.write_file(&path.join(INFO), &info.to_bytes());
+        }
+        Ok(())
+    }
+
+    /// Calls with each snapshot: its directory, the name of its owners, its ChainID, and what is known about it.
+    pub(super) fn each_snapshot(
+        &self,
+        mut with: impl FnMut(&Path, &str, Digest, Option<Info>) -> Result<()>,
+    ) -> Result<()> {
+        for (path, key, name) in self.snapshot_dirs()? {
+            if let Some(chain) = chain_of(&name) {
+                let info = read_info(&path);
+                with(&path, &key, chain, info)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// All directories among the snapshots: path, name of the owners, name.
+    pub(super) fn snapshot_dirs(&self) -> Result<Vec<(PathBuf, String, String)>> {
+        let mut found = Vec::new();
+        let list = |path: &Path| -> Result<Vec<fs::DirEntry>> {
+            let entries = fs::read_dir(path).at(Step::Store, "open", path)?;
+            entries.map(|entry| entry.at(Step::Store, "getdents64", path)).collect()
+        };
+        for owners in list(&self.at(SNAPSHOTS))? {
+            let key = owners.file_name().to_string_lossy().into_owned();
+            for entry in list(&owners.path())? {
+                found.push((entry.path(), key.clone(), entry.file_name().to_string_lossy().into_owned()));
+            }
+        }
+        Ok(found)
+    }
+
+    /// Removes snapshots that were never finished and whose makers are gone. The lock of the store is held exclusively.
+    pub(super) fn sweep_snapshots(&self) -> Result<u64> {
+        let mut count = 0;
+        for (path, _, name) in self.snapshot_dirs()? {
+            if name.starts_with(ASIDE) && open_dir(&path).is_ok_and(|dir| try_flock(&dir)) {
+                self.0.place.throw_away(&path)?;
+                count += 1;
+            }
+        }
+        Ok(count)
+    }
+
+    pub(super) fn lock_shared(&self) -> Result<OwnedFd> {
+        self.0.place.lock(LOCK, false)
+    }
+}
+
+pub(super) fn snapshot_note(chain: &Digest, owners: &Owners) -> String {
+    format!("snapshot {}/{}", key(owners), name(chain))
+}
+
+pub(super) fn read_info(snapshot: &Path) -> Option<Info> {
+    Info::parse(&fs::read(snapshot.join(INFO)).ok()?)
+}
+
+pub(super) fn open_dir(path: &Path) -> Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    openat(CWD, path, flags, Mode::empty()).at(Step::Store, "open", path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::namespace::idmap::IdMap;
+
+    #[test]
+    fn owners_have_names_of_their_own() {
+        let map = |host| vec![IdMap { container: 0, host, size: 65536 }];
+        let mapped = |uid, gid| key(&Owners::Mapped { uid: map(uid), gid: map(gid) });
+        assert_ne!(mapped(1, 2), mapped(2, 1));
+        assert_eq!(mapped(1, 2), mapped(1, 2));
+        assert_eq!(key(&Owners::Kept), "kept");
+        let chain = Digest::of(b"x");
+        assert_eq!(chain_of(&name(&chain)), Some(chain));
+        assert_eq!(chain_of(".zind-1234"), None);
+    }
+
+    #[test]
+    fn info_comes_back() {
+        let info = Info {
+            parent: Some(Digest::of(b"p")),
+            boot: "b".to_owned(),
+            is_synced: false,
+            bytes: 5,
+            entries: 1,
+            left: 1,
+            left_list: vec!["x: y".to_owned()],
+        };
+        assert_eq!(Info::parse(&info.to_bytes()), Some(info.clone()));
+        assert!(!info.is_whole());
+        assert!(Info { is_synced: true, ..info.clone() }.is_whole());
+        assert!(Info { boot: boot_id().to_owned(), ..info }.is_whole());
+        assert_eq!(Info::parse(b"{\"zind-snapshot\": 2}"), None);
+    }
+}

@@ -1,0 +1,104 @@
+//! From images to directories: [`Store::unpack`], [`Store::hold`], [`Store::lowers`].
+#![forbid(unsafe_code)]
+
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+use super::{ImageHold, Owners, Store};
+use crate::error::{Error, Result};
+use crate::image::unpack;
+use crate::image::{Descriptor, Digest, Event, EventKind, Image, Progress, Verified, chain_id};
+
+impl Store {
+    /// Unpacks the layers of an image that are not unpacked yet. Digests of blobs and contents are checked on the way.
+    /// Errors: [`Error::Image`] for a layer that is broken or hostile: nothing of it is left; [`Error::Interrupted`];
+    /// [`Error::Sys`] at [`crate::Step::Unpack`].
+    pub fn unpack(&self, image: &Image, owners: &Owners, progress: &mut dyn Progress) -> Result<()> {
+        let _work = self.work()?;
+        let chain = image.config()?.chain_ids();
+        if chain.last().is_none_or(|top| self.has_snapshot(top, owners)) {
+            return Ok(());
+        }
+        let (layers, diff_ids) = (image.layers()?, &image.config()?.diff_ids);
+        for (index, layer) in layers.iter().enumerate() {
+            if self.has_snapshot(&chain[index], owners) {
+                continue;
+            }
+            let parent = index.checked_sub(1).map(|below| &chain[below]);
+            let place = (index, layers.len());
+            self.unpack_layer(layer, &diff_ids[index], parent, owners, place, progress)?;
+        }
+        Ok(())
+    }
+
+    /// Unpacks a layer whose blob is there. `place`: which one, of how many.
+    pub(crate) fn unpack_layer(
+        &self,
+        layer: &Descriptor,
+        diff_id: &Digest,
+        parent: Option<&Digest>,
+        owners: &Owners,
+        place: (usize, usize),
+        progress: &mut dyn Progress,
+    ) -> Result<()> {
+        let what = format!("layer {}", layer.digest);
+        let input = Verified::new(self.open_blob(&layer.digest)?, layer.digest, layer.size);
+        let aside = self.begin_snapshot(owners)?;
+        let job = self.job(what.clone(), Some(diff_id), parent, owners)?;
+        let running = unpack::start(input, aside.diff()?, job)?;
+        let mut tell = |done| {
+            let event = Event::new(EventKind::Unpack).layer(place.0, place.1).digest(&layer.digest);
+            progress.step(&event.bytes(done, Some(layer.size)));
+            progress.interrupted()
+        };
+        tell(0);
+        let (unpacked, found) = running.wait(&mut tell)?;
+        tell(layer.size);
+        if found != *diff_id {
+            return Err(Error::image(what, format!("has the content {found}; the configuration says {diff_id}")));
+        }
+        self.end_snapshot(aside, &chain_id(parent, diff_id), parent, owners, unpacked)
+    }
+
+    /// Keeps gc away from the layers of an image, and unpacks them if need be: for a container, which holds it as long as it
+    /// lives. The hold ends when its descriptor and all duplicates are closed. Errors: as [`Store::unpack`].
+    pub fn hold(&self, image: &Image, owners: &Owners, progress: &mut dyn Progress) -> Result<ImageHold> {
+        let chain = image.config()?.chain_ids();
+        loop {
+            let locked = match chain.last() {
+                Some(top) => self.lock_snapshot(top, owners)?,
+                // Nothing to be held: an image without layers.
+                None => Some(super::snapshots::open_dir(self.place())?),
+            };
+            match locked {
+                Some(fd) => return Ok(ImageHold(fd)),
+                None => self.unpack(image, owners, progress)?,
+            }
+        }
+    }
+
+    /// The directories of an image as lower layers of an overlay, topmost first, unpacked if need be. Hold them with
+    /// [`Store::hold`] first, or they may be gone. An image without layers has an empty directory. Errors: as
+    /// [`Store::unpack`].
+    pub fn lowers(&self, image: &Image, owners: &Owners, progress: &mut dyn Progress) -> Result<Vec<PathBuf>> {
+        let chain = image.config()?.chain_ids();
+        let Some(top) = chain.last() else { return Ok(vec![self.empty_dir()?]) };
+        if self.snapshot(top, owners).is_none() {
+            self.unpack(image, owners, progress)?;
+        }
+        self.stack(Some(top), owners)
+    }
+
+    fn empty_dir(&self) -> Result<PathBuf> {
+        let path = self.at("empty");
+        super::place::make_dir(&path)?;
+        Ok(path)
+    }
+}
+
+impl ImageHold {
+    /// The descriptor that stands for it, close-on-exec.
+    pub fn into_fd(self) -> OwnedFd {
+        self.0
+    }
+}
