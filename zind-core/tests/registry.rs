@@ -465,8 +465,8 @@ fn content_that_is_not_what_was_promised_is_never_kept() {
     let mut flipped = right.clone();
     flipped[50_000] ^= 1;
     let longer = [right.clone(), vec![0; 10]].concat();
-    let endless = format!("HTTP/1.1 200 OK\r\nContent-Type: x\r\n\r\n").into_bytes();
-    let chunked = format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").into_bytes();
+    let endless = b"HTTP/1.1 200 OK\r\nContent-Type: x\r\n\r\n".to_vec();
+    let chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
     let cases: Vec<(&str, Reply)> = vec![
         ("flipped", Reply::ok("x", flipped)),
         ("longer", Reply::ok("x", longer)),
@@ -662,8 +662,11 @@ fn silence_is_not_waited_for_without_end() {
 struct Until {
     bytes: u64,
     seen: u64,
-    events: Vec<(&'static str, Option<(usize, usize)>, u64, Option<u64>)>,
+    events: Vec<Heard>,
 }
+
+/// Kind, layer, bytes done and in all.
+type Heard = (&'static str, Option<(usize, usize)>, u64, Option<u64>);
 
 impl Until {
     fn bytes(bytes: u64) -> Until {
@@ -1039,4 +1042,94 @@ fn a_push_asks_for_a_token_to_push() {
     });
     place.store.push(&image, &name(&server), &push_options(), &mut ()).unwrap();
     assert_eq!(tokens.seen()[0].path, "/token?service=s&scope=repository:team/app:pull,push");
+}
+
+/// In a child of this program, does what `of` wants with a store in `ZIND_TEST_STORE`; elsewhere nothing.
+fn as_child(of: impl FnOnce(&str, PathBuf)) -> bool {
+    let variable = |name: &str| std::env::var(name).ok();
+    let (Some(name), Some(place)) = (variable("ZIND_TEST_PULL"), variable("ZIND_TEST_STORE")) else { return false };
+    of(&name, place.into());
+    true
+}
+
+/// This program once more, to pull a name into a store; below `wrapper`, if there is one.
+fn child(test: &str, wrapper: &[&str], name: &str, place: &Place) -> std::process::Command {
+    let own = std::env::current_exe().unwrap();
+    let mut argv: Vec<std::ffi::OsString> = wrapper.iter().map(Into::into).collect();
+    argv.extend([own.into(), test.into(), "--exact".into()]);
+    let mut command = std::process::Command::new(&argv[0]);
+    command.args(&argv[1..]).env("ZIND_TEST_PULL", name).env("ZIND_TEST_STORE", place.dir.join("store"));
+    command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+    command
+}
+
+fn pull_as_child(name: &str, place: PathBuf) {
+    let store = Store::open(Some(place)).unwrap();
+    store.pull(name, &options(), &mut ()).unwrap();
+}
+
+#[test]
+fn a_pull_that_is_killed_leaves_a_good_store() {
+    const SELF: &str = "a_pull_that_is_killed_leaves_a_good_store";
+    if as_child(pull_as_child) {
+        return;
+    }
+    let made = Made::of(&[2_000_000, 1_000_000, 500_000]);
+    let fake = Fake::new(&made, "1");
+    let server = Server::start(move |seen| fake.answer(seen));
+    for round in 0..24_u64 {
+        let place = Place::new();
+        let before = server.seen().len();
+        let mut child = child(SELF, &[], &name(&server), &place).spawn().unwrap();
+        let until = Instant::now() + Duration::from_secs(60);
+        while server.seen().len() < before + 1 + (round % 6) as usize && child.try_wait().unwrap().is_none() {
+            assert!(Instant::now() < until);
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        std::thread::sleep(Duration::from_millis(round * 2));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let store = Store::open(Some(place.dir.join("store"))).unwrap();
+        assert_eq!(verified(&store), [], "after {round}");
+        let image = place.pull(&server, &options()).unwrap();
+        assert_eq!(image.layers().unwrap().len(), 3);
+        assert_eq!(verified(&store), [], "at the end of {round}");
+        store.gc().unwrap();
+        assert_eq!(store.usage().unwrap().partial, 0);
+    }
+}
+
+#[test]
+fn a_disk_that_fails_in_the_middle_leaves_a_good_store() {
+    const SELF: &str = "a_disk_that_fails_in_the_middle_leaves_a_good_store";
+    if as_child(pull_as_child) {
+        return;
+    }
+    let made = Made::of(&[700_000, 300_000]);
+    let fake = Fake::new(&made, "1");
+    let server = Server::start(move |seen| fake.answer(seen));
+    let mut failed = 0;
+    for (call, errno) in [
+        ("write", "ENOSPC"),
+        ("fsync", "EIO"),
+        ("rename,renameat,renameat2", "ENOSPC"),
+        ("openat", "ENOSPC"),
+        ("mkdir,mkdirat", "ENOSPC"),
+        ("ftruncate", "EIO"),
+        ("pread64,read", "EIO"),
+        ("clone3,clone", "EAGAIN"),
+    ] {
+        for when in [1, 2, 3, 5, 8, 13, 21, 34] {
+            let place = Place::new();
+            let inject = format!("inject={call}:error={errno}:when={when}+");
+            let wrapper = ["strace", "-f", "-o", "/dev/null", "-e", &inject];
+            let status = child(SELF, &wrapper, &name(&server), &place).status().unwrap();
+            failed += usize::from(!status.success());
+            let store = Store::open(Some(place.dir.join("store"))).unwrap();
+            assert_eq!(verified(&store), [], "{call} {when}");
+            place.pull(&server, &options()).unwrap_or_else(|error| panic!("{call} {when}: {error}"));
+            assert_eq!(verified(&store), [], "{call} {when}");
+        }
+    }
+    assert!(failed > 20, "{failed}");
 }

@@ -68,7 +68,7 @@ pub(crate) enum Target {
     /// Into the store.
     Blob(Ingest),
     /// Into the store, and unpacked.
-    Sink(LayerSink),
+    Sink(Box<LayerSink>),
 }
 
 impl Target {
@@ -89,7 +89,7 @@ impl Target {
     fn write(&mut self, bytes: &[u8]) -> Result<()> {
         match self {
             Target::Blob(ingest) => write(ingest, bytes),
-            Target::Sink(sink) => write(sink, bytes),
+            Target::Sink(sink) => write(&mut **sink, bytes),
         }
     }
 

@@ -411,16 +411,17 @@ impl Jobs<'_> {
         let blob = || store.ingest(Some(&descriptor.digest), &descriptor.media_type, Some(descriptor.size));
         let sink = || {
             let parent = below.and_then(|below| self.chains.get(below));
-            store.layer_sink(descriptor, &self.diff_ids[layer], parent, &self.pull.owners)
+            let sink = store.layer_sink(descriptor, &self.diff_ids[layer], parent, &self.pull.owners);
+            sink.map(|sink| Target::Sink(Box::new(sink)))
         };
         let make = || match stands && !unpacked {
             true => match sink() {
                 // What an earlier try has left cannot be unpacked: it is wrong, and not gone on with.
                 Err(Error::Image { .. }) => {
                     blob()?.discard();
-                    sink().map(Target::Sink)
+                    sink()
                 }
-                result => result.map(Target::Sink),
+                result => result,
             },
             false => blob().map(Target::Blob),
         };
