@@ -813,6 +813,10 @@ fn options_have_rules() {
     wrong.registry.parallel = 0;
     let error = Place::new().store.pull("127.0.0.1:1/a", &wrong, &mut ()).unwrap_err();
     assert_eq!(error.field(), Some("parallel"));
+    let mut nowhere = options();
+    nowhere.registry.cert_dir = Some("/nonexistent/certificates".into());
+    let error = Place::new().store.pull("127.0.0.1:1/a", &nowhere, &mut ()).unwrap_err();
+    assert_eq!(error.step().map(|step| step.name()), Some("ReadCertificates"), "{error}");
     let mut socks = options();
     socks.registry.proxy = Some("socks5://proxy.invalid:1".into());
     let error = Place::new().store.pull("registry.invalid/a", &socks, &mut ()).unwrap_err();

@@ -47,7 +47,8 @@ impl Store {
         }
         let _work = self.work()?;
         let http = Arc::new(Http::new(options.registry.clone()));
-        let pull = Pull { store: self, name: &name, options, http: http.clone(), owners: Owners::of_caller() };
+        let owners = options.owners.clone().unwrap_or_else(Owners::of_caller);
+        let pull = Pull { store: self, name: &name, options, http: http.clone(), owners };
         let manifest = work::drive(&http.link, progress, |notes| pull.run(&notes))?;
         self.add_image(&manifest, &[&name.to_string()])
     }
@@ -399,6 +400,7 @@ impl Jobs<'_> {
         let end = if unpacked { State::Done } else { State::Kept };
         let mut meter = self.meter(layer);
         if store.has_blob(&descriptor.digest) {
+            meter.at(descriptor.size);
             return Ok(end);
         }
         if !media::is_layer(&descriptor.media_type) {
