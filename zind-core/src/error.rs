@@ -267,6 +267,14 @@ impl Error {
         }
     }
 
+    /// The registry that refused, the HTTP status, and the code.
+    pub fn registry(&self) -> Option<(&str, Option<u16>, &str)> {
+        match self {
+            Error::Registry { registry, status, code, .. } => Some((registry, *status, code)),
+            _ => None,
+        }
+    }
+
     /// What to do about it.
     pub fn hint(&self) -> Option<&str> {
         match self {
@@ -323,6 +331,21 @@ mod tests {
     fn message_names_step_object_errno_call_and_hint() {
         let error = Error::sys(Step::Mount, "move_mount", "/proc", Errno::EPERM).with_hint("run as root");
         assert_eq!(error.to_string(), "mount /proc: Operation not permitted (EPERM) from move_mount; run as root");
+    }
+
+    #[test]
+    fn a_registrys_message_names_it_and_what_it_says() {
+        let error = Error::Registry {
+            registry: "r.test:5000".into(),
+            status: Some(404),
+            code: "MANIFEST_UNKNOWN".into(),
+            detail: "manifest a:1: manifest unknown".into(),
+            hint: "check the tag".into(),
+        };
+        let text = "registry r.test:5000: manifest a:1: manifest unknown (MANIFEST_UNKNOWN, HTTP 404); check the tag";
+        assert_eq!(error.to_string(), text);
+        assert_eq!(error.registry(), Some(("r.test:5000", Some(404), "MANIFEST_UNKNOWN")));
+        assert_eq!(error.hint(), Some("check the tag"));
     }
 
     #[test]

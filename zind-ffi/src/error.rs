@@ -36,7 +36,7 @@ pub enum zind_status {
     Panic = 10,
     /// An image, a layer or an archive is broken or hostile; nothing of it is used.
     Image = 11,
-    /// A registry, or the way to it, refused.
+    /// A registry refused, or could not be reached, see zind_error_registry(), _registry_status(), _registry_code().
     Registry = 12,
     /// A program that had to exit with 0 did not: a step of a build.
     Failed = 13,
@@ -69,6 +69,8 @@ pub struct zind_error {
     path: Option<CString>,
     field: Option<CString>,
     hint: Option<CString>,
+    registry: Option<(CString, CString)>,
+    http_status: i32,
 }
 
 impl Failure {
@@ -106,6 +108,8 @@ impl zind_error {
             path: None,
             field: field.map(c_string),
             hint: None,
+            registry: None,
+            http_status: 0,
         };
         match failure {
             Failure::Null(name) => plain(format!("{name}: is NULL"), Some(name)),
@@ -117,6 +121,8 @@ impl zind_error {
                 errno: error.errno().map_or(0, |errno| errno as i32),
                 path: error.path().map(|path| c_string(path.as_os_str().as_bytes())),
                 hint: error.hint().map(c_string),
+                registry: error.registry().map(|(name, _, code)| (c_string(name), c_string(code))),
+                http_status: error.registry().and_then(|(_, status, _)| status).map_or(0, i32::from),
                 ..plain(error.to_string(), error.field())
             },
         }
@@ -211,6 +217,29 @@ pub unsafe extern "C" fn zind_error_field(error: *const zind_error) -> *const c_
 pub unsafe extern "C" fn zind_error_hint(error: *const zind_error) -> *const c_char {
     // SAFETY: the header's demand.
     unsafe { string(error, |error| error.hint.as_ref()) }
+}
+
+/// The registry that refused, as host and port. Borrowed from the error; NULL if it was none.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zind_error_registry(error: *const zind_error) -> *const c_char {
+    // SAFETY: the header's demand.
+    unsafe { string(error, |error| error.registry.as_ref().map(|(name, _)| name)) }
+}
+
+/// The code of its refusal: one of the distribution-spec's ("MANIFEST_UNKNOWN", "UNAUTHORIZED"), or in small letters zind's own
+/// ("dns", "connect", "tls", "timeout", "proxy", "redirect", "protocol", "content"). Borrowed from the error; NULL if it
+/// was none.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zind_error_registry_code(error: *const zind_error) -> *const c_char {
+    // SAFETY: the header's demand.
+    unsafe { string(error, |error| error.registry.as_ref().map(|(_, code)| code)) }
+}
+
+/// The HTTP status of its refusal; 0 if there was no answer.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zind_error_registry_status(error: *const zind_error) -> i32 {
+    // SAFETY: the header's demand.
+    unsafe { part(error, 0, |error| Some(error.http_status)) }
 }
 
 /// Frees an error. error: NULL is fine.

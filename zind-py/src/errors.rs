@@ -43,10 +43,11 @@ pub(crate) fn raise(py: Python<'_>, error: &Error) -> PyErr {
             exception(py, "UnsupportedError", (message, feature.as_str(), needs.as_str()))
         }
         Error::NotFound { .. } => exception(py, "NotFoundError", (message,)),
-        Error::Image { what, .. } => exception(py, "ImageError", (message, what.as_str())),
-        Error::Registry { registry, status, code, hint, .. } => {
-            exception(py, "RegistryError", (message, registry.as_str(), *status, code.as_str(), hint.as_str()))
+        Error::Registry { registry, status, code, .. } => {
+            let hint = error.hint().unwrap_or_default();
+            exception(py, "RegistryError", (message, registry.as_str(), *status, code.as_str(), hint))
         }
+        Error::Image { what, .. } => exception(py, "ImageError", (message, what.as_str())),
         Error::Failed { what, argv, exit } => {
             let exit = (exit.kind.name(), exit.code, exit.signal);
             exception(py, "StepFailed", (what.as_str(), argv.clone(), exit))

@@ -39,7 +39,7 @@ pub(crate) fn system() -> RootCertStore {
 }
 
 /// The directories that may hold certificates for `host` (`"host:5000"`).
-pub(crate) fn directories(host: &str) -> Vec<PathBuf> {
+fn directories(host: &str) -> Vec<PathBuf> {
     let config = std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from);
     let config = config.or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".config")));
     let own = config.filter(|path| path.is_absolute()).map(|path| path.join("containers/certs.d"));
@@ -47,15 +47,15 @@ pub(crate) fn directories(host: &str) -> Vec<PathBuf> {
     own.into_iter().chain(system).map(|path| path.join(host)).collect()
 }
 
-/// The TLS of connections to one host. `roots`: the authorities of the system.
-///
-/// The first directory that is there counts; it is an error if it has a certificate that none is.
-pub(crate) fn client(roots: RootCertStore, directories: &[PathBuf], verify: bool) -> Result<Arc<ClientConfig>> {
+/// The TLS of connections to one host. `roots`: the authorities of the system. `own`: the only directory of certificates;
+/// without one, the first counts that is there for this user. What is in it must be certificates.
+pub(crate) fn client(roots: RootCertStore, own: Option<&Path>, host: &str, verify: bool) -> Result<Arc<ClientConfig>> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions();
     let builder = builder.map_err(|error| Error::State(format!("TLS cannot be set up: {error}")))?;
-    let extra = match directories.iter().find(|path| path.is_dir()) {
-        Some(path) => Extra::read(path)?,
+    let usable = |path: &PathBuf| fs::read_dir(path).is_ok();
+    let extra = match own.map(Path::to_owned).or_else(|| directories(host).into_iter().find(usable)) {
+        Some(path) => Extra::read(&path)?,
         None => Extra::default(),
     };
     let builder = if verify {

@@ -12,7 +12,7 @@ use super::http::{Answer, Http, Trouble, host, text};
 use super::session::{Call, Place, Session};
 use super::work::Meter;
 use crate::error::{Error, IntoErrno, Result, Step};
-use crate::image::{Descriptor, Verified};
+use crate::image::{Descriptor, Progress, Verified};
 use crate::store::{Ingest, LayerSink};
 
 /// How much is read at once.
@@ -68,7 +68,7 @@ pub(crate) enum Target {
     /// Into the store.
     Blob(Ingest),
     /// Into the store, and unpacked.
-    Sink(LayerSink),
+    Sink(Box<LayerSink>),
 }
 
 impl Target {
@@ -89,14 +89,22 @@ impl Target {
     fn write(&mut self, bytes: &[u8]) -> Result<()> {
         match self {
             Target::Blob(ingest) => write(ingest, bytes),
-            Target::Sink(sink) => write(sink, bytes),
+            Target::Sink(sink) => write(&mut **sink, bytes),
         }
     }
 
-    fn commit(self) -> Result<()> {
+    fn discard(self) {
+        match self {
+            Target::Blob(ingest) => ingest.discard(),
+            Target::Sink(sink) => sink.discard(),
+        }
+    }
+
+    /// Waits until everything is unpacked, too, or until the caller has enough.
+    fn commit(self, progress: &mut dyn Progress) -> Result<()> {
         match self {
             Target::Blob(ingest) => ingest.commit().map(drop),
-            Target::Sink(sink) => sink.commit().map(drop),
+            Target::Sink(sink) => sink.commit_with(progress).map(drop),
         }
     }
 }
@@ -141,19 +149,43 @@ pub(crate) fn blob(
     descriptor: &Descriptor,
     make: &dyn Fn() -> Result<Target>,
     meter: &mut Meter,
+    progress: &mut dyn Progress,
 ) -> Result<()> {
-    let mut target = Some(make()?);
-    let resumed = target.as_ref().is_some_and(|target| target.offset() > 0);
-    let result = each(sources, |source| fetch(source, descriptor, make, &mut target, meter));
-    match result {
-        // What was there before may have been wrong: once more from the beginning.
-        Err(Error::Image { .. }) if resumed => {
-            let mut fresh = make()?;
-            fresh.restart()?;
-            target = Some(fresh);
-            each(sources, |source| fetch(source, descriptor, make, &mut target, meter))
+    let first = Begun::of(make()?);
+    let resumed = first.done > 0;
+    let mut begun = Some(first);
+    let mut attempt = |source: &Source| {
+        let result = fetch(source, descriptor, make, &mut begun, meter, progress);
+        // What is wrong is not gone on with, neither now nor later.
+        if matches!(result, Err(Error::Image { .. }))
+            && let Some(wrong) = begun.take()
+        {
+            wrong.target.discard();
         }
+        result
+    };
+    match each(sources, &mut attempt) {
+        // It may have been what was there before: once more from the beginning.
+        Err(Error::Image { .. }) if resumed => each(sources, &mut attempt),
         result => result,
+    }
+}
+
+/// A target, and how much it has.
+struct Begun {
+    target: Target,
+    done: u64,
+}
+
+impl Begun {
+    fn of(target: Target) -> Begun {
+        let done = target.offset();
+        Begun { target, done }
+    }
+
+    fn restart(&mut self) -> Result<()> {
+        self.done = 0;
+        self.target.restart()
     }
 }
 
@@ -176,79 +208,69 @@ fn each<T>(sources: &[&Source], mut attempt: impl FnMut(&Source) -> Result<T>) -
     Err(told.unwrap_or(Error::NotFound { what: "registry", name: String::new() }))
 }
 
-/// From one source, with as many attempts as it takes.
+/// From one source, with as many attempts as it takes. What came from it stays in `begun` for the next one.
 fn fetch(
     source: &Source,
     descriptor: &Descriptor,
     make: &dyn Fn() -> Result<Target>,
-    target: &mut Option<Target>,
+    begun: &mut Option<Begun>,
     meter: &mut Meter,
+    progress: &mut dyn Progress,
 ) -> Result<()> {
     let session = source.session();
     let about = format!("blob {}", descriptor.digest);
-    let mut into = match target.take() {
-        Some(target) => target,
-        None => make()?,
+    let into = match begun {
+        Some(into) => into,
+        None => begun.insert(Begun::of(make()?)),
     };
-    let mut done = into.offset();
-    let mut failures = 0;
-    let mut last_failure = done;
-    let mut restarts = 0;
-    meter.at(done);
-    while done < descriptor.size {
-        let answer = source.ask(descriptor, done, &about)?;
-        let status = answer.response.status().as_u16();
-        let skip = match status {
-            200 => done,
-            206 if starts_at(&answer, done, descriptor.size) => 0,
+    let (mut failures, mut restarts) = (0, 0);
+    let mut last_failure = into.done;
+    meter.at(into.done);
+    while into.done < descriptor.size {
+        let answer = source.ask(descriptor, into.done, &about)?;
+        let skip = match answer.response.status().as_u16() {
+            200 => into.done,
+            206 if starts_at(&answer, into.done, descriptor.size) => 0,
             // A range that is not the one that was asked for, or none that the server knows.
-            206 | 416 if restarts < 2 && done > 0 => {
+            206 | 416 if restarts < 2 && into.done > 0 => {
                 restarts += 1;
                 into.restart()?;
-                done = 0;
                 continue;
             }
             206 => {
                 return Err(session.content(format!("{about}: the registry sends another part than it was asked for")));
             }
-            _ => {
-                // What is there stays for the next source.
-                *target = Some(into);
-                return Err(session.refusal(answer, &about));
-            }
+            _ => return Err(session.refusal(answer, &about)),
         };
+        let rest = into.done - skip;
         if let Some(length) = answer.response.body().content_length()
-            && length != descriptor.size - (done - skip)
+            && length != descriptor.size - rest
         {
-            *target = Some(into);
-            let sum = length.saturating_add(done - skip);
-            return Err(
-                session.content(format!("{about} has {sum} bytes there; its descriptor says {}", descriptor.size))
-            );
+            let sum = length.saturating_add(rest);
+            let rule = format!("{about} has {sum} bytes there; its descriptor says {}", descriptor.size);
+            return Err(session.content(rule));
         }
-        let result = copy(session, answer, skip, &mut done, descriptor.size, &mut into, meter);
-        match result {
-            Ok(()) => {}
-            Err(trouble) => {
-                if done.saturating_sub(last_failure) >= NEWS {
-                    failures = 0;
-                }
-                last_failure = done;
-                session.again(trouble, &mut failures)?;
+        if let Err(trouble) = copy(session, answer, skip, descriptor.size, into, meter) {
+            if into.done.saturating_sub(last_failure) >= NEWS {
+                failures = 0;
             }
+            last_failure = into.done;
+            session.again(trouble, &mut failures)?;
         }
     }
-    into.commit()
+    match begun.take() {
+        Some(whole) => whole.target.commit(progress),
+        None => Ok(()),
+    }
 }
 
-/// Copies what comes; `done` tells how far that is, also if it ends with a failure.
+/// Copies what comes, after the first `skip` bytes, which are there; also if it ends with a failure.
 fn copy(
     session: &Session,
     answer: Answer,
     mut skip: u64,
-    done: &mut u64,
     size: u64,
-    into: &mut Target,
+    into: &mut Begun,
     meter: &mut Meter,
 ) -> Result<(), Trouble> {
     let link = &session.http.link;
@@ -264,22 +286,21 @@ fn copy(
             Err(error) => return Err(Failure::of_io(error, &from).into()),
         };
         if read == 0 {
-            if *done < size {
+            if into.done < size {
                 return Err(Failure::new("connect", format!("{from} ends the blob too early")).transient().into());
             }
             return Ok(());
         }
-        let mut piece = &buffer[..read];
         let skipped = skip.min(read as u64);
         skip -= skipped;
-        piece = piece.get(skipped as usize..).unwrap_or_default();
-        if piece.len() as u64 > size - *done {
+        let piece = buffer[..read].get(skipped as usize..).unwrap_or_default();
+        if piece.len() as u64 > size - into.done {
             let error = session.content(format!("{from} sends more than the {size} bytes that the descriptor says"));
             return Err(Trouble::Error(error));
         }
-        into.write(piece).map_err(Trouble::Error)?;
-        *done += piece.len() as u64;
-        meter.at(*done);
+        into.target.write(piece).map_err(Trouble::Error)?;
+        into.done += piece.len() as u64;
+        meter.at(into.done);
         window.1 += read as u64;
         if window.0.elapsed() > link.idle {
             if window.1 < LEAST {

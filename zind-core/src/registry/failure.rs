@@ -4,7 +4,7 @@
 use std::error::Error as StdError;
 use std::io;
 
-use super::net::LookupError;
+use super::net::{HandshakeBroken, LookupError};
 use crate::error::Error;
 
 /// A request without an answer.
@@ -60,6 +60,10 @@ impl Failure {
     pub(crate) fn of_io(error: io::Error, host: &str) -> Failure {
         if let Some(tls) = find::<rustls::Error>(&error) {
             return of_tls(tls, host);
+        }
+        if find::<HandshakeBroken>(&error).is_some() {
+            let failure = Failure::new("tls", format!("{host} hangs up before the connection is safe")).transient();
+            return Failure { no_tls: true, ..failure }.hint("it may speak no TLS: tls_verify=False allows plain HTTP");
         }
         let error = if error.get_ref().is_some_and(|inner| inner.is::<ureq::Error>()) {
             match ureq::Error::from(error) {

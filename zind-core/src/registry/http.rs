@@ -167,21 +167,18 @@ impl Http {
             .max_redirects(0)
             .max_redirects_will_error(false)
             .max_response_header_size(MOST_HEADER)
+            .accept_encoding("identity")
             .user_agent(concat!("zind/", env!("CARGO_PKG_VERSION")))
             .timeout_connect(Some(self.link.connect + self.link.idle))
             .timeout_recv_response(Some(self.link.idle * 2))
             .proxy(proxy)
             .build();
-        let directories = match &self.options.cert_dir {
-            Some(path) => vec![path.clone()],
-            None => certificates::directories(&host),
-        };
         let roots = if insecure || uri.scheme_str() != Some("https") {
             RootCertStore::empty()
         } else {
             self.roots.get_or_init(certificates::system).clone()
         };
-        let tls = certificates::client(roots, &directories, !insecure)?;
+        let tls = certificates::client(roots, self.options.cert_dir.as_deref(), &host, !insecure)?;
         // First the way through a proxy, which makes its own connection; without one, the connection itself; TLS over either.
         let connector = ().chain(ConnectProxyConnector::default()).chain(Tcp(self.link.clone())).chain(Tls(tls));
         Ok(Agent::with_parts(config, connector, Names))
@@ -280,7 +277,11 @@ pub(crate) fn location(response: &Response<Body>, from: &Uri) -> Result<Uri, Fai
     if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
         return Err(bad("to a URL with credentials in it"));
     }
-    Ok(uri)
+    // A server behind one that does the TLS for it does not know better.
+    let unaware =
+        from.scheme_str() == Some("https") && uri.scheme_str() == Some("http") && from.authority() == uri.authority();
+    let safe = uri.to_string().replacen("http:", "https:", 1);
+    Ok(if unaware { safe.parse().map_err(|_| bad("to what is no URL"))? } else { uri })
 }
 
 /// A reference relative to a URL: RFC 3986, section 5.2, without dot segments, which servers resolve themselves.

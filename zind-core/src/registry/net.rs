@@ -280,12 +280,33 @@ impl<In: Transport> Connector<In> for Tls {
         let mut socket = TransportAdapter::new(inner.boxed(), details.current_time.clone());
         socket.set_timeout(details.timeout);
         while connection.is_handshaking() {
-            connection.complete_io(&mut socket)?;
+            connection.complete_io(&mut socket).map_err(HandshakeBroken::of)?;
         }
         let buffers = LazyBuffers::new(details.config.input_buffer_size(), details.config.output_buffer_size());
         Ok(Some(Either::B(Encrypted { stream: StreamOwned::new(connection, socket), buffers })))
     }
 }
+
+/// The other side hung up before there was a safe connection: who does not know TLS may do that.
+#[derive(Debug)]
+pub(crate) struct HandshakeBroken;
+
+impl HandshakeBroken {
+    fn of(error: io::Error) -> io::Error {
+        use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+        let kind = error.kind();
+        let broken = matches!(kind, BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof);
+        if broken { io::Error::new(kind, HandshakeBroken) } else { error }
+    }
+}
+
+impl fmt::Display for HandshakeBroken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the handshake broke off")
+    }
+}
+
+impl std::error::Error for HandshakeBroken {}
 
 impl fmt::Debug for Tls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::image::Platform;
+use crate::store::Owners;
 
 /// Who asks.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -140,6 +141,8 @@ pub struct PullOptions {
     pub foreign_layers: bool,
     /// Unpack the layers while they come. Off: at the first start of a container.
     pub unpack: bool,
+    /// For whom they are unpacked. `None`: for this process, [`Owners::of_caller`].
+    pub owners: Option<Owners>,
     /// How registries are reached.
     pub registry: RegistryOptions,
 }
@@ -151,6 +154,7 @@ impl Default for PullOptions {
             platform: None,
             foreign_layers: false,
             unpack: true,
+            owners: None,
             registry: RegistryOptions::default(),
         }
     }

@@ -12,7 +12,7 @@ use super::download::{self, Source, Target};
 use super::http::{Answer, Http, lock, text};
 use super::options::{PullOptions, PullPolicy, RegistryOptions};
 use super::session::{Place, Session};
-use super::work::{self, Meter, Note};
+use super::work::{self, Meter, Note, Relay};
 use crate::error::{Error, Result};
 use crate::image::{
     Descriptor, Digest, EventKind, Image, ImageConfig, Index, Manifest, Platform, Progress, Reference, chain_ids, json,
@@ -47,7 +47,8 @@ impl Store {
         }
         let _work = self.work()?;
         let http = Arc::new(Http::new(options.registry.clone()));
-        let pull = Pull { store: self, name: &name, options, http: http.clone(), owners: Owners::of_caller() };
+        let owners = options.owners.clone().unwrap_or_else(Owners::of_caller);
+        let pull = Pull { store: self, name: &name, options, http: http.clone(), owners };
         let manifest = work::drive(&http.link, progress, |notes| pull.run(&notes))?;
         self.add_image(&manifest, &[&name.to_string()])
     }
@@ -397,8 +398,9 @@ impl Jobs<'_> {
         let store = self.pull.store;
         let unpacked = !self.pull.options.unpack || store.has_snapshot(&self.chains[layer], &self.pull.owners);
         let end = if unpacked { State::Done } else { State::Kept };
-        let mut meter = self.meter(EventKind::Download, layer);
+        let mut meter = self.meter(layer);
         if store.has_blob(&descriptor.digest) {
+            meter.at(descriptor.size);
             return Ok(end);
         }
         if !media::is_layer(&descriptor.media_type) {
@@ -408,19 +410,28 @@ impl Jobs<'_> {
         }
         let below = layer.checked_sub(1);
         let stands = below.is_none_or(|below| self.is(below, State::Done));
-        let make = || {
-            if stands && !unpacked {
-                let parent = below.and_then(|below| self.chains.get(below));
-                let sink = store.layer_sink(descriptor, &self.diff_ids[layer], parent, &self.pull.owners)?;
-                Ok(Target::Sink(sink))
-            } else {
-                let ingest = store.ingest(Some(&descriptor.digest), &descriptor.media_type, Some(descriptor.size))?;
-                Ok(Target::Blob(ingest))
-            }
+        let blob = || store.ingest(Some(&descriptor.digest), &descriptor.media_type, Some(descriptor.size));
+        let sink = || {
+            let parent = below.and_then(|below| self.chains.get(below));
+            let sink = store.layer_sink(descriptor, &self.diff_ids[layer], parent, &self.pull.owners);
+            sink.map(|sink| Target::Sink(Box::new(sink)))
+        };
+        let make = || match stands && !unpacked {
+            true => match sink() {
+                // What an earlier try has left cannot be unpacked: it is wrong, and not gone on with.
+                Err(Error::Image { .. }) => {
+                    blob()?.discard();
+                    sink()
+                }
+                result => result,
+            },
+            false => blob().map(Target::Blob),
         };
         let foreign = self.foreign(descriptor);
         let sources: Vec<&Source> = self.sources.iter().chain(foreign.iter()).collect();
-        download::blob(&sources, descriptor, &make, &mut meter).map_err(|error| self.explain(error, descriptor))?;
+        let mut relay = Relay { notes: self.notes, link: &self.pull.http.link };
+        download::blob(&sources, descriptor, &make, &mut meter, &mut relay)
+            .map_err(|error| self.explain(error, descriptor))?;
         Ok(if stands { State::Done } else { end })
     }
 
@@ -446,9 +457,15 @@ impl Jobs<'_> {
         }
     }
 
-    fn meter(&self, kind: EventKind, layer: usize) -> Meter {
+    fn meter(&self, layer: usize) -> Meter {
         let descriptor = &self.layers[layer];
-        Meter::new(self.notes, kind, Some((layer, self.layers.len())), descriptor.digest, descriptor.size)
+        Meter::new(
+            self.notes,
+            EventKind::Download,
+            Some((layer, self.layers.len())),
+            descriptor.digest,
+            descriptor.size,
+        )
     }
 
     /// Unpacks what was kept, bottommost first, beside the workers.
@@ -480,16 +497,10 @@ impl Jobs<'_> {
         if !options.unpack || store.has_snapshot(&self.chains[layer], owners) {
             return Ok(());
         }
-        let mut meter = self.meter(EventKind::Unpack, layer);
-        meter.at(0);
         let parent = layer.checked_sub(1).and_then(|below| self.chains.get(below));
-        let mut sink = store.layer_sink(&self.layers[layer], &self.diff_ids[layer], parent, owners)?;
-        sink.restart()?;
-        let mut blob = store.open_blob(&self.layers[layer].digest)?;
-        std::io::copy(&mut blob, &mut sink).map_err(|_| Error::State("copy".into()))?;
-        sink.commit()?;
-        meter.at(self.layers[layer].size);
-        Ok(())
+        let place = (layer, self.layers.len());
+        let mut relay = Relay { notes: self.notes, link: &self.pull.http.link };
+        store.unpack_layer(&self.layers[layer], &self.diff_ids[layer], parent, owners, place, &mut relay)
     }
 }
 

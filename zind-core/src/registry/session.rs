@@ -185,8 +185,13 @@ impl Session {
             Trouble::Error(error) => return Err(error),
             Trouble::Failure(failure) => failure,
         };
-        if failure.no_tls && self.place.may_be_plain() && !self.plain.swap(true, Ordering::Relaxed) {
-            return Ok(());
+        if failure.no_tls && self.place.may_be_plain() {
+            let known = self.plain.swap(true, Ordering::Relaxed);
+            // Another thread has found it out meanwhile; or it is not the registry, but where it redirects to.
+            if !known || *failures < self.http.options.retries {
+                *failures += u32::from(known);
+                return Ok(());
+            }
         }
         // Who has never been reached is most likely not there.
         let hopeless = failure.unreached && !self.met.load(Ordering::Relaxed) && *failures > 0;

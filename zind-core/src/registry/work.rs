@@ -19,9 +19,27 @@ const PAUSE: Duration = Duration::from_millis(50);
 pub(crate) struct Note {
     kind: EventKind,
     layer: Option<(usize, usize)>,
-    digest: Digest,
+    digest: Option<Digest>,
     done: u64,
-    total: u64,
+    total: Option<u64>,
+}
+
+/// Hears of work on another thread than the caller's, and passes it on to there.
+pub(crate) struct Relay<'a> {
+    pub(crate) notes: &'a Sender<Note>,
+    pub(crate) link: &'a Link,
+}
+
+impl Progress for Relay<'_> {
+    fn step(&mut self, event: &Event<'_>) {
+        let Event { kind, layer, digest, done, total } = *event;
+        // Nobody listens any more when the work is being given up.
+        let _ = self.notes.send(Note { kind, layer, digest: digest.copied(), done, total });
+    }
+
+    fn interrupted(&mut self) -> bool {
+        self.link.stopped()
+    }
 }
 
 /// Tells of one blob: its beginning, its end, and not too often in between.
@@ -29,6 +47,7 @@ pub(crate) struct Note {
 pub(crate) struct Meter {
     notes: Sender<Note>,
     note: Note,
+    total: u64,
     told: u64,
     when: Instant,
 }
@@ -41,19 +60,18 @@ impl Meter {
         digest: Digest,
         total: u64,
     ) -> Meter {
-        let note = Note { kind, layer, digest, done: 0, total };
-        Meter { notes: notes.clone(), note, told: 0, when: Instant::now() }
+        let note = Note { kind, layer, digest: Some(digest), done: 0, total: Some(total) };
+        Meter { notes: notes.clone(), note, total, told: 0, when: Instant::now() }
     }
 
     /// So many bytes are done: told at the beginning, the end, and after a hundredth or a while.
     pub(crate) fn at(&mut self, done: u64) {
-        let much = done.abs_diff(self.told) >= (self.note.total / 100).max(256 << 10);
+        let much = done.abs_diff(self.told) >= (self.total / 100).max(256 << 10);
         let late = self.when.elapsed() > Duration::from_millis(500) && done != self.told;
-        if done == 0 || done == self.note.total || much || late {
+        if done == 0 || done == self.total || much || late {
             self.note.done = done;
             self.told = done;
             self.when = Instant::now();
-            // Nobody listens any more when the work is being given up.
             let _ = self.notes.send(self.note.clone());
         }
     }
@@ -83,8 +101,8 @@ pub(crate) fn drive<T: Send>(
         loop {
             match notes.recv_timeout(PAUSE) {
                 Ok(Note { kind, layer, digest, done, total }) => {
-                    let event = Event::new(kind).digest(&digest).bytes(done, Some(total));
-                    progress.step(&Event { layer, ..event });
+                    let event = Event::new(kind).bytes(done, total);
+                    progress.step(&Event { layer, digest: digest.as_ref(), ..event });
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,

@@ -28,11 +28,18 @@ fn file(store: &Store, user: &Path) -> PathBuf {
 }
 
 /// Notes that `user`, whose `state` says so already, needs an image. Hold the image meanwhile.
-pub(crate) fn take(store: &Store, manifest: &Digest, user: &Path) -> Result<()> {
+pub(crate) fn take(store: &Store, manifest: &Descriptor, user: &Path) -> Result<()> {
+    // Before or after a collection, not beside it.
+    let _lock = store.share()?;
     let (dir, path) = (directory(store), file(store, user));
     std::fs::create_dir_all(&dir).at(Step::Store, "mkdir", &dir)?;
     let aside = path.with_extension("new");
-    let document = json!({"manifest": manifest.to_string(), "user": user.as_os_str().as_bytes()});
+    let document = json!({
+        "manifest": manifest.digest.to_string(),
+        "media_type": manifest.media_type,
+        "size": manifest.size,
+        "user": user.as_os_str().as_bytes(),
+    });
     std::fs::write(&aside, document.to_string()).at(Step::Store, "write", &aside)?;
     std::fs::File::open(&aside).and_then(|file| file.sync_all()).at(Step::Store, "fsync", &aside)?;
     std::fs::rename(&aside, &path).at(Step::Store, "rename", &path)
@@ -49,8 +56,8 @@ pub(crate) fn drop_of(store: &Store, user: &Path) {
 }
 
 /// The manifests of the images that directories use. Files of those that are gone are removed.
-/// For gc: read this while nothing that is not held can be taken.
-pub(crate) fn in_use(store: &Store) -> Result<Vec<Digest>> {
+/// For gc: with its lock, nothing is taken meanwhile.
+pub(crate) fn in_use(store: &Store) -> Result<Vec<Descriptor>> {
     let dir = directory(store);
     let entries = match std::fs::read_dir(&dir) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -63,7 +70,7 @@ pub(crate) fn in_use(store: &Store) -> Result<Vec<Digest>> {
             continue;
         }
         match read(&path) {
-            Some((manifest, user)) if is_used(&user, &manifest) => found.push(manifest),
+            Some((manifest, user)) if is_used(&user, &manifest.digest) => found.push(manifest),
             _ => drop(std::fs::remove_file(&path)),
         }
     }
@@ -78,9 +85,10 @@ fn document(path: &Path) -> std::io::Result<Value> {
     Ok(serde_json::from_slice(&bytes).unwrap_or_default())
 }
 
-fn read(path: &Path) -> Option<(Digest, PathBuf)> {
+fn read(path: &Path) -> Option<(Descriptor, PathBuf)> {
     let value = document(path).ok()?;
-    let manifest = Digest::parse(value.get("manifest")?.as_str()?).ok()?;
+    let digest = Digest::parse(value.get("manifest")?.as_str()?).ok()?;
+    let manifest = Descriptor::new(value.get("media_type")?.as_str()?, digest, value.get("size")?.as_u64()?);
     let byte = |value: &Value| value.as_u64().and_then(|number| u8::try_from(number).ok());
     let user: Option<Vec<u8>> = value.get("user")?.as_array()?.iter().map(byte).collect();
     Some((manifest, Path::new(OsStr::from_bytes(&user?)).to_owned()))
@@ -113,17 +121,18 @@ mod tests {
         let place = std::env::temp_dir().join(format!("zind-test-leases-{}", std::process::id()));
         let store = Store::open(Some(place.join("store"))).unwrap();
         let (one, two) = (place.join("one"), place.join("two"));
-        let (a, b) = (Digest::of(b"a"), Digest::of(b"b"));
+        let manifest = |text: &[u8]| Descriptor::new("application/x", Digest::of(text), 1);
+        let (a, b) = (manifest(b"a"), manifest(b"b"));
         for (user, manifest) in [(&one, &a), (&two, &b)] {
             std::fs::create_dir_all(user).unwrap();
-            let state = json!({"image": {"manifest": manifest.to_string()}});
+            let state = json!({"image": {"manifest": manifest.digest.to_string()}});
             std::fs::write(user.join("state"), state.to_string()).unwrap();
             take(&store, manifest, user).unwrap();
             assert!(has(&store, user));
         }
-        let mut all = in_use(&store).unwrap();
+        let mut all: Vec<Digest> = in_use(&store).unwrap().iter().map(|manifest| manifest.digest).collect();
         all.sort();
-        let mut both = [a, b];
+        let mut both = [a.digest, b.digest];
         both.sort();
         assert_eq!(all, both);
         std::fs::remove_dir_all(&one).unwrap();

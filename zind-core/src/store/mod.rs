@@ -159,6 +159,11 @@ impl Store {
         Ok(count)
     }
 
+    /// Keeps collections away while this lives.
+    pub(crate) fn share(&self) -> Result<OwnedFd> {
+        self.0.place.lock(place::LOCK, false)
+    }
+
     /// Its bounds on foreign archives.
     pub fn limits(&self) -> &Limits {
         &self.0.limits

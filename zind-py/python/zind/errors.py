@@ -120,21 +120,11 @@ class ImageError(Error):
         return str(self.args[0])
 
 
-class StateError(Error):
-    """The object is in a state that does not allow the call."""
-
-
-class NotFoundError(Error, LookupError):
-    """There is no such thing: a process, say."""
-
-
-class ExistsError(Error):
-    """A thing of that name is there already."""
-
-
 class RegistryError(Error):
-    """A registry, or the way to it, refused. ``registry`` is its host and port, ``status`` that of HTTP or ``None``, ``code``
-    the distribution-spec's (``"MANIFEST_UNKNOWN"``) or zind's own in small letters (``"connect"``), ``hint`` what to do."""
+    """A registry refused, or could not be reached. ``registry`` is its host and port; ``status`` the HTTP status, None if
+    there was no answer; ``code`` one of the distribution-spec's (``"MANIFEST_UNKNOWN"``, ``"UNAUTHORIZED"``) or, in small
+    letters, zind's own (``"dns"``, ``"connect"``, ``"tls"``, ``"timeout"``, ``"proxy"``, ``"redirect"``, ``"protocol"``,
+    ``"content"``); ``hint`` what to do."""
 
     registry: str
     status: int | None
@@ -150,6 +140,18 @@ class RegistryError(Error):
 
     def __str__(self) -> str:
         return str(self.args[0])
+
+
+class StateError(Error):
+    """The object is in a state that does not allow the call."""
+
+
+class NotFoundError(Error, LookupError):
+    """There is no such thing: a process, say."""
+
+
+class ExistsError(Error):
+    """A thing of that name is there already."""
 
 
 class StartTimeout(Error, TimeoutError):

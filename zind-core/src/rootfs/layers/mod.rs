@@ -113,7 +113,7 @@ impl Layers {
             manifest: image.descriptor().clone(),
             owners_in_xattr: owners == Owners::Xattr,
         };
-        Layers::create_of(dir.as_ref(), base, Some(of), |dir| leases::take(store, image.digest(), dir))
+        Layers::create_of(dir.as_ref(), base, Some(of), |dir| leases::take(store, image.descriptor(), dir))
     }
 
     fn create_of(
@@ -156,7 +156,7 @@ impl Layers {
             && !leases::has(&store, &layers.dir)
         {
             // A crash came between the two; or the store was moved.
-            let _ = leases::take(&store, &image.manifest.digest, &layers.dir);
+            let _ = leases::take(&store, &image.manifest, &layers.dir);
         }
         match Edit::begin(&layers) {
             // What cannot be removed now is in nobody's way.
@@ -574,7 +574,7 @@ impl Edit {
         }
         begin(dir, &state)?;
         if let Some(image) = &state.image {
-            leases::take(&Store::open(Some(image.store.clone()))?, &image.manifest.digest, dir)?;
+            leases::take(&Store::open(Some(image.store.clone()))?, &image.manifest, dir)?;
         }
         std::fs::remove_file(&unfinished).at(Step::Layers, "unlink", &unfinished)
     }
