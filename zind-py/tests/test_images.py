@@ -463,7 +463,8 @@ def test_threads_build_and_run_at_once(store, tiny):
     for thread in threads:
         thread.join()
     assert not failed, failed
-    assert len(store.images()) == 5 and store.verify() == []
+    assert sorted(tag for image in store.images() for tag in image.tags) == [*(f"local/t{number}" for number in range(4)), "local/tiny:1"]
+    assert store.verify() == []
 
 
 # --- ids -------------------------------------------------------------------------------------------------------------
