@@ -16,7 +16,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use rustix::fs::{AtFlags, FileType, SeekFrom, Stat, fstat, ftruncate, getxattr, listxattr, readlinkat, seek, statat};
 use rustix::io::Errno;
 
-use super::below::{Below, is_whiteout, split};
+use super::below::{Below, is_whiteout, join, split};
 use super::hands::{Attributes, Hands};
 use super::limits::Limits;
 use super::tar::{Broken, Entry, Kind, Reader, shorten};
@@ -436,24 +436,9 @@ impl<'a> Apply<'a> {
     /// Gives a directory of this layer what the one below has.
     fn copy_attributes(&mut self, path: &[u8], from: BorrowedFd<'_>, meta: &Stat) -> Result<(), Stop> {
         let fault = |fault| at(path, fault);
-        let mut xattrs = Vec::new();
-        let from = copy::magic_path(from);
-        let mut names = vec![0; 1 << 16];
-        let length = match listxattr(from.as_str(), &mut names[..]) {
-            Err(Errno::OPNOTSUPP) => 0,
-            result => result.by("listxattr").map_err(fault)?,
-        };
-        for name in names[..length].split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
-            let mut value = vec![0; 1 << 16];
-            if !name.starts_with(b"security.selinux")
-                && let Ok(length) = getxattr(from.as_str(), name, &mut value[..])
-            {
-                value.truncate(length);
-                xattrs.push((name.to_vec(), value));
-            }
-        }
-        let owner = (meta.st_uid, meta.st_gid);
-        let attributes = Attributes { owner: (owner != self.own).then_some(owner), xattrs, ..Attributes::default() };
+        let mut attributes = attributes_of(from, meta).map_err(fault)?;
+        attributes.owner = attributes.owner.filter(|owner| *owner != self.own);
+        (attributes.mode, attributes.time) = (None, None);
         let Some(node) = self.nodes.get_mut(path) else { return Ok(()) };
         node.time = (meta.st_mtime, u32::try_from(meta.st_mtime_nsec).unwrap_or_default());
         node.mode = Some(meta.st_mode & 0o7777);
@@ -905,6 +890,32 @@ impl<'a> Apply<'a> {
     }
 }
 
+/// What a directory has, for another.
+pub(crate) fn attributes_of(from: BorrowedFd<'_>, meta: &Stat) -> Result<Attributes, Fault> {
+    let mut xattrs = Vec::new();
+    let from = copy::magic_path(from);
+    let mut names = vec![0; 1 << 16];
+    let length = match listxattr(from.as_str(), &mut names[..]) {
+        Err(Errno::OPNOTSUPP) => 0,
+        result => result.by("listxattr")?,
+    };
+    for name in names[..length].split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
+        let mut value = vec![0; 1 << 16];
+        if !name.starts_with(b"security.selinux")
+            && let Ok(length) = getxattr(from.as_str(), name, &mut value[..])
+        {
+            value.truncate(length);
+            xattrs.push((name.to_vec(), value));
+        }
+    }
+    Ok(Attributes {
+        owner: Some((meta.st_uid, meta.st_gid)),
+        mode: Some(meta.st_mode & 0o7777),
+        time: Some((meta.st_mtime, u32::try_from(meta.st_mtime_nsec).unwrap_or_default())),
+        xattrs,
+    })
+}
+
 /// What is found at a name.
 enum Look {
     Directory,
@@ -942,10 +953,6 @@ fn record(entry: &Entry, kind: FileType, dev: Option<(u32, u32)>) -> Vec<u8> {
         text += &format!(":{major}:{minor}");
     }
     text.into_bytes()
-}
-
-fn join(parent: &[u8], name: &[u8]) -> Vec<u8> {
-    if parent.is_empty() { name.to_vec() } else { [parent, b"/", name].concat() }
 }
 
 fn at(path: &[u8], fault: Fault) -> Stop {

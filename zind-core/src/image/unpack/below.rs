@@ -81,13 +81,18 @@ impl Below {
         self.open_in(layer, path, PLACE | OFlags::DIRECTORY)
     }
 
+    /// Opens a directory of one layer for reading; none if it is not there.
+    pub(crate) fn open_for_reading(&self, layer: usize, path: &[u8]) -> Result<Option<OwnedFd>, Fault> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        self.open_in(layer, path, flags)
+    }
+
     /// The names in a directory.
     pub(crate) fn list(&mut self, path: &[u8]) -> Result<Vec<OsString>, Fault> {
         let mut seen = HashSet::new();
         let mut names = Vec::new();
         for layer in self.visible(path)?.iter().copied() {
-            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let Some(dir) = self.open_in(layer, path, flags)? else { continue };
+            let Some(dir) = self.open_for_reading(layer, path)? else { continue };
             let again = dir.try_clone().map_err(|_| Fault::new("dup", Errno::MFILE))?;
             for entry in Dir::new(dir).by("open")? {
                 let entry = entry.by("getdents64")?;
@@ -109,7 +114,7 @@ impl Below {
     }
 
     /// The layers in which a directory can be seen.
-    fn visible(&mut self, path: &[u8]) -> Result<Rc<[usize]>, Fault> {
+    pub(crate) fn visible(&mut self, path: &[u8]) -> Result<Rc<[usize]>, Fault> {
         if let Some(known) = self.visible.get(path) {
             return Ok(known.clone());
         }
@@ -155,4 +160,8 @@ pub(crate) fn split(path: &[u8]) -> Option<(&[u8], &[u8])> {
         Some(at) => (&path[..at], &path[at + 1..]),
         None => (&[], path),
     })
+}
+
+pub(crate) fn join(parent: &[u8], name: &[u8]) -> Vec<u8> {
+    if parent.is_empty() { name.to_vec() } else { [parent, b"/", name].concat() }
 }

@@ -5,6 +5,7 @@ pub(crate) mod below;
 pub(crate) mod decompress;
 pub(crate) mod hands;
 mod limits;
+pub(crate) mod merge;
 pub(crate) mod pipe;
 pub(crate) mod tar;
 

@@ -265,7 +265,7 @@ impl<R: BufRead> Reader<R> {
     fn pax_sparse(&mut self, sparse: &Sparse) -> Result<(u64, Vec<(u64, u64)>), Broken> {
         let Some(whole) = sparse.size else { return rule("a sparse file has no size") };
         if sparse.major != Some(1) {
-            if sparse.numbers.len() % 2 != 0 {
+            if !sparse.numbers.len().is_multiple_of(2) {
                 return rule("the map of a sparse file ends in the middle");
             }
             return Ok((whole, sparse.numbers.chunks_exact(2).map(|pair| (pair[0], pair[1])).collect()));
@@ -422,13 +422,13 @@ impl Extended {
             b"GNU.sparse.numblocks" => {}
             b"GNU.sparse.offset" | b"GNU.sparse.numbytes" => {
                 let is_offset = key == b"GNU.sparse.offset";
-                if (self.sparse.numbers.len() % 2 == 0) != is_offset {
+                if self.sparse.numbers.len().is_multiple_of(2) != is_offset {
                     return Err(wrong());
                 }
                 self.sparse.numbers.push(decimal()?);
             }
             b"GNU.sparse.map" => {
-                let numbers = value.split(|byte| *byte == b',').map(crate::image::unpack::tar::decimal);
+                let numbers = value.split(|byte| *byte == b',').map(self::decimal);
                 self.sparse.numbers = numbers.collect::<Option<_>>().ok_or_else(wrong)?;
             }
             _ => {
