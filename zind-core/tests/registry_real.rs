@@ -22,7 +22,7 @@ impl Dir {
     fn new() -> Dir {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let dir = std::env::temp_dir().join(format!("zind-real-{}-{number}", std::process::id()));
+        let dir = std::env::temp_dir().join(format!("zind-test-real-{}-{number}", std::process::id()));
         std::fs::create_dir_all(&dir).unwrap();
         Dir(dir)
     }
