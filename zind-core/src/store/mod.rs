@@ -3,12 +3,14 @@
 //! See docs/architecture.md for what is where, and who locks what.
 
 mod blobs;
+mod collect;
 mod index;
 mod owners;
 mod place;
 mod sink;
 mod snapshots;
 mod unpacking;
+mod verify;
 mod work;
 
 use std::fmt;
@@ -78,7 +80,7 @@ pub struct Fault {
 pub struct Usage {
     /// All blobs.
     pub blobs: u64,
-    /// All unpacked layers, as allocated on disk.
+    /// All unpacked layers.
     pub snapshots: u64,
     /// Partial downloads and the like.
     pub partial: u64,
@@ -107,10 +109,6 @@ pub struct ImageUsage {
 /// A use of an image: its layers are not collected until this and all duplicates of its descriptor are closed.
 #[derive(Debug)]
 pub struct ImageHold(OwnedFd);
-
-fn later<T>(what: &str) -> Result<T> {
-    Err(Error::unsupported(what, "a later version"))
-}
 
 impl Store {
     /// The store in a directory, which is made (mode 0700) if it is missing. `None`: `/var/lib/zind` for root,
@@ -146,8 +144,10 @@ impl Store {
             let dir = self.at(name);
             for entry in std::fs::read_dir(&dir).at(Step::Store, "open", &dir)? {
                 let entry = entry.at(Step::Store, "getdents64", &dir)?;
+                let file_name = entry.file_name();
+                let begins = |text: &str| file_name.as_encoded_bytes().starts_with(text.as_bytes());
                 // Blobs whose digest is known are gone on with some day; gc removes them.
-                if entry.file_name().as_encoded_bytes().starts_with(b".zind-") {
+                if begins(".zind-") || begins(place::TEMPORARY) {
                     count += u64::from(place::remove_unless_locked(&entry.path())?);
                 }
             }
@@ -160,22 +160,6 @@ impl Store {
     /// Its bounds on foreign archives.
     pub fn limits(&self) -> &Limits {
         &self.0.limits
-    }
-
-    /// Removes blobs and unpacked layers that no image and no container has. Safe beside everything else.
-    pub fn gc(&self) -> Result<Collected> {
-        later("gc")
-    }
-
-    /// Checks every digest and every unpacked file.
-    pub fn verify(&self, progress: &mut dyn Progress) -> Result<Vec<Fault>> {
-        let _ = progress;
-        later("verify")
-    }
-
-    /// What it takes on disk.
-    pub fn usage(&self) -> Result<Usage> {
-        later("usage")
     }
 
     /// Takes the images of an archive: an OCI image-layout directory or tar, or what `docker save` wrote, plain or

@@ -20,7 +20,6 @@ use rustix::io::Errno;
 use crate::copy;
 use crate::error::{At, Error, Result, Step};
 
-pub(super) const IMAGES: &str = "images";
 pub(super) const INDEX: &str = "images/index.json";
 pub(super) const INGEST: &str = "ingest";
 pub(super) const SNAPSHOTS: &str = "snapshots";
@@ -28,6 +27,8 @@ pub(super) const WORK: &str = "work";
 pub(super) const TRASH: &str = "trash";
 pub(super) const LOCK: &str = "lock";
 pub(super) const INDEX_LOCK: &str = "index.lock";
+/// What a file begins with that is about to replace another.
+pub(super) const TEMPORARY: &str = "new";
 const FORMAT: &str = "store";
 const VERSION: &str = "zind-store 1\n";
 
@@ -90,9 +91,13 @@ impl Place {
 
     /// Replaces a file as a whole, and makes it last.
     pub(super) fn write_file(&self, path: &Path, bytes: &[u8]) -> Result<()> {
-        let aside = self.at(WORK).join(copy::unused_name());
+        let aside = self.at(WORK).join(format!("{TEMPORARY}{}", copy::unused_name()));
+        let lock = self.lock(LOCK, false)?;
         let written = (|| {
             let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o644).open(&aside)?;
+            // Locked, so that nobody takes it for left over.
+            try_flock(&file);
+            drop(lock);
             file.write_all(bytes)?;
             file.sync_all()?;
             fs::rename(&aside, path)?;

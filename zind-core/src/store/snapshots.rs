@@ -90,10 +90,6 @@ impl Aside {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         openat(&self.dir, DIFF, flags, Mode::empty()).at(Step::Unpack, "open", self.path.join(DIFF))
     }
-
-    pub(super) fn path(&self) -> PathBuf {
-        self.path.join(DIFF)
-    }
 }
 
 impl Drop for Aside {

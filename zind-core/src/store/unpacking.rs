@@ -4,9 +4,10 @@
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
+use super::snapshots::Aside;
 use super::{ImageHold, Owners, Store};
 use crate::error::{Error, Result};
-use crate::image::unpack;
+use crate::image::unpack::{self, apply::Unpacked};
 use crate::image::{Descriptor, Digest, Event, EventKind, Image, Progress, Verified, chain_id};
 
 impl Store {
@@ -41,6 +42,19 @@ impl Store {
         place: (usize, usize),
         progress: &mut dyn Progress,
     ) -> Result<()> {
+        let (aside, unpacked) = self.unpack_aside(layer, diff_id, parent, owners, place, progress)?;
+        self.end_snapshot(aside, &chain_id(parent, diff_id), parent, owners, unpacked)
+    }
+
+    pub(super) fn unpack_aside(
+        &self,
+        layer: &Descriptor,
+        diff_id: &Digest,
+        parent: Option<&Digest>,
+        owners: &Owners,
+        place: (usize, usize),
+        progress: &mut dyn Progress,
+    ) -> Result<(Aside, Unpacked)> {
         let what = format!("layer {}", layer.digest);
         let input = Verified::new(self.open_blob(&layer.digest)?, layer.digest, layer.size);
         let aside = self.begin_snapshot(owners)?;
@@ -54,10 +68,10 @@ impl Store {
         tell(0);
         let (unpacked, found) = running.wait(&mut tell)?;
         tell(layer.size);
-        if found != *diff_id {
-            return Err(Error::image(what, format!("has the content {found}; the configuration says {diff_id}")));
+        match found == *diff_id {
+            true => Ok((aside, unpacked)),
+            false => Err(Error::image(what, format!("has the content {found}; the configuration says {diff_id}"))),
         }
-        self.end_snapshot(aside, &chain_id(parent, diff_id), parent, owners, unpacked)
     }
 
     /// Keeps gc away from the layers of an image, and unpacks them if need be: for a container, which holds it as long as it

@@ -698,7 +698,8 @@ impl<'a> Apply<'a> {
             Ok(None) | Err(Stop::Fault(_, Fault { errno: Errno::PERM, .. })) if is_device => {
                 let (file, setgid) = self.make(parent, name, |hands, dir| hands.create(dir, name))?;
                 let mut attributes = self.attributes(entry, kind, setgid)?;
-                attributes.mode = Some(0);
+                // Its owner must be able to read the record.
+                attributes.mode = Some(0o400);
                 attributes.xattrs.retain(|(name, _)| name != OWNER_XATTR);
                 attributes.xattrs.push((OWNER_XATTR.to_vec(), record(entry, kind, Some(dev))));
                 let path = join(parent, name.as_bytes());

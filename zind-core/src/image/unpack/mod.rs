@@ -115,11 +115,6 @@ impl Running {
             _ => Err(Error::Interrupted),
         }
     }
-
-    /// True once a thread has given up.
-    pub(crate) fn has_failed(&self) -> bool {
-        self.decompress.as_ref().is_none_or(JoinHandle::is_finished)
-    }
 }
 
 impl Drop for Running {

@@ -1,0 +1,258 @@
+//! [`Store::gc`] and [`Store::usage`]: what is reached from the index, and what is not.
+#![forbid(unsafe_code)]
+
+use std::collections::{HashMap, HashSet};
+use std::fs;
+use std::io::Read;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+use serde_json::Value;
+
+use super::place::{self, INGEST, LOCK, WORK, try_flock};
+use super::snapshots::{Info, chain_of, name, open_dir, read_info};
+use super::{Collected, ImageUsage, Store, Usage};
+use crate::error::{At, Result, Step};
+use crate::image::{Algorithm, Descriptor, Digest, media};
+
+/// Documents that are followed from the index.
+const MOST_DOCUMENTS: usize = 1_000_000;
+
+/// A snapshot on disk.
+struct Unpacked {
+    path: PathBuf,
+    /// `owners/algorithm-hex`.
+    id: String,
+    chain: Digest,
+    info: Option<Info>,
+}
+
+impl Store {
+    /// Removes blobs and unpacked layers that no image has, no container uses, and nobody is working with, and what was
+    /// interrupted, partial downloads included. Safe beside everything else.
+    /// Errors: [`crate::Error::Sys`] at [`Step::Collect`] or [`Step::Store`]; [`crate::Error::Image`] if the index cannot be read: then
+    /// nothing is removed.
+    pub fn gc(&self) -> Result<Collected> {
+        let mut collected = Collected::default();
+        let lock = self.0.place.lock(LOCK, true)?;
+        // Notes before the index: what is noted no more is in the index by now.
+        let noted = self.noted()?;
+        collected.leftovers += self.sweep_snapshots()?;
+        let reached = self.reached()?;
+        for (path, digest) in self.blobs()? {
+            if !reached.contains(&digest) && !noted.contains(&format!("blob {digest}")) {
+                collected.bytes += fs::metadata(&path).map_or(0, |meta| meta.len());
+                self.0.place.throw_away(&path)?;
+                collected.blobs += 1;
+            }
+        }
+        let chains = self.chains()?;
+        let unpacked = self.unpacked()?;
+        let mut live: HashSet<&str> = HashSet::new();
+        // Those in use stay locked to us until they are in the trash.
+        let mut locks: HashMap<&str, OwnedFd> = HashMap::new();
+        for one in &unpacked {
+            let is_wanted = chains.contains(&one.chain) && one.info.as_ref().is_some_and(Info::is_whole);
+            if is_wanted || noted.contains(&format!("snapshot {}", one.id)) {
+                live.insert(&one.id);
+                continue;
+            }
+            match open_dir(&one.path) {
+                Ok(dir) if try_flock(&dir) => drop(locks.insert(&one.id, dir)),
+                _ => drop(live.insert(&one.id)),
+            }
+        }
+        let by_id: HashMap<&str, &Unpacked> = unpacked.iter().map(|one| (one.id.as_str(), one)).collect();
+        for mut one in unpacked.iter().filter(|one| live.contains(one.id.as_str())).collect::<Vec<_>>() {
+            // What it lies on.
+            while let Some(below) = one.below().and_then(|id| by_id.get(id.as_str()).copied()) {
+                if !live.insert(&below.id) && chains.contains(&below.chain) {
+                    break;
+                }
+                one = below;
+            }
+        }
+        for one in unpacked.iter().filter(|one| !live.contains(one.id.as_str())) {
+            self.0.place.throw_away(&one.path)?;
+            collected.snapshots += 1;
+            collected.bytes += one.info.as_ref().map_or(0, |info| info.bytes);
+        }
+        for name in [INGEST, WORK] {
+            let dir = self.at(name);
+            for entry in fs::read_dir(&dir).at(Step::Collect, "open", &dir)? {
+                let path = entry.at(Step::Collect, "getdents64", &dir)?.path();
+                let size = fs::metadata(&path).map_or(0, |meta| meta.len());
+                if place::remove_unless_locked(&path)? {
+                    collected.leftovers += 1;
+                    collected.bytes += size;
+                }
+            }
+        }
+        drop((lock, locks));
+        self.0.place.empty_trash()?;
+        self.sync_snapshots()?;
+        Ok(collected)
+    }
+
+    /// What it takes on disk, in bytes of files. Errors: as [`Store::gc`].
+    pub fn usage(&self) -> Result<Usage> {
+        let mut usage = Usage::default();
+        let reached = self.reached()?;
+        for (path, digest) in self.blobs()? {
+            let size = fs::metadata(&path).map_or(0, |meta| meta.len());
+            usage.blobs += size;
+            if !reached.contains(&digest) {
+                usage.unused += size;
+            }
+        }
+        let mut by_chain: HashMap<Digest, u64> = HashMap::new();
+        for one in self.unpacked()? {
+            let bytes = one.info.as_ref().map_or(0, |info| info.bytes);
+            usage.snapshots += bytes;
+            *by_chain.entry(one.chain).or_default() += bytes;
+        }
+        let dir = self.at(INGEST);
+        for entry in fs::read_dir(&dir).at(Step::Store, "open", &dir)? {
+            let entry = entry.at(Step::Store, "getdents64", &dir)?;
+            usage.partial += entry.metadata().map_or(0, |meta| meta.len());
+        }
+        let images = self.images()?;
+        // In how many images each blob is.
+        let mut users: HashMap<Digest, (u64, u64)> = HashMap::new();
+        let mut blobs = Vec::new();
+        for image in &images {
+            let Ok(manifest) = image.manifest() else {
+                blobs.push(HashSet::new());
+                continue;
+            };
+            let all = manifest.layers.iter().chain([&manifest.config, image.descriptor()]);
+            let own: HashSet<Digest> = all.clone().map(|blob| blob.digest).collect();
+            for blob in all.filter(|blob| own.contains(&blob.digest)) {
+                users.entry(blob.digest).or_insert((0, blob.size));
+            }
+            own.iter().for_each(|digest| users.entry(*digest).or_default().0 += 1);
+            blobs.push(own);
+        }
+        for (image, own) in images.iter().zip(blobs) {
+            let unique = own.iter().filter_map(|digest| users.get(digest)).filter(|(count, _)| *count == 1);
+            let chain = image.config().map(|config| config.chain_ids()).unwrap_or_default();
+            usage.images.push(ImageUsage {
+                id: *image.id(),
+                tags: image.tags().to_vec(),
+                size: image.size(),
+                unique: unique.map(|(_, size)| size).sum(),
+                unpacked: chain.iter().filter_map(|chain| by_chain.get(chain)).sum(),
+            });
+        }
+        Ok(usage)
+    }
+
+    /// What those note who work with the store just now.
+    fn noted(&self) -> Result<HashSet<String>> {
+        let dir = self.at(WORK);
+        let mut noted = HashSet::new();
+        for entry in fs::read_dir(&dir).at(Step::Collect, "open", &dir)? {
+            let entry = entry.at(Step::Collect, "getdents64", &dir)?;
+            if entry.file_name().as_encoded_bytes().starts_with(place::TEMPORARY.as_bytes()) {
+                continue;
+            }
+            let path = entry.path();
+            let Ok(mut file) = fs::File::open(&path) else { continue };
+            if try_flock(&file) {
+                // Its owner is gone.
+                continue;
+            }
+            let mut text = String::new();
+            file.read_to_string(&mut text).at(Step::Collect, "read", &path)?;
+            noted.extend(text.lines().map(str::to_owned));
+        }
+        Ok(noted)
+    }
+
+    /// Every blob that the index leads to, whatever it is.
+    pub(super) fn reached(&self) -> Result<HashSet<Digest>> {
+        let index = self.read_index()?;
+        let mut reached = HashSet::new();
+        let mut left: Vec<Descriptor> = index.manifests;
+        while let Some(descriptor) = left.pop() {
+            if !reached.insert(descriptor.digest) || reached.len() > MOST_DOCUMENTS {
+                continue;
+            }
+            let kind = descriptor.media_type.as_str();
+            if !media::is_manifest(kind) && !media::is_index(kind) && !kind.is_empty() && !kind.ends_with("+json") {
+                continue;
+            }
+            // What is missing or broken leads nowhere.
+            let Ok(bytes) = self.read_document(&descriptor) else { continue };
+            let Ok(value) = serde_json::from_slice::<Value>(&bytes) else { continue };
+            descriptors(&value, &mut left);
+        }
+        Ok(reached)
+    }
+
+    /// The ChainIDs of all images and of everything below.
+    fn chains(&self) -> Result<HashSet<Digest>> {
+        let mut chains = HashSet::new();
+        for image in self.images()? {
+            if let Ok(config) = image.config() {
+                chains.extend(config.chain_ids());
+            }
+        }
+        Ok(chains)
+    }
+
+    /// All blobs on disk.
+    pub(super) fn blobs(&self) -> Result<Vec<(PathBuf, Digest)>> {
+        let mut blobs = Vec::new();
+        for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
+            let dir = self.at("images/blobs").join(algorithm.name());
+            let entries = match fs::read_dir(&dir) {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+                result => result.at(Step::Collect, "open", &dir)?,
+            };
+            for entry in entries {
+                let entry = entry.at(Step::Collect, "getdents64", &dir)?;
+                let text = format!("{}:{}", algorithm.name(), entry.file_name().to_string_lossy());
+                if let Ok(digest) = Digest::parse(&text) {
+                    blobs.push((entry.path(), digest));
+                }
+            }
+        }
+        Ok(blobs)
+    }
+
+    fn unpacked(&self) -> Result<Vec<Unpacked>> {
+        let mut unpacked = Vec::new();
+        for (path, owners, name) in self.snapshot_dirs()? {
+            let Some(chain) = chain_of(&name) else { continue };
+            let info = read_info(&path);
+            unpacked.push(Unpacked { path, id: format!("{owners}/{name}"), chain, info });
+        }
+        Ok(unpacked)
+    }
+}
+
+impl Unpacked {
+    /// The snapshot it lies on.
+    fn below(&self) -> Option<String> {
+        let parent = self.info.as_ref()?.parent?;
+        let owners = self.id.split('/').next()?;
+        Some(format!("{owners}/{}", name(&parent)))
+    }
+}
+
+/// Collects everything in a document that looks like a descriptor.
+fn descriptors(value: &Value, into: &mut Vec<Descriptor>) {
+    match value {
+        Value::Object(map) => {
+            let digest = map.get("digest").and_then(Value::as_str).map(Digest::parse);
+            if let (Some(Ok(digest)), Some(size)) = (digest, map.get("size").and_then(Value::as_u64)) {
+                let kind = map.get("mediaType").and_then(Value::as_str).unwrap_or_default();
+                into.push(Descriptor::new(kind, digest, size));
+            }
+            map.values().for_each(|value| descriptors(value, into));
+        }
+        Value::Array(list) => list.iter().for_each(|value| descriptors(value, into)),
+        _ => {}
+    }
+}

@@ -1,0 +1,769 @@
+//! The promises of the store. Run as root, the whole file is run once more as an ordinary user.
+#![allow(missing_docs)]
+
+#[path = "support/images.rs"]
+mod images;
+
+use std::fs;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use images::{Layout, Tar, Temp, gzip, header, octal, record};
+use serde_json::Value;
+use zind_core::image::media;
+use zind_core::{Digest, Error, Event, Image, ImageConfig, Limits, Owners, Progress, Store};
+
+fn is_root() -> bool {
+    nix::unistd::geteuid().is_root()
+}
+
+fn store(temp: &Temp) -> Store {
+    Store::open(Some(temp.join("store"))).unwrap()
+}
+
+fn load(store: &Store, layout: &Layout) -> Result<Vec<Image>, Error> {
+    store.load(&layout.dir, &mut ())
+}
+
+fn lowers(store: &Store, image: &Image) -> Vec<PathBuf> {
+    store.lowers(image, &Owners::of_caller(), &mut ()).unwrap()
+}
+
+/// Everything in a tree but the content of directories named `store`: path, mode, size, links, time and content.
+fn picture(dir: &Path) -> Vec<String> {
+    let mut all = Vec::new();
+    let mut left = vec![dir.to_owned()];
+    while let Some(path) = left.pop() {
+        let meta = fs::symlink_metadata(&path).unwrap();
+        let content = if meta.is_file() { fs::read(&path).unwrap() } else { Vec::new() };
+        let what = format!("{:o} {} {} {}", meta.mode(), meta.nlink(), meta.mtime(), Digest::of(&content));
+        all.push(format!("{} {what}", path.display()));
+        if meta.is_dir() && path.file_name().is_none_or(|name| name != "store") {
+            left.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+        }
+    }
+    all.sort();
+    all
+}
+
+/// Nothing that is half made is left, and everything is as it should be.
+fn assert_clean(store: &Store) {
+    for name in ["ingest", "work", "trash"] {
+        let left: Vec<_> = fs::read_dir(store.place().join(name)).unwrap().map(|entry| entry.unwrap().path()).collect();
+        assert!(left.is_empty(), "{left:?}");
+    }
+    for owners in fs::read_dir(store.place().join("snapshots")).unwrap() {
+        for snapshot in fs::read_dir(owners.unwrap().path()).unwrap() {
+            let name = snapshot.unwrap().file_name().into_string().unwrap();
+            assert!(!name.starts_with('.'), "{name}");
+        }
+    }
+    assert_eq!(store.verify(&mut ()).unwrap(), []);
+}
+
+/// A layer of a case in hostile-images.json.
+fn layer_of(case: &Value, victim: &str) -> Vec<Vec<u8>> {
+    let fill = |text: &str| match text.strip_prefix('<') {
+        Some(_) => "d/".repeat(2100) + "x",
+        None => text.replace("{VICTIM}", victim),
+    };
+    let Value::Array(layers) = &case["layers"] else {
+        // Directories in directories, every 199th level given.
+        let mut tar = Tar::new().dir("./", 0o755);
+        for depth in (1..=2000).filter(|depth| depth % 199 == 0 || *depth == 2000) {
+            tar = tar.dir(&"d/".repeat(depth), 0o755);
+        }
+        return vec![tar.end()];
+    };
+    let entry = |tar: Tar, entry: &Value| {
+        let text = |name: &str| fill(entry[name].as_str().unwrap_or_default());
+        let kind = match entry["type"].as_str().unwrap() {
+            "file" => b'0',
+            "hardlink" => b'1',
+            "symlink" => b'2',
+            "char" => b'3',
+            "block" => b'4',
+            "dir" => b'5',
+            "fifo" => b'6',
+            other => panic!("{other}"),
+        };
+        let mode = u32::from_str_radix(&entry["mode"].as_str().unwrap()[2..], 8).unwrap();
+        let ids = (entry["uid"].as_u64().unwrap(), entry["gid"].as_u64().unwrap());
+        let mut pax: Vec<(String, Vec<u8>)> = Vec::new();
+        for (key, value) in entry["pax"].as_object().into_iter().flatten() {
+            let value = value.as_str().unwrap();
+            let bytes = match key.contains("capability") {
+                true => (0..value.len() / 2).map(|at| u8::from_str_radix(&value[2 * at..][..2], 16).unwrap()).collect(),
+                false => fill(value).into_bytes(),
+            };
+            pax.push((key.clone(), bytes));
+        }
+        let mut tar =
+            tar.entry(text("name").as_bytes(), kind, text("data").as_bytes(), mode, ids, text("link").as_bytes(), &pax);
+        if let Some([major, minor]) =
+            entry["dev"].as_array().map(|dev| [dev[0].as_u64().unwrap(), dev[1].as_u64().unwrap()])
+        {
+            let at = tar.0.len() - 512;
+            let block: &mut [u8; 512] = (&mut tar.0[at..]).try_into().unwrap();
+            octal(&mut block[329..337], major);
+            octal(&mut block[337..345], minor);
+            images::checksum(block);
+        }
+        tar
+    };
+    layers.iter().map(|layer| layer.as_array().unwrap().iter().fold(Tar::new(), entry).end()).collect()
+}
+
+const REFUSED: [&str; 12] = [
+    "dotdot",
+    "hardlink-abs",
+    "hardlink-dotdot",
+    "hardlink-chmod",
+    "root-symlink-slash",
+    "whiteout-dot",
+    "whiteout-empty",
+    "whiteout-dotdot-path",
+    "whiteout-link-type",
+    "long-name-4096",
+    "uid-2p32",
+    "pax-bad-path",
+];
+const ALSO_REFUSED: [&str; 2] = ["empty-name", "only-dots"];
+
+#[test]
+fn hostile_layers_stay_inside() {
+    let cases: Value = serde_json::from_str(include_str!("hostile-images.json")).unwrap();
+    let cases = cases["cases"].as_array().unwrap();
+    assert!(cases.len() >= 29);
+    for case in cases {
+        let name = case["name"].as_str().unwrap();
+        let temp = Temp::new(&format!("hostile-{name}"));
+        let victim = temp.join("victim");
+        fs::create_dir(&victim).unwrap();
+        fs::write(victim.join("keep"), "HOST").unwrap();
+        fs::set_permissions(victim.join("keep"), fs::Permissions::from_mode(0o600)).unwrap();
+        let mut layout = Layout::new(temp.join("layout"));
+        layout.image("a", &layer_of(case, victim.to_str().unwrap()));
+        let store = store(&temp);
+        let before = picture(&temp.0);
+        let result = load(&store, &layout);
+        assert_eq!(picture(&temp.0), before, "{name}");
+        if REFUSED.contains(&name) || ALSO_REFUSED.contains(&name) {
+            match result {
+                Err(Error::Image { what, rule }) => {
+                    assert!(what.contains("layer sha256:") && what.contains("entry"), "{name}: {what}: {rule}");
+                }
+                other => panic!("{name}: {other:?}"),
+            }
+            assert!(store.images().unwrap().is_empty(), "{name}");
+            store.gc().unwrap();
+            let left = store.usage().unwrap();
+            assert_eq!((left.blobs, left.snapshots, left.partial), (0, 0, 0), "{name}");
+        } else {
+            let images = result.unwrap_or_else(|error| panic!("{name}: {error}"));
+            look_closer(name, &lowers(&store, &images[0]));
+            assert_clean(&store);
+        }
+    }
+}
+
+/// What an accepted case must have become.
+fn look_closer(name: &str, lowers: &[PathBuf]) {
+    let top = &lowers[0];
+    let read = |name: &str| fs::read(top.join(name)).unwrap();
+    match name {
+        "dup-entry" => assert_eq!(read("a"), b"EVIL"),
+        "dup-file-dir" => {
+            assert_eq!(read("a"), b"2");
+            assert_eq!(fs::read_dir(top).unwrap().count(), 1);
+        }
+        "symlink-dir-over" => assert_eq!(read("l/f3"), b"EVIL"),
+        "hardlink-to-symlink" => assert_eq!(read("h"), b"EVIL"),
+        "fifo" => assert!(fs::symlink_metadata(top.join("f")).unwrap().file_type().is_fifo()),
+        "blockdev" => {
+            let meta = fs::symlink_metadata(top.join("sda")).unwrap();
+            assert_eq!(meta.file_type().is_block_device(), is_root());
+            assert!(is_root() || meta.permissions().mode() & 0o777 == 0o400);
+        }
+        "uid-2p31" if is_root() => assert_eq!(fs::metadata(top.join("u")).unwrap().uid(), 1 << 31),
+        "newline-name" => assert_eq!(read("a\nb\tc\u{1b}[31m"), b"x"),
+        "overlay-xattr-opaque" => assert!(xattr(&top.join("d"), "trusted.overlay.opaque").is_none()),
+        "cap-xattr" => {
+            let name = if is_root() { "security.capability" } else { "user.zind.capability" };
+            assert_eq!(xattr(&top.join("s"), name).unwrap().len(), 20);
+        }
+        _ => {}
+    }
+}
+
+fn xattr(path: &Path, name: &str) -> Option<Vec<u8>> {
+    let mut value = vec![0; 4096];
+    let length = rustix::fs::lgetxattr(path, name, &mut value[..]).ok()?;
+    value.truncate(length);
+    Some(value)
+}
+
+/// Bytes that do not become fewer by compression.
+fn noise(count: usize) -> Vec<u8> {
+    let mut state = 1_u32;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 17;
+        state ^= state << 5;
+        state as u8
+    };
+    (0..count).map(|_| next()).collect()
+}
+
+/// Loads one layer, given as a blob and the DiffID that is said.
+fn load_raw(temp: &Temp, blob: &[u8], diff_id: &Digest) -> Result<Vec<Image>, Error> {
+    let mut layout = Layout::new(temp.join("layout"));
+    let layer = layout.blob(media::LAYER_GZIP, blob);
+    let config = layout.config(&[diff_id.to_string()]);
+    layout.image_of("a", &config, &[layer]);
+    load(&store(temp), &layout)
+}
+
+#[test]
+fn broken_tars_are_refused() {
+    let good = Tar::new().dir("./", 0o755).file("a", &[7; 100_000]).end();
+    let mut flipped = good.clone();
+    flipped[512 + 3] ^= 1;
+    let with_size = |kind: u8, change: &dyn Fn(&mut [u8])| {
+        let mut block = header(b"a", kind, 0, 0o644, (0, 0), b"");
+        change(&mut block[124..136]);
+        images::checksum(&mut block);
+        Tar::new().block(block).end()
+    };
+    let cases: [(&str, Vec<u8>, &str); 9] = [
+        ("truncated-tar", good[..good.len() - 62_000].to_vec(), "ends in the middle"),
+        ("bad-checksum", flipped, "checksum"),
+        ("size-8eib-header", with_size(b'0', &|field| octal(field, 1 << 62)), "at most"),
+        ("gnu-longname-2gib", with_size(b'L', &|field| octal(field, 1 << 31)), "larger than"),
+        ("negative-size", with_size(b'0', &|field| field.fill(0xff)), "negative"),
+        ("pax-gib", with_size(b'x', &|field| octal(field, 1 << 30)), "larger than"),
+        ("unknown-type", Tar::new().block(header(b"a", b'Z', 0, 0o644, (0, 0), b"")).end(), "unknown type"),
+        ("garbage", vec![1; 5000], "checksum"),
+        ("whiteout-device", Tar::new().block(header(b"a", b'3', 0, 0o644, (0, 0), b"")).end(), "deletion"),
+    ];
+    for (name, tar, rule) in cases {
+        let temp = Temp::new(&format!("broken-{name}"));
+        let error = load_raw(&temp, &gzip(&tar), &Digest::of(&tar)).unwrap_err();
+        assert!(matches!(error, Error::Image { .. }), "{name}: {error}");
+        assert!(error.to_string().contains(rule), "{name}: {error}");
+        assert_eq!(fs::read_dir(temp.join("store/ingest")).unwrap().count(), 0, "{name}");
+    }
+}
+
+#[test]
+fn broken_blobs_and_documents_are_refused() {
+    let tar = Tar::new().dir("./", 0o755).file("a", &[7; 100_000]).end();
+    let blob = gzip(&tar);
+    let diff_id = Digest::of(&tar);
+    // What is done to a good layout, and what the error says.
+    type Change = fn(&mut Layout, &Value, &Value);
+    let path =
+        |layout: &Layout, layer: &Value| layout.dir.join("blobs/sha256").join(&layer["digest"].as_str().unwrap()[7..]);
+    let cases: [(&str, Change, &str); 9] = [
+        ("bad-blob", |layout, config, layer| layout.image_of("a", config, &[layer.clone()]), "digest"),
+        ("bad-short", |layout, config, layer| layout.image_of("a", config, &[layer.clone()]), "bytes instead of"),
+        ("bad-missing", |layout, config, layer| layout.image_of("a", config, &[layer.clone()]), "missing"),
+        (
+            "bad-digpath",
+            |layout, config, layer| {
+                let mut layer = layer.clone();
+                layer["digest"] = "sha256:../../victim/keep".into();
+                layout.image_of("a", config, &[layer]);
+            },
+            "digits",
+        ),
+        (
+            "bad-negsize",
+            |layout, config, layer| {
+                let mut layer = layer.clone();
+                layer["size"] = (-1).into();
+                layout.image_of("a", config, &[layer]);
+            },
+            "no size",
+        ),
+        ("bad-nolayers", |layout, config, _| layout.image_of("a", config, &[]), "0 layers"),
+        (
+            "wrong-diff-id",
+            |layout, _, layer| {
+                let config = layout.config(&[Digest::of(b"other").to_string()]);
+                layout.image_of("a", &config, &[layer.clone()]);
+            },
+            "has the content",
+        ),
+        (
+            "unknown-layer",
+            |layout, config, layer| {
+                let mut layer = layer.clone();
+                layer["mediaType"] = "application/x-evil".into();
+                layout.image_of("a", config, &[layer]);
+            },
+            "unknown type",
+        ),
+        ("trailing", |layout, config, layer| layout.image_of("a", config, &[layer.clone()]), "decompressed"),
+    ];
+    for (name, change, rule) in cases {
+        let temp = Temp::new(&format!("blob-{name}"));
+        let mut layout = Layout::new(temp.join("layout"));
+        let mut blob = blob.clone();
+        if name == "trailing" {
+            blob.extend_from_slice(b"garbage after the end");
+        }
+        let layer = layout.blob(media::LAYER_GZIP, &blob);
+        let config = layout.config(&[diff_id.to_string()]);
+        change(&mut layout, &config, &layer);
+        match name {
+            "bad-blob" => {
+                let mut bytes = blob.clone();
+                bytes[..8].fill(0x1f);
+                bytes[1] = 0x8b;
+                fs::write(path(&layout, &layer), bytes).unwrap();
+            }
+            "bad-short" => fs::write(path(&layout, &layer), &blob[..blob.len() - 50]).unwrap(),
+            "bad-missing" => fs::remove_file(path(&layout, &layer)).unwrap(),
+            _ => {}
+        }
+        let store = store(&temp);
+        let error = load(&store, &layout).unwrap_err();
+        assert!(matches!(error, Error::Image { .. }), "{name}: {error}");
+        assert!(error.to_string().contains(rule), "{name}: {error}");
+        store.gc().unwrap();
+        assert_eq!(store.usage().unwrap().blobs, 0, "{name}");
+    }
+}
+
+#[test]
+fn a_blob_with_another_digest_is_refused() {
+    let temp = Temp::new("other-digest");
+    let tar = Tar::new().file("a", b"1").end();
+    let mut layout = Layout::new(temp.join("layout"));
+    layout.image("a", &[tar.clone()]);
+    let digest = Digest::of(&gzip(&tar));
+    let mut other = gzip(&tar);
+    // The time in gzip's header: the same content, another blob.
+    other[4] ^= 1;
+    fs::write(layout.dir.join("blobs/sha256").join(digest.hex()), other).unwrap();
+    let store = store(&temp);
+    let error = load(&store, &layout).unwrap_err().to_string();
+    assert!(error.contains("not what its digest says"), "{error}");
+    assert_eq!(fs::read_dir(store.place().join("ingest")).unwrap().count(), 0);
+    assert!(!store.has_blob(&digest));
+}
+
+#[test]
+fn bombs_are_stopped() {
+    struct Zeros(u64);
+    impl std::io::Read for Zeros {
+        fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+            let count = buffer.len().min(self.0 as usize);
+            buffer[..count].fill(0);
+            self.0 -= count as u64;
+            Ok(count)
+        }
+    }
+    let temp = Temp::new("bomb");
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    let begin = header(b"zeros", b'0', 3 << 30, 0o644, (0, 0), b"");
+    std::io::Write::write_all(&mut encoder, &begin).unwrap();
+    std::io::copy(&mut Zeros(300 << 20), &mut encoder).unwrap();
+    let error = load_raw(&temp, &encoder.finish().unwrap(), &Digest::of(b"")).unwrap_err().to_string();
+    assert!(error.contains("times larger"), "{error}");
+    let place = temp.join("store");
+    let limits = Limits::default();
+    let mut small = limits;
+    small.entries = 10;
+    small.depth = 3;
+    small.file_size = 100;
+    let store = Store::open_with(Some(place), small).unwrap();
+    assert_eq!(store.usage().unwrap().snapshots, 0);
+    let many = (0..11).fold(Tar::new(), |tar, number| tar.file(&format!("f{number}"), b"")).end();
+    for (tar, rule) in [
+        (many, "entries"),
+        (Tar::new().file("a/b/c/d", b"").end(), "deeper"),
+        (Tar::new().file("a", &[0; 101]).end(), "at most 100"),
+    ] {
+        let mut layout = Layout::new(temp.join("layout2"));
+        layout.image("a", &[tar]);
+        let error = load(&store, &layout).unwrap_err().to_string();
+        assert!(error.contains(rule), "{error}");
+    }
+}
+
+#[test]
+fn many_files_are_taken() {
+    let temp = Temp::new("many");
+    let tar = (0..50_000).fold(Tar::new().dir("./", 0o755), |tar, number| tar.file(&format!("f{number}"), b"")).end();
+    let mut layout = Layout::new(temp.join("layout"));
+    layout.image("a", &[tar]);
+    let store = store(&temp);
+    let image = load(&store, &layout).unwrap().remove(0);
+    assert_eq!(fs::read_dir(&lowers(&store, &image)[0]).unwrap().count(), 50_000);
+}
+
+#[test]
+fn layers_come_out_as_they_went_in() {
+    let temp = Temp::new("right");
+    let long = "l".repeat(200);
+    let pax = |key: &str, value: &str| vec![(key.to_owned(), value.as_bytes().to_vec())];
+    let sparse: Vec<(String, Vec<u8>)> = [
+        ("GNU.sparse.major", "1"),
+        ("GNU.sparse.minor", "0"),
+        ("GNU.sparse.name", "sparse"),
+        ("GNU.sparse.realsize", "1000000"),
+    ]
+    .map(|(key, value)| (key.to_owned(), value.as_bytes().to_vec()))
+    .to_vec();
+    let mut map = b"2\n0\n3\n999997\n3\n".to_vec();
+    map.resize(512, 0);
+    map.extend_from_slice(b"abcxyz");
+    let bottom = Tar::new()
+        .dir("./", 0o755)
+        .dir("etc", 0o750)
+        .file("etc/gone", b"1")
+        .file("etc/kept", b"2")
+        .dir("opaque", 0o755)
+        .dir("opaque/inner", 0o755)
+        .file("opaque/inner/hidden", b"3")
+        .file("opaque/also", b"4")
+        .dir("usr/lib", 0o755)
+        .symlink("lib", "usr/lib")
+        .entry(b"caf\xe9", b'0', b"5", 0o4755, (0, 0), b"", &[])
+        .entry(long.as_bytes(), b'0', b"6", 0o644, (0, 0), b"", &pax("mtime", "1600000000.123456789"))
+        .entry(b"attr", b'0', b"7", 0o600, (0, 0), b"", &pax("SCHILY.xattr.user.note", "hello"))
+        .entry(b"GNUSparseFile.0/sparse", b'0', &map, 0o644, (0, 0), b"", &sparse)
+        .hard_link("hard", "etc/kept")
+        .entry(b"owned", b'0', b"8", 0o6755, (100_000, 200_000), b"", &[])
+        .end();
+    let top = Tar::new()
+        .file("etc/.wh.gone", b"")
+        .file("etc/.wh.never", b"")
+        .file("opaque/.wh..wh..opq", b"")
+        .file("opaque/inner/new", b"9")
+        .file("lib/so", b"10")
+        .hard_link("hard2", "etc/kept")
+        .file("a/b/implied", b"11")
+        .end();
+    let mut layout = Layout::new(temp.join("layout"));
+    layout.image("a", &[bottom, top]);
+    let store = store(&temp);
+    let image = load(&store, &layout).unwrap().remove(0);
+    assert_eq!(image.tags(), ["a"]);
+    let lowers = lowers(&store, &image);
+    let [top, bottom] = &lowers[..] else { panic!("{lowers:?}") };
+    let meta = |path: PathBuf| fs::symlink_metadata(path).unwrap();
+    let is_whiteout =
+        |name: &str| meta(top.join(name)).file_type().is_char_device() && meta(top.join(name)).rdev() == 0;
+    assert!(is_whiteout("etc/gone") && is_whiteout("opaque/also") && is_whiteout("opaque/inner/hidden"));
+    assert!(!top.join("etc/never").exists() && meta(top.join("opaque/inner/new")).is_file());
+    assert_eq!(fs::read(top.join("usr/lib/so")).unwrap(), b"10");
+    assert!(!top.join("lib").exists());
+    // Directories that the layer does not give have what those below have.
+    assert_eq!(meta(top.join("etc")).mode(), meta(bottom.join("etc")).mode());
+    assert_eq!(meta(top.join("etc")).mtime(), 1_600_000_000);
+    assert_eq!(meta(top.clone()).mtime(), 1_600_000_000);
+    assert_eq!(meta(top.join("a/b")).mode() & 0o7777, 0o755);
+    assert_eq!(meta(top.join("hard2")).ino(), meta(bottom.join("etc/kept")).ino());
+    assert_eq!(meta(bottom.join("hard")).ino(), meta(bottom.join("etc/kept")).ino());
+    use std::os::unix::ffi::OsStrExt;
+    assert_eq!(meta(bottom.join(std::ffi::OsStr::from_bytes(b"caf\xe9"))).mode() & 0o7777, 0o4755);
+    assert_eq!((meta(bottom.join(&long)).mtime_nsec(), meta(bottom.join(&long)).size()), (123_456_789, 1));
+    assert_eq!(xattr(&bottom.join("attr"), "user.note").unwrap(), b"hello");
+    let sparse = fs::read(bottom.join("sparse")).unwrap();
+    assert_eq!((sparse.len(), &sparse[..4], &sparse[999_996..]), (1_000_000, &b"abc\0"[..], &b"\0xyz"[..]));
+    assert!(meta(bottom.join("sparse")).blocks() < 100);
+    let owned = meta(bottom.join("owned"));
+    match is_root() {
+        true => assert_eq!((owned.uid(), owned.gid(), owned.mode() & 0o7777), (100_000, 200_000, 0o6755)),
+        false => assert_eq!(xattr(&bottom.join("owned"), "user.zind.owner").unwrap(), b"100000:200000:106755"),
+    }
+    assert_clean(&store);
+}
+
+#[test]
+fn a_directory_after_a_deletion_shows_nothing_from_below() {
+    let temp = Temp::new("again");
+    let bottom = Tar::new().dir("d", 0o755).file("d/old", b"1").dir("d/sub", 0o755).file("d/sub/old", b"1").end();
+    let top = Tar::new().file(".wh.d", b"").dir("d", 0o700).dir("d/sub", 0o700).file("d/sub/new", b"2").end();
+    let mut layout = Layout::new(temp.join("layout"));
+    layout.image("a", &[bottom, top]);
+    let store = store(&temp);
+    let image = load(&store, &layout).unwrap().remove(0);
+    let top = &lowers(&store, &image)[0];
+    let is_whiteout = |name: &str| fs::symlink_metadata(top.join(name)).unwrap().file_type().is_char_device();
+    assert!(is_whiteout("d/old") && is_whiteout("d/sub/old") && top.join("d/sub/new").is_file());
+    assert_clean(&store);
+}
+
+#[test]
+fn images_have_names() {
+    let temp = Temp::new("names");
+    let mut layout = Layout::new(temp.join("layout"));
+    layout.image("debian:12", &[Tar::new().file("a", b"1").end()]);
+    layout.image("docker.io/library/debian:13", &[Tar::new().file("a", b"2").end()]);
+    let store = store(&temp);
+    let images = load(&store, &layout).unwrap();
+    let (first, second) = (&images[0], &images[1]);
+    assert_eq!(store.images().unwrap(), images);
+    for name in ["debian:12", &first.id().to_string(), &first.digest().to_string(), &first.id().hex()[..12]] {
+        assert_eq!(store.image(name).unwrap(), *first, "{name}");
+    }
+    assert_eq!(first.config().unwrap().config.cmd.as_deref(), Some(&["/bin/sh".to_owned()][..]));
+    for name in ["debian", "debian:1", "", "..", "sha256:", "ffff0", "de"] {
+        assert!(matches!(store.image(name), Err(Error::NotFound { .. })), "{name}");
+    }
+    store.tag(first, "mine").unwrap();
+    assert_eq!(store.image("mine").unwrap().tags(), ["debian:12", "mine"]);
+    // Moved to another image.
+    store.tag(second, "mine").unwrap();
+    assert_eq!(store.image("mine").unwrap(), *second);
+    assert_eq!(store.image("debian:12").unwrap().tags(), ["debian:12"]);
+    // The last name taken by another leaves an image without.
+    store.tag(second, "debian:12").unwrap();
+    assert_eq!(store.images().unwrap().len(), 2);
+    assert!(store.image(&first.id().to_string()).unwrap().tags().is_empty());
+    for bad in ["", "-a", "a b", "a\n", "ä", &"x".repeat(513)] {
+        assert_eq!(store.tag(first, bad).unwrap_err().field(), Some("name"), "{bad:?}");
+    }
+    store.remove(&first.id().to_string()).unwrap();
+    store.remove("mine").unwrap();
+    assert_eq!(store.images().unwrap().len(), 1);
+    store.remove("debian:12").unwrap();
+    assert_eq!(store.image("docker.io/library/debian:13").unwrap().tags().len(), 1);
+    assert!(matches!(store.remove("debian:12"), Err(Error::NotFound { .. })));
+    assert!(matches!(store.tag(first, "again"), Err(Error::NotFound { .. })));
+    // Another value of the same place sees the same.
+    assert_eq!(Store::open(Some(temp.join("store"))).unwrap().images().unwrap().len(), 1);
+}
+
+#[test]
+fn what_nobody_has_is_collected_and_what_is_used_stays() {
+    let temp = Temp::new("gc");
+    let base = Tar::new().file("base", &[1; 5000]).end();
+    let mut layout = Layout::new(temp.join("layout"));
+    layout.image("one", &[base.clone(), Tar::new().file("one", b"1").end()]);
+    layout.image("two", &[base, Tar::new().file("two", b"2").end()]);
+    let store = store(&temp);
+    let images = load(&store, &layout).unwrap();
+    let usage = store.usage().unwrap();
+    assert_eq!((usage.images.len(), usage.unused), (2, 0));
+    assert!(usage.images[0].unique < usage.images[0].size && usage.images[0].unpacked > 5000);
+    assert_eq!(store.gc().unwrap().blobs, 0);
+    let owners = Owners::of_caller();
+    let hold = store.hold(&images[0], &owners, &mut ()).unwrap();
+    let held = lowers(&store, &images[0]);
+    store.remove("one").unwrap();
+    store.remove("two").unwrap();
+    // A use by a process that is neither this one nor a child: a duplicate of the descriptor counts.
+    let fd = hold.into_fd().try_clone().unwrap();
+    let collected = store.gc().unwrap();
+    assert_eq!((collected.blobs, collected.snapshots), (7, 1));
+    assert!(held.iter().all(|lower| lower.exists()));
+    drop(fd);
+    assert_eq!(store.gc().unwrap().snapshots, 2);
+    assert!(held.iter().all(|lower| !lower.exists()));
+    assert_eq!((store.usage().unwrap().blobs, store.usage().unwrap().snapshots), (0, 0));
+    // What somebody works with stays, too.
+    let work = store.work().unwrap();
+    let blob = store.put_document("text/plain", b"no image has it").unwrap();
+    assert_eq!(store.gc().unwrap().blobs, 0);
+    assert_eq!(Store::open(Some(temp.join("store"))).unwrap().gc().unwrap().blobs, 0);
+    assert!(store.has_blob(&blob.digest));
+    drop(work);
+    assert_eq!(store.gc().unwrap().blobs, 1);
+    assert_clean(&store);
+}
+
+#[test]
+fn rot_is_found() {
+    let temp = Temp::new("rot");
+    let mut layout = Layout::new(temp.join("layout"));
+    layout.image("a", &[Tar::new().file("file", b"good").symlink("link", "file").end()]);
+    let store = store(&temp);
+    let image = load(&store, &layout).unwrap().remove(0);
+    assert_clean(&store);
+    let lower = lowers(&store, &image).remove(0);
+    let keep_time = |change: &dyn Fn()| {
+        let times = fs::metadata(lower.join("file")).unwrap();
+        change();
+        let file = fs::File::options().write(true).open(lower.join("file")).unwrap();
+        file.set_modified(times.modified().unwrap()).unwrap();
+    };
+    let fault = |text: &str| {
+        let faults = store.verify(&mut ()).unwrap();
+        assert_eq!(faults.len(), 1, "{faults:?}");
+        assert!(faults[0].rule.contains(text) && faults[0].images == ["a"], "{faults:?}");
+        faults[0].what.clone()
+    };
+    keep_time(&|| fs::write(lower.join("file"), "evil").unwrap());
+    assert!(fault("content").contains("/file"));
+    keep_time(&|| fs::write(lower.join("file"), "good").unwrap());
+    assert_eq!(store.verify(&mut ()).unwrap(), []);
+    fs::set_permissions(lower.join("file"), fs::Permissions::from_mode(0o666)).unwrap();
+    fault("mode");
+    fs::set_permissions(lower.join("file"), fs::Permissions::from_mode(0o644)).unwrap();
+    fs::write(lower.join("extra"), "").unwrap();
+    assert!(fault("").contains('/'));
+    fs::remove_file(lower.join("extra")).unwrap();
+    // The directory's time tells that something went on; the cure is to remove the snapshot.
+    let snapshot = lower.parent().unwrap();
+    fs::remove_dir_all(snapshot).unwrap();
+    assert_eq!(store.verify(&mut ()).unwrap(), []);
+    assert!(lowers(&store, &image)[0].join("file").exists());
+    let layer = &image.layers().unwrap()[0].digest;
+    let path = store.place().join("images/blobs/sha256").join(layer.hex());
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[20] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    assert!(fault("not what its digest says").contains(&layer.to_string()));
+    fs::remove_file(&path).unwrap();
+    fault("missing");
+    // Taking it again repairs it.
+    load(&store, &layout).unwrap();
+    assert_clean(&store);
+    fs::write(store.place().join("store"), "zind-store 9\n").unwrap();
+    assert!(matches!(Store::open(Some(temp.join("store"))), Err(Error::State(text)) if text.contains("zind-store 9")));
+    fs::write(store.place().join("store"), "zind-store 1\n").unwrap();
+}
+
+#[test]
+fn a_root_in_a_tar_becomes_an_image() {
+    let temp = Temp::new("import");
+    let tar = Tar::new().dir("./", 0o755).file("./hello", b"world").end();
+    let store = store(&temp);
+    let mut config = ImageConfig::new();
+    config.config.cmd = Some(vec!["/hello".to_owned()]);
+    let mut ids = Vec::new();
+    for (name, bytes) in
+        [("plain", tar.clone()), ("gzip", gzip(&tar)), ("zstd", zstd::encode_all(&tar[..], 3).unwrap())]
+    {
+        let path = temp.join(name);
+        fs::write(&path, bytes).unwrap();
+        let image = store.import_rootfs(&path, Some(name), config.clone(), &mut ()).unwrap();
+        assert_eq!(fs::read(lowers(&store, &image)[0].join("hello")).unwrap(), b"world");
+        assert_eq!(image.config().unwrap().diff_ids, [Digest::of(&tar)]);
+        assert_eq!(image.history().unwrap().len(), 1);
+        ids.push(*image.id());
+    }
+    // The same content is the same configuration, and is unpacked once.
+    assert!(ids.windows(2).all(|pair| pair[0] == pair[1]));
+    assert_clean(&store);
+}
+
+#[test]
+fn what_was_cut_off_is_gone_on_with() {
+    use std::io::Write;
+    let temp = Temp::new("resume");
+    let store = store(&temp);
+    let tar = Tar::new().file("a", &noise(200_000)).end();
+    let blob = gzip(&tar);
+    let descriptor = zind_core::image::Descriptor::new(media::LAYER_GZIP, Digest::of(&blob), blob.len() as u64);
+    let owners = Owners::of_caller();
+    let begin = || store.layer_sink(&descriptor, &Digest::of(&tar), None, &owners).unwrap();
+    let mut sink = begin();
+    sink.write_all(&blob[..50_000]).unwrap();
+    drop(sink);
+    let mut sink = begin();
+    assert_eq!(sink.resume_offset(), 50_000);
+    // Somebody else who fetches the same begins anew.
+    let other = begin();
+    assert_eq!(other.resume_offset(), 0);
+    drop(other);
+    assert!(matches!(store.ingest(Some(&descriptor.digest), "", None).unwrap().commit(), Err(Error::Image { .. })));
+    sink.write_all(&blob[50_000..]).unwrap();
+    assert_eq!(sink.commit().unwrap(), descriptor);
+    assert!(store.has_snapshot(&Digest::of(&tar), &owners));
+    // A source that sends something else than what it promised.
+    let mut ingest = store.ingest(Some(&Digest::of(b"right")), "", Some(5)).unwrap();
+    ingest.write_all(b"wrong").unwrap();
+    assert!(ingest.commit().unwrap_err().to_string().contains("not what its digest says"));
+    let mut ingest = store.ingest(Some(&Digest::of(b"right")), "", Some(5)).unwrap();
+    assert_eq!(ingest.resume_offset(), 0);
+    let error = ingest.write_all(b"too much").unwrap_err();
+    assert!(error.downcast::<Error>().unwrap().to_string().contains("longer"));
+    drop(ingest);
+    // A sink that is dropped, or restarted, leaves no threads and no directories.
+    let mut sink = begin();
+    sink.restart().unwrap();
+    sink.write_all(&blob).unwrap();
+    sink.discard();
+    store.gc().unwrap();
+    assert_clean(&store);
+}
+
+#[test]
+fn work_can_be_stopped() {
+    struct Stop(u32);
+    impl Progress for Stop {
+        fn step(&mut self, event: &Event<'_>) {
+            assert!(event.total.is_none_or(|total| event.done <= total));
+        }
+
+        fn interrupted(&mut self) -> bool {
+            self.0 = self.0.saturating_sub(1);
+            self.0 == 0
+        }
+    }
+    let temp = Temp::new("stop");
+    let mut layout = Layout::new(temp.join("layout"));
+    layout.image("a", &[Tar::new().file("a", &[1; 3_000_000]).end()]);
+    let store = store(&temp);
+    for after in 1..4 {
+        match store.load(&layout.dir, &mut Stop(after)) {
+            Err(Error::Interrupted) => assert!(store.images().unwrap().is_empty()),
+            Ok(_) => assert!(after > 1),
+            other => panic!("{other:?}"),
+        }
+    }
+    load(&store, &layout).unwrap();
+    store.gc().unwrap();
+    assert_clean(&store);
+}
+
+#[test]
+fn hundreds_of_names_are_one_file() {
+    let temp = Temp::new("list");
+    let mut layout = Layout::new(temp.join("layout"));
+    layout.image("a", &[Tar::new().file("a", b"1").end()]);
+    let store = store(&temp);
+    let image = load(&store, &layout).unwrap().remove(0);
+    for number in 0..200 {
+        store.tag(&image, &format!("name:{number}")).unwrap();
+    }
+    assert_eq!(Store::open(Some(temp.join("store"))).unwrap().image("name:7").unwrap().tags().len(), 201);
+}
+
+#[test]
+fn a_record_counts_itself() {
+    assert_eq!(record("path", b"a"), b"9 path=a\n");
+    assert_eq!(record("path", &[b'a'; 91]).len(), 101);
+}
+
+/// The promises hold for an ordinary user, too.
+#[test]
+fn all_of_it_as_an_ordinary_user() {
+    if !is_root() || std::env::var_os("ZIND_TEST_INNER").is_some() {
+        return;
+    }
+    let dir = std::env::temp_dir().join(format!("zind-store-user-{}", std::process::id()));
+    fs::create_dir_all(&dir).unwrap();
+    let binary = dir.join("store");
+    fs::copy(std::env::current_exe().unwrap(), &binary).unwrap();
+    for path in [&dir, &binary] {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let output = std::process::Command::new("setpriv")
+        .args(["--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all"])
+        .arg(&binary)
+        .arg("--test-threads=2")
+        .env("ZIND_TEST_INNER", "1")
+        .current_dir("/")
+        .output()
+        .unwrap();
+    let all = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    fs::remove_dir_all(&dir).unwrap();
+    assert!(output.status.success(), "{all}");
+}
