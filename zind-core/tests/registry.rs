@@ -50,7 +50,7 @@ impl Drop for Place {
 
 /// What is wrong in a store.
 fn verified(store: &Store) -> Vec<zind_core::Fault> {
-    store.verify(&mut ()).unwrap_or_default()
+    store.verify(&mut ()).unwrap()
 }
 
 fn name(server: &Server) -> String {
