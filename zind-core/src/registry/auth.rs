@@ -359,7 +359,7 @@ mod tests {
 
     #[test]
     fn a_file_that_is_none_is_an_error_and_a_missing_one_only_if_named() {
-        let dir = std::env::temp_dir().join(format!("zind-auth-{}", std::process::id()));
+        let dir = std::env::temp_dir().join(format!("zind-test-auth-{}", std::process::id()));
         std::fs::create_dir_all(&dir).unwrap();
         let path = dir.join("auth.json");
         assert!(read(&path, false).unwrap().is_none());
@@ -376,7 +376,7 @@ mod tests {
     /// Helpers are found by PATH, which a test must not change for others: the program is called by its path.
     fn helper(script: &str) -> (PathBuf, PathBuf) {
         let number = std::ptr::from_ref(script).addr();
-        let dir = std::env::temp_dir().join(format!("zind-helper-{}-{number:x}", std::process::id()));
+        let dir = std::env::temp_dir().join(format!("zind-test-helper-{}-{number:x}", std::process::id()));
         std::fs::create_dir_all(&dir).unwrap();
         let path = dir.join("docker-credential-test");
         let mut file = File::create(&path).unwrap();

@@ -8,10 +8,12 @@ use std::sync::Arc;
 
 use nix::errno::Errno;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::server::ParsedCertificate;
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
 use crate::error::{At, Error, Result, Step};
 
@@ -60,11 +62,12 @@ pub(crate) fn client(roots: RootCertStore, own: Option<&Path>, host: &str, verif
     };
     let builder = if verify {
         let mut roots = roots;
-        for (path, certificate) in extra.authorities {
-            let bad = |error: rustls::Error| bad(&path, &format!("it is no authority's certificate: {error}"));
-            roots.add(certificate).map_err(bad)?;
+        for (path, certificate) in &extra.authorities {
+            let bad = |error: rustls::Error| bad(path, &format!("it is no authority's certificate: {error}"));
+            roots.add(certificate.clone()).map_err(bad)?;
         }
-        builder.with_root_certificates(roots)
+        let own = extra.authorities.into_iter().map(|(_, certificate)| certificate).collect();
+        builder.dangerous().with_custom_certificate_verifier(Arc::new(Checked::new(roots, own, provider)?))
     } else {
         builder.dangerous().with_custom_certificate_verifier(Arc::new(Unchecked(provider)))
     };
@@ -130,6 +133,89 @@ fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
     }
 }
 
+/// Checks as everywhere, except that a server may show an authority's certificate that the user has put into the directory:
+/// the one certificate that `openssl req -x509` makes for both ends.
+///
+/// Nobody is let in by that who was not before: that authority could have signed another certificate.
+#[derive(Debug)]
+struct Checked {
+    inner: Option<Arc<WebPkiServerVerifier>>,
+    own: Vec<CertificateDer<'static>>,
+    provider: Arc<CryptoProvider>,
+}
+
+impl Checked {
+    fn new(roots: RootCertStore, own: Vec<CertificateDer<'static>>, provider: Arc<CryptoProvider>) -> Result<Checked> {
+        // Without any authority there is no verifier, and nobody is trusted.
+        let inner = match roots.is_empty() {
+            true => None,
+            false => Some(
+                WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone())
+                    .build()
+                    .map_err(|error| Error::State(format!("TLS cannot be set up: {error}")))?,
+            ),
+        };
+        Ok(Checked { inner, own, provider })
+    }
+
+    /// The one thing that is wrong with a certificate is that it is an authority's. Its time was looked at before that.
+    fn is_authority(error: &rustls::Error) -> bool {
+        match error {
+            rustls::Error::InvalidCertificate(CertificateError::Other(other)) => {
+                other.to_string().contains("CaUsedAsEndEntity")
+            }
+            _ => false,
+        }
+    }
+}
+
+impl ServerCertVerifier for Checked {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let Some(inner) = &self.inner else {
+            return Err(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer));
+        };
+        match inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
+            Err(error) if Checked::is_authority(&error) && self.own.iter().any(|own| own == end_entity) => {
+                verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
+                Ok(ServerCertVerified::assertion())
+            }
+            Err(error) if Checked::is_authority(&error) => {
+                Err(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer))
+            }
+            result => result,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
 /// Any certificate will do; but who shows it must hold its key, or the handshake means nothing.
 #[derive(Debug)]
 struct Unchecked(Arc<CryptoProvider>);
@@ -166,5 +252,48 @@ impl ServerCertVerifier for Unchecked {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// A certificate for `r.test` that is its own authority, from now on for two days.
+    fn own(dir: &Path) -> CertificateDer<'static> {
+        let (key, certificate) = (dir.join("own.key"), dir.join("own.crt"));
+        let status = std::process::Command::new("openssl")
+            .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=test"])
+            .args(["-addext", "subjectAltName=DNS:r.test", "-keyout"])
+            .args([&key, Path::new("-out"), &certificate])
+            .stderr(std::process::Stdio::null())
+            .status();
+        assert!(status.expect("openssl is there; see `make setup`").success());
+        chain(&certificate).unwrap().remove(0)
+    }
+
+    fn verify(trusted: &[CertificateDer<'static>], shown: &CertificateDer<'static>, name: &str, later: u64) -> bool {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut roots = system();
+        trusted.iter().for_each(|one| roots.add(one.clone()).unwrap());
+        let checked = Checked::new(roots, trusted.to_vec(), provider).unwrap();
+        let now = UnixTime::since_unix_epoch(Duration::from_secs(UnixTime::now().as_secs() + 1 + later * 86_400));
+        checked.verify_server_cert(shown, &[], &ServerName::try_from(name.to_owned()).unwrap(), &[], now).is_ok()
+    }
+
+    #[test]
+    fn a_certificate_that_is_its_own_authority_is_trusted_where_the_user_says_so() {
+        let dir = std::env::temp_dir().join(format!("zind-test-own-{}", std::process::id()));
+        fs::create_dir_all(&dir).unwrap();
+        let (mine, other) = (own(&dir), own(&dir));
+        let trusted = [mine.clone()];
+        assert!(verify(&trusted, &mine, "r.test", 0));
+        assert!(!verify(&trusted, &mine, "other.test", 0));
+        assert!(!verify(&trusted, &mine, "r.test", 3));
+        assert!(!verify(&trusted, &other, "r.test", 0));
+        assert!(!verify(&[], &mine, "r.test", 0));
+        fs::remove_dir_all(&dir).unwrap();
     }
 }

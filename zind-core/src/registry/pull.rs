@@ -50,6 +50,10 @@ impl Store {
         let owners = options.owners.clone().unwrap_or_else(Owners::of_caller);
         let pull = Pull { store: self, name: &name, options, http: http.clone(), owners };
         let manifest = work::drive(&http.link, progress, |notes| pull.run(&notes))?;
+        // Who wanted an end finds no image, however near it was.
+        if progress.interrupted() {
+            return Err(Error::Interrupted);
+        }
         self.add_image(&manifest, &[&name.to_string()])
     }
 
