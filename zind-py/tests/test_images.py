@@ -501,7 +501,7 @@ run = lambda argv=None, **options: zind.run(argv, capture_output=True, text=True
 assert run(image=image) == "from the image\\n"
 assert run(["id", "-u"], image=image, user="web") == "33\\n"
 layers = zind.Layers.create(tmp / "layers", image)
-zind.run(["sh", "-c", "echo more >> /home/web.txt; echo 1 > /new; rm /marker; rm -r /srv; mkdir /srv; touch /srv/x"], rootfs=layers, check=True)
+zind.run(["sh", "-c", "echo more >> /home/web.txt; echo 1 > /new; rm /marker; mkdir /opt; touch /opt/x"], rootfs=layers, check=True)
 committed = layers.commit("local/user:1")
 layout = tmp / "layout"
 committed.save(layout, "oci-dir")
@@ -510,7 +510,7 @@ with tarfile.open(blob) as tar:
     found = {info.name: (info.uid, info.gid, info.mode) for info in tar}
 print(found)
 assert found["home/web.txt"] == (33, 34, 0o640) and found["new"][:2] == (0, 0) and ".wh.marker" in found
-assert run(["sh", "-c", "cat /new; ls /srv; ls /marker || true"], image=committed) == "1\\nx\\n"
+assert run(["sh", "-c", "cat /new; ls /opt; ls /marker || true"], image=committed) == "1\\nx\\n"
 committed.export(tmp / "flat.tar")
 with tarfile.open(tmp / "flat.tar") as tar:
     assert tar.getmember("home/web.txt").uid == 33

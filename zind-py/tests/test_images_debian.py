@@ -158,7 +158,7 @@ def rich_layers(store, base, tmp_path) -> zind.Image:
 def debian(store, postgres_tar, tmp_path_factory) -> zind.Image:
     """A smaller Debian: what the database's tar has without most of it."""
     small = tmp_path_factory.mktemp("debian") / "small.tar"
-    keep = ("./etc", "./bin", "./sbin", "./lib", "./lib64", "./home", "./srv", "./tmp", "./usr/bin", "./usr/lib/x86_64-linux-gnu", "./usr/share/doc/bash")
+    keep = ("./etc", "./bin", "./sbin", "./lib", "./lib64", "./home", "./srv", "./tmp", "./usr/bin", "./usr/lib64", "./usr/lib/x86_64-linux-gnu", "./usr/share/doc/bash")
     with tarfile.open(postgres_tar) as source, tarfile.open(small, "w") as target:
         for info in source:
             if info.name == "." or info.name.startswith(keep) or keep[-1].startswith(info.name + "/"):
