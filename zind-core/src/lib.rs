@@ -42,7 +42,10 @@ pub use copy::{CopyOptions, CopyStats, Root};
 pub use device::{Console, Device};
 pub use doctor::{Doctor, doctor};
 pub use error::{At, Error, IntoErrno, Result, Step, describe};
-pub use image::{ArchiveFormat, CommitOptions, Compression, Digest, Event, EventKind, Image, ImageConfig, Limits, PackStats, Platform, Progress, Reference, RunConfig};
+pub use image::{
+    ArchiveFormat, CommitOptions, Compression, Digest, Event, EventKind, Image, ImageConfig, Limits, PackStats,
+    Platform, Progress, Reference, RunConfig,
+};
 pub use isolation::{Isolation, MountReport};
 pub use mount::{Mount, flags};
 pub use namespace::idmap::{IdMap, IdMaps};

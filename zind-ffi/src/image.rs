@@ -230,9 +230,7 @@ pub unsafe extern "C" fn zind_store_images_json(
     err: *mut *mut zind_error,
 ) -> zind_status {
     // SAFETY: the header's demand.
-    unsafe {
-        give_json(store, json, err, |store| Ok(store.images()?.iter().map(Image::summary_json).collect()))
-    }
+    unsafe { give_json(store, json, err, |store| Ok(store.images()?.iter().map(Image::summary_json).collect())) }
 }
 
 /// The image that a start means: one of the store by name or id, else one that is pulled, as far as the policy lets it.
@@ -438,9 +436,7 @@ pub unsafe extern "C" fn zind_store_tag(
     err: *mut *mut zind_error,
 ) -> zind_status {
     // SAFETY: the header's demand.
-    unsafe {
-        guard(err, || Ok(handle(store, "store")?.0.tag(&handle(image, "image")?.image, text(name, "name")?)?))
-    }
+    unsafe { guard(err, || Ok(handle(store, "store")?.0.tag(&handle(image, "image")?.image, text(name, "name")?)?)) }
 }
 
 /// Takes a name away, or all names with an id. An image without names is gone; its blobs go with zind_store_gc_json().

@@ -117,7 +117,8 @@ fn registry(fields: &mut Fields) -> Result<RegistryOptions> {
     if let Some(timeout) = fields.seconds("timeout")? {
         options.timeout = timeout;
     }
-    let small = |number: Option<u64>, usual: u32| number.map_or(usual, |number| u32::try_from(number).unwrap_or(u32::MAX));
+    let small =
+        |number: Option<u64>, usual: u32| number.map_or(usual, |number| u32::try_from(number).unwrap_or(u32::MAX));
     options.retries = small(fields.number("retries")?, options.retries);
     options.parallel = small(fields.number("parallel")?, u32::try_from(options.parallel).unwrap_or(1)) as usize;
     if let Some(mirrors) = fields.take("mirrors") {
@@ -133,9 +134,8 @@ fn registry(fields: &mut Fields) -> Result<RegistryOptions> {
 }
 
 fn policy(name: &str) -> Result<PullPolicy> {
-    PullPolicy::from_name(name).ok_or_else(|| {
-        Error::spec("policy", format!("{name:?} is none of \"missing\", \"always\", \"never\""))
-    })
+    PullPolicy::from_name(name)
+        .ok_or_else(|| Error::spec("policy", format!("{name:?} is none of \"missing\", \"always\", \"never\"")))
 }
 
 /// Options of a pull.
@@ -228,17 +228,15 @@ fn step(builder: &mut Builder, fields: &mut Fields) -> Result<()> {
     if let Some(argv) = fields.texts("cmd")? {
         builder.cmd(argv);
     }
-    let plain: [(&str, fn(&mut Builder, String)); 5] = [
-        ("workdir", |builder, text| drop(builder.workdir(text))),
-        ("user", |builder, text| drop(builder.user(text))),
-        ("expose", |builder, text| drop(builder.expose(text))),
-        ("volume", |builder, text| drop(builder.volume(text))),
-        ("stop_signal", |builder, text| drop(builder.stop_signal(text))),
-    ];
-    for (name, set) in plain {
-        if let Some(text) = fields.text(name)? {
-            set(builder, text);
-        }
+    for name in ["workdir", "user", "expose", "volume", "stop_signal"] {
+        let Some(text) = fields.text(name)? else { continue };
+        match name {
+            "workdir" => builder.workdir(text),
+            "user" => builder.user(text),
+            "expose" => builder.expose(text),
+            "volume" => builder.volume(text),
+            _ => builder.stop_signal(text),
+        };
     }
     Ok(())
 }
@@ -250,7 +248,9 @@ fn run(builder: &mut Builder, argv: Vec<String>, fields: &mut Fields) -> Result<
     }
     match fields.text("network")?.as_deref() {
         None | Some("none") => {}
-        Some("host") => drop(spec.namespaces.insert(Kind::Net, Source::Host)),
+        Some("host") => {
+            spec.namespaces.insert(Kind::Net, Source::Host);
+        }
         Some(_) => return Err(fields.wrong("network", "\"none\" or \"host\"")),
     }
     spec.user = fields.text("user")?.map(User::Name);
@@ -273,7 +273,9 @@ mod tests {
         assert_eq!(options.registry.timeout, Duration::from_millis(1500));
         assert_eq!(options.registry.mirrors["docker.io"][0].location, "m:1");
         assert_eq!(pull(None, "always").unwrap().policy, PullPolicy::Always);
-        for bad in ["[]", "{", r#"{"polcy": "never"}"#, r#"{"policy": "x"}"#, r#"{"auth": ["u"]}"#, r#"{"retries": -1}"#] {
+        for bad in
+            ["[]", "{", r#"{"polcy": "never"}"#, r#"{"policy": "x"}"#, r#"{"auth": ["u"]}"#, r#"{"retries": -1}"#]
+        {
             assert!(pull(Some(bad), "always").is_err(), "{bad}");
         }
         let error = push(Some(r#"{"chunk": 5}"#)).unwrap_err().to_string();

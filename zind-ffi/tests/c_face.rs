@@ -198,7 +198,8 @@ fn nulls() -> String {
     for prototype in prototypes() {
         let Prototype { result, name, parameters } = &prototype;
         let empty = parameters == &["void"];
-        let function = |parameter: &String| ["zind_interrupted", "zind_progress"].iter().any(|name| parameter.starts_with(name));
+        let function =
+            |parameter: &String| ["zind_interrupted", "zind_progress"].iter().any(|name| parameter.starts_with(name));
         let pointer = |parameter: &String| parameter.contains('*') || function(parameter);
         let zeros = |err: &str, first: Option<&str>| {
             let value = |(i, parameter): (usize, &String)| match (i, first) {

@@ -49,9 +49,8 @@ impl Progress for Told {
             return;
         }
         let name = event.kind.name();
-        let is_same = |(kind, layer, at): &(&str, _, Instant)| {
-            *kind == name && *layer == event.layer && at.elapsed() < PAUSE
-        };
+        let is_same =
+            |(kind, layer, at): &(&str, _, Instant)| *kind == name && *layer == event.layer && at.elapsed() < PAUSE;
         if event.done > 0 && Some(event.done) != event.total && self.last.as_ref().is_some_and(is_same) {
             return;
         }
@@ -224,8 +223,7 @@ fn registry(py: Python<'_>, given: RegistryTuple) -> PyResult<RegistryOptions> {
         _ => return Err(spec_error(py, "auth", "is None, \"anonymous\", (user, password) or a dict")),
     };
     let mirror = |(location, insecure)| Mirror { location, insecure };
-    options.mirrors =
-        mirrors.into_iter().map(|(host, list)| (host, list.into_iter().map(mirror).collect())).collect();
+    options.mirrors = mirrors.into_iter().map(|(host, list)| (host, list.into_iter().map(mirror).collect())).collect();
     (options.auth_file, options.tls_verify, options.cert_dir, options.proxy) = (auth_file, tls_verify, cert_dir, proxy);
     if let Some(seconds) = timeout {
         options.timeout = parse_duration("timeout", seconds).map_err(|error| raise(py, &error))?;
@@ -302,14 +300,7 @@ impl Store {
         watched(py, watch, |told| self.0.import_rootfs(&source, tag, whole, told)).map(Image)
     }
 
-    fn save(
-        &self,
-        py: Python<'_>,
-        images: Vec<Py<Image>>,
-        path: PathBuf,
-        name: &str,
-        watch: Watch,
-    ) -> PyResult<()> {
+    fn save(&self, py: Python<'_>, images: Vec<Py<Image>>, path: PathBuf, name: &str, watch: Watch) -> PyResult<()> {
         let format = format(py, name)?;
         let images: Vec<zind_core::Image> = images.iter().map(|image| image.get().0.clone()).collect();
         watched(py, watch, |told| self.0.save(&images, &path, format, told))
@@ -418,12 +409,7 @@ impl Builder {
         Ok(())
     }
 
-    fn commit<'py>(
-        &self,
-        py: Python<'py>,
-        options: CommitTuple,
-        watch: Watch,
-    ) -> PyResult<(Image, Bound<'py, PyAny>)> {
+    fn commit<'py>(&self, py: Python<'py>, options: CommitTuple, watch: Watch) -> PyResult<(Image, Bound<'py, PyAny>)> {
         let options = commit_options(py, options)?;
         let builder = self.0.clone();
         let built = watched(py, watch, |told| builder.commit(&options, told))?;

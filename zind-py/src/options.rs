@@ -92,19 +92,8 @@ pub(crate) fn spec(
 pub(crate) type Maps<'py> = (Option<Bound<'py, PyAny>>, Option<Bound<'py, PyAny>>);
 
 /// The options of later versions, told apart from plain typing errors.
-const LATER: [&str; 11] = [
-    "resources",
-    "publish",
-    "dns",
-    "hosts",
-    "sysctl",
-    "name",
-    "labels",
-    "pty",
-    "cgroup_parent",
-    "volumes",
-    "hooks",
-];
+const LATER: [&str; 11] =
+    ["resources", "publish", "dns", "hosts", "sysctl", "name", "labels", "pty", "cgroup_parent", "volumes", "hooks"];
 
 fn option<'py>(
     py: Python<'py>,

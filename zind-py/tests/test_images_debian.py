@@ -161,7 +161,7 @@ def debian(store, postgres_tar, tmp_path_factory) -> zind.Image:
     keep = ("./etc", "./bin", "./sbin", "./lib", "./lib64", "./home", "./srv", "./tmp", "./usr/bin", "./usr/lib64", "./usr/lib/x86_64-linux-gnu", "./usr/share/doc/bash")
     with tarfile.open(postgres_tar) as source, tarfile.open(small, "w") as target:
         for info in source:
-            if info.name == "." or info.name.startswith(keep) or keep[-1].startswith(info.name + "/"):
+            if info.name == "." or info.name.startswith(keep) or any(name.startswith(info.name + "/") for name in keep):
                 target.addfile(info, source.extractfile(info) if info.isfile() else None)
     return store.import_rootfs(small, tag="local/debian:12", config={"Cmd": ["cat", "/etc/debian_version"]})
 

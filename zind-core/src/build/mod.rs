@@ -18,7 +18,9 @@ use workspace::Workspace;
 
 use crate::error::{Error, Result};
 use crate::image::commit::{self, now};
-use crate::image::{CommitOptions, Descriptor, Digest, Event, EventKind, History, Image, ImageConfig, Progress, RunConfig, apply};
+use crate::image::{
+    CommitOptions, Descriptor, Digest, Event, EventKind, History, Image, ImageConfig, Progress, RunConfig, apply,
+};
 use crate::process::Command;
 use crate::spec::{IdMaps, Spec, Stdio};
 use crate::store::Store;
@@ -90,13 +92,7 @@ enum Action {
 impl Builder {
     /// A builder of an image from nothing.
     pub fn new(store: &Store) -> Builder {
-        Builder {
-            store: store.clone(),
-            base: None,
-            id_maps: IdMaps::ByPrivilege,
-            use_cache: true,
-            steps: Vec::new(),
-        }
+        Builder { store: store.clone(), base: None, id_maps: IdMaps::ByPrivilege, use_cache: true, steps: Vec::new() }
     }
 
     /// The image it is made from, which is in the same store.
@@ -488,9 +484,8 @@ mod tests {
 
     #[test]
     fn steps_change_the_configuration_as_they_say() {
-        let mut config = RunConfig::default();
-        config.env = vec!["A=1".into(), "AB=2".into()];
-        config.cmd = Some(vec!["old".into()]);
+        let env = vec!["A=1".into(), "AB=2".into()];
+        let mut config = RunConfig { env, cmd: Some(vec!["old".into()]), ..RunConfig::default() };
         for action in [
             Action::Env("A".into(), "3".into()),
             Action::Workdir("srv".into()),

@@ -46,7 +46,8 @@ impl Workspace {
         sweep(&place);
         let dir = place.join(format!("{PREFIX}{}", copy::unused_name()));
         std::fs::DirBuilder::new().mode(0o700).create(&dir).at(Step::Build, "mkdir", &dir)?;
-        let lock = lock(&dir, FlockOperation::NonBlockingLockExclusive)?.ok_or_else(|| Error::State(format!("{} is in use", dir.display())))?;
+        let lock = lock(&dir, FlockOperation::NonBlockingLockExclusive)?
+            .ok_or_else(|| Error::State(format!("{} is in use", dir.display())))?;
         drop(making);
         let made = Workspace::fill(&dir, base, id_maps, progress);
         match made {

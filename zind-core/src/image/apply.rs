@@ -128,9 +128,7 @@ pub(crate) fn apply(config: &RunConfig, spec: &mut Spec) -> Result<()> {
 
 /// As `docker run`: arguments replace the image's, and an entrypoint of the caller's replaces both.
 fn program(config: &RunConfig, spec: &mut Spec) {
-    let texts = |list: &Option<Vec<String>>| -> Vec<OsString> {
-        list.iter().flatten().map(OsString::from).collect()
-    };
+    let texts = |list: &Option<Vec<String>>| -> Vec<OsString> { list.iter().flatten().map(OsString::from).collect() };
     let entrypoint = spec.entrypoint.take();
     if spec.argv.is_empty() && entrypoint.is_none() {
         spec.argv = texts(&config.cmd);
@@ -158,14 +156,15 @@ mod tests {
     use super::*;
 
     fn config() -> RunConfig {
-        let mut config = RunConfig::default();
-        config.user = "web".into();
-        config.env = vec!["A=1".into(), "B=image".into(), "nonsense".into(), "=x".into()];
-        config.entrypoint = Some(vec!["/entry".into()]);
-        config.cmd = Some(vec!["serve".into()]);
-        config.working_dir = "srv//app/".into();
-        config.volumes = vec!["/data".into(), "/cache".into()];
-        config
+        RunConfig {
+            user: "web".into(),
+            env: vec!["A=1".into(), "B=image".into(), "nonsense".into(), "=x".into()],
+            entrypoint: Some(vec!["/entry".into()]),
+            cmd: Some(vec!["serve".into()]),
+            working_dir: "srv//app/".into(),
+            volumes: vec!["/data".into(), "/cache".into()],
+            ..RunConfig::default()
+        }
     }
 
     fn argv(spec: &Spec) -> Vec<&str> {

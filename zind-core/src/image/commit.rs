@@ -156,7 +156,7 @@ fn told(progress: &mut dyn Progress) -> impl FnMut(u64) -> bool {
             next = done + EVERY;
             return progress.interrupted();
         }
-        count % 64 == 0 && progress.interrupted()
+        count.is_multiple_of(64) && progress.interrupted()
     }
 }
 

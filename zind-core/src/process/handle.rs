@@ -28,9 +28,9 @@ use crate::namespace::idmap;
 use crate::rootfs::layers::{self, Ids, Marks};
 use crate::rootfs::resolve::PLACE;
 use crate::spec::Kind;
+use crate::store::Owners;
 use crate::sys::clone::{NetworkMaker, Waiter};
 use crate::sys::descriptors::pidfd_send_signal;
-use crate::store::Owners;
 use crate::sys::probe;
 
 /// In what way a payload ended.

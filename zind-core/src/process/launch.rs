@@ -23,13 +23,13 @@ use super::volumes;
 use crate::copy::Root;
 use crate::error::{At, Error, Result, Step};
 use crate::image::apply;
-use crate::store::ImageHold;
 use crate::namespace::idmap::IdMap;
 use crate::namespace::{idmap, pin};
 use crate::rootfs::layers::Lock;
 use crate::rootfs::ops::{Op, Ops};
 use crate::rootfs::stand_in::{self, StandIn};
 use crate::spec::{Spec, check};
+use crate::store::ImageHold;
 use crate::sys::clone::{self, Start, StartFailure, Waiter};
 use nix::libc;
 

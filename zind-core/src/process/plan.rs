@@ -238,7 +238,8 @@ pub(crate) fn prepare_look(spec: &Spec, have_clone3: bool) -> Result<Prepared> {
         devices: Vec::new(),
         console: None,
         // Without changes it is what it is below them, and needs no overlay.
-        read_only: spec.read_only || matches!((&spec.rootfs, &spec.overlay), (Rootfs::Path(_) | Rootfs::Lowers(_), Overlay::Tmpfs)),
+        read_only: spec.read_only
+            || matches!((&spec.rootfs, &spec.overlay), (Rootfs::Path(_) | Rootfs::Lowers(_), Overlay::Tmpfs)),
         system_mounts: false,
         init: true,
         die_with_owner: true,
@@ -827,9 +828,7 @@ fn root_report(spec: &Spec, stand_in: Option<&StandIn>) -> (String, String, &'st
     let rootfs = match &spec.rootfs {
         Rootfs::Host => "host".to_owned(),
         Rootfs::Path(path) => path.to_string_lossy().into_owned(),
-        Rootfs::Lowers(lowers) => {
-            lowers.iter().map(|path| path.to_string_lossy()).collect::<Vec<_>>().join(":")
-        }
+        Rootfs::Lowers(lowers) => lowers.iter().map(|path| path.to_string_lossy()).collect::<Vec<_>>().join(":"),
         Rootfs::Layers(layers) => layers.dir().to_string_lossy().into_owned(),
         Rootfs::Image(image) => image.id().to_string(),
         Rootfs::Unchanged => "unchanged".to_owned(),

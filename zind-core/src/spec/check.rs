@@ -54,7 +54,10 @@ fn check_root(spec: &Spec) -> Result<()> {
     }
     if let Rootfs::Lowers(lowers) = &spec.rootfs {
         if lowers.is_empty() || lowers.len() > MOST_LOWERS {
-            return Err(Error::spec("rootfs", format!("has {} directories; it takes 1 to {MOST_LOWERS}", lowers.len())));
+            return Err(Error::spec(
+                "rootfs",
+                format!("has {} directories; it takes 1 to {MOST_LOWERS}", lowers.len()),
+            ));
         }
         if spec.overlay == Overlay::None && !spec.read_only {
             return Err(Error::spec("overlay", "cannot be off for several directories: none of them is written to"));

@@ -47,11 +47,7 @@ impl Meta {
             gid,
             size: if file_type == FileType::File { stat.st_size as u64 } else { 0 },
             mtime: (stat.st_mtime, u32::try_from(stat.st_mtime_nsec).unwrap_or(0)),
-            device: if is_device {
-                (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev))
-            } else {
-                (0, 0)
-            },
+            device: if is_device { (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev)) } else { (0, 0) },
             xattrs: Vec::new(),
         };
         meta.attributes(file, options, path)?;
@@ -219,7 +215,8 @@ mod tests {
     #[test]
     fn acls_and_capabilities_lose_the_ids_of_this_machine() {
         let maps = [IdMap { container: 0, host: 100_000, size: 10 }];
-        let mut acl = [&2_u32.to_le_bytes()[..], &2_u16.to_le_bytes(), &7_u16.to_le_bytes(), &100_003_u32.to_le_bytes()].concat();
+        let mut acl =
+            [&2_u32.to_le_bytes()[..], &2_u16.to_le_bytes(), &7_u16.to_le_bytes(), &100_003_u32.to_le_bytes()].concat();
         map_acl(&mut acl, &maps, &[], Path::new("x")).unwrap();
         assert_eq!(acl[8..], 3_u32.to_le_bytes());
         acl[8..].copy_from_slice(&7_u32.to_le_bytes());

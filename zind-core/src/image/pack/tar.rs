@@ -58,18 +58,7 @@ pub(super) struct Entry<'a> {
 
 impl Entry<'_> {
     pub(super) fn new(kind: Kind, path: &[u8]) -> Entry<'_> {
-        Entry {
-            kind,
-            path,
-            target: b"",
-            mode: 0,
-            uid: 0,
-            gid: 0,
-            size: 0,
-            mtime: (0, 0),
-            device: (0, 0),
-            xattrs: &[],
-        }
+        Entry { kind, path, target: b"", mode: 0, uid: 0, gid: 0, size: 0, mtime: (0, 0), device: (0, 0), xattrs: &[] }
     }
 }
 
@@ -225,7 +214,8 @@ mod tests {
         assert_eq!(&out[100..108], b"0000644\0");
         assert_eq!(&out[108..116], b"0000005\0");
         assert_eq!(&out[124..136], b"00000000003\0");
-        let sum: u32 = out.iter().enumerate().map(|(at, &b)| if (148..156).contains(&at) { 32 } else { u32::from(b) }).sum();
+        let sum: u32 =
+            out.iter().enumerate().map(|(at, &b)| if (148..156).contains(&at) { 32 } else { u32::from(b) }).sum();
         assert_eq!(&out[148..156], format!("{sum:06o}\0 ").as_bytes());
     }
 

@@ -79,7 +79,14 @@ fn a_tree_is_packed_in_order_and_read_by_tar() {
     assert_eq!(tar, packed(&place.view(&["t"], None), Options::default()));
     // What it unpacks to is the same tree again.
     std::fs::create_dir(place.0.join("u")).unwrap();
-    let mut child = Command::new("tar").arg("-xpf").arg("-").arg("-C").arg(place.0.join("u")).stdin(Stdio::piped()).spawn().unwrap();
+    let mut child = Command::new("tar")
+        .arg("-xpf")
+        .arg("-")
+        .arg("-C")
+        .arg(place.0.join("u"))
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
     child.stdin.take().unwrap().write_all(&tar).unwrap();
     assert!(child.wait().unwrap().success());
     assert_eq!(tar, packed(&place.view(&["u"], None), Options::default()));
@@ -156,8 +163,11 @@ fn every_compression_is_read_by_its_own_tool() {
         let mut encoder = Encoder::new(compression, Vec::new()).unwrap();
         encoder.write_all(&[7; 100_000]).unwrap();
         let bytes = encoder.finish().unwrap();
-        let Ok(mut child) =
-            Command::new(tool).args(if tool == "cat" { None } else { Some("-dc") }).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()
+        let Ok(mut child) = Command::new(tool)
+            .args(if tool == "cat" { None } else { Some("-dc") })
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
         else {
             eprintln!("skipped: there is no {tool}");
             continue;

@@ -202,7 +202,8 @@ impl Layers {
             return commit::commit(store, None, &self.whole(&state), options, progress);
         };
         if base.store != store.place() {
-            let rule = format!("is {}, but the image of the layers is in {}", store.place().display(), base.store.display());
+            let rule =
+                format!("is {}, but the image of the layers is in {}", store.place().display(), base.store.display());
             return Err(Error::spec("store", rule));
         }
         let image = Image::of_manifest(store, &base.manifest)?;
