@@ -10,7 +10,6 @@ use crate::error::{Error, Result, Step};
 use crate::image::unpack;
 use crate::image::unpack::apply::Unpacked;
 use crate::image::unpack::below::Below;
-use crate::image::unpack::hands::Own;
 use crate::image::unpack::merge::merge;
 use crate::image::{Descriptor, Digest, Event, EventKind, Image, Progress, Verified, chain_id};
 
@@ -141,7 +140,8 @@ impl Store {
     pub(super) fn merge_aside(&self, stack: &[PathBuf], owners: &Owners, progress: &mut dyn Progress) -> Result<Aside> {
         let aside = self.begin_snapshot(owners)?;
         let mut below = Below::open(stack).map_err(|(path, fault)| fault.at(Step::Unpack, &path))?;
-        merge(&mut below, &aside.diff()?, &mut Own, &mut || progress.interrupted())?;
+        let mut hands = unpack::hands_for(owners)?;
+        merge(&mut below, &aside.diff()?, &mut *hands, &mut || progress.interrupted())?;
         Ok(aside)
     }
 
