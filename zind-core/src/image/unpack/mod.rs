@@ -121,7 +121,10 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
-        let _ = self.join();
+        // A panic of theirs has no place to go from here.
+        let _ = self.write.take().map(JoinHandle::join);
+        let _ = self.decompress.take().map(JoinHandle::join);
+        let _ = self.hash.take().map(JoinHandle::join);
     }
 }
 
