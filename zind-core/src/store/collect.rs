@@ -6,6 +6,7 @@ use std::fs;
 use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -99,7 +100,7 @@ impl Store {
         }
         drop((lock, locks));
         self.0.place.empty_trash()?;
-        self.sync_snapshots()?;
+        self.sync_snapshots(Duration::ZERO)?;
         Ok(collected)
     }
 

@@ -10,13 +10,12 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, openat2, statat};
+use rustix::fs::{Dir, FileType, OFlags};
 use rustix::io::Errno;
 
 use super::apply::attributes_of;
-use super::below::{Below, is_whiteout, join};
-use super::hands::Hands;
-use crate::copy;
+use super::below::{Below, is_whiteout, join, look_at};
+use crate::copy::{self, Hands};
 use crate::error::{Error, Result, Step};
 use crate::rootfs::fault::{By, Fault};
 use crate::rootfs::resolve::Side;
@@ -34,10 +33,10 @@ pub(crate) fn merge(
             return Err(Error::Interrupted);
         }
         let at = |fault: Fault| fault.at(Step::Unpack, Path::new(OsStr::from_bytes(&path)));
-        let to = open(root, &path).map_err(at)?;
+        let to = open(hands, root, &path).map_err(at)?;
         let mut seen = HashSet::new();
-        for layer in below.visible(&path).map_err(at)?.iter().copied() {
-            let Some(dir) = below.open_for_reading(layer, &path).map_err(at)? else { continue };
+        for layer in below.visible(hands, &path).map_err(at)?.iter().copied() {
+            let Some(dir) = below.open_for_reading(hands, layer, &path).map_err(at)? else { continue };
             let from = dir.try_clone().map_err(|_| at(Fault::new("dup", Errno::MFILE)))?;
             for entry in Dir::new(dir).by("open").map_err(at)? {
                 let entry = entry.by("getdents64").map_err(at)?;
@@ -47,7 +46,7 @@ pub(crate) fn merge(
                 }
                 let mut kind = entry.file_type();
                 if matches!(kind, FileType::CharacterDevice | FileType::Unknown) {
-                    let meta = statat(&from, &name, AtFlags::SYMLINK_NOFOLLOW).by("fstatat").map_err(at)?;
+                    let meta = look_at(hands, from.as_fd(), &name).by("fstatat").map_err(at)?;
                     if is_whiteout(&meta) {
                         continue;
                     }
@@ -66,7 +65,7 @@ pub(crate) fn merge(
                 }
             }
         }
-        let Some(found) = below.find(&path).map_err(at)? else { continue };
+        let Some(found) = below.find(hands, &path).map_err(at)? else { continue };
         let attributes = attributes_of(found.place.as_fd(), &found.meta).map_err(at)?;
         hands.set(to.as_fd(), &attributes).map_err(at)?;
     }
@@ -80,14 +79,7 @@ fn copy_file(from: &OwnedFd, to: &OwnedFd, name: &OsStr) -> Result<()> {
     copy::copy((host, &path(from)), (host, &path(to)), &options, Step::Unpack, &mut || false).map(drop)
 }
 
-fn open(root: &OwnedFd, path: &[u8]) -> Result<OwnedFd, Fault> {
-    let path = if path.is_empty() { Path::new(".") } else { Path::new(OsStr::from_bytes(path)) };
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-    loop {
-        match openat2(root, path, flags, Mode::empty(), resolve) {
-            Err(Errno::AGAIN | Errno::INTR) => std::thread::yield_now(),
-            result => return result.by("openat2"),
-        }
-    }
+fn open(hands: &mut dyn Hands, root: &OwnedFd, path: &[u8]) -> Result<OwnedFd, Fault> {
+    let path = if path.is_empty() { OsStr::new(".") } else { OsStr::from_bytes(path) };
+    hands.look(root.as_fd(), path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW).by("openat2")
 }

@@ -3,7 +3,6 @@
 pub(crate) mod apply;
 pub(crate) mod below;
 pub(crate) mod decompress;
-pub(crate) mod hands;
 mod limits;
 pub(crate) mod merge;
 pub(crate) mod pipe;
@@ -14,18 +13,20 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 pub use limits::Limits;
 
 use super::digest::{Algorithm, Digest, Hasher};
+use crate::copy::{Hands, Inside, Own};
 use crate::error::{At, Error, Result, Step};
+use crate::namespace::idmap;
 use crate::store::Owners;
 use apply::{Apply, Stop, Unpacked};
 use below::Below;
 use decompress::{Counted, Watched};
-use hands::Own;
 use pipe::Chunks;
 use tar::Reader;
 
@@ -53,6 +54,8 @@ pub(crate) struct Running {
     decompress: Option<JoinHandle<Result<(), Trouble>>>,
     hash: Option<JoinHandle<Option<Digest>>>,
     write: Option<JoinHandle<Result<Unpacked, Trouble>>>,
+    /// Cut off when the files are made, or nobody makes them any more.
+    end: Receiver<()>,
 }
 
 /// Why a thread gave up.
@@ -68,10 +71,15 @@ pub(crate) fn start(input: impl Read + Send + 'static, root: OwnedFd, job: Job) 
     let (sender, [to_hash, to_write]) = pipe::channel::<2>();
     let stop = Arc::new(AtomicBool::new(false));
     let taken = Arc::new(AtomicU64::new(0));
-    let mut running = Running { stop: stop.clone(), taken: taken.clone(), decompress: None, hash: None, write: None };
+    let (ending, end): (SyncSender<()>, _) = sync_channel(0);
+    let mut running =
+        Running { stop: stop.clone(), taken: taken.clone(), decompress: None, hash: None, write: None, end };
     let (what, limits, algorithm) = (job.what.clone(), job.limits, job.algorithm);
     running.hash = Some(spawn("zind-hash", move || hash(to_hash, algorithm))?);
-    running.write = Some(spawn("zind-unpack", move || write(to_write, root, &job, &stop))?);
+    running.write = Some(spawn("zind-unpack", move || {
+        let _ending = ending;
+        write(to_write, root, &job, &stop)
+    })?);
     running.decompress = Some(spawn("zind-decompress", move || {
         let input = BufReader::with_capacity(128 << 10, Counted { inner: input, count: taken.clone() });
         decompress(input, sender, limits, taken).map_err(|error| trouble(&what, error))
@@ -92,11 +100,7 @@ impl Running {
     /// Waits for the end: what was unpacked, and the digest of the unpacked archive. `poll` gets the number of bytes that
     /// were read so far, and says whether to stop.
     pub(crate) fn wait(mut self, poll: &mut dyn FnMut(u64) -> bool) -> Result<(Unpacked, Digest)> {
-        let is_done = |running: &Running| running.write.as_ref().is_none_or(JoinHandle::is_finished);
-        let mut pause = Duration::from_micros(200);
-        while !is_done(&self) {
-            thread::sleep(pause);
-            pause = (pause * 2).min(PATIENCE);
+        while self.end.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
             if poll(self.taken.load(Ordering::Relaxed)) {
                 self.stop.store(true, Ordering::Relaxed);
                 let _ = self.join();
@@ -121,7 +125,10 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
-        let _ = self.join();
+        // A panic of theirs has no place to go from here.
+        let _ = self.write.take().map(JoinHandle::join);
+        let _ = self.decompress.take().map(JoinHandle::join);
+        let _ = self.hash.take().map(JoinHandle::join);
     }
 }
 
@@ -163,8 +170,8 @@ fn hash(mut chunks: Chunks, algorithm: Algorithm) -> Option<Digest> {
 fn write(chunks: Chunks, root: OwnedFd, job: &Job, stop: &AtomicBool) -> Result<Unpacked, Trouble> {
     let below = Below::open(&job.below).map_err(|(path, fault)| Trouble::Error(fault.at(Step::Unpack, &path)))?;
     let mut reader = Reader::new(chunks, job.limits);
-    let mut own = Own;
-    let apply = Apply::new(&mut own, root, below, &job.owners, job.limits);
+    let mut hands = hands_for(&job.owners).map_err(Trouble::Error)?;
+    let apply = Apply::new(&mut *hands, root, below, &job.owners, job.limits);
     let unpacked = apply.run(&mut reader, &|| stop.load(Ordering::Relaxed));
     let unpacked = unpacked.map_err(|stop| match stop {
         Stop::Rule(entry, rule) => Trouble::Error(Error::image(format!("{}, {entry}", job.what), rule)),
@@ -176,6 +183,16 @@ fn write(chunks: Chunks, root: OwnedFd, job: &Job, stop: &AtomicBool) -> Result<
     let mut chunks = reader.into_inner();
     io::copy(&mut chunks, &mut io::sink()).map_err(|error| trouble(&job.what, error))?;
     Ok(unpacked)
+}
+
+/// Root gives files to whom it wants; an ordinary user, to the ids of a namespace, only inside of it.
+pub(crate) fn hands_for(owners: &Owners) -> Result<Box<dyn Hands>> {
+    match owners {
+        Owners::Mapped { uid, gid } if !rustix::process::geteuid().is_root() => {
+            Ok(Box::new(Inside::start(idmap::ReadyMaps::by_helper(uid.clone(), gid.clone()))?))
+        }
+        _ => Ok(Box::new(Own)),
+    }
 }
 
 /// An error while reading a layer.
