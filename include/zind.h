@@ -100,6 +100,10 @@ enum zind_status
     ZIND_STATUS_INTERRUPTED = 9,
     /* A bug in zind. */
     ZIND_STATUS_PANIC = 10,
+    /* An image, a layer or an archive is broken or hostile; nothing of it is used. */
+    ZIND_STATUS_IMAGE = 11,
+    /* A registry refused, or could not be reached, see zind_error_registry(), _registry_status(), _registry_code(). */
+    ZIND_STATUS_REGISTRY = 12,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
@@ -378,6 +382,17 @@ const char *zind_error_field(const zind_error *error);
 
 /* What to do about it. Borrowed from the error; NULL if zind does not know. */
 const char *zind_error_hint(const zind_error *error);
+
+/* The registry that refused, as host and port. Borrowed from the error; NULL if it was none. */
+const char *zind_error_registry(const zind_error *error);
+
+/* The code of its refusal: one of the distribution-spec's ("MANIFEST_UNKNOWN", "UNAUTHORIZED"), or in small letters zind's own
+ * ("dns", "connect", "tls", "timeout", "proxy", "redirect", "protocol", "content"). Borrowed from the error; NULL if it
+ * was none. */
+const char *zind_error_registry_code(const zind_error *error);
+
+/* The HTTP status of its refusal; 0 if there was no answer. */
+int32_t zind_error_registry_status(const zind_error *error);
 
 /* Frees an error. error: NULL is fine. */
 void zind_error_free(zind_error *error);
