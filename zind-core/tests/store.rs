@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use images::{Layout, Tar, Temp, gzip, header, octal, record};
 use serde_json::Value;
 use zind_core::image::media;
-use zind_core::{Digest, Error, Event, Image, ImageConfig, Limits, Owners, Progress, Store};
+use zind_core::{ArchiveFormat, Digest, Error, Event, Image, ImageConfig, Limits, Owners, Progress, Store};
 
 fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
@@ -394,6 +394,155 @@ fn bombs_are_stopped() {
 }
 
 #[test]
+fn windows_and_documents_are_bounded() {
+    let temp = Temp::new("window");
+    // A frame of zstd that wants a window of 1 GiB: magic, no flags, exponent 20.
+    let frame = [0x28, 0xb5, 0x2f, 0xfd, 0x00, 20 << 3, 0x01, 0x00, 0x00];
+    let error = load_raw(&temp, &frame, &Digest::of(b"")).unwrap_err().to_string();
+    assert!(error.contains("cannot be decompressed"), "{error}");
+    let store = store(&temp);
+    let mut layout = Layout::new(temp.join("large"));
+    let huge = format!("{{\"a\": \"{}\"}}", "x".repeat(5 << 20));
+    let config = layout.blob(media::CONFIG, huge.as_bytes());
+    layout.image_of("a", &config, &[]);
+    let error = load(&store, &layout).unwrap_err().to_string();
+    assert!(error.contains("document of more than 4194304 bytes"), "{error}");
+    for (name, text) in [
+        ("twice", r#"{"rootfs": {"diff_ids": []}, "rootfs": {"diff_ids": []}}"#.to_owned()),
+        ("deep", format!("{}{}", "[".repeat(1000), "]".repeat(1000))),
+    ] {
+        let mut layout = Layout::new(temp.join(name));
+        let config = layout.blob(media::CONFIG, text.as_bytes());
+        layout.image_of("a", &config, &[]);
+        assert!(matches!(load(&store, &layout), Err(Error::Image { .. })), "{name}");
+    }
+    let mut layout = Layout::new(temp.join("types"));
+    let (layer, id) = layout.layer(&Tar::new().end());
+    let config = layout.config(&[id]);
+    layout.image_of("a", &config, &[layer]);
+    let index = layout.dir.join("index.json");
+    let both = fs::read_to_string(&index).unwrap().replacen("{", "{\"layers\": [], ", 1);
+    fs::write(&index, both).unwrap();
+    assert!(load(&store, &layout).unwrap_err().to_string().contains("taken for a manifest"));
+}
+
+fn run(program: &str, arguments: &[&str]) {
+    let output = std::process::Command::new(program).args(arguments).env("HOME", "/nonexistent").output();
+    let output = output.unwrap_or_else(|error| panic!("{program}: {error}: make setup installs it"));
+    assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Every path of a tree with what it is. The time of the root is not compared: umoci makes it new.
+fn tree(dir: &Path) -> Vec<String> {
+    let mut all = Vec::new();
+    let mut left = vec![dir.to_owned()];
+    while let Some(path) = left.pop() {
+        let meta = fs::symlink_metadata(&path).unwrap();
+        let name = path.strip_prefix(dir).unwrap();
+        let content = match meta.file_type() {
+            kind if kind.is_file() => Digest::of(&fs::read(&path).unwrap()).to_string(),
+            kind if kind.is_symlink() => fs::read_link(&path).unwrap().display().to_string(),
+            _ => String::new(),
+        };
+        let time = if name.as_os_str().is_empty() { 0 } else { meta.mtime() };
+        let note = if meta.is_file() { xattr(&path, "user.note") } else { None };
+        all.push(format!(
+            "{name:?} {:o} {}:{} {time} {} {content} {note:?}",
+            meta.mode(),
+            meta.uid(),
+            meta.gid(),
+            meta.rdev()
+        ));
+        if meta.is_dir() {
+            left.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+        }
+    }
+    all.sort();
+    all
+}
+
+#[test]
+fn skopeo_and_umoci_read_the_store_and_write_for_it() {
+    // umoci keeps the owners of an image only as root.
+    if !is_root() {
+        return;
+    }
+    let temp = Temp::new("others");
+    let note = [("SCHILY.xattr.user.note".to_owned(), b"hello".to_vec())];
+    let mut tars = vec![
+        Tar::new()
+            .dir("./", 0o755)
+            .dir("etc", 0o750)
+            .file("etc/old", b"1")
+            .symlink("link", "etc/old")
+            .entry(b"owned", b'0', b"2", 0o4755, (1000, 100_000), b"", &note)
+            .end(),
+    ];
+    for number in 0..10 {
+        tars.push(Tar::new().file(&format!("etc/f{number}"), b"x").end());
+    }
+    tars.push(Tar::new().file("etc/.wh.old", b"").file("etc/.wh.f3", b"").hard_link("hard", "owned").end());
+    let mut layout = Layout::new(temp.join("layout"));
+    layout.image("debian:12", &tars);
+    let store = store(&temp);
+    let image = load(&store, &layout).unwrap().remove(0);
+    let images = store.place().join("images");
+    let (images, at) = (images.to_str().unwrap(), |name: &str| temp.join(name).to_str().unwrap().to_owned());
+    // Our directory is a layout to both, and what umoci unpacks is what we did.
+    run("umoci", &["raw", "unpack", "--image", &format!("{images}:debian:12"), &at("unpacked")]);
+    let merged = lowers(&store, &image);
+    assert_eq!(merged.len(), 1);
+    assert_eq!(tree(&temp.join("unpacked")), tree(&merged[0]));
+    // There and back through skopeo, also as zstd.
+    let from = format!("oci:{images}:debian:12");
+    let id = *image.id();
+    for (number, (to, options)) in [
+        (format!("oci:{}:a:1", at("plain")), &[][..]),
+        (format!("oci:{}:a:1", at("zstd")), &["--dest-compress", "--dest-compress-format", "zstd"]),
+        (format!("oci-archive:{}:a:1", at("archive")), &[]),
+        (format!("docker-archive:{}:a:1", at("docker")), &[]),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut arguments = vec!["--insecure-policy", "copy", "-q"];
+        arguments.extend_from_slice(options);
+        arguments.extend_from_slice(&[&from, &to]);
+        run("skopeo", &arguments);
+        let path = PathBuf::from(to.split(':').nth(1).unwrap());
+        let other = Store::open(Some(temp.join(&format!("other-{number}")))).unwrap();
+        let loaded = other.load(&path, &mut ()).unwrap().remove(0);
+        assert_eq!(tree(&lowers(&other, &loaded)[0]), tree(&merged[0]), "{to}");
+        assert!(loaded.id() == &id || to.starts_with("docker"), "{to}");
+        assert_clean(&other);
+    }
+    // What we save, skopeo reads.
+    for (format, kind) in [(ArchiveFormat::OciArchive, "oci-archive"), (ArchiveFormat::DockerArchive, "docker-archive")]
+    {
+        let path = at(&format!("saved-{kind}"));
+        image.save(Path::new(&path), format, &mut ()).unwrap();
+        run(
+            "skopeo",
+            &["--insecure-policy", "copy", "-q", &format!("{kind}:{path}:debian:12"), &format!("oci:{}:x", at(kind))],
+        );
+        run("umoci", &["raw", "unpack", "--image", &format!("{}:x", at(kind)), &at(&format!("{kind}-unpacked"))]);
+        assert_eq!(tree(&temp.join(&format!("{kind}-unpacked"))), tree(&merged[0]));
+    }
+    // What they add to our directory is an image of ours, and what they leave alone stays.
+    run("umoci", &["tag", "--image", &format!("{images}:debian:12"), "theirs"]);
+    run(
+        "skopeo",
+        &["--insecure-policy", "copy", "-q", &format!("oci:{}:a:1", at("zstd")), &format!("oci:{images}:copied")],
+    );
+    assert_eq!(store.image("theirs").unwrap(), image);
+    assert_eq!(store.image("debian:12").unwrap().created(), image.created());
+    let copied = store.image("copied").unwrap();
+    assert_eq!(tree(&lowers(&store, &copied)[0]), tree(&merged[0]));
+    store.gc().unwrap();
+    assert_clean(&store);
+}
+
+#[test]
 fn many_files_are_taken() {
     let temp = Temp::new("many");
     let tar = (0..50_000).fold(Tar::new().dir("./", 0o755), |tar, number| tar.file(&format!("f{number}"), b"")).end();
@@ -654,6 +803,56 @@ fn a_root_in_a_tar_becomes_an_image() {
 }
 
 #[test]
+fn saved_images_come_back() {
+    let temp = Temp::new("save");
+    let base = Tar::new().dir("./", 0o755).file("base", &noise(300_000)).end();
+    let mut layout = Layout::new(temp.join("layout"));
+    layout.image("one:1", &[base.clone(), Tar::new().file("one", b"1").end()]);
+    layout.image("two", &[base, Tar::new().file(".wh.base", b"").end()]);
+    let from = store(&temp);
+    let images = load(&from, &layout).unwrap();
+    for (number, format) in
+        [ArchiveFormat::OciArchive, ArchiveFormat::OciDirectory, ArchiveFormat::DockerArchive].into_iter().enumerate()
+    {
+        let path = temp.join(&format!("saved-{number}"));
+        from.save(&images, &path, format, &mut ()).unwrap();
+        assert_eq!(from.save(&images, &path, format, &mut ()).unwrap_err().errno(), Some(zind_core::Errno::EEXIST));
+        let to = Store::open(Some(temp.join(&format!("to-{number}")))).unwrap();
+        let loaded = to.load(&path, &mut ()).unwrap();
+        let ids = |images: &[Image]| images.iter().map(|image| *image.id()).collect::<Vec<_>>();
+        assert_eq!(ids(&loaded), ids(&images), "{format:?}");
+        match format {
+            ArchiveFormat::DockerArchive => {
+                assert_eq!(loaded[1].tags(), ["two:latest"]);
+                assert_eq!(loaded[0].layers().unwrap()[0].media_type, media::LAYER);
+            }
+            _ => assert_eq!(loaded, images.iter().map(|image| to.image(&image.tags()[0]).unwrap()).collect::<Vec<_>>()),
+        }
+        // The same, compressed as a whole.
+        if path.is_file() {
+            let packed = temp.join("packed");
+            fs::write(&packed, gzip(&fs::read(&path).unwrap())).unwrap();
+            let again = Store::open(Some(temp.join(&format!("again-{number}")))).unwrap();
+            assert_eq!(ids(&again.load(&packed, &mut ()).unwrap()), ids(&images));
+            assert_clean(&again);
+        }
+        assert_clean(&to);
+    }
+    assert_eq!(
+        from.save(&[], &temp.join("none"), ArchiveFormat::OciArchive, &mut ()).unwrap_err().field(),
+        Some("images")
+    );
+    let nothing = temp.join("nothing.tar");
+    fs::write(&nothing, Tar::new().file("a", b"1").end()).unwrap();
+    assert!(from.load(&nothing, &mut ()).unwrap_err().to_string().contains("neither index.json nor manifest.json"));
+    assert_eq!(from.load(&temp.join("missing"), &mut ()).unwrap_err().errno(), Some(zind_core::Errno::ENOENT));
+    let left = fs::read_dir(&temp.0)
+        .unwrap()
+        .filter(|entry| entry.as_ref().unwrap().file_name().as_encoded_bytes().starts_with(b".zind-"));
+    assert_eq!(left.count(), 0);
+}
+
+#[test]
 fn what_was_cut_off_is_gone_on_with() {
     use std::io::Write;
     let temp = Temp::new("resume");
@@ -740,6 +939,228 @@ fn hundreds_of_names_are_one_file() {
 fn a_record_counts_itself() {
     assert_eq!(record("path", b"a"), b"9 path=a\n");
     assert_eq!(record("path", &[b'a'; 91]).len(), 101);
+}
+
+#[test]
+fn many_layers_become_one() {
+    let temp = Temp::new("chain");
+    let mut tars = vec![
+        Tar::new()
+            .dir("./", 0o755)
+            .dir("d", 0o711)
+            .file("d/old", b"0")
+            .file("keep", b"k")
+            .symlink("link", "d/old")
+            .end(),
+    ];
+    for number in 1..60 {
+        let mut tar = Tar::new().file(&format!("d/f{number}"), &[number]).file("changed", &[number]);
+        if number == 30 {
+            tar = tar.file("d/.wh.old", b"").file("d/.wh.f7", b"");
+        }
+        if number == 40 {
+            tar = tar.file(".wh.keep", b"").dir("keep", 0o700);
+        }
+        tars.push(tar.end());
+    }
+    let mut layout = Layout::new(temp.join("layout"));
+    layout.image("a", &tars);
+    let store = store(&temp);
+    let image = load(&store, &layout).unwrap().remove(0);
+    let owners = Owners::of_caller();
+    let _hold = store.hold(&image, &owners, &mut ()).unwrap();
+    let lowers_now = lowers(&store, &image);
+    let [merged] = &lowers_now[..] else { panic!("{lowers_now:?}") };
+    assert_eq!(fs::read_dir(merged.join("d")).unwrap().count(), 58);
+    assert_eq!(fs::read(merged.join("changed")).unwrap(), [59]);
+    assert!(merged.join("keep").is_dir() && fs::symlink_metadata(merged.join("d/old")).is_err());
+    assert_eq!(fs::read_link(merged.join("link")).unwrap(), Path::new("d/old"));
+    let dir = fs::metadata(merged.join("d")).unwrap();
+    assert_eq!((dir.mode() & 0o77, dir.mtime()), (0o11, 1_600_000_000));
+    // One more layer lies on what was merged.
+    let tar = Tar::new().file("d/top", b"t").hard_link("again", "d/f3").end();
+    let path = temp.join("top.tar");
+    fs::write(&path, &tar).unwrap();
+    let one = store.import_rootfs(&path, None, ImageConfig::new(), &mut ());
+    assert!(one.unwrap_err().to_string().contains("which is not there"));
+    let mut layout = Layout::new(temp.join("layout2"));
+    tars.push(tar);
+    layout.image("b", &tars);
+    let more = load(&store, &layout).unwrap().remove(0);
+    let lowers_now = lowers(&store, &more);
+    assert_eq!((lowers_now.len(), &lowers_now[1]), (2, merged));
+    assert_eq!(fs::read(lowers_now[0].join("again")).unwrap(), [3]);
+    assert_clean(&store);
+    fs::remove_file(merged.join("changed")).unwrap();
+    assert!(store.verify(&mut ()).unwrap()[0].what.contains("merged"));
+    for name in ["a", "b"] {
+        store.remove(name).unwrap();
+    }
+    store.gc().unwrap();
+    assert!(merged.join("keep").exists());
+    drop(_hold);
+    store.gc().unwrap();
+    assert!(!merged.exists());
+    // A layer in the middle that somebody removed comes back.
+    let images = load(&store, &layout).unwrap();
+    let below = fs::read_dir(store.place().join("snapshots")).unwrap().next().unwrap().unwrap().path();
+    let one = images[0].config().unwrap().chain_ids()[5];
+    fs::remove_dir_all(below.join(format!("sha256-{}", one.hex()))).unwrap();
+    fs::remove_dir_all(merged.parent().unwrap()).ok();
+    for merged in fs::read_dir(&below).unwrap().map(|entry| entry.unwrap().path()) {
+        if merged.to_str().unwrap().ends_with(".merged") {
+            fs::remove_dir_all(merged).unwrap();
+        }
+    }
+    assert_eq!(lowers(&store, &images[0]).len(), 1);
+    assert_clean(&store);
+}
+
+/// What a process of its own does for a test: one of the lines of the match. A test that is none, without the variable.
+#[test]
+fn worker() {
+    let Some(role) = std::env::var_os("ZIND_TEST_WORKER") else { return };
+    let dir = PathBuf::from(std::env::var_os("ZIND_TEST_DIR").unwrap());
+    let store = Store::open(Some(dir.join("store"))).unwrap();
+    match role.to_str().unwrap() {
+        "load" => drop(store.load(&dir.join("layout"), &mut ()).unwrap()),
+        "remove-gc" => {
+            let _ = store.remove("a");
+            store.gc().unwrap();
+        }
+        "full" => {
+            let error = store.load(&dir.join("layout"), &mut ()).unwrap_err();
+            assert_eq!(error.errno(), Some(zind_core::Errno::ENOSPC), "{error}");
+            assert!(store.images().unwrap().is_empty());
+            store.gc().unwrap();
+            store.load(&dir.join("small"), &mut ()).unwrap();
+            assert_clean(&store);
+        }
+        number => everything_at_once(&store, &dir, number),
+    }
+}
+
+/// Loads, names, uses, removes and collects, again and again.
+fn everything_at_once(store: &Store, dir: &Path, number: &str) {
+    let owners = Owners::of_caller();
+    for round in 0..10 {
+        let images = store.load(&dir.join("layout"), &mut ()).unwrap();
+        let name = format!("mine:{number}-{round}");
+        let image = &images[round % images.len()];
+        match store.tag(image, &name) {
+            // Somebody has removed it meanwhile.
+            Err(Error::NotFound { .. }) => continue,
+            result => result.unwrap(),
+        }
+        let image = store.image(&name).unwrap();
+        let _hold = store.hold(&image, &owners, &mut ()).unwrap();
+        let lower = lowers(store, &image);
+        store.remove(&name).unwrap();
+        for other in ["a", "b"] {
+            match store.remove(other) {
+                Ok(()) | Err(Error::NotFound { .. }) => {}
+                Err(error) => panic!("{error}"),
+            }
+        }
+        store.gc().unwrap();
+        // Held, though nobody else knows it by now.
+        assert_eq!(fs::read(lower.last().unwrap().join("base")).unwrap().len(), 200_000);
+    }
+}
+
+fn start_worker(role: &str, dir: &Path) -> std::process::Child {
+    std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["worker", "--exact", "--nocapture"])
+        .env("ZIND_TEST_WORKER", role)
+        .env("ZIND_TEST_DIR", dir)
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+fn assert_worked(worker: std::process::Child) {
+    let output = worker.wait_with_output().unwrap();
+    let all = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{all}");
+}
+
+fn two_images(dir: PathBuf) -> Layout {
+    let base = Tar::new().dir("./", 0o755).file("base", &noise(200_000)).end();
+    let mut layout = Layout::new(dir);
+    let files = (0..300).fold(Tar::new(), |tar, number| tar.file(&format!("many/f{number}"), b"x"));
+    layout.image("a", &[base.clone(), files.end()]);
+    layout.image("b", &[base, Tar::new().file(".wh.base", b"").file("b", b"b").end()]);
+    layout
+}
+
+#[test]
+fn a_kill_at_any_moment_leaves_a_good_store() {
+    let temp = Temp::new("kill");
+    let layout = two_images(temp.join("layout"));
+    let start = std::time::Instant::now();
+    assert_worked(start_worker("load", &temp.0));
+    let whole = start.elapsed();
+    let mut interrupted = 0;
+    for point in 0..40_u32 {
+        let role = if point % 4 == 3 { "remove-gc" } else { "load" };
+        let mut worker = start_worker(role, &temp.0);
+        std::thread::sleep(whole * (point + 1) / 40);
+        worker.kill().unwrap();
+        interrupted += u32::from(worker.wait().unwrap().code().is_none());
+        let store = store(&temp);
+        assert_eq!(store.verify(&mut ()).unwrap(), [], "{point}");
+        for image in store.images().unwrap() {
+            lowers(&store, &image);
+        }
+        if point % 4 == 3 {
+            store.images().unwrap().iter().for_each(|image| store.remove(&image.id().to_string()).unwrap());
+            store.gc().unwrap();
+            assert_clean(&store);
+        }
+    }
+    assert!(interrupted > 5, "only {interrupted} were killed in the middle");
+    let store = store(&temp);
+    assert_eq!(load(&store, &layout).unwrap().len(), 2);
+    store.gc().unwrap();
+    assert_clean(&store);
+}
+
+#[test]
+fn many_processes_use_one_store() {
+    let temp = Temp::new("together");
+    let layout = two_images(temp.join("layout"));
+    store(&temp);
+    let workers: Vec<_> = (0..6).map(|number| start_worker(&number.to_string(), &temp.0)).collect();
+    workers.into_iter().for_each(assert_worked);
+    let store = store(&temp);
+    load(&store, &layout).unwrap();
+    store.gc().unwrap();
+    assert_clean(&store);
+}
+
+#[test]
+fn a_full_disk_is_an_error_that_leaves_nothing() {
+    let temp = Temp::new("full");
+    let mut layout = Layout::new(temp.join("disk-layout"));
+    layout.image("a", &[Tar::new().file("a", &noise(3_000_000)).end(), Tar::new().file("b", &noise(3_000_001)).end()]);
+    let mut small = Layout::new(temp.join("disk-small"));
+    small.image("small", &[Tar::new().file("a", b"1").end()]);
+    fs::create_dir(temp.join("disk")).unwrap();
+    let script = "mount -t tmpfs -o size=8m,mode=755 tmpfs \"$0\" && ln -s ../disk-layout \"$0/layout\" && \
+        ln -s ../disk-small \"$0/small\" && exec \"$1\" worker --exact --nocapture";
+    let flags = if is_root() { "-m" } else { "-Urm" };
+    let worker = std::process::Command::new("unshare")
+        .args([flags, "sh", "-c", script])
+        .arg(temp.join("disk"))
+        .arg(std::env::current_exe().unwrap())
+        .env("ZIND_TEST_WORKER", "full")
+        .env("ZIND_TEST_DIR", temp.join("disk"))
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    assert_worked(worker);
 }
 
 /// The promises hold for an ordinary user, too.

@@ -7,6 +7,7 @@
 #![no_main]
 #![deny(unsafe_op_in_unsafe_fn)]
 
+mod deputy;
 mod files;
 mod memory;
 mod namespaces;
@@ -24,10 +25,13 @@ mod report;
 mod step;
 mod sys;
 mod watch;
+#[allow(dead_code)]
+#[path = "../src/deputy.rs"]
+mod wire;
 
 use core::arch::global_asm;
 
-use plan::{FORK_FIRST, TEMPLATE, Topology, WAIT_WHEN_READY};
+use plan::{DEPUTY, FORK_FIRST, TEMPLATE, Topology, WAIT_WHEN_READY};
 use planfile::PlanFile;
 use report::{GO, Report};
 use step::Step;
@@ -99,6 +103,10 @@ fn carry_out(plan: &mut PlanFile) -> Result<i32, Failure> {
     match plan.topology {
         Topology::Init => {
             build(plan)?;
+            if plan.has(DEPUTY) {
+                report(plan, Step::Ready, 0, sys::getpid(), -1);
+                return Ok(deputy::serve(plan));
+            }
             if plan.has(TEMPLATE) {
                 report(plan, Step::Ready, 0, sys::getpid(), -1);
                 return wait_for_go(plan).map(|()| 0);

@@ -28,6 +28,8 @@ pub const AT_RECURSIVE: u32 = 0x8000;
 pub const OPEN_TREE_CLONE: u32 = 1;
 pub const OPEN_TREE_CLOEXEC: u32 = 0o2000000;
 pub const O_WRONLY: u32 = 1;
+pub const O_RDWR: u32 = 2;
+pub const AT_SYMLINK_NOFOLLOW: u32 = 0x100;
 pub const O_CREAT: u32 = 0o100;
 pub const O_EXCL: u32 = 0o200;
 pub const O_DIRECTORY: u32 = 0o200000;
@@ -60,6 +62,7 @@ pub mod number {
     pub const GETPID: usize = 39;
     pub const SOCKET: usize = 41;
     pub const SENDMSG: usize = 46;
+    pub const RECVMSG: usize = 47;
     pub const SOCKETPAIR: usize = 53;
     pub const WAIT4: usize = 61;
     pub const KILL: usize = 62;
@@ -129,6 +132,16 @@ fn raw(number: usize, a: usize, b: usize, c: usize, d: usize, e: usize, f: usize
             in("r10") d, in("r8") e, in("r9") f, lateout("rcx") _, lateout("r11") _, options(nostack));
     }
     if result < 0 { Err(-result as i32) } else { Ok(result as usize) }
+}
+
+/// A call that somebody else has put together.
+pub fn by_number(number: usize, [a, b, c, d, e, f]: [usize; 6]) -> Result {
+    loop {
+        match raw(number, a, b, c, d, e, f) {
+            Err(EINTR) => {}
+            other => return other,
+        }
+    }
 }
 
 /// Calls by name with up to six arguments of any integer or pointer type.
@@ -302,6 +315,39 @@ pub fn poll(fds: &mut [PollFd]) -> Result {
     call!(PPOLL, fds.as_mut_ptr(), fds.len(), 0, 0, 0)
 }
 
+#[repr(C)]
+struct Iov(*const u8, usize);
+
+/// `struct msghdr`: name, its length, the pieces, their number, control data, its length, flags.
+#[repr(C)]
+struct MessageHeader(usize, u32, *const Iov, usize, *const u8, usize, i32);
+
+/// Receives one message and the descriptors that come with it, which fill `fds` from the front. 0: the sender is gone.
+pub fn receive<const N: usize>(socket: i32, buffer: &mut [u8], fds: &mut [i32; N]) -> Result {
+    const MSG_CMSG_CLOEXEC: usize = 0x4000_0000;
+    const CONTROL_HEADER: usize = 16;
+    // A header, and more descriptors than anybody sends.
+    let mut control = [0u64; 16];
+    loop {
+        let iov = Iov(buffer.as_mut_ptr(), buffer.len());
+        let mut header = MessageHeader(0, 0, &raw const iov, 1, control.as_mut_ptr().cast(), size_of_val(&control), 0);
+        match call!(RECVMSG, socket, &raw mut header, MSG_CMSG_CLOEXEC) {
+            Err(EINTR) => {}
+            Err(errno) => return Err(errno),
+            Ok(length) => {
+                // The kernel has written back how much control data there is; it is one message of SCM_RIGHTS.
+                let length_of_control = if header.5 < CONTROL_HEADER { 0 } else { control[0] as usize };
+                let count = length_of_control.saturating_sub(CONTROL_HEADER) / size_of::<i32>();
+                for (index, fd) in fds.iter_mut().enumerate().take(count) {
+                    let word = control[CONTROL_HEADER / 8 + index / 2];
+                    *fd = (word >> (32 * (index % 2))) as i32;
+                }
+                return Ok(length);
+            }
+        }
+    }
+}
+
 /// Sends one message, with a descriptor if it is not negative. A reader that is gone is no error of ours.
 pub fn send(socket: i32, message: &[u8], fd: i32) {
     while send_descriptors(socket, message, [fd, -1]) == Err(EINTR) {}
@@ -310,11 +356,7 @@ pub fn send(socket: i32, message: &[u8], fd: i32) {
 /// Sends a message with up to two descriptors; those that are negative, and what follows them, are left out.
 fn send_descriptors(socket: i32, message: &[u8], fds: [i32; 2]) -> Result {
     #[repr(C)]
-    struct Iov(*const u8, usize);
-    #[repr(C)]
     struct Control(usize, i32, i32, [i32; 2]);
-    #[repr(C)]
-    struct Header(usize, u32, *const Iov, usize, *const Control, usize, i32);
     const SOL_SOCKET: i32 = 1;
     const SCM_RIGHTS: i32 = 1;
     const MSG_NOSIGNAL: usize = 0x4000;
@@ -322,7 +364,7 @@ fn send_descriptors(socket: i32, message: &[u8], fds: [i32; 2]) -> Result {
     let iov = Iov(message.as_ptr(), message.len());
     let control = Control(16 + 4 * count, SOL_SOCKET, SCM_RIGHTS, fds);
     let control_len = if count == 0 { 0 } else { size_of::<Control>() };
-    let header = Header(0, 0, &raw const iov, 1, &raw const control, control_len, 0);
+    let header = MessageHeader(0, 0, &raw const iov, 1, (&raw const control).cast(), control_len, 0);
     call!(SENDMSG, socket, &raw const header, MSG_NOSIGNAL)
 }
 
@@ -502,7 +544,6 @@ pub fn mknodat(dir: i32, path: CStr, mode: u32, device: u64) -> Result {
 }
 
 pub fn chown(dir: i32, path: CStr, uid: u32, gid: u32) -> Result {
-    const AT_SYMLINK_NOFOLLOW: u32 = 0x100;
     call!(FCHOWNAT, dir, path, uid, gid, AT_SYMLINK_NOFOLLOW)
 }
 

@@ -6,6 +6,7 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+pub mod deputy;
 pub mod plan;
 pub mod report;
 pub mod step;

@@ -3,6 +3,8 @@
 
 mod attributes;
 mod data;
+mod hands;
+mod inside;
 pub(crate) mod remove;
 mod temp;
 mod walk;
@@ -21,6 +23,8 @@ use crate::error::{At, Error, Result, Step};
 use crate::rootfs::fault::{By, Fault};
 use crate::rootfs::resolve::{PLACE, Parts, Side};
 pub(crate) use attributes::magic_path;
+pub(crate) use hands::{Attributes, Hands, Own};
+pub(crate) use inside::Inside;
 use temp::Temp;
 pub(crate) use temp::unused_name;
 use walk::Walk;

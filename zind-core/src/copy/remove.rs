@@ -1,60 +1,80 @@
 //! Removing a tree that nobody has to trust, however deep it is.
 #![forbid(unsafe_code)]
 
-use std::ffi::OsStr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::ffi::{OsStr, OsString};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, chmodat, fstat, openat, renameat, unlinkat};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, chmodat, fstat};
 use rustix::io::Errno;
 
 use super::attributes::magic_path;
+use super::hands::{Hands, Own};
+use super::inside::Inside;
 use super::temp::unused_name;
-use super::walk::list;
+use super::walk::names;
 use crate::rootfs::fault::{By, Fault};
 use crate::rootfs::resolve::PLACE;
 
 /// Removes everything in a directory. Directories in directories are moved up before they are emptied, so that a few
 /// descriptors are enough for any depth. Nobody else should work in there.
+///
+/// What belongs to the subordinate ids of an ordinary user is removed in a user namespace.
 pub(crate) fn empty(dir: &OwnedFd) -> Result<(), Fault> {
-    make_writable(dir);
+    match empty_by(&mut Own, dir) {
+        Err(fault) if matches!(fault.errno, Errno::ACCESS | Errno::PERM) => match Inside::of_range() {
+            Some(mut inside) => empty_by(&mut inside, dir),
+            None => Err(fault),
+        },
+        result => result,
+    }
+}
+
+/// The same by somebody's hands.
+pub(crate) fn empty_by(hands: &mut dyn Hands, dir: &OwnedFd) -> Result<(), Fault> {
+    make_writable(dir.as_fd());
     loop {
-        let names = list(dir)?;
+        let names = list(hands, dir)?;
         if names.is_empty() {
             return Ok(());
         }
         for name in names {
-            remove_one(dir, &name)?;
+            remove_one(hands, dir, &name)?;
         }
     }
 }
 
-fn remove_one(top: &OwnedFd, name: &OsStr) -> Result<(), Fault> {
-    let Some(dir) = remove_unless_directory(top, name)? else { return Ok(()) };
-    make_writable(&dir);
-    for inner_name in list(&dir)? {
-        if let Some(inner) = remove_unless_directory(&dir, &inner_name)? {
+fn list(hands: &mut dyn Hands, dir: &OwnedFd) -> Result<Vec<OsString>, Fault> {
+    // Anew: a place cannot be read from, and a descriptor that was read from is at its end.
+    names(hands.look(dir.as_fd(), OsStr::new("."), OFlags::RDONLY | OFlags::DIRECTORY).by("open")?)
+}
+
+fn remove_one(hands: &mut dyn Hands, top: &OwnedFd, name: &OsStr) -> Result<(), Fault> {
+    let Some(dir) = remove_unless_directory(hands, top, name)? else { return Ok(()) };
+    make_writable(dir.as_fd());
+    for inner_name in list(hands, &dir)? {
+        if let Some(inner) = remove_unless_directory(hands, &dir, &inner_name)? {
             // Its entry ".." changes.
-            make_writable(&inner);
-            renameat(&dir, &inner_name, top, unused_name()).by("renameat")?;
+            make_writable(inner.as_fd());
+            hands.rename(dir.as_fd(), &inner_name, top.as_fd(), &OsString::from(unused_name()))?;
         }
     }
-    unlinkat(top, name, AtFlags::REMOVEDIR).by("unlinkat")
+    hands.rmdir(top.as_fd(), name)
 }
 
 /// Removes an entry; a directory is opened instead.
-fn remove_unless_directory(parent: &OwnedFd, name: &OsStr) -> Result<Option<OwnedFd>, Fault> {
-    let errno = match unlinkat(parent, name, AtFlags::empty()) {
-        Ok(()) | Err(Errno::NOENT) => return Ok(None),
-        Err(errno) => errno,
+fn remove_unless_directory(hands: &mut dyn Hands, parent: &OwnedFd, name: &OsStr) -> Result<Option<OwnedFd>, Fault> {
+    let fault = match hands.unlink(parent.as_fd(), name) {
+        Ok(()) | Err(Fault { errno: Errno::NOENT, .. }) => return Ok(None),
+        Err(fault) => fault,
     };
-    let place = openat(parent, name, PLACE | OFlags::NOFOLLOW, Mode::empty()).by("openat")?;
+    let place = hands.look(parent.as_fd(), name, PLACE | OFlags::NOFOLLOW).by("openat")?;
     match FileType::from_raw_mode(fstat(&place).by("fstat")?.st_mode) {
         FileType::Directory => Ok(Some(place)),
-        _ => Err(Fault::new("unlinkat", errno)),
+        _ => Err(fault),
     }
 }
 
 /// For an ordinary user, whose own directories may be read-only.
-fn make_writable(dir: &OwnedFd) {
-    let _ = chmodat(CWD, magic_path(dir.as_fd()), Mode::RWXU, AtFlags::empty());
+fn make_writable(dir: BorrowedFd<'_>) {
+    let _ = chmodat(CWD, magic_path(dir), Mode::RWXU, AtFlags::empty());
 }

@@ -432,10 +432,14 @@ fn find_target(side: Side<'_>, path: &Path, source_is_dir: bool) -> Result<Targe
 
 /// The names in a directory.
 pub(crate) fn list(dir: &OwnedFd) -> Result<Vec<OsString>, Fault> {
-    let mut names = Vec::new();
     // A place cannot be read from.
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let readable = openat(dir, ".", flags, Mode::empty()).by("open")?;
+    names(openat(dir, ".", flags, Mode::empty()).by("open")?)
+}
+
+/// The names in a directory that is open for reading.
+pub(crate) fn names(readable: OwnedFd) -> Result<Vec<OsString>, Fault> {
+    let mut names = Vec::new();
     for entry in Dir::new(readable).by("open")? {
         let entry = entry.by("getdents64")?;
         let name = entry.file_name().to_bytes();

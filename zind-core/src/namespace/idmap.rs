@@ -85,6 +85,25 @@ pub fn to_host(maps: &[IdMap], id: u32) -> Option<u32> {
         .map(|map| map.host + (id - map.container))
 }
 
+/// Somebody whom a user namespace with these maps knows: root of it, if it has one.
+pub(crate) fn first(maps: &[IdMap]) -> u32 {
+    let first = maps.iter().map(|map| map.container).min();
+    first.unwrap_or(0)
+}
+
+/// The one id of the container that is mapped, if there is only one.
+pub(crate) fn only(maps: &[IdMap]) -> Option<u32> {
+    match maps {
+        [IdMap { container, size: 1, .. }] => Some(*container),
+        _ => None,
+    }
+}
+
+/// The container's id for one of the host, if it is mapped.
+pub(crate) fn from_host(maps: &[IdMap], id: u32) -> Option<u32> {
+    maps.iter().find(|map| id >= map.host && id - map.host < map.size).map(|map| map.container + (id - map.host))
+}
+
 /// Maps made ready for one start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ReadyMaps {
@@ -100,6 +119,11 @@ impl ReadyMaps {
     /// Maps that a privileged process writes itself.
     pub(crate) fn of_root(uid: Vec<IdMap>, gid: Vec<IdMap>) -> ReadyMaps {
         ReadyMaps { uid, gid, setgroups: true, helper: false }
+    }
+
+    /// Maps that go beyond what this process may write itself.
+    pub(crate) fn by_helper(uid: Vec<IdMap>, gid: Vec<IdMap>) -> ReadyMaps {
+        ReadyMaps { uid, gid, setgroups: true, helper: true }
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod command;
 mod communicate;
+pub(crate) mod deputy;
 mod handle;
 pub(crate) mod helper;
 mod identity;

@@ -6,11 +6,12 @@ use std::fs;
 use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde_json::Value;
 
 use super::place::{self, INGEST, LOCK, WORK, try_flock};
-use super::snapshots::{Info, chain_of, name, open_dir, read_info};
+use super::snapshots::{Info, MERGED, chain_of, name, open_dir, read_info};
 use super::{Collected, ImageUsage, Store, Usage};
 use crate::error::{At, Result, Step};
 use crate::image::{Algorithm, Descriptor, Digest, media};
@@ -74,8 +75,17 @@ impl Store {
         }
         for one in unpacked.iter().filter(|one| !live.contains(one.id.as_str())) {
             self.0.place.throw_away(&one.path)?;
+            // What was merged with others is only used together with it.
+            let merged = one.path.with_file_name(name(&one.chain) + MERGED);
+            self.0.place.throw_away(&merged)?;
             collected.snapshots += 1;
             collected.bytes += one.info.as_ref().map_or(0, |info| info.bytes);
+        }
+        for (path, _, name) in self.snapshot_dirs()? {
+            // Its layer is gone.
+            if name.strip_suffix(MERGED).is_some_and(|layer| !path.with_file_name(layer).exists()) {
+                self.0.place.throw_away(&path)?;
+            }
         }
         for name in [INGEST, WORK] {
             let dir = self.at(name);
@@ -90,7 +100,7 @@ impl Store {
         }
         drop((lock, locks));
         self.0.place.empty_trash()?;
-        self.sync_snapshots()?;
+        self.sync_snapshots(Duration::ZERO)?;
         Ok(collected)
     }
 

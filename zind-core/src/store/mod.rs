@@ -25,7 +25,7 @@ pub use owners::Owners;
 pub use sink::LayerSink;
 pub use work::Work;
 
-use crate::error::{At, Error, Result, Step};
+use crate::error::{At, Result, Step};
 use crate::image::{ArchiveFormat, Descriptor, Digest, Image, ImageConfig, Limits, Manifest, Progress, archive};
 use place::Place;
 

@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::io::{self, Read, Write};
+use std::path::PathBuf;
 
 use super::blobs::Ingest;
 use super::snapshots::Aside;
@@ -57,9 +58,9 @@ impl LayerSink {
         let job = self.store.job(
             self.ingest.what().replacen("blob", "layer", 1),
             self.diff_id.as_ref(),
-            self.parent.as_ref(),
+            self.store.stack(self.parent.as_ref(), &self.owners)?,
             &self.owners,
-        )?;
+        );
         let (to, [from]) = pipe::channel::<1>();
         let running = unpack::start(from, aside.diff()?, job)?;
         self.work = Some(Pipeline { to, running, aside });
@@ -212,19 +213,8 @@ impl Store {
         LayerSink::begin(self, None, media_type, None, None, parent, owners)
     }
 
-    pub(super) fn job(
-        &self,
-        what: String,
-        diff_id: Option<&Digest>,
-        parent: Option<&Digest>,
-        owners: &Owners,
-    ) -> Result<Job> {
-        Ok(Job {
-            what,
-            algorithm: diff_id.map_or(crate::image::Algorithm::Sha256, Digest::algorithm),
-            below: self.stack(parent, owners)?,
-            owners: owners.clone(),
-            limits: *self.limits(),
-        })
+    pub(super) fn job(&self, what: String, diff_id: Option<&Digest>, below: Vec<PathBuf>, owners: &Owners) -> Job {
+        let algorithm = diff_id.map_or(crate::image::Algorithm::Sha256, Digest::algorithm);
+        Job { what, algorithm, below, owners: owners.clone(), limits: *self.limits() }
     }
 }

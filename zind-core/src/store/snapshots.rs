@@ -9,6 +9,7 @@ use std::fs::{self, DirBuilder};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::{CWD, FlockOperation, Mode, OFlags, RenameFlags, flock, openat, renameat_with};
 use rustix::io::Errno;
@@ -23,6 +24,8 @@ use crate::image::unpack::apply::Unpacked;
 
 pub(super) const DIFF: &str = "diff";
 const INFO: &str = "info";
+/// Ends the name of what many layers have become together.
+pub(super) const MERGED: &str = ".merged";
 /// What begins with this is half made.
 const ASIDE: &str = ".zind-";
 
@@ -144,12 +147,26 @@ impl Store {
         self.snapshot(chain, owners).is_some() && self.note(&snapshot_note(chain, owners)).is_ok()
     }
 
-    /// The directories of a layer and of those below it, topmost first.
+    /// The directories of a layer and of those below it, topmost first. Where many were merged they are one.
     /// Errors: [`Error::State`] if one of them is not unpacked.
     pub(super) fn stack(&self, chain: Option<&Digest>, owners: &Owners) -> Result<Vec<PathBuf>> {
+        self.stack_of(chain, owners, true)
+    }
+
+    /// The same, each layer by itself.
+    pub(super) fn unmerged_stack(&self, chain: &Digest, owners: &Owners) -> Result<Vec<PathBuf>> {
+        self.stack_of(Some(chain), owners, false)
+    }
+
+    fn stack_of(&self, chain: Option<&Digest>, owners: &Owners, may_be_merged: bool) -> Result<Vec<PathBuf>> {
         let mut stack = Vec::new();
         let mut next = chain.copied();
         while let Some(chain) = next {
+            let merged = self.merged_path(&chain, owners);
+            if may_be_merged && read_info(&merged).is_some_and(|info| info.is_whole()) {
+                stack.push(merged.join(DIFF));
+                break;
+            }
             let Some(info) = self.snapshot(&chain, owners) else {
                 return Err(Error::State(format!("the layer {chain} is not unpacked")));
             };
@@ -160,6 +177,10 @@ impl Store {
             next = info.parent;
         }
         Ok(stack)
+    }
+
+    pub(super) fn merged_path(&self, chain: &Digest, owners: &Owners) -> PathBuf {
+        self.at(SNAPSHOTS).join(key(owners)).join(name(chain) + MERGED)
     }
 
     /// Begins a snapshot.
@@ -180,10 +201,21 @@ impl Store {
     /// Puts a snapshot that is whole in its place. If somebody else was faster, theirs stays.
     pub(super) fn end_snapshot(
         &self,
-        mut aside: Aside,
+        aside: Aside,
         chain: &Digest,
         parent: Option<&Digest>,
         owners: &Owners,
+        unpacked: Unpacked,
+    ) -> Result<()> {
+        self.put_snapshot(aside, &self.snapshot_path(chain, owners), &snapshot_note(chain, owners), parent, unpacked)
+    }
+
+    pub(super) fn put_snapshot(
+        &self,
+        mut aside: Aside,
+        place: &Path,
+        note: &str,
+        parent: Option<&Digest>,
         unpacked: Unpacked,
     ) -> Result<()> {
         let info = Info {
@@ -197,22 +229,21 @@ impl Store {
         };
         let file = aside.path.join(INFO);
         fs::write(&file, info.to_bytes()).at(Step::Unpack, "write", &file)?;
-        let place = self.snapshot_path(chain, owners);
         let _lock = self.lock_shared()?;
-        self.note(&snapshot_note(chain, owners))?;
+        self.note(note)?;
         for _ in 0..2 {
-            match renameat_with(CWD, &aside.path, CWD, &place, RenameFlags::NOREPLACE) {
+            match renameat_with(CWD, &aside.path, CWD, place, RenameFlags::NOREPLACE) {
                 Ok(()) => {
                     aside.is_done = true;
                     return Ok(());
                 }
-                Err(Errno::EXIST) if self.snapshot(chain, owners).is_some() => return Ok(()),
+                Err(Errno::EXIST) if read_info(place).is_some_and(|info| info.is_whole()) => return Ok(()),
                 // Of another run of the kernel: nobody uses it.
-                Err(Errno::EXIST) => self.0.place.throw_away(&place)?,
-                Err(errno) => return Err(errno).at(Step::Unpack, "renameat2", &place),
+                Err(Errno::EXIST) => self.0.place.throw_away(place)?,
+                Err(errno) => return Err(errno).at(Step::Unpack, "renameat2", place),
             }
         }
-        Err(Errno::EXIST).at(Step::Unpack, "renameat2", &place)
+        Err(Errno::EXIST).at(Step::Unpack, "renameat2", place)
     }
 
     /// Locks a snapshot against being collected: shared. None if it is not there.
@@ -227,15 +258,17 @@ impl Store {
         Ok(Some(dir))
     }
 
-    /// Marks all snapshots as synced that are, after the file system was.
-    pub(super) fn sync_snapshots(&self) -> Result<()> {
+    /// Syncs snapshots that are older than `age` and were not synced yet, and marks them so.
+    pub(super) fn sync_snapshots(&self, age: Duration) -> Result<()> {
         let mut unsynced = Vec::new();
-        self.each_snapshot(|path, _, _, info| {
-            if let Some(info) = info.filter(|info| !info.is_synced && info.is_whole()) {
-                unsynced.push((path.to_owned(), info));
+        for (path, _, _) in self.snapshot_dirs()? {
+            let Some(info) = read_info(&path).filter(|info| !info.is_synced && info.is_whole()) else { continue };
+            let made = fs::metadata(path.join(INFO)).and_then(|meta| meta.modified());
+            let is_old = made.is_ok_and(|made| made.elapsed().is_ok_and(|elapsed| elapsed >= age));
+            if is_old || age.is_zero() {
+                unsynced.push((path, info));
             }
-            Ok(())
-        })?;
+        }
         if unsynced.is_empty() {
             return Ok(());
         }
@@ -246,20 +279,6 @@ impl Store {
             let info = Info { is_synced: true, ..info };
             // Also if it went away meanwhile.
             let _ = self.0.place.write_file(&path.join(INFO), &info.to_bytes());
-        }
-        Ok(())
-    }
-
-    /// Calls with each snapshot: its directory, the name of its owners, its ChainID, and what is known about it.
-    pub(super) fn each_snapshot(
-        &self,
-        mut with: impl FnMut(&Path, &str, Digest, Option<Info>) -> Result<()>,
-    ) -> Result<()> {
-        for (path, key, name) in self.snapshot_dirs()? {
-            if let Some(chain) = chain_of(&name) {
-                let info = read_info(&path);
-                with(&path, &key, chain, info)?;
-            }
         }
         Ok(())
     }

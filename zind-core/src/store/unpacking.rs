@@ -3,12 +3,25 @@
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::time::Duration;
 
-use super::snapshots::Aside;
+use super::place::{TEMPORARY, WORK, open_lock, try_flock};
+use super::snapshots::{Aside, DIFF, snapshot_note};
 use super::{ImageHold, Owners, Store};
-use crate::error::{Error, Result};
-use crate::image::unpack::{self, apply::Unpacked};
+use crate::error::{Error, Result, Step};
+use crate::image::unpack;
+use crate::image::unpack::apply::Unpacked;
+use crate::image::unpack::below::Below;
+use crate::image::unpack::merge::merge;
 use crate::image::{Descriptor, Digest, Event, EventKind, Image, Progress, Verified, chain_id};
+
+/// So many directories are given to overlayfs; more are merged into one. Each makes a mount about 8 us slower.
+const MOST_LOWERS: usize = 8;
+
+/// How often a turn is asked for again.
+const PATIENCE: Duration = Duration::from_millis(10);
+/// After so long the kernel has mostly written what was unpacked, so that to sync it costs little.
+const SETTLED: Duration = Duration::from_secs(120);
 
 impl Store {
     /// Unpacks the layers of an image that are not unpacked yet. Digests of blobs and contents are checked on the way.
@@ -17,11 +30,27 @@ impl Store {
     pub fn unpack(&self, image: &Image, owners: &Owners, progress: &mut dyn Progress) -> Result<()> {
         let _work = self.work()?;
         let chain = image.config()?.chain_ids();
-        if chain.last().is_none_or(|top| self.has_snapshot(top, owners)) {
+        let Some(top) = chain.last() else { return Ok(()) };
+        // Each of them: somebody may have removed one that was broken.
+        if self.has_snapshot(top, owners) && self.stack(Some(top), owners).is_ok() {
             return Ok(());
         }
+        self.unpack_missing(image, owners, progress)?;
+        // Merged now, so that the first start needs not wait for it.
+        self.lowers(image, owners, progress).map(drop)
+    }
+
+    fn unpack_missing(&self, image: &Image, owners: &Owners, progress: &mut dyn Progress) -> Result<()> {
+        let _work = self.work()?;
         let (layers, diff_ids) = (image.layers()?, &image.config()?.diff_ids);
+        let chain = image.config()?.chain_ids();
+        self.sync_snapshots(SETTLED)?;
         for (index, layer) in layers.iter().enumerate() {
+            if self.has_snapshot(&chain[index], owners) {
+                continue;
+            }
+            // Somebody else may be unpacking it just now: one is enough.
+            let _turn = self.take_turn(&chain[index], owners, progress)?;
             if self.has_snapshot(&chain[index], owners) {
                 continue;
             }
@@ -30,6 +59,21 @@ impl Store {
             self.unpack_layer(layer, &diff_ids[index], parent, owners, place, progress)?;
         }
         Ok(())
+    }
+
+    /// Waits until nobody else unpacks a layer. Who dies gives its turn away.
+    fn take_turn(&self, chain: &Digest, owners: &Owners, progress: &mut dyn Progress) -> Result<Turn> {
+        let path = self.at(WORK).join(format!("{TEMPORARY}-{}", snapshot_note(chain, owners).replace(['/', ' '], "-")));
+        let lock = self.lock_shared()?;
+        let file = open_lock(&path)?;
+        drop(lock);
+        while !try_flock(&file) {
+            if progress.interrupted() {
+                return Err(Error::Interrupted);
+            }
+            std::thread::sleep(PATIENCE);
+        }
+        Ok(Turn { path, _file: file })
     }
 
     /// Unpacks a layer whose blob is there. `place`: which one, of how many.
@@ -42,7 +86,8 @@ impl Store {
         place: (usize, usize),
         progress: &mut dyn Progress,
     ) -> Result<()> {
-        let (aside, unpacked) = self.unpack_aside(layer, diff_id, parent, owners, place, progress)?;
+        let below = self.stack(parent, owners)?;
+        let (aside, unpacked) = self.unpack_aside(layer, diff_id, below, owners, place, progress)?;
         self.end_snapshot(aside, &chain_id(parent, diff_id), parent, owners, unpacked)
     }
 
@@ -50,7 +95,7 @@ impl Store {
         &self,
         layer: &Descriptor,
         diff_id: &Digest,
-        parent: Option<&Digest>,
+        below: Vec<PathBuf>,
         owners: &Owners,
         place: (usize, usize),
         progress: &mut dyn Progress,
@@ -58,7 +103,7 @@ impl Store {
         let what = format!("layer {}", layer.digest);
         let input = Verified::new(self.open_blob(&layer.digest)?, layer.digest, layer.size);
         let aside = self.begin_snapshot(owners)?;
-        let job = self.job(what.clone(), Some(diff_id), parent, owners)?;
+        let job = self.job(what.clone(), Some(diff_id), below, owners);
         let running = unpack::start(input, aside.diff()?, job)?;
         let mut tell = |done| {
             let event = Event::new(EventKind::Unpack).layer(place.0, place.1).digest(&layer.digest);
@@ -97,16 +142,53 @@ impl Store {
     pub fn lowers(&self, image: &Image, owners: &Owners, progress: &mut dyn Progress) -> Result<Vec<PathBuf>> {
         let chain = image.config()?.chain_ids();
         let Some(top) = chain.last() else { return Ok(vec![self.empty_dir()?]) };
-        if self.snapshot(top, owners).is_none() {
-            self.unpack(image, owners, progress)?;
+        let stack = match self.stack(Some(top), owners) {
+            Err(Error::State(_)) => {
+                self.unpack_missing(image, owners, progress)?;
+                self.stack(Some(top), owners)?
+            }
+            result => result?,
+        };
+        match stack.len() > MOST_LOWERS {
+            true => self.merge(top, &stack, owners, progress).map(|merged| vec![merged]),
+            false => Ok(stack),
         }
-        self.stack(Some(top), owners)
+    }
+
+    /// Makes one directory of many layers.
+    fn merge(&self, top: &Digest, stack: &[PathBuf], owners: &Owners, progress: &mut dyn Progress) -> Result<PathBuf> {
+        let _work = self.work()?;
+        let aside = self.merge_aside(stack, owners, progress)?;
+        let place = self.merged_path(top, owners);
+        let note = snapshot_note(top, owners);
+        self.put_snapshot(aside, &place, &note, None, Unpacked::default())?;
+        Ok(place.join(DIFF))
+    }
+
+    pub(super) fn merge_aside(&self, stack: &[PathBuf], owners: &Owners, progress: &mut dyn Progress) -> Result<Aside> {
+        let aside = self.begin_snapshot(owners)?;
+        let mut below = Below::open(stack).map_err(|(path, fault)| fault.at(Step::Unpack, &path))?;
+        let mut hands = unpack::hands_for(owners)?;
+        merge(&mut below, &aside.diff()?, &mut *hands, &mut || progress.interrupted())?;
+        Ok(aside)
     }
 
     fn empty_dir(&self) -> Result<PathBuf> {
         let path = self.at("empty");
         super::place::make_dir(&path)?;
         Ok(path)
+    }
+}
+
+/// The right to unpack a layer. It is no more than a courtesy: two who unpack the same do no harm.
+struct Turn {
+    path: PathBuf,
+    _file: OwnedFd,
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
     }
 }
 

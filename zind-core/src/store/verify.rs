@@ -58,6 +58,22 @@ impl Store {
                 });
             }
         }
+        for chain in origins.keys() {
+            let merged = self.merged_path(chain, &owners);
+            if super::snapshots::read_info(&merged).is_none_or(|info| !info.is_whole()) {
+                continue;
+            }
+            let Ok(stack) = self.unmerged_stack(chain, &owners) else { continue };
+            let aside = self.merge_aside(&stack, &owners, progress)?;
+            if let Some((file, rule)) = compare(&aside.diff()?, &open_dir(&merged.join(DIFF))?, progress)? {
+                faults.push(Fault {
+                    what: format!("merged snapshot {}, file {file}", name(chain)),
+                    rule,
+                    cure: format!("remove the directory {}: it is made again when it is needed", merged.display()),
+                    images: origins[chain].images.clone(),
+                });
+            }
+        }
         Ok(faults)
     }
 
@@ -166,8 +182,14 @@ impl Store {
         owners: &Owners,
         progress: &mut dyn Progress,
     ) -> Result<Option<(String, String)>> {
-        let unpacked =
-            self.unpack_aside(&origin.layer, &origin.diff_id, origin.parent.as_ref(), owners, (0, 1), progress);
+        // Each layer by itself: what was merged of them is looked at later.
+        let below = match &origin.parent {
+            Some(parent) => self.unmerged_stack(parent, owners),
+            None => Ok(Vec::new()),
+        };
+        // Without those below it cannot be used, and is unpacked again with them.
+        let Ok(below) = below else { return Ok(None) };
+        let unpacked = self.unpack_aside(&origin.layer, &origin.diff_id, below, owners, (0, 1), progress);
         let aside: Aside = match unpacked {
             Ok((aside, _)) => aside,
             // Its blob is missing: that was said.

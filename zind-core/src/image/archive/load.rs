@@ -47,6 +47,8 @@ pub(crate) fn load(store: &Store, path: &Path, progress: &mut dyn Progress) -> R
     for (manifest, tags) in found {
         let tags: Vec<&str> = tags.iter().map(String::as_str).collect();
         let image = store.add_image(&manifest, &tags)?;
+        // Many layers are merged now, so that the first start needs not wait for it.
+        store.lowers(&image, &archive.owners, archive.progress)?;
         images.retain(|other| other.digest() != image.digest());
         images.push(image);
     }
@@ -263,10 +265,9 @@ pub(crate) fn import_rootfs(
         false => import_tar(store, source, progress)?,
     };
     if config.history.is_empty() {
-        let mut history = History::default();
-        history.created = config.created.clone();
-        history.comment = Some("a root file system, imported".to_owned());
-        config.history.push(history);
+        let comment = Some("a root file system, imported".to_owned());
+        let created = config.created.clone();
+        config.history.push(History { created, comment, ..History::default() });
     }
     store.add_layer_and_config(None, &[layer], config, tag.as_slice())
 }

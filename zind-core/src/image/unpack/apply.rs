@@ -13,14 +13,13 @@ use std::io::BufRead;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
-use rustix::fs::{AtFlags, FileType, SeekFrom, Stat, fstat, ftruncate, getxattr, listxattr, readlinkat, seek, statat};
+use rustix::fs::{FileType, SeekFrom, Stat, fstat, ftruncate, getxattr, listxattr, readlinkat, seek};
 use rustix::io::Errno;
 
-use super::below::{Below, is_whiteout, split};
-use super::hands::{Attributes, Hands};
+use super::below::{Below, PLACE, is_whiteout, join, look_at, split};
 use super::limits::Limits;
 use super::tar::{Broken, Entry, Kind, Reader, shorten};
-use crate::copy;
+use crate::copy::{self, Attributes, Hands};
 use crate::error::Step;
 use crate::namespace::idmap::to_host;
 use crate::rootfs::fault::{By, Fault};
@@ -108,12 +107,13 @@ impl<'a> Apply<'a> {
         owners: &'a Owners,
         limits: Limits,
     ) -> Apply<'a> {
+        let own = hands.own();
         Apply {
             hands,
             below,
             owners,
             limits,
-            own: (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw()),
+            own,
             root,
             nodes: HashMap::new(),
             clock: 0,
@@ -294,7 +294,7 @@ impl<'a> Apply<'a> {
 
     fn finish(mut self) -> Result<Unpacked, Stop> {
         if !self.root_was_given
-            && let Some(found) = self.below.find(b"").map_err(|fault| at(b"", fault))?
+            && let Some(found) = self.below.find(self.hands, b"").map_err(|fault| at(b"", fault))?
         {
             self.copy_attributes(b"", found.place.as_fd(), &found.meta)?;
         }
@@ -381,16 +381,18 @@ impl<'a> Apply<'a> {
             return Ok(Look::Directory);
         }
         // A parent that was only found to be there below is here by now.
-        let dir = self.dir(parent)?;
+        self.dir(parent)?;
+        let dir = self.nodes[parent].fd.as_fd();
         let name = OsStr::from_bytes(name);
-        match statat(&dir.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
+        match look_at(self.hands, dir, name) {
             Ok(meta) if is_whiteout(&meta) => return Ok(Look::Nothing),
             Ok(meta) => {
                 return Ok(match FileType::from_raw_mode(meta.st_mode) {
                     FileType::Directory => Look::Directory,
                     FileType::Symlink => {
-                        let target = readlinkat(&dir.fd, name, Vec::new()).by("readlinkat");
-                        Look::Link(target.map_err(|fault| at(&path, fault))?.into_bytes())
+                        let target =
+                            self.hands.look(dir, name, PLACE).and_then(|link| readlinkat(&link, "", Vec::new()));
+                        Look::Link(target.by("readlinkat").map_err(|fault| at(&path, fault))?.into_bytes())
                     }
                     _ => Look::Other,
                 });
@@ -398,7 +400,9 @@ impl<'a> Apply<'a> {
             Err(Errno::NOENT) => {}
             Err(errno) => return Err(at(&path, Fault::new("fstatat", errno))),
         }
-        let Some(found) = self.below.find(&path).map_err(|fault| at(&path, fault))? else { return Ok(Look::Nothing) };
+        let Some(found) = self.below.find(self.hands, &path).map_err(|fault| at(&path, fault))? else {
+            return Ok(Look::Nothing);
+        };
         match found.kind() {
             FileType::Directory => {
                 let dir = self.dir(parent)?.fd.try_clone().map_err(|_| at(&path, Fault::new("dup", Errno::MFILE)))?;
@@ -436,24 +440,9 @@ impl<'a> Apply<'a> {
     /// Gives a directory of this layer what the one below has.
     fn copy_attributes(&mut self, path: &[u8], from: BorrowedFd<'_>, meta: &Stat) -> Result<(), Stop> {
         let fault = |fault| at(path, fault);
-        let mut xattrs = Vec::new();
-        let from = copy::magic_path(from);
-        let mut names = vec![0; 1 << 16];
-        let length = match listxattr(from.as_str(), &mut names[..]) {
-            Err(Errno::OPNOTSUPP) => 0,
-            result => result.by("listxattr").map_err(fault)?,
-        };
-        for name in names[..length].split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
-            let mut value = vec![0; 1 << 16];
-            if !name.starts_with(b"security.selinux")
-                && let Ok(length) = getxattr(from.as_str(), name, &mut value[..])
-            {
-                value.truncate(length);
-                xattrs.push((name.to_vec(), value));
-            }
-        }
-        let owner = (meta.st_uid, meta.st_gid);
-        let attributes = Attributes { owner: (owner != self.own).then_some(owner), xattrs, ..Attributes::default() };
+        let mut attributes = attributes_of(from, meta).map_err(fault)?;
+        attributes.owner = attributes.owner.filter(|owner| *owner != self.own);
+        (attributes.mode, attributes.time) = (None, None);
         let Some(node) = self.nodes.get_mut(path) else { return Ok(()) };
         node.time = (meta.st_mtime, u32::try_from(meta.st_mtime_nsec).unwrap_or_default());
         node.mode = Some(meta.st_mode & 0o7777);
@@ -497,7 +486,7 @@ impl<'a> Apply<'a> {
             match self.hands.mkdir(node.fd.as_fd(), name) {
                 Ok(()) => break node.setgid,
                 Err(Fault { errno: Errno::EXIST, .. }) => {
-                    let meta = statat(&node.fd, name, AtFlags::SYMLINK_NOFOLLOW).by("fstatat");
+                    let meta = look_at(self.hands, node.fd.as_fd(), name).by("fstatat");
                     let meta = meta.map_err(|fault| at(&path, fault))?;
                     if FileType::from_raw_mode(meta.st_mode) == FileType::Directory {
                         break false;
@@ -613,40 +602,8 @@ impl<'a> Apply<'a> {
         let inside = join(&path, b"");
         self.nodes.retain(|open, _| *open != path && !open.starts_with(&inside));
         let dir = self.hands.open_dir(fd.as_fd(), name).map_err(|fault| at(&path, fault))?;
-        self.empty(&dir).map_err(|fault| at(&path, fault))?;
+        copy::remove::empty_by(self.hands, &dir).map_err(|fault| at(&path, fault))?;
         self.hands.rmdir(fd.as_fd(), name).map_err(|fault| at(&path, fault))
-    }
-
-    /// Empties a directory, however deep: directories in directories are moved up before they are emptied.
-    fn empty(&mut self, top: &OwnedFd) -> Result<(), Fault> {
-        loop {
-            let names = copy::list(top)?;
-            if names.is_empty() {
-                return Ok(());
-            }
-            for name in names {
-                match self.hands.unlink(top.as_fd(), &name) {
-                    Err(Fault { errno: Errno::ISDIR, .. }) => {}
-                    result => {
-                        result?;
-                        continue;
-                    }
-                }
-                let dir = self.hands.open_dir(top.as_fd(), &name)?;
-                for inner in copy::list(&dir)? {
-                    match self.hands.unlink(dir.as_fd(), &inner) {
-                        Err(Fault { errno: Errno::ISDIR, .. }) => {
-                            // Its entry ".." changes: it must be writable.
-                            self.hands.open_dir(dir.as_fd(), &inner)?;
-                            let aside = OsString::from(copy::unused_name());
-                            self.hands.rename(dir.as_fd(), &inner, top.as_fd(), &aside)?;
-                        }
-                        result => result?,
-                    }
-                }
-                self.hands.rmdir(top.as_fd(), &name)?;
-            }
-        }
     }
 
     fn symlink(&mut self, entry: &Entry, parent: &[u8], name: &OsStr) -> Result<(), Stop> {
@@ -733,20 +690,21 @@ impl<'a> Apply<'a> {
         let dup =
             |fd: BorrowedFd<'_>| fd.try_clone_to_owned().map_err(|_| at(&target, Fault::new("dup", Errno::MFILE)));
         let here = dup(self.dir(&target_parent)?.fd.as_fd())?;
-        let from = match statat(&here, target_name, AtFlags::SYMLINK_NOFOLLOW) {
+        let from = match look_at(self.hands, here.as_fd(), target_name) {
             Ok(meta) if is_whiteout(&meta) => return missing(self),
             Ok(meta) if FileType::from_raw_mode(meta.st_mode) == FileType::Directory => {
                 return self.rule(&entry.path, "is a hard link to a directory");
             }
             Ok(_) => here,
             Err(Errno::NOENT) => {
-                let Some(found) = self.below.find(&target).map_err(|fault| at(&target, fault))? else {
+                let Some(found) = self.below.find(self.hands, &target).map_err(|fault| at(&target, fault))? else {
                     return missing(self);
                 };
                 if found.kind() == FileType::Directory {
                     return self.rule(&entry.path, "is a hard link to a directory");
                 }
-                let dir = self.below.open_dir(found.layer, &target_parent).map_err(|fault| at(&target, fault))?;
+                let dir =
+                    self.below.open_dir(self.hands, found.layer, &target_parent).map_err(|fault| at(&target, fault))?;
                 let Some(dir) = dir else { return missing(self) };
                 dir
             }
@@ -802,14 +760,14 @@ impl<'a> Apply<'a> {
     /// Hides what is below at a name. What this layer has there stays.
     fn hide(&mut self, parent: &[u8], name: &OsStr) -> Result<(), Stop> {
         let path = join(parent, name.as_bytes());
-        if self.below.find(&path).map_err(|fault| at(&path, fault))?.is_none() {
+        if self.below.find(self.hands, &path).map_err(|fault| at(&path, fault))?.is_none() {
             return Ok(());
         }
         self.dir(parent)?;
         match self.hands.mknod(self.nodes[parent].fd.as_fd(), name, FileType::CharacterDevice, (0, 0)) {
             Ok(()) => Ok(()),
             Err(Fault { errno: Errno::EXIST, .. }) => {
-                let meta = statat(&self.nodes[parent].fd, name, AtFlags::SYMLINK_NOFOLLOW).by("fstatat");
+                let meta = look_at(self.hands, self.nodes[parent].fd.as_fd(), name).by("fstatat");
                 match FileType::from_raw_mode(meta.map_err(|fault| at(&path, fault))?.st_mode) {
                     FileType::Directory => self.hide_all(&path),
                     _ => Ok(()),
@@ -823,7 +781,7 @@ impl<'a> Apply<'a> {
     fn hide_all(&mut self, path: &[u8]) -> Result<(), Stop> {
         let mut left = vec![path.to_vec()];
         while let Some(path) = left.pop() {
-            let names = self.below.list(&path).map_err(|fault| at(&path, fault))?;
+            let names = self.below.list(self.hands, &path).map_err(|fault| at(&path, fault))?;
             // In order, so that the directory is the same each time.
             for name in names.into_iter().collect::<BTreeSet<_>>() {
                 self.dir(&path)?;
@@ -831,7 +789,7 @@ impl<'a> Apply<'a> {
                 match self.hands.mknod(dir, &name, FileType::CharacterDevice, (0, 0)) {
                     Ok(()) => {}
                     Err(Fault { errno: Errno::EXIST, .. }) => {
-                        let meta = statat(dir, &name, AtFlags::SYMLINK_NOFOLLOW).by("fstatat");
+                        let meta = look_at(self.hands, dir, &name).by("fstatat");
                         let meta = meta.map_err(|fault| at(&path, fault))?;
                         if FileType::from_raw_mode(meta.st_mode) == FileType::Directory {
                             left.push(join(&path, name.as_bytes()));
@@ -878,10 +836,7 @@ impl<'a> Apply<'a> {
             }
         }
         if *self.owners == Owners::Xattr && matches!(kind, FileType::RegularFile | FileType::Directory) {
-            // Set-id bits would mean the caller.
-            let kept = if (uid, gid) == (0, 0) { mode } else { mode & !0o6000 };
-            // The caller must be able to read what it unpacks again, or copies.
-            let usable = kept | if kind == FileType::Directory { 0o700 } else { 0o400 };
+            let usable = mode_on_disk(mode, kind, (uid, gid));
             if (uid, gid) != (0, 0) || usable != mode {
                 xattrs.push((OWNER_XATTR.to_vec(), record(entry, kind, None)));
             }
@@ -903,6 +858,32 @@ impl<'a> Apply<'a> {
             }
         }
     }
+}
+
+/// What a directory has, for another.
+pub(crate) fn attributes_of(from: BorrowedFd<'_>, meta: &Stat) -> Result<Attributes, Fault> {
+    let mut xattrs = Vec::new();
+    let from = copy::magic_path(from);
+    let mut names = vec![0; 1 << 16];
+    let length = match listxattr(from.as_str(), &mut names[..]) {
+        Err(Errno::OPNOTSUPP) => 0,
+        result => result.by("listxattr")?,
+    };
+    for name in names[..length].split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
+        let mut value = vec![0; 1 << 16];
+        if !name.starts_with(b"security.selinux")
+            && let Ok(length) = getxattr(from.as_str(), name, &mut value[..])
+        {
+            value.truncate(length);
+            xattrs.push((name.to_vec(), value));
+        }
+    }
+    Ok(Attributes {
+        owner: Some((meta.st_uid, meta.st_gid)),
+        mode: Some(meta.st_mode & 0o7777),
+        time: Some((meta.st_mtime, u32::try_from(meta.st_mtime_nsec).unwrap_or_default())),
+        xattrs,
+    })
 }
 
 /// What is found at a name.
@@ -935,6 +916,14 @@ fn class(name: &[u8]) -> Class {
     }
 }
 
+/// The mode that a file gets on disk where all files are the caller's: set-id bits would mean the caller, except for those
+/// of root; and the caller must be able to read what it unpacks again, or copies. If it is not the mode of the layer, that
+/// is in the attribute.
+pub(crate) fn mode_on_disk(mode: u32, kind: FileType, owner: (u32, u32)) -> u32 {
+    let kept = if owner == (0, 0) { mode } else { mode & !0o6000 };
+    kept | if kind == FileType::Directory { 0o700 } else { 0o400 }
+}
+
 /// `"uid:gid:mode"`, and `":major:minor"` of a device.
 fn record(entry: &Entry, kind: FileType, dev: Option<(u32, u32)>) -> Vec<u8> {
     let mut text = format!("{}:{}:{:o}", entry.uid, entry.gid, kind.as_raw_mode() | entry.mode);
@@ -942,10 +931,6 @@ fn record(entry: &Entry, kind: FileType, dev: Option<(u32, u32)>) -> Vec<u8> {
         text += &format!(":{major}:{minor}");
     }
     text.into_bytes()
-}
-
-fn join(parent: &[u8], name: &[u8]) -> Vec<u8> {
-    if parent.is_empty() { name.to_vec() } else { [parent, b"/", name].concat() }
 }
 
 fn at(path: &[u8], fault: Fault) -> Stop {

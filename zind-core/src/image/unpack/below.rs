@@ -3,14 +3,15 @@
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::rc::Rc;
 
-use rustix::fs::{CWD, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, fstat, openat, openat2};
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, fstat, openat, statat};
 use rustix::io::Errno;
 
+use crate::copy::Hands;
 use crate::rootfs::fault::{By, Fault};
 
 /// So many directories are remembered.
@@ -41,7 +42,15 @@ pub(crate) fn is_whiteout(meta: &Stat) -> bool {
     FileType::from_raw_mode(meta.st_mode) == FileType::CharacterDevice && meta.st_rdev == 0
 }
 
-const PLACE: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+/// What is at a name; links are not followed.
+pub(crate) fn look_at(hands: &mut dyn Hands, dir: BorrowedFd<'_>, name: &OsStr) -> rustix::io::Result<Stat> {
+    match statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Err(Errno::ACCESS) => fstat(hands.look(dir, name, PLACE)?),
+        result => result,
+    }
+}
+
+pub(super) const PLACE: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 impl Below {
     pub(crate) fn open(layers: &[PathBuf]) -> Result<Below, (PathBuf, Fault)> {
@@ -57,15 +66,15 @@ impl Below {
     }
 
     /// What is at a path without links in it; the last part is not followed.
-    pub(crate) fn find(&mut self, path: &[u8]) -> Result<Option<Found>, Fault> {
+    pub(crate) fn find(&mut self, hands: &mut dyn Hands, path: &[u8]) -> Result<Option<Found>, Fault> {
         let Some((parent, _)) = split(path) else {
             let Some(top) = self.layers.first() else { return Ok(None) };
             let place = openat(top, ".", PLACE, Mode::empty()).by("openat")?;
             let meta = fstat(&place).by("fstat")?;
             return Ok(Some(Found { layer: 0, place, meta }));
         };
-        for layer in self.visible(parent)?.iter().copied() {
-            match self.open_in(layer, path, PLACE)? {
+        for layer in self.visible(hands, parent)?.iter().copied() {
+            match self.open_in(hands, layer, path, PLACE)? {
                 None => {}
                 Some(place) => {
                     let meta = fstat(&place).by("fstat")?;
@@ -77,17 +86,27 @@ impl Below {
     }
 
     /// Opens a directory of one layer as a place; none if it is not there.
-    pub(crate) fn open_dir(&self, layer: usize, path: &[u8]) -> Result<Option<OwnedFd>, Fault> {
-        self.open_in(layer, path, PLACE | OFlags::DIRECTORY)
+    pub(crate) fn open_dir(&self, hands: &mut dyn Hands, layer: usize, path: &[u8]) -> Result<Option<OwnedFd>, Fault> {
+        self.open_in(hands, layer, path, PLACE | OFlags::DIRECTORY)
+    }
+
+    /// Opens a directory of one layer for reading; none if it is not there.
+    pub(crate) fn open_for_reading(
+        &self,
+        hands: &mut dyn Hands,
+        layer: usize,
+        path: &[u8],
+    ) -> Result<Option<OwnedFd>, Fault> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        self.open_in(hands, layer, path, flags)
     }
 
     /// The names in a directory.
-    pub(crate) fn list(&mut self, path: &[u8]) -> Result<Vec<OsString>, Fault> {
+    pub(crate) fn list(&mut self, hands: &mut dyn Hands, path: &[u8]) -> Result<Vec<OsString>, Fault> {
         let mut seen = HashSet::new();
         let mut names = Vec::new();
-        for layer in self.visible(path)?.iter().copied() {
-            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let Some(dir) = self.open_in(layer, path, flags)? else { continue };
+        for layer in self.visible(hands, path)?.iter().copied() {
+            let Some(dir) = self.open_for_reading(hands, layer, path)? else { continue };
             let again = dir.try_clone().map_err(|_| Fault::new("dup", Errno::MFILE))?;
             for entry in Dir::new(dir).by("open")? {
                 let entry = entry.by("getdents64")?;
@@ -96,10 +115,7 @@ impl Below {
                     continue;
                 }
                 let may_hide = matches!(entry.file_type(), FileType::CharacterDevice | FileType::Unknown);
-                let hides = may_hide && {
-                    let flags = rustix::fs::AtFlags::SYMLINK_NOFOLLOW;
-                    is_whiteout(&rustix::fs::statat(again.as_fd(), name, flags).by("fstatat")?)
-                };
+                let hides = may_hide && is_whiteout(&look_at(hands, again.as_fd(), name).by("fstatat")?);
                 if !hides {
                     names.push(name.to_owned());
                 }
@@ -109,14 +125,14 @@ impl Below {
     }
 
     /// The layers in which a directory can be seen.
-    fn visible(&mut self, path: &[u8]) -> Result<Rc<[usize]>, Fault> {
+    pub(crate) fn visible(&mut self, hands: &mut dyn Hands, path: &[u8]) -> Result<Rc<[usize]>, Fault> {
         if let Some(known) = self.visible.get(path) {
             return Ok(known.clone());
         }
         let Some((parent, _)) = split(path) else { return Ok((0..self.layers.len()).collect()) };
         let mut layers = Vec::new();
-        for layer in self.visible(parent)?.iter().copied() {
-            let Some(place) = self.open_in(layer, path, PLACE)? else { continue };
+        for layer in self.visible(hands, parent)?.iter().copied() {
+            let Some(place) = self.open_in(hands, layer, path, PLACE)? else { continue };
             // A file or a whiteout hides what is below it.
             match FileType::from_raw_mode(fstat(&place).by("fstat")?.st_mode) {
                 FileType::Directory => layers.push(layer),
@@ -131,17 +147,18 @@ impl Below {
         Ok(layers)
     }
 
-    fn open_in(&self, layer: usize, path: &[u8], flags: OFlags) -> Result<Option<OwnedFd>, Fault> {
-        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-        let path = if path.is_empty() { Path::new(".") } else { Path::new(OsStr::from_bytes(path)) };
-        loop {
-            match openat2(&self.layers[layer], path, flags, Mode::empty(), resolve) {
-                Ok(fd) => return Ok(Some(fd)),
-                Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
-                // It cannot leave, and nobody renames there; the kernel may be unsure all the same.
-                Err(Errno::AGAIN | Errno::INTR) => std::thread::yield_now(),
-                Err(errno) => return Err(Fault::new("openat2", errno)),
-            }
+    fn open_in(
+        &self,
+        hands: &mut dyn Hands,
+        layer: usize,
+        path: &[u8],
+        flags: OFlags,
+    ) -> Result<Option<OwnedFd>, Fault> {
+        let path = if path.is_empty() { OsStr::new(".") } else { OsStr::from_bytes(path) };
+        match hands.look(self.layers[layer].as_fd(), path, flags) {
+            Ok(fd) => Ok(Some(fd)),
+            Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
+            Err(errno) => Err(Fault::new("openat2", errno)),
         }
     }
 }
@@ -155,4 +172,8 @@ pub(crate) fn split(path: &[u8]) -> Option<(&[u8], &[u8])> {
         Some(at) => (&path[..at], &path[at + 1..]),
         None => (&[], path),
     })
+}
+
+pub(crate) fn join(parent: &[u8], name: &[u8]) -> Vec<u8> {
+    if parent.is_empty() { name.to_vec() } else { [parent, b"/", name].concat() }
 }

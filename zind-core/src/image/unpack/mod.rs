@@ -3,8 +3,8 @@
 pub(crate) mod apply;
 pub(crate) mod below;
 pub(crate) mod decompress;
-pub(crate) mod hands;
 mod limits;
+pub(crate) mod merge;
 pub(crate) mod pipe;
 pub(crate) mod tar;
 
@@ -19,12 +19,13 @@ use std::time::Duration;
 pub use limits::Limits;
 
 use super::digest::{Algorithm, Digest, Hasher};
+use crate::copy::{Hands, Inside, Own};
 use crate::error::{At, Error, Result, Step};
+use crate::namespace::idmap;
 use crate::store::Owners;
 use apply::{Apply, Stop, Unpacked};
 use below::Below;
 use decompress::{Counted, Watched};
-use hands::Own;
 use pipe::Chunks;
 use tar::Reader;
 
@@ -162,8 +163,8 @@ fn hash(mut chunks: Chunks, algorithm: Algorithm) -> Option<Digest> {
 fn write(chunks: Chunks, root: OwnedFd, job: &Job, stop: &AtomicBool) -> Result<Unpacked, Trouble> {
     let below = Below::open(&job.below).map_err(|(path, fault)| Trouble::Error(fault.at(Step::Unpack, &path)))?;
     let mut reader = Reader::new(chunks, job.limits);
-    let mut own = Own;
-    let apply = Apply::new(&mut own, root, below, &job.owners, job.limits);
+    let mut hands = hands_for(&job.owners).map_err(Trouble::Error)?;
+    let apply = Apply::new(&mut *hands, root, below, &job.owners, job.limits);
     let unpacked = apply.run(&mut reader, &|| stop.load(Ordering::Relaxed));
     let unpacked = unpacked.map_err(|stop| match stop {
         Stop::Rule(entry, rule) => Trouble::Error(Error::image(format!("{}, {entry}", job.what), rule)),
@@ -175,6 +176,16 @@ fn write(chunks: Chunks, root: OwnedFd, job: &Job, stop: &AtomicBool) -> Result<
     let mut chunks = reader.into_inner();
     io::copy(&mut chunks, &mut io::sink()).map_err(|error| trouble(&job.what, error))?;
     Ok(unpacked)
+}
+
+/// Root gives files to whom it wants; an ordinary user, to the ids of a namespace, only inside of it.
+pub(crate) fn hands_for(owners: &Owners) -> Result<Box<dyn Hands>> {
+    match owners {
+        Owners::Mapped { uid, gid } if !rustix::process::geteuid().is_root() => {
+            Ok(Box::new(Inside::start(idmap::ReadyMaps::by_helper(uid.clone(), gid.clone()))?))
+        }
+        _ => Ok(Box::new(Own)),
+    }
 }
 
 /// An error while reading a layer.

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, Dir, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
+use crate::copy;
 use crate::error::{At, Error, Result, Step};
 
 /// The right to use a directory of layers. It ends with this value, or with the last copy of what [`Lock::into_fd`]
@@ -85,8 +86,23 @@ pub(super) fn sync_directory(dir: &Path) -> Result<()> {
 }
 
 /// Removes a tree, if it is there. It is emptied from the top: what lies deep is moved up first, so that neither the depth
-/// of the tree nor the length of its paths matter. Directories that nobody may read are made readable.
+/// of the tree nor the length of its paths matter. Directories that nobody may read are made readable. What belongs to the
+/// subordinate ids of an ordinary user is removed in a user namespace.
 pub(super) fn remove_tree(path: &Path) -> Result<()> {
+    match remove_own_tree(path) {
+        Err(error) if matches!(error.errno(), Some(nix::errno::Errno::EACCES | nix::errno::Errno::EPERM)) => {
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let Ok(dir) = rustix::fs::open(path, flags, Mode::empty()) else { return Err(error) };
+            if copy::remove::empty(&dir).is_err() {
+                return Err(error);
+            }
+            std::fs::remove_dir(path).at(Step::Layers, "rmdir", path)
+        }
+        result => result,
+    }
+}
+
+fn remove_own_tree(path: &Path) -> Result<()> {
     let parent = path.parent().unwrap_or(Path::new("/"));
     let name = path.file_name().unwrap_or_default();
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;

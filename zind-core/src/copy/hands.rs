@@ -1,4 +1,4 @@
-//! [`Hands`]: who makes the files of a snapshot.
+//! [`Hands`]: who makes and removes the files of a tree.
 //!
 //! Mostly this process itself. In a user namespace with ranges of ids it must be somebody inside of it.
 #![forbid(unsafe_code)]
@@ -7,13 +7,27 @@ use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{
-    AtFlags, CWD, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags, chmodat, chownat, fchmod, fchown,
-    fsetxattr, futimens, linkat, lsetxattr, makedev, mkdirat, mknodat, openat, renameat, symlinkat, unlinkat,
-    utimensat,
+    AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, XattrFlags, chmodat, chownat,
+    fchmod, fchown, fsetxattr, futimens, linkat, lsetxattr, makedev, mkdirat, mknodat, openat, openat2, renameat,
+    symlinkat, unlinkat, utimensat,
 };
 use rustix::io::Errno;
 
 use crate::rootfs::fault::{By, Fault};
+
+/// Opens what is below `dir`, without following a link on the way: as a place to look at, or a directory to be read.
+pub(crate) fn open_below(dir: BorrowedFd<'_>, path: &OsStr, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+    loop {
+        match openat2(dir, path, flags | OFlags::CLOEXEC, Mode::empty(), BELOW) {
+            // It cannot leave, and nobody renames there; the kernel may be unsure all the same.
+            Err(Errno::AGAIN | Errno::INTR) => std::thread::yield_now(),
+            result => return result,
+        }
+    }
+}
+
+pub(crate) const BELOW: ResolveFlags =
+    ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS).union(ResolveFlags::NO_MAGICLINKS);
 
 /// What a new file is given. `None` leaves what it came with.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -29,6 +43,16 @@ pub(crate) struct Attributes {
 
 /// The calls by which a tree is made. Names are single names, never followed if they are links; directories are descriptors.
 pub(crate) trait Hands: Send {
+    /// User and group of what it makes.
+    fn own(&self) -> (u32, u32) {
+        (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw())
+    }
+
+    /// [`open_below`], also where this process may not.
+    fn look(&mut self, dir: BorrowedFd<'_>, path: &OsStr, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+        open_below(dir, path, flags)
+    }
+
     fn mkdir(&mut self, dir: BorrowedFd<'_>, name: &OsStr) -> Result<(), Fault>;
 
     /// Opens a directory, also one whose mode forbids it: then it is made accessible first.
@@ -79,7 +103,7 @@ impl Hands for Own {
         match openat(dir, name, OFlags::RDONLY | DIR, Mode::empty()) {
             Err(Errno::ACCESS) => {
                 let place = openat(dir, name, OFlags::PATH | DIR, Mode::empty()).by("openat")?;
-                let path = crate::copy::magic_path(place.as_fd());
+                let path = super::magic_path(place.as_fd());
                 chmodat(CWD, &path, Mode::RWXU, AtFlags::empty()).by("chmod")?;
                 openat(dir, name, OFlags::RDONLY | DIR, Mode::empty()).by("openat")
             }
@@ -119,8 +143,8 @@ impl Hands for Own {
             let is_link = rustix::fs::fstat(&place).by("fstat")?.st_mode & libc::S_IFMT == libc::S_IFLNK;
             let path = match is_link {
                 // No link of /proc leads to a link: by the directory's.
-                true => format!("{}/", crate::copy::magic_path(dir)).into_bytes(),
-                false => crate::copy::magic_path(place.as_fd()).into_bytes(),
+                true => format!("{}/", super::magic_path(dir)).into_bytes(),
+                false => super::magic_path(place.as_fd()).into_bytes(),
             };
             let path = match is_link {
                 true => [path.as_slice(), name.as_encoded_bytes()].concat(),
