@@ -67,6 +67,7 @@ test-rust:
 	cargo run -q $(CARGO_FLAGS) -p zind-core --example quickstart
 	cargo run -q $(CARGO_FLAGS) -p zind-core --example lowlevel
 	cargo run -q $(CARGO_FLAGS) -p zind-core --example branching
+	cargo run -q $(CARGO_FLAGS) -p zind-core --example images
 
 test-c:
 	cargo test $(CARGO_FLAGS) -p zind-ffi
