@@ -13,7 +13,8 @@ CARGO_FLAGS ?= --locked
 
 # What the tests run: the id map helpers, a tiny and a real root, a debugger for memory, and the tools they look with.
 PACKAGES := gcc g++ make pkg-config python3 python3-venv uidmap busybox-static mmdebstrap valgrind procps util-linux \
-	iproute2 strace attr libcap2-bin fuse-overlayfs squashfs-tools erofs-utils
+	iproute2 strace attr libcap2-bin fuse-overlayfs squashfs-tools erofs-utils \
+	docker-registry skopeo umoci buildah apache2-utils openssl
 
 .PHONY: help setup packages venv wheel develop build demo test test-rust test-c test-python test-user lint bench install clean
 
@@ -66,6 +67,7 @@ test-rust:
 	cargo run -q $(CARGO_FLAGS) -p zind-core --example quickstart
 	cargo run -q $(CARGO_FLAGS) -p zind-core --example lowlevel
 	cargo run -q $(CARGO_FLAGS) -p zind-core --example branching
+	cargo run -q $(CARGO_FLAGS) -p zind-core --example images
 
 test-c:
 	cargo test $(CARGO_FLAGS) -p zind-ffi

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use images::{Layout, Tar, Temp, gzip, header, octal, record};
 use serde_json::Value;
 use zind_core::image::media;
-use zind_core::{ArchiveFormat, Digest, Error, Event, Image, ImageConfig, Limits, Owners, Progress, Store};
+use zind_core::{ArchiveFormat, Digest, Error, Event, IdMap, Image, ImageConfig, Limits, Owners, Progress, Store};
 
 fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
@@ -394,6 +394,155 @@ fn bombs_are_stopped() {
 }
 
 #[test]
+fn windows_and_documents_are_bounded() {
+    let temp = Temp::new("window");
+    // A frame of zstd that wants a window of 1 GiB: magic, no flags, exponent 20.
+    let frame = [0x28, 0xb5, 0x2f, 0xfd, 0x00, 20 << 3, 0x01, 0x00, 0x00];
+    let error = load_raw(&temp, &frame, &Digest::of(b"")).unwrap_err().to_string();
+    assert!(error.contains("cannot be decompressed"), "{error}");
+    let store = store(&temp);
+    let mut layout = Layout::new(temp.join("large"));
+    let huge = format!("{{\"a\": \"{}\"}}", "x".repeat(5 << 20));
+    let config = layout.blob(media::CONFIG, huge.as_bytes());
+    layout.image_of("a", &config, &[]);
+    let error = load(&store, &layout).unwrap_err().to_string();
+    assert!(error.contains("document of more than 4194304 bytes"), "{error}");
+    for (name, text) in [
+        ("twice", r#"{"rootfs": {"diff_ids": []}, "rootfs": {"diff_ids": []}}"#.to_owned()),
+        ("deep", format!("{}{}", "[".repeat(1000), "]".repeat(1000))),
+    ] {
+        let mut layout = Layout::new(temp.join(name));
+        let config = layout.blob(media::CONFIG, text.as_bytes());
+        layout.image_of("a", &config, &[]);
+        assert!(matches!(load(&store, &layout), Err(Error::Image { .. })), "{name}");
+    }
+    let mut layout = Layout::new(temp.join("types"));
+    let (layer, id) = layout.layer(&Tar::new().end());
+    let config = layout.config(&[id]);
+    layout.image_of("a", &config, &[layer]);
+    let index = layout.dir.join("index.json");
+    let both = fs::read_to_string(&index).unwrap().replacen("{", "{\"layers\": [], ", 1);
+    fs::write(&index, both).unwrap();
+    assert!(load(&store, &layout).unwrap_err().to_string().contains("taken for a manifest"));
+}
+
+fn run(program: &str, arguments: &[&str]) {
+    let output = std::process::Command::new(program).args(arguments).env("HOME", "/nonexistent").output();
+    let output = output.unwrap_or_else(|error| panic!("{program}: {error}: make setup installs it"));
+    assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Every path of a tree with what it is. The time of the root is not compared: umoci makes it new.
+fn tree(dir: &Path) -> Vec<String> {
+    let mut all = Vec::new();
+    let mut left = vec![dir.to_owned()];
+    while let Some(path) = left.pop() {
+        let meta = fs::symlink_metadata(&path).unwrap();
+        let name = path.strip_prefix(dir).unwrap();
+        let content = match meta.file_type() {
+            kind if kind.is_file() => Digest::of(&fs::read(&path).unwrap()).to_string(),
+            kind if kind.is_symlink() => fs::read_link(&path).unwrap().display().to_string(),
+            _ => String::new(),
+        };
+        let time = if name.as_os_str().is_empty() { 0 } else { meta.mtime() };
+        let note = if meta.is_file() { xattr(&path, "user.note") } else { None };
+        all.push(format!(
+            "{name:?} {:o} {}:{} {time} {} {content} {note:?}",
+            meta.mode(),
+            meta.uid(),
+            meta.gid(),
+            meta.rdev()
+        ));
+        if meta.is_dir() {
+            left.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+        }
+    }
+    all.sort();
+    all
+}
+
+#[test]
+fn skopeo_and_umoci_read_the_store_and_write_for_it() {
+    // umoci keeps the owners of an image only as root.
+    if !is_root() {
+        return;
+    }
+    let temp = Temp::new("others");
+    let note = [("SCHILY.xattr.user.note".to_owned(), b"hello".to_vec())];
+    let mut tars = vec![
+        Tar::new()
+            .dir("./", 0o755)
+            .dir("etc", 0o750)
+            .file("etc/old", b"1")
+            .symlink("link", "etc/old")
+            .entry(b"owned", b'0', b"2", 0o4755, (1000, 100_000), b"", &note)
+            .end(),
+    ];
+    for number in 0..10 {
+        tars.push(Tar::new().file(&format!("etc/f{number}"), b"x").end());
+    }
+    tars.push(Tar::new().file("etc/.wh.old", b"").file("etc/.wh.f3", b"").hard_link("hard", "owned").end());
+    let mut layout = Layout::new(temp.join("layout"));
+    layout.image("debian:12", &tars);
+    let store = store(&temp);
+    let image = load(&store, &layout).unwrap().remove(0);
+    let images = store.place().join("images");
+    let (images, at) = (images.to_str().unwrap(), |name: &str| temp.join(name).to_str().unwrap().to_owned());
+    // Our directory is a layout to both, and what umoci unpacks is what we did.
+    run("umoci", &["raw", "unpack", "--image", &format!("{images}:debian:12"), &at("unpacked")]);
+    let merged = lowers(&store, &image);
+    assert_eq!(merged.len(), 1);
+    assert_eq!(tree(&temp.join("unpacked")), tree(&merged[0]));
+    // There and back through skopeo, also as zstd.
+    let from = format!("oci:{images}:debian:12");
+    let id = *image.id();
+    for (number, (to, options)) in [
+        (format!("oci:{}:a:1", at("plain")), &[][..]),
+        (format!("oci:{}:a:1", at("zstd")), &["--dest-compress", "--dest-compress-format", "zstd"]),
+        (format!("oci-archive:{}:a:1", at("archive")), &[]),
+        (format!("docker-archive:{}:a:1", at("docker")), &[]),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut arguments = vec!["--insecure-policy", "copy", "-q"];
+        arguments.extend_from_slice(options);
+        arguments.extend_from_slice(&[&from, &to]);
+        run("skopeo", &arguments);
+        let path = PathBuf::from(to.split(':').nth(1).unwrap());
+        let other = Store::open(Some(temp.join(&format!("other-{number}")))).unwrap();
+        let loaded = other.load(&path, &mut ()).unwrap().remove(0);
+        assert_eq!(tree(&lowers(&other, &loaded)[0]), tree(&merged[0]), "{to}");
+        assert!(loaded.id() == &id || to.starts_with("docker"), "{to}");
+        assert_clean(&other);
+    }
+    // What we save, skopeo reads.
+    for (format, kind) in [(ArchiveFormat::OciArchive, "oci-archive"), (ArchiveFormat::DockerArchive, "docker-archive")]
+    {
+        let path = at(&format!("saved-{kind}"));
+        image.save(Path::new(&path), format, &mut ()).unwrap();
+        run(
+            "skopeo",
+            &["--insecure-policy", "copy", "-q", &format!("{kind}:{path}:debian:12"), &format!("oci:{}:x", at(kind))],
+        );
+        run("umoci", &["raw", "unpack", "--image", &format!("{}:x", at(kind)), &at(&format!("{kind}-unpacked"))]);
+        assert_eq!(tree(&temp.join(&format!("{kind}-unpacked"))), tree(&merged[0]));
+    }
+    // What they add to our directory is an image of ours, and what they leave alone stays.
+    run("umoci", &["tag", "--image", &format!("{images}:debian:12"), "theirs"]);
+    run(
+        "skopeo",
+        &["--insecure-policy", "copy", "-q", &format!("oci:{}:a:1", at("zstd")), &format!("oci:{images}:copied")],
+    );
+    assert_eq!(store.image("theirs").unwrap(), image);
+    assert_eq!(store.image("debian:12").unwrap().created(), image.created());
+    let copied = store.image("copied").unwrap();
+    assert_eq!(tree(&lowers(&store, &copied)[0]), tree(&merged[0]));
+    store.gc().unwrap();
+    assert_clean(&store);
+}
+
+#[test]
 fn many_files_are_taken() {
     let temp = Temp::new("many");
     let tar = (0..50_000).fold(Tar::new().dir("./", 0o755), |tar, number| tar.file(&format!("f{number}"), b"")).end();
@@ -480,6 +629,33 @@ fn layers_come_out_as_they_went_in() {
         true => assert_eq!((owned.uid(), owned.gid(), owned.mode() & 0o7777), (100_000, 200_000, 0o6755)),
         false => assert_eq!(xattr(&bottom.join("owned"), "user.zind.owner").unwrap(), b"100000:200000:106755"),
     }
+    assert_clean(&store);
+}
+
+#[test]
+fn root_unpacks_for_a_user_namespace() {
+    // An ordinary user has no ids to give; the tests of the deputy have one with ranges.
+    if !is_root() {
+        return;
+    }
+    let temp = Temp::new("mapped");
+    let own = |name: &[u8], ids| Tar::new().dir("./", 0o755).entry(name, b'0', b"1", 0o4755, ids, b"", &[]).end();
+    let mut layout = Layout::new(temp.join("layout"));
+    layout.image("inside", &[own(b"f", (33, 44)), Tar::new().file("implied/x", b"").end()]);
+    layout.image("outside", &[own(b"f", (70_000, 0))]);
+    let store = store(&temp);
+    let images = load(&store, &layout).unwrap();
+    let map = |host| vec![IdMap { container: 0, host, size: 65_536 }];
+    let owners = Owners::Mapped { uid: map(100_000), gid: map(200_000) };
+    let lowers = store.lowers(&images[0], &owners, &mut ()).unwrap();
+    let meta = |path: PathBuf| fs::metadata(path).unwrap();
+    let file = meta(lowers[1].join("f"));
+    assert_eq!((file.uid(), file.gid(), file.mode() & 0o7777), (100_033, 200_044, 0o4755));
+    for path in [lowers[0].clone(), lowers[1].clone(), lowers[0].join("implied")] {
+        assert_eq!((meta(path.clone()).uid(), meta(path).gid()), (100_000, 200_000));
+    }
+    let error = store.lowers(&images[1], &owners, &mut ()).unwrap_err().to_string();
+    assert!(error.contains("entry f") && error.contains("user 70000"), "{error}");
     assert_clean(&store);
 }
 
@@ -879,6 +1055,11 @@ fn worker() {
             let _ = store.remove("a");
             store.gc().unwrap();
         }
+        // Under strace(1), whose injected failures may come to any call.
+        "try" => match store.load(&dir.join("layout"), &mut ()) {
+            Ok(images) => assert_eq!(images.len(), 2),
+            Err(error) => println!("{error}"),
+        },
         "full" => {
             let error = store.load(&dir.join("layout"), &mut ()).unwrap_err();
             assert_eq!(error.errno(), Some(zind_core::Errno::ENOSPC), "{error}");
@@ -975,6 +1156,59 @@ fn a_kill_at_any_moment_leaves_a_good_store() {
     assert_eq!(load(&store, &layout).unwrap().len(), 2);
     store.gc().unwrap();
     assert_clean(&store);
+}
+
+/// A call fails, or the process is killed at it, at many points of a load.
+#[test]
+fn failing_calls_leave_a_good_store() {
+    let temp = Temp::new("inject");
+    let layout = two_images(temp.join("layout"));
+    let calls = [
+        "openat",
+        "mkdir",
+        "mkdirat",
+        "write",
+        "fsync",
+        "rename",
+        "renameat2",
+        "flock",
+        "fchmod",
+        "utimensat",
+        "mknodat",
+        "unlink",
+        "linkat",
+        "getdents64",
+    ];
+    let mut outcomes = std::collections::BTreeMap::<&str, u32>::new();
+    for (number, call) in calls.into_iter().enumerate() {
+        for what in ["signal=KILL", "error=ENOSPC", "error=EIO", "error=EINTR"] {
+            // The first calls of a kind, and one in the middle of the files.
+            let when = [1, 2, 3, 5, 40, 200][(number + what.len()) % 6];
+            let output = std::process::Command::new("strace")
+                .args(["-f", "-qq", "-o", "/dev/null", "-e"])
+                .arg(format!("inject={call}:{what}:when={when}"))
+                .arg(std::env::current_exe().unwrap())
+                .args(["worker", "--exact", "--nocapture"])
+                .env("ZIND_TEST_WORKER", "try")
+                .env("ZIND_TEST_DIR", &temp.0)
+                .output()
+                .unwrap();
+            let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+            *outcomes.entry(if output.status.success() { "done" } else { "ended" }).or_default() += 1;
+            let store = store(&temp);
+            assert_eq!(store.verify(&mut ()).unwrap(), [], "{call} {what} {when}: {text}");
+            for image in store.images().unwrap() {
+                lowers(&store, &image);
+            }
+            load(&store, &layout).unwrap_or_else(|error| panic!("after {call} {what} {when}: {error}: {text}"));
+            for name in ["a", "b"] {
+                store.remove(name).unwrap();
+            }
+            store.gc().unwrap();
+            assert_clean(&store);
+        }
+    }
+    assert!(outcomes.len() == 2, "{outcomes:?}");
 }
 
 #[test]

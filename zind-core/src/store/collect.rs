@@ -6,12 +6,13 @@ use std::fs;
 use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde_json::Value;
 
 use super::place::{self, INGEST, LOCK, WORK, try_flock};
 use super::snapshots::{Info, MERGED, chain_of, name, open_dir, read_info};
-use super::{Collected, ImageUsage, Store, Usage};
+use super::{Collected, ImageUsage, Store, Usage, leases};
 use crate::error::{At, Result, Step};
 use crate::image::{Algorithm, Descriptor, Digest, media};
 
@@ -99,7 +100,7 @@ impl Store {
         }
         drop((lock, locks));
         self.0.place.empty_trash()?;
-        self.sync_snapshots()?;
+        self.sync_snapshots(Duration::ZERO)?;
         Ok(collected)
     }
 
@@ -183,6 +184,7 @@ impl Store {
         let index = self.read_index()?;
         let mut reached = HashSet::new();
         let mut left: Vec<Descriptor> = index.manifests;
+        left.extend(leases::in_use(self)?);
         while let Some(descriptor) = left.pop() {
             if !reached.insert(descriptor.digest) || reached.len() > MOST_DOCUMENTS {
                 continue;
@@ -204,6 +206,11 @@ impl Store {
         let mut chains = HashSet::new();
         for image in self.images()? {
             if let Ok(config) = image.config() {
+                chains.extend(config.chain_ids());
+            }
+        }
+        for manifest in leases::in_use(self)? {
+            if let Ok(config) = self.read_manifest(&manifest).and_then(|manifest| self.read_config(&manifest)) {
                 chains.extend(config.chain_ids());
             }
         }

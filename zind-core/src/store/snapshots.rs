@@ -9,6 +9,7 @@ use std::fs::{self, DirBuilder};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::{CWD, FlockOperation, Mode, OFlags, RenameFlags, flock, openat, renameat_with};
 use rustix::io::Errno;
@@ -257,11 +258,14 @@ impl Store {
         Ok(Some(dir))
     }
 
-    /// Marks all snapshots as synced that are, after the file system was.
-    pub(super) fn sync_snapshots(&self) -> Result<()> {
+    /// Syncs snapshots that are older than `age` and were not synced yet, and marks them so.
+    pub(super) fn sync_snapshots(&self, age: Duration) -> Result<()> {
         let mut unsynced = Vec::new();
         for (path, _, _) in self.snapshot_dirs()? {
-            if let Some(info) = read_info(&path).filter(|info| !info.is_synced && info.is_whole()) {
+            let Some(info) = read_info(&path).filter(|info| !info.is_synced && info.is_whole()) else { continue };
+            let made = fs::metadata(path.join(INFO)).and_then(|meta| meta.modified());
+            let is_old = made.is_ok_and(|made| made.elapsed().is_ok_and(|elapsed| elapsed >= age));
+            if is_old || age.is_zero() {
                 unsynced.push((path, info));
             }
         }

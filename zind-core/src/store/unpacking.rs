@@ -3,7 +3,9 @@
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::time::Duration;
 
+use super::place::{TEMPORARY, WORK, open_lock, try_flock};
 use super::snapshots::{Aside, DIFF, snapshot_note};
 use super::{ImageHold, Owners, Store};
 use crate::copy;
@@ -16,6 +18,11 @@ use crate::image::{Descriptor, Digest, Event, EventKind, Image, Progress, Verifi
 
 /// So many directories are given to overlayfs; more are merged into one. Each makes a mount about 8 us slower.
 const MOST_LOWERS: usize = 8;
+
+/// How often a turn is asked for again.
+const PATIENCE: Duration = Duration::from_millis(10);
+/// After so long the kernel has mostly written what was unpacked, so that to sync it costs little.
+const SETTLED: Duration = Duration::from_secs(120);
 
 impl Store {
     /// Unpacks the layers of an image that are not unpacked yet. Digests of blobs and contents are checked on the way.
@@ -38,7 +45,13 @@ impl Store {
         let _work = self.work()?;
         let (layers, diff_ids) = (image.layers()?, &image.config()?.diff_ids);
         let chain = image.config()?.chain_ids();
+        self.sync_snapshots(SETTLED)?;
         for (index, layer) in layers.iter().enumerate() {
+            if self.has_snapshot(&chain[index], owners) {
+                continue;
+            }
+            // Somebody else may be unpacking it just now: one is enough.
+            let _turn = self.take_turn(&chain[index], owners, progress)?;
             if self.has_snapshot(&chain[index], owners) {
                 continue;
             }
@@ -47,6 +60,21 @@ impl Store {
             self.unpack_layer(layer, &diff_ids[index], parent, owners, place, progress)?;
         }
         Ok(())
+    }
+
+    /// Waits until nobody else unpacks a layer. Who dies gives its turn away.
+    fn take_turn(&self, chain: &Digest, owners: &Owners, progress: &mut dyn Progress) -> Result<Turn> {
+        let path = self.at(WORK).join(format!("{TEMPORARY}-{}", snapshot_note(chain, owners).replace(['/', ' '], "-")));
+        let lock = self.lock_shared()?;
+        let file = open_lock(&path)?;
+        drop(lock);
+        while !try_flock(&file) {
+            if progress.interrupted() {
+                return Err(Error::Interrupted);
+            }
+            std::thread::sleep(PATIENCE);
+        }
+        Ok(Turn { path, _file: file })
     }
 
     /// Unpacks a layer whose blob is there. `place`: which one, of how many.
@@ -141,7 +169,8 @@ impl Store {
     pub(super) fn merge_aside(&self, stack: &[PathBuf], owners: &Owners, progress: &mut dyn Progress) -> Result<Aside> {
         let aside = self.begin_snapshot(owners)?;
         let mut below = Below::open(stack).map_err(|(path, fault)| fault.at(Step::Unpack, &path))?;
-        merge(&mut below, &aside.diff()?, &mut *copy::hands_for(owners)?, &mut || progress.interrupted())?;
+        let mut hands = copy::hands_for(owners)?;
+        merge(&mut below, &aside.diff()?, &mut *hands, &mut || progress.interrupted())?;
         Ok(aside)
     }
 
@@ -149,6 +178,18 @@ impl Store {
         let path = self.at("empty");
         super::place::make_dir(&path)?;
         Ok(path)
+    }
+}
+
+/// The right to unpack a layer. It is no more than a courtesy: two who unpack the same do no harm.
+struct Turn {
+    path: PathBuf,
+    _file: OwnedFd,
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
     }
 }
 

@@ -265,10 +265,9 @@ pub(crate) fn import_rootfs(
         false => import_tar(store, source, progress)?,
     };
     if config.history.is_empty() {
-        let mut history = History::default();
-        history.created = config.created.clone();
-        history.comment = Some("a root file system, imported".to_owned());
-        config.history.push(history);
+        let comment = Some("a root file system, imported".to_owned());
+        let created = config.created.clone();
+        config.history.push(History { created, comment, ..History::default() });
     }
     store.add_layer_and_config(None, &[layer], config, tag.as_slice())
 }

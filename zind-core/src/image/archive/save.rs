@@ -346,8 +346,7 @@ mod tests {
         for size in [0, 1, 1 << 20, (1 << 33) + 5] {
             let mut bytes = header("blobs/x", size).to_vec();
             bytes.extend_from_slice(&[0; 1024]);
-            let mut limits = Limits::default();
-            limits.file_size = u64::MAX;
+            let limits = Limits { file_size: u64::MAX, ..Limits::default() };
             let entry = Reader::new(&bytes[..], limits).next().unwrap().unwrap();
             assert_eq!((entry.path, entry.size, entry.mode), (b"blobs/x".to_vec(), size, 0o644));
         }

@@ -836,10 +836,7 @@ impl<'a> Apply<'a> {
             }
         }
         if *self.owners == Owners::Xattr && matches!(kind, FileType::RegularFile | FileType::Directory) {
-            // Set-id bits would mean the caller.
-            let kept = if (uid, gid) == (0, 0) { mode } else { mode & !0o6000 };
-            // The caller must be able to read what it unpacks again, or copies.
-            let usable = kept | if kind == FileType::Directory { 0o700 } else { 0o400 };
+            let usable = mode_on_disk(mode, kind, (uid, gid));
             if (uid, gid) != (0, 0) || usable != mode {
                 xattrs.push((OWNER_XATTR.to_vec(), record(entry, kind, None)));
             }
@@ -917,6 +914,14 @@ fn class(name: &[u8]) -> Class {
     } else {
         Class::Refused
     }
+}
+
+/// The mode that a file gets on disk where all files are the caller's: set-id bits would mean the caller, except for those
+/// of root; and the caller must be able to read what it unpacks again, or copies. If it is not the mode of the layer, that
+/// is in the attribute.
+pub(crate) fn mode_on_disk(mode: u32, kind: FileType, owner: (u32, u32)) -> u32 {
+    let kept = if owner == (0, 0) { mode } else { mode & !0o6000 };
+    kept | if kind == FileType::Directory { 0o700 } else { 0o400 }
 }
 
 /// `"uid:gid:mode"`, and `":major:minor"` of a device.

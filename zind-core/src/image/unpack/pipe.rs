@@ -165,7 +165,7 @@ mod tests {
     #[test]
     fn all_readers_get_all_bytes() {
         let (mut sender, readers) = channel::<2>();
-        let bytes: Vec<u8> = (0..3_000_000_u32).map(|number| (number * 7 >> 3) as u8).collect();
+        let bytes: Vec<u8> = (0..3_000_000_u32).map(|number| ((number * 7) >> 3) as u8).collect();
         std::thread::scope(|scope| {
             let all = readers.map(|mut reader| {
                 scope.spawn(move || {

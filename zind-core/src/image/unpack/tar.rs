@@ -265,7 +265,7 @@ impl<R: BufRead> Reader<R> {
     fn pax_sparse(&mut self, sparse: &Sparse) -> Result<(u64, Vec<(u64, u64)>), Broken> {
         let Some(whole) = sparse.size else { return rule("a sparse file has no size") };
         if sparse.major != Some(1) {
-            if sparse.numbers.len() % 2 != 0 {
+            if !sparse.numbers.len().is_multiple_of(2) {
                 return rule("the map of a sparse file ends in the middle");
             }
             return Ok((whole, sparse.numbers.chunks_exact(2).map(|pair| (pair[0], pair[1])).collect()));
@@ -315,7 +315,11 @@ impl<R: BufRead> Reader<R> {
     fn skip_content(&mut self) -> Result<(), Broken> {
         skip(&mut self.input, self.content)?;
         self.content = 0;
-        skip(&mut self.input, std::mem::take(&mut self.padding))
+        // Some programs end the archive right after the last byte of the last file.
+        match skip(&mut self.input, std::mem::take(&mut self.padding)) {
+            Err(Broken::Rule(_)) => Ok(()),
+            result => result,
+        }
     }
 }
 
@@ -422,13 +426,13 @@ impl Extended {
             b"GNU.sparse.numblocks" => {}
             b"GNU.sparse.offset" | b"GNU.sparse.numbytes" => {
                 let is_offset = key == b"GNU.sparse.offset";
-                if (self.sparse.numbers.len() % 2 == 0) != is_offset {
+                if self.sparse.numbers.len().is_multiple_of(2) != is_offset {
                     return Err(wrong());
                 }
                 self.sparse.numbers.push(decimal()?);
             }
             b"GNU.sparse.map" => {
-                let numbers = value.split(|byte| *byte == b',').map(crate::image::unpack::tar::decimal);
+                let numbers = value.split(|byte| *byte == b',').map(self::decimal);
                 self.sparse.numbers = numbers.collect::<Option<_>>().ok_or_else(wrong)?;
             }
             _ => {
@@ -554,4 +558,138 @@ fn skip(input: &mut impl BufRead, mut count: u64) -> Result<(), Broken> {
 pub(crate) fn shorten(bytes: &[u8]) -> String {
     let more = if bytes.len() > 200 { "…" } else { "" };
     format!("{}{more}", bytes[..bytes.len().min(200)].escape_ascii())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn block(name: &str, kind: u8, size: &str) -> [u8; BLOCK] {
+        let mut block = [0; BLOCK];
+        block[..name.len()].copy_from_slice(name.as_bytes());
+        block[100..108].copy_from_slice(b"0000644\0");
+        block[124..124 + size.len()].copy_from_slice(size.as_bytes());
+        block[156] = kind;
+        block[257..265].copy_from_slice(b"ustar\x0000");
+        block[148..156].fill(b' ');
+        let sum: u32 = block.iter().map(|byte| u32::from(*byte)).sum();
+        block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+        block
+    }
+
+    fn all(bytes: &[u8]) -> Result<Vec<Entry>, Broken> {
+        let mut reader = Reader::new(bytes, Limits::default());
+        let mut entries = Vec::new();
+        while let Some(entry) = reader.next()? {
+            entries.push(entry);
+        }
+        Ok(entries)
+    }
+
+    fn pax(records: &[u8]) -> Vec<u8> {
+        let mut bytes = block("x", b'x', &format!("{:o}", records.len())).to_vec();
+        bytes.extend_from_slice(records);
+        bytes.resize(bytes.len().div_ceil(BLOCK) * BLOCK, 0);
+        bytes.extend_from_slice(&block("name", b'0', "0"));
+        bytes
+    }
+
+    #[test]
+    fn numbers_are_octal_or_binary() {
+        assert_eq!(number(b"0000644\0"), Some(0o644));
+        assert_eq!(number(b"  644 \0\0"), Some(0o644));
+        assert_eq!(number(b"\0\0\0"), Some(0));
+        assert_eq!(number(b"\x80\0\0\0\x01\0\0\0\0"), Some(1 << 32));
+        assert_eq!(number(&[0xff; 12]), Some(-1));
+        assert_eq!(number(b"\x80\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff"), None);
+        for bad in [&b"8"[..], b"-1", b"1x", b"0x1", b"77777777777777777777777"] {
+            assert_eq!(number(bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn times_have_fractions() {
+        assert_eq!(time(b"12"), Some((12, 0)));
+        assert_eq!(time(b"12.5"), Some((12, 500_000_000)));
+        assert_eq!(time(b"12.1234567891"), Some((12, 123_456_789)));
+        assert_eq!(time(b"-1.25"), Some((-2, 750_000_000)));
+        for bad in [&b""[..], b".5", b"1.x", b"x", b"--1", b"99999999999999999999"] {
+            assert_eq!(time(bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn names_come_from_the_header_that_says_most() {
+        let entries = all(&pax(b"12 path=new\n14 mtime=1.5 \n"));
+        assert!(entries.is_err());
+        let entries = all(&pax(b"12 path=new\n13 mtime=1.5\n11 uid=77\n")).unwrap_err();
+        assert!(matches!(entries, Broken::Rule(_)));
+        let entries = all(&pax(b"12 path=new\n13 mtime=1.5\n10 uid=77\n")).unwrap();
+        assert_eq!((entries[0].path.as_slice(), entries[0].mtime, entries[0].uid), (&b"new"[..], (1, 500_000_000), 77));
+        let mut long = block("long", b'L', "5").to_vec();
+        long.extend_from_slice(b"abcd\0");
+        long.resize(2 * BLOCK, 0);
+        long.extend_from_slice(&block("dir/", b'0', "0"));
+        assert_eq!(all(&long).unwrap()[0].path, b"abcd");
+        assert_eq!(all(&block("dir/", b'0', "0")).unwrap()[0].kind, Kind::Directory);
+    }
+
+    #[test]
+    fn an_archive_may_end_after_its_last_byte() {
+        let mut bytes = block("a", b'0', "3").to_vec();
+        bytes.extend_from_slice(b"abc");
+        assert_eq!(all(&bytes).unwrap().len(), 1);
+        assert!(matches!(all(&bytes[..bytes.len() - 1]), Err(Broken::Rule(_))));
+        assert!(matches!(all(&bytes[..BLOCK - 1]), Err(Broken::Rule(_))));
+        assert_eq!(all(&[]).unwrap(), []);
+        assert_eq!(all(&[0; BLOCK]).unwrap(), []);
+        let mut more = vec![0; BLOCK];
+        more.extend_from_slice(&block("a", b'0', "0"));
+        assert!(matches!(all(&more), Err(Broken::Rule(_))));
+    }
+
+    #[test]
+    fn parts_of_sparse_files_lie_inside() {
+        assert!(check_parts(&[(0, 3), (5, 2)], 7, 5).is_ok());
+        for (parts, whole, content) in
+            [(vec![(5, 2), (0, 3)], 7, 5), (vec![(0, 8)], 7, 8), (vec![(u64::MAX, 2)], 7, 2), (vec![(0, 3)], 7, 4)]
+        {
+            assert!(check_parts(&parts, whole, content).is_err(), "{parts:?}");
+        }
+    }
+
+    /// Whatever comes: an answer, and no more memory than the limits say.
+    #[test]
+    fn broken_bytes_are_only_errors() {
+        let mut good = pax(b"12 path=new\n13 mtime=1.5\n24 SCHILY.xattr.user.a=b\n");
+        good.extend_from_slice(&block("sparse", b'S', "0"));
+        good.extend_from_slice(&block("f", b'0', "4"));
+        good.extend_from_slice(&[7; 4]);
+        good.resize(good.len() + 508 + 1024, 0);
+        let mut state = 1_u64;
+        let mut next = |below: usize| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) as usize % below
+        };
+        for _ in 0..20_000 {
+            let mut bytes = good.clone();
+            for _ in 0..=next(4) {
+                let at = next(bytes.len());
+                bytes[at] = next(256) as u8;
+            }
+            // Checksums are easy to make right.
+            for at in (0..bytes.len() - BLOCK).step_by(BLOCK) {
+                if next(2) == 0 {
+                    let sum: u32 = (0..BLOCK)
+                        .map(|offset| if (148..156).contains(&offset) { 32 } else { u32::from(bytes[at + offset]) })
+                        .sum();
+                    bytes[at + 148..at + 156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+                }
+            }
+            bytes.truncate(next(bytes.len()) + 1);
+            if let Ok(entries) = all(&bytes) {
+                assert!(entries.len() <= 6);
+            }
+        }
+    }
 }
