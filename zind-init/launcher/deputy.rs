@@ -22,9 +22,17 @@ pub fn serve(plan: &PlanFile) -> i32 {
     // SAFETY: there is one thread, and this function is called once.
     let (message, reply) = unsafe { (&mut *(&raw mut MESSAGE), &mut *(&raw mut REPLY)) };
     sys::umask(0);
+    // Out of the way of the numbers that the library may choose.
+    let socket = match sys::dup_to(plan.socket, 0) {
+        Ok(_) => {
+            sys::close(plan.socket);
+            0
+        }
+        Err(_) => plan.socket,
+    };
     loop {
         let mut fds = [-1i32; MOST_FDS];
-        match sys::receive(plan.socket, &mut message.0, &mut fds) {
+        match sys::receive(socket, &mut message.0, &mut fds) {
             Ok(length) if length >= size_of::<Message>() => {}
             _ => return 0,
         }
@@ -39,7 +47,7 @@ pub fn serve(plan: &PlanFile) -> i32 {
         let brought = calls.iter().map(out_length).max().unwrap_or(0);
         // SAFETY: both parts lie behind each other, without padding between them, and are plain bytes.
         let bytes = unsafe { core::slice::from_raw_parts((&raw const *reply).cast(), size_of::<Answer>() + brought) };
-        sys::send(plan.socket, bytes, fd);
+        sys::send(socket, bytes, fd);
         if fd >= 0 {
             sys::close(fd);
         }

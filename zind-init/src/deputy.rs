@@ -3,10 +3,13 @@
 //! It has the capabilities of that namespace, which the library has not: to chown to ids that are mapped there, and to read
 //! and remove what belongs to them. A message is a header, its calls, and the bytes that they point to; descriptors come
 //! with it and are closed after it. The calls are made in their order up to the first that fails, and each message is
-//! answered. The deputy knows nothing of what it does, and keeps nothing.
+//! answered. The deputy knows nothing of what it does, and keeps nothing. Descriptors from [`FIRST_FREE`] on are free.
 
 /// The answer comes with the last call's result as a descriptor, which the deputy then closes.
 pub const SEND_RESULT: u32 = 1;
+
+/// A number that no descriptor of the deputy's has by itself.
+pub const FIRST_FREE: u64 = 50;
 
 /// As many bytes as a message, and what an answer brings, has at most: an extended attribute is at most 64 KiB, and a name 255 bytes.
 pub const MOST_BYTES: usize = 72 * 1024;

@@ -8,8 +8,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{
     AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, XattrFlags, chmodat, chownat,
-    fchmod, fchown, fgetxattr, fsetxattr, futimens, linkat, lsetxattr, makedev, mkdirat, mknodat, openat, openat2,
-    renameat, symlinkat, unlinkat, utimensat,
+    fchmod, fchown, fsetxattr, futimens, linkat, lsetxattr, makedev, mkdirat, mknodat, openat, openat2, renameat,
+    symlinkat, unlinkat, utimensat,
 };
 use rustix::io::Errno;
 
@@ -25,9 +25,6 @@ pub(crate) fn open_below(dir: BorrowedFd<'_>, path: &OsStr, flags: OFlags) -> ru
         }
     }
 }
-
-/// As long as an extended attribute may be: xattr(7).
-pub(crate) const MOST_ATTRIBUTE: usize = 1 << 16;
 
 pub(crate) const BELOW: ResolveFlags =
     ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS).union(ResolveFlags::NO_MAGICLINKS);
@@ -54,19 +51,6 @@ pub(crate) trait Hands: Send {
     /// [`open_below`], also where this process may not.
     fn look(&mut self, dir: BorrowedFd<'_>, path: &OsStr, flags: OFlags) -> rustix::io::Result<OwnedFd> {
         open_below(dir, path, flags)
-    }
-
-    /// An extended attribute of what is open for reading, also where this process may not; none if it has none.
-    fn attribute(&mut self, file: BorrowedFd<'_>, name: &OsStr) -> rustix::io::Result<Option<Vec<u8>>> {
-        let mut value = vec![0; MOST_ATTRIBUTE];
-        match fgetxattr(file, name, &mut value[..]) {
-            Ok(length) => {
-                value.truncate(length);
-                Ok(Some(value))
-            }
-            Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(None),
-            Err(errno) => Err(errno),
-        }
     }
 
     fn mkdir(&mut self, dir: BorrowedFd<'_>, name: &OsStr) -> Result<(), Fault>;

@@ -1,14 +1,16 @@
 //! [`Hands`] in a user namespace: files for ids that only its inside may give away.
 #![forbid(unsafe_code)]
 
+use std::cell::RefCell;
 use std::ffi::{CString, OsStr};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
 use rustix::fs::{FileType, OFlags};
 use rustix::io::Errno;
+use zind_init::deputy::FIRST_FREE;
 
-use super::hands::{Attributes, BELOW, Hands, MOST_ATTRIBUTE, Own, open_below};
+use super::hands::{Attributes, BELOW, Hands, Own, open_below};
 use crate::error::Result;
 use crate::namespace::idmap::{self, IdMap, IdMaps, ReadyMaps, from_host, to_host};
 use crate::process::deputy::{Arg, Deputy, Refusal, Request};
@@ -21,6 +23,45 @@ pub(crate) struct Inside {
     uid: Vec<IdMap>,
     gid: Vec<IdMap>,
 }
+
+/// Reading what this process may, and with its range of ids what somebody inside of a user namespace may, who is started
+/// when that is first needed.
+#[derive(Default)]
+pub(crate) struct Reach(RefCell<Option<Option<Inside>>>);
+
+impl Reach {
+    /// Opens what is below `dir`, without following a link.
+    pub(crate) fn open(&self, dir: BorrowedFd<'_>, path: &OsStr, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+        self.or_inside(open_below(dir, path, flags), |inside| inside.look(dir, path, flags))
+    }
+
+    /// Takes the answer to the same question from inside, where it was that this is forbidden.
+    pub(crate) fn attribute(
+        &self,
+        own: rustix::io::Result<Vec<u8>>,
+        file: BorrowedFd<'_>,
+        name: &OsStr,
+    ) -> rustix::io::Result<Vec<u8>> {
+        self.or_inside(own, |inside| inside.attribute(file, name))
+    }
+
+    fn or_inside<T>(
+        &self,
+        own: rustix::io::Result<T>,
+        ask: impl FnOnce(&mut Inside) -> rustix::io::Result<T>,
+    ) -> rustix::io::Result<T> {
+        if !matches!(own, Err(Errno::ACCESS)) {
+            return own;
+        }
+        match self.0.borrow_mut().get_or_insert_with(Inside::of_the_caller) {
+            Some(inside) => ask(inside),
+            None => own,
+        }
+    }
+}
+
+/// As long as an extended attribute may be: xattr(7).
+const MOST_ATTRIBUTE: u64 = 1 << 16;
 
 /// The calls of one request, and what they are called.
 struct Calls<'a> {
@@ -55,12 +96,25 @@ impl Inside {
         Ok(Inside { deputy: Deputy::start(maps)?, uid, gid })
     }
 
-    /// Somebody with the caller's own range of subordinate ids; none if there is no range, or root asks, who needs nobody.
-    pub(crate) fn of_range() -> Option<Inside> {
+    /// Somebody with all ids that an ordinary user has: the range of subordinate ones, if there is one, and its own. None if
+    /// it may make no user namespaces, or root asks, who needs nobody.
+    pub(crate) fn of_the_caller() -> Option<Inside> {
         if rustix::process::geteuid().is_root() {
             return None;
         }
-        Inside::start(idmap::resolve(&IdMaps::Auto, None, (0, 0), false).ok()?).ok()
+        let start = |maps| Inside::start(idmap::resolve(maps, None, (0, 0), false).ok()?).ok();
+        start(&IdMaps::Auto).or_else(|| start(&IdMaps::Single))
+    }
+
+    /// The value of an extended attribute; `file` may be open as a place.
+    fn attribute(&self, file: BorrowedFd<'_>, name: &OsStr) -> rustix::io::Result<Vec<u8>> {
+        // A place has no attributes but by its path, for which it needs a number that we know.
+        let path = CString::new(format!("/proc/self/fd/{FIRST_FREE}")).map_err(|_| Errno::INVAL)?;
+        let name = CString::new(name.as_bytes()).map_err(|_| Errno::INVAL)?;
+        let number = [Arg::Fd(file), Arg::Number(FIRST_FREE), Arg::Number(libc::O_CLOEXEC as u64)];
+        let get = [Arg::Text(&path), Arg::Text(&name), Arg::Out, Arg::Number(MOST_ATTRIBUTE)];
+        let request = Request::new().call(libc::SYS_dup3, &number).call(libc::SYS_getxattr, &get);
+        self.deputy.read(&request).map_err(|refusal| refusal.errno)
     }
 
     fn ask(&self, calls: &Calls<'_>) -> Result<(), Fault> {
@@ -118,16 +172,6 @@ impl Hands for Inside {
         let how: Vec<u8> = how.iter().flat_map(|word| word.to_ne_bytes()).collect();
         let arguments = [Arg::Fd(dir), Arg::Text(&path), Arg::Bytes(&how), Arg::Number(how.len() as u64)];
         self.deputy.open(&Request::new().call(libc::SYS_openat2, &arguments)).map_err(|refusal| refusal.errno)
-    }
-
-    fn attribute(&mut self, file: BorrowedFd<'_>, name: &OsStr) -> rustix::io::Result<Option<Vec<u8>>> {
-        let name = CString::new(name.as_bytes()).map_err(|_| Errno::INVAL)?;
-        let arguments = [Arg::Fd(file), Arg::Text(&name), Arg::Out, Arg::Number(MOST_ATTRIBUTE as u64)];
-        match self.deputy.read(&Request::new().call(libc::SYS_fgetxattr, &arguments)) {
-            Ok(value) => Ok(Some(value)),
-            Err(Refusal { errno: Errno::NODATA | Errno::OPNOTSUPP, .. }) => Ok(None),
-            Err(refusal) => Err(refusal.errno),
-        }
     }
 
     fn mkdir(&mut self, dir: BorrowedFd<'_>, name: &OsStr) -> Result<(), Fault> {
@@ -312,9 +356,9 @@ mod tests {
         assert!(std::fs::symlink_metadata(path.join("dir/hidden")).unwrap().file_type().is_char_device());
         assert_eq!(std::fs::metadata(path.join("dir")).unwrap().permissions().mode() & 0o777, 0);
 
-        let secret = inside.look(top.as_fd(), name("dir/file"), OFlags::RDONLY).unwrap();
-        assert_eq!(inside.attribute(secret.as_fd(), name("user.a")).unwrap().as_deref(), Some(&b"b"[..]));
-        assert_eq!(inside.attribute(secret.as_fd(), name("user.b")).unwrap(), None);
+        let secret = inside.look(top.as_fd(), name("dir/file"), OFlags::PATH).unwrap();
+        assert_eq!(inside.attribute(secret.as_fd(), name("user.a")).as_deref(), Ok(&b"b"[..]));
+        assert_eq!(inside.attribute(secret.as_fd(), name("user.b")), Err(Errno::NODATA));
         assert!(inside.look(top.as_fd(), name("dir/link"), OFlags::PATH | OFlags::NOFOLLOW).is_ok());
         assert!(matches!(inside.look(top.as_fd(), name("dir/link/x"), OFlags::PATH), Err(Errno::LOOP)));
         assert!(inside.look(top.as_fd(), name("../x"), OFlags::PATH).is_err());

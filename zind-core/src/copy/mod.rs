@@ -24,7 +24,7 @@ use crate::rootfs::fault::{By, Fault};
 use crate::rootfs::resolve::{PLACE, Parts, Side};
 pub(crate) use attributes::magic_path;
 pub(crate) use hands::{Attributes, Hands};
-pub(crate) use inside::hands_for;
+pub(crate) use inside::{Reach, hands_for};
 use temp::Temp;
 pub(crate) use temp::unused_name;
 use walk::Walk;

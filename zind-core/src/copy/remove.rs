@@ -21,7 +21,7 @@ use crate::rootfs::resolve::PLACE;
 /// What belongs to the subordinate ids of an ordinary user is removed in a user namespace.
 pub(crate) fn empty(dir: &OwnedFd) -> Result<(), Fault> {
     match empty_by(&mut Own, dir) {
-        Err(fault) if matches!(fault.errno, Errno::ACCESS | Errno::PERM) => match Inside::of_range() {
+        Err(fault) if matches!(fault.errno, Errno::ACCESS | Errno::PERM) => match Inside::of_the_caller() {
             Some(mut inside) => empty_by(&mut inside, dir),
             None => Err(fault),
         },

@@ -279,7 +279,8 @@ impl Packer<'_> {
 
     /// One file as it is.
     fn plain(&mut self, path: &Path, stat: &Stat, file: &OwnedFd, layer: usize) -> Result<()> {
-        let meta = Meta::of(stat, file, &self.options, path).map_err(|error| self.explained(error, layer, path))?;
+        let meta = Meta::of(stat, file, &self.options, path, &self.tree.reach)
+            .map_err(|error| self.explained(error, layer, path))?;
         let mut name = path.as_os_str().as_bytes().to_vec();
         let kind = match meta.file_type {
             FileType::Socket => {

@@ -13,10 +13,11 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use rustix::fs::{Dir, FileType as Kind, Mode, OFlags, ResolveFlags, Stat};
+use rustix::fs::{Dir, FileType as Kind, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::state::Marks;
+use crate::copy::Reach;
 use crate::error::{At, Result, Step};
 use crate::namespace::idmap::IdMap;
 
@@ -135,6 +136,8 @@ pub(crate) struct View {
     layers: Vec<(Layer, Rc<OwnedFd>)>,
     /// `None`: plain directories, in which nothing is a mark.
     marks: Option<Marks>,
+    /// For what belongs to the subordinate ids of an ordinary user.
+    pub(crate) reach: Rc<Reach>,
 }
 
 /// What a view has at one path.
@@ -164,7 +167,7 @@ const PIECE: usize = 2000;
 
 impl View {
     pub(crate) fn open(layers: impl IntoIterator<Item = Layer>, marks: Option<Marks>) -> Result<View> {
-        View { layers: Vec::new(), marks }.beside(layers)
+        View { layers: Vec::new(), marks, reach: Rc::default() }.beside(layers)
     }
 
     /// How many layers there are.
@@ -182,7 +185,8 @@ impl View {
             let fd = rustix::fs::open(&layer.0, flags, Mode::empty()).at(Step::ReadLayers, "open", &layer.0)?;
             Ok((layer, Rc::new(fd)))
         };
-        Ok(View { layers: layers.into_iter().map(open).collect::<Result<_>>()?, marks: self.marks })
+        let layers = layers.into_iter().map(open).collect::<Result<_>>()?;
+        Ok(View { layers, marks: self.marks, reach: self.reach.clone() })
     }
 
     /// The directory of the layer that provides a file, if the file is there and none of the path is a link.
@@ -260,10 +264,9 @@ impl View {
     }
 
     pub(crate) fn open_in(&self, index: usize, path: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
-        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
         let open = |dir: BorrowedFd<'_>, path: &Path, flags| {
-            let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
-            rustix::fs::openat2(dir, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve)
+            let path = if path.as_os_str().is_empty() { OsStr::new(".") } else { path.as_os_str() };
+            self.reach.open(dir, path, flags)
         };
         let mut dir: Option<OwnedFd> = None;
         let mut piece = PathBuf::new();
@@ -296,7 +299,7 @@ impl View {
             Some(Marks::Trusted) => "trusted",
             Some(Marks::User) => "user",
         };
-        attribute(file, format!("{space}.overlay.{name}").as_ref()).at(
+        attribute(&self.reach, file, format!("{space}.overlay.{name}").as_ref()).at(
             Step::ReadLayers,
             "getxattr",
             self.name(index, path),
@@ -411,14 +414,15 @@ impl Walk<'_> {
         match (old, new) {
             (Node::Directory { stat: a, file: x, .. }, Node::Directory { stat: b, file: y, .. }) => {
                 // Its times follow from its entries.
-                Ok(attributes_of(a) != attributes_of(b) || at(attributes_differ(x.as_fd(), y.as_fd()))?)
+                Ok(attributes_of(a) != attributes_of(b)
+                    || at(attributes_differ(&self.new.reach, x.as_fd(), y.as_fd()))?)
             }
             (Node::Other { layer: i, stat: a, file: x }, Node::Other { layer: j, stat: b, file: y }) => {
                 if self.old.layers[*i].0 == self.new.layers[*j].0 {
                     return Ok(false);
                 }
                 let quick = |s: &Stat| (attributes_of(s), s.st_size, s.st_mtime, s.st_mtime_nsec, s.st_rdev);
-                if quick(a) != quick(b) || at(attributes_differ(x.as_fd(), y.as_fd()))? {
+                if quick(a) != quick(b) || at(attributes_differ(&self.new.reach, x.as_fd(), y.as_fd()))? {
                     return Ok(true);
                 }
                 match FileType::of(a.st_mode) {
@@ -487,20 +491,24 @@ pub(crate) fn by_number(file: BorrowedFd<'_>) -> String {
 }
 
 /// An extended attribute; `None` where there is none.
-pub(crate) fn attribute(file: BorrowedFd<'_>, name: &OsStr) -> rustix::io::Result<Option<Vec<u8>>> {
+pub(crate) fn attribute(reach: &Reach, file: BorrowedFd<'_>, name: &OsStr) -> rustix::io::Result<Option<Vec<u8>>> {
     let path = by_number(file);
     let mut value = vec![0; 256];
-    loop {
+    let own = loop {
         match rustix::fs::getxattr(&path, name, value.as_mut_slice()) {
+            Err(Errno::RANGE) if value.len() < 1 << 16 => value = vec![0; 1 << 16],
             Ok(length) => {
                 value.truncate(length);
-                return Ok(Some(value));
+                break Ok(value);
             }
-            Err(Errno::RANGE) if value.len() < 1 << 16 => value = vec![0; 1 << 16],
-            // user.* is for files and directories only; elsewhere asking for it is EPERM.
-            Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::PERM) => return Ok(None),
-            Err(errno) => return Err(errno),
+            Err(errno) => break Err(errno),
         }
+    };
+    match reach.attribute(own, file, name) {
+        Ok(value) => Ok(Some(value)),
+        // user.* is for files and directories only; elsewhere asking for it is EPERM.
+        Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::PERM) => Ok(None),
+        Err(errno) => Err(errno),
     }
 }
 
@@ -516,13 +524,13 @@ pub(crate) fn attribute_names(file: BorrowedFd<'_>) -> rustix::io::Result<BTreeS
     Ok(names.filter(|name| !own(name)).map(|name| OsString::from_vec(name.to_vec())).collect())
 }
 
-fn attributes_differ(old: BorrowedFd<'_>, new: BorrowedFd<'_>) -> rustix::io::Result<bool> {
+fn attributes_differ(reach: &Reach, old: BorrowedFd<'_>, new: BorrowedFd<'_>) -> rustix::io::Result<bool> {
     let (before, after) = (attribute_names(old)?, attribute_names(new)?);
     if before != after {
         return Ok(true);
     }
     for name in before {
-        if attribute(old, &name)? != attribute(new, &name)? {
+        if attribute(reach, old, &name)? != attribute(reach, new, &name)? {
             return Ok(true);
         }
     }

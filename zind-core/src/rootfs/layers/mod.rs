@@ -27,7 +27,7 @@ pub(crate) use diff::{Found, Ids, Layer, Node, View, attribute, attribute_names,
 pub(crate) use files::{Lock, release, remove_tree};
 pub(crate) use state::Marks;
 
-use crate::copy::{self, CopyOptions};
+use crate::copy::{self, CopyOptions, Reach};
 use crate::error::{At, Error, IntoErrno, Result, Step};
 use crate::image::commit::{self, Changes};
 use crate::image::{CommitOptions, Compression, Image, PackStats, Progress, apply};
@@ -705,7 +705,7 @@ fn copy_attributes(from: &Path, to: &Path) {
     let Ok(file) = std::fs::File::open(from) else { return };
     let file = std::os::fd::AsFd::as_fd(&file);
     for name in diff::attribute_names(file).unwrap_or_default() {
-        if let Ok(Some(value)) = diff::attribute(file, &name) {
+        if let Ok(Some(value)) = diff::attribute(&Reach::default(), file, &name) {
             let _ = rustix::fs::setxattr(to, &name, &value, XattrFlags::empty());
         }
     }
