@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 pub use zind_init::step::Step;
 
+use crate::process::Exit;
+
 /// `Result` with zind's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -57,6 +59,21 @@ pub enum Error {
         /// Its name.
         name: String,
     },
+    /// A registry, or the way to it, refused; what was fetched whole until then is kept in the store.
+    #[error("{}", RegistryMessage { registry, status: *status, code, detail, hint })]
+    Registry {
+        /// The registry, as host and port, or the host that was reached in its place.
+        registry: String,
+        /// The HTTP status; `None` where there was no answer.
+        status: Option<u16>,
+        /// The code of the OCI distribution-spec: `"MANIFEST_UNKNOWN"`, `"UNAUTHORIZED"`; or zind's own in small letters:
+        /// `"dns"`, `"connect"`, `"tls"`, `"timeout"`, `"protocol"`, `"redirect"`, `"content"`, `"proxy"`.
+        code: String,
+        /// What happened, to what.
+        detail: String,
+        /// What to do; may be empty.
+        hint: String,
+    },
     /// An image, a layer or an archive is not what it should be: a wrong digest, a broken or hostile entry, a document
     /// beyond the limits. Nothing of it is used.
     #[error("{what}: {rule}")]
@@ -66,12 +83,30 @@ pub enum Error {
         /// The rule that is broken, with the offending value.
         rule: String,
     },
+    /// A program that had to succeed did not.
+    #[error("{what}: {argv:?} {}", ended(*exit))]
+    Failed {
+        /// What it was part of: `"step 3 of the build"`.
+        what: String,
+        /// The program and its arguments.
+        argv: Vec<String>,
+        /// How it ended.
+        exit: Exit,
+    },
     /// The time allowed was over.
     #[error("timed out after {:?}", .0)]
     Timeout(std::time::Duration),
     /// The wait was interrupted by the caller (a signal handler asked to stop).
     #[error("interrupted")]
     Interrupted,
+}
+
+fn ended(exit: Exit) -> String {
+    match (exit.code, exit.signal) {
+        (Some(code), _) => format!("exited with {code}"),
+        (_, Some(signal)) => format!("was ended by signal {signal}"),
+        _ => "ended".to_owned(),
+    }
 }
 
 struct SysMessage<'a> {
@@ -93,6 +128,28 @@ impl fmt::Display for SysMessage<'_> {
             write!(f, " from {}", self.syscall)?;
         }
         write!(f, "; {}", if self.hint.is_empty() { usual_cause(self.errno) } else { self.hint })
+    }
+}
+
+struct RegistryMessage<'a> {
+    registry: &'a str,
+    status: Option<u16>,
+    code: &'a str,
+    detail: &'a str,
+    hint: &'a str,
+}
+
+impl fmt::Display for RegistryMessage<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "registry {}: {} ({}", self.registry, self.detail, self.code)?;
+        if let Some(status) = self.status {
+            write!(f, ", HTTP {status}")?;
+        }
+        f.write_str(")")?;
+        if !self.hint.is_empty() {
+            write!(f, "; {}", self.hint)?;
+        }
+        Ok(())
     }
 }
 
@@ -164,7 +221,7 @@ impl Error {
     /// The same error with a hint; errors that carry none stay as they are.
     #[must_use]
     pub fn with_hint(mut self, text: impl Into<String>) -> Error {
-        if let Error::Sys { hint, .. } = &mut self {
+        if let Error::Sys { hint, .. } | Error::Registry { hint, .. } = &mut self {
             *hint = text.into();
         }
         self
@@ -210,12 +267,21 @@ impl Error {
         }
     }
 
+    /// The registry that refused, the HTTP status, and the code.
+    pub fn registry(&self) -> Option<(&str, Option<u16>, &str)> {
+        match self {
+            Error::Registry { registry, status, code, .. } => Some((registry, *status, code)),
+            _ => None,
+        }
+    }
+
     /// What to do about it.
     pub fn hint(&self) -> Option<&str> {
         match self {
             Error::Sys { hint, errno, .. } if hint.is_empty() => Some(usual_cause(*errno)),
             Error::Sys { hint, .. } => Some(hint),
             Error::Unsupported { needs, .. } => Some(needs),
+            Error::Registry { hint, .. } if !hint.is_empty() => Some(hint),
             _ => None,
         }
     }
@@ -265,6 +331,21 @@ mod tests {
     fn message_names_step_object_errno_call_and_hint() {
         let error = Error::sys(Step::Mount, "move_mount", "/proc", Errno::EPERM).with_hint("run as root");
         assert_eq!(error.to_string(), "mount /proc: Operation not permitted (EPERM) from move_mount; run as root");
+    }
+
+    #[test]
+    fn a_registrys_message_names_it_and_what_it_says() {
+        let error = Error::Registry {
+            registry: "r.test:5000".into(),
+            status: Some(404),
+            code: "MANIFEST_UNKNOWN".into(),
+            detail: "manifest a:1: manifest unknown".into(),
+            hint: "check the tag".into(),
+        };
+        let text = "registry r.test:5000: manifest a:1: manifest unknown (MANIFEST_UNKNOWN, HTTP 404); check the tag";
+        assert_eq!(error.to_string(), text);
+        assert_eq!(error.registry(), Some(("r.test:5000", Some(404), "MANIFEST_UNKNOWN")));
+        assert_eq!(error.hint(), Some("check the tag"));
     }
 
     #[test]

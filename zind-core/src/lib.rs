@@ -17,6 +17,7 @@
 //! `unshare(1)`, `nsenter(1)` and `mount(2)` is in [`lowlevel`], [`proc`] and [`Spec::low_level`]; [`doctor()`] tells what
 //! this machine and user can do.
 
+mod build;
 mod copy;
 mod device;
 pub mod doctor;
@@ -28,6 +29,7 @@ mod mount;
 mod namespace;
 pub mod proc;
 mod process;
+mod registry;
 mod rootfs;
 pub mod security;
 mod spec;
@@ -35,11 +37,15 @@ mod store;
 mod sys;
 mod volume;
 
+pub use build::{BuildStep, Builder, Built};
 pub use copy::{CopyOptions, CopyStats, Root};
 pub use device::{Console, Device};
 pub use doctor::{Doctor, doctor};
 pub use error::{At, Error, IntoErrno, Result, Step, describe};
-pub use image::{ArchiveFormat, Digest, Event, EventKind, Image, ImageConfig, Limits, Platform, Progress};
+pub use image::{
+    ArchiveFormat, CommitOptions, Compression, Digest, Event, EventKind, Image, ImageConfig, Limits, PackStats,
+    Platform, Progress, Reference, RunConfig,
+};
 pub use isolation::{Isolation, MountReport};
 pub use mount::{Mount, flags};
 pub use namespace::idmap::{IdMap, IdMaps};
@@ -48,6 +54,7 @@ pub use namespace::list::{Namespace, namespaces};
 pub use namespace::{Source, TimeOffsets};
 pub use nix::errno::Errno;
 pub use process::{Captured, Command, Exchange, Exit, ExitKind, Output, Process, Start, Stats};
+pub use registry::{Auth, Mirror, PullOptions, PullPolicy, PushOptions, RegistryOptions};
 pub use rootfs::layers::{Change, ChangeKind, FileType, Layers, Metadata, Snapshot};
 pub use rootfs::{Overlay, Rootfs};
 pub use security::capabilities::CapSet;

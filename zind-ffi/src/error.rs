@@ -36,9 +36,13 @@ pub enum zind_status {
     Panic = 10,
     /// An image, a layer or an archive is broken or hostile; nothing of it is used.
     Image = 11,
+    /// A registry refused, or could not be reached, see zind_error_registry(), _registry_status(), _registry_code().
+    Registry = 12,
+    /// A program that had to exit with 0 did not: a step of a build.
+    Failed = 13,
 }
 
-const STATUS_NAMES: [&std::ffi::CStr; 12] = [
+const STATUS_NAMES: [&std::ffi::CStr; 14] = [
     c"ok",
     c"null",
     c"utf8",
@@ -51,6 +55,8 @@ const STATUS_NAMES: [&std::ffi::CStr; 12] = [
     c"interrupted",
     c"panic",
     c"image",
+    c"registry",
+    c"failed",
 ];
 
 /// What went wrong. All its strings are borrowed from it until zind_error_free().
@@ -63,6 +69,8 @@ pub struct zind_error {
     path: Option<CString>,
     field: Option<CString>,
     hint: Option<CString>,
+    registry: Option<(CString, CString)>,
+    http_status: i32,
 }
 
 impl Failure {
@@ -78,6 +86,8 @@ impl Failure {
                 Error::NotFound { .. } => zind_status::NotFound,
                 Error::Timeout(_) => zind_status::Timeout,
                 Error::Image { .. } => zind_status::Image,
+                Error::Registry { .. } => zind_status::Registry,
+                Error::Failed { .. } => zind_status::Failed,
                 Error::Interrupted => zind_status::Interrupted,
                 // Also what a later engine adds.
                 _ => zind_status::State,
@@ -98,6 +108,8 @@ impl zind_error {
             path: None,
             field: field.map(c_string),
             hint: None,
+            registry: None,
+            http_status: 0,
         };
         match failure {
             Failure::Null(name) => plain(format!("{name}: is NULL"), Some(name)),
@@ -109,6 +121,8 @@ impl zind_error {
                 errno: error.errno().map_or(0, |errno| errno as i32),
                 path: error.path().map(|path| c_string(path.as_os_str().as_bytes())),
                 hint: error.hint().map(c_string),
+                registry: error.registry().map(|(name, _, code)| (c_string(name), c_string(code))),
+                http_status: error.registry().and_then(|(_, status, _)| status).map_or(0, i32::from),
                 ..plain(error.to_string(), error.field())
             },
         }
@@ -205,6 +219,29 @@ pub unsafe extern "C" fn zind_error_hint(error: *const zind_error) -> *const c_c
     unsafe { string(error, |error| error.hint.as_ref()) }
 }
 
+/// The registry that refused, as host and port. Borrowed from the error; NULL if it was none.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zind_error_registry(error: *const zind_error) -> *const c_char {
+    // SAFETY: the header's demand.
+    unsafe { string(error, |error| error.registry.as_ref().map(|(name, _)| name)) }
+}
+
+/// The code of its refusal: one of the distribution-spec's ("MANIFEST_UNKNOWN", "UNAUTHORIZED"), or in small letters zind's own
+/// ("dns", "connect", "tls", "timeout", "proxy", "redirect", "protocol", "content"). Borrowed from the error; NULL if it
+/// was none.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zind_error_registry_code(error: *const zind_error) -> *const c_char {
+    // SAFETY: the header's demand.
+    unsafe { string(error, |error| error.registry.as_ref().map(|(_, code)| code)) }
+}
+
+/// The HTTP status of its refusal; 0 if there was no answer.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zind_error_registry_status(error: *const zind_error) -> i32 {
+    // SAFETY: the header's demand.
+    unsafe { part(error, 0, |error| Some(error.http_status)) }
+}
+
 /// Frees an error. error: NULL is fine.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn zind_error_free(error: *mut zind_error) {
@@ -228,7 +265,7 @@ mod tests {
 
     #[test]
     fn every_status_has_its_name() {
-        let last = zind_status::Image as usize;
+        let last = zind_status::Failed as usize;
         assert_eq!(STATUS_NAMES.len(), last + 1);
         assert_eq!(STATUS_NAMES[zind_status::NotFound as usize], c"not_found");
     }

@@ -224,4 +224,18 @@ steps! {
     Archive = 173, "use the archive";
     /// Remove what nothing refers to.
     Collect = 174, "collect what is unused";
+
+    // 180..: registries.
+    /// Run a credential helper: docker-credential-NAME.
+    CredentialHelper = 180, "run the credential helper";
+    /// Read a file with credentials.
+    ReadAuth = 181, "read the credentials";
+    /// Read certificates or keys.
+    ReadCertificates = 182, "read the certificates";
+
+    // 185..: images from containers.
+    /// Read a tree, or write the layer it becomes.
+    Pack = 185, "pack the layer";
+    /// Put a step of a build together, or keep its result.
+    Build = 186, "build the image";
 }

@@ -4,9 +4,12 @@ use std::ffi::CString;
 use std::io::Read;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
+use super::communicate::Exchange;
+use super::handle::{Exit, Process};
 use crate::error::{At, Error, Result, Step};
 use crate::spec::{Spec, Stdio};
 
@@ -36,4 +39,60 @@ pub(crate) fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let system = ["/usr/bin", "/bin", "/usr/sbin", "/sbin", "/usr/local/bin"].map(PathBuf::from);
     std::env::split_paths(&path).chain(system).map(|dir| dir.join(program)).find(|path| path.is_file())
+}
+
+/// What a program of the host answered.
+pub(crate) struct Answer {
+    /// How it ended.
+    pub(crate) exit: Exit,
+    /// Its standard output, and where there is none, its standard error.
+    pub(crate) text: String,
+}
+
+/// The most that a program may answer, in bytes.
+const MOST_ANSWER: usize = 64 << 10;
+
+/// Runs a program of the host with `input` as its standard input, with a limit on time and answer.
+pub(crate) fn ask(
+    argv: &[&str],
+    input: &str,
+    timeout: Duration,
+    step: Step,
+    interrupted: &mut dyn FnMut() -> bool,
+) -> Result<Answer> {
+    let program = argv.first().copied().unwrap_or_default();
+    let path = find(program).ok_or_else(|| Error::sys(step, "execve", program, Errno::ENOENT))?;
+    let mut spec = Spec::low_level(argv);
+    spec.argv[0] = path.into();
+    spec.stdin = Stdio::Pipe;
+    spec.stdout = Stdio::Pipe;
+    spec.stderr = Stdio::Pipe;
+    spec.timeout = Some(timeout);
+    let process = super::launch::spawn(spec)?;
+    let mut exchange = Exchange::new(&process, input.as_bytes().to_vec())?;
+    if let Err(error) = converse(&process, &mut exchange, step, program, interrupted) {
+        // What stays behind must not be a program that nobody knows of.
+        let _ = process.kill().and_then(|()| process.wait(None));
+        return Err(error);
+    }
+    let exit = process.try_wait()?.ok_or(Error::Interrupted)?;
+    let (out, err) = exchange.into_captured();
+    let text = if out.is_empty() { err } else { out };
+    Ok(Answer { exit, text: String::from_utf8_lossy(&text.into_vec()).into_owned() })
+}
+
+fn converse(
+    process: &Process,
+    exchange: &mut Exchange,
+    step: Step,
+    program: &str,
+    interrupted: &mut dyn FnMut() -> bool,
+) -> Result<()> {
+    while !exchange.serve(process, Some(Instant::now() + Duration::from_millis(100)), interrupted)? {
+        let (out, err) = exchange.captured();
+        if out.len() > MOST_ANSWER || err.len() > MOST_ANSWER {
+            return Err(Error::sys(step, "read", program, Errno::EMSGSIZE).with_hint("it answers without end"));
+        }
+    }
+    Ok(())
 }

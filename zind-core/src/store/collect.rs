@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::place::{self, INGEST, LOCK, Locked, WORK, try_flock};
 use super::snapshots::{Info, MERGED, chain_of, name, open_dir, read_info};
-use super::{Collected, ImageUsage, Store, Usage};
+use super::{Collected, ImageUsage, Store, Usage, leases};
 use crate::error::{At, Result, Step};
 use crate::image::{Algorithm, Descriptor, Digest, media};
 
@@ -184,6 +184,7 @@ impl Store {
         let index = self.read_index()?;
         let mut reached = HashSet::new();
         let mut left: Vec<Descriptor> = index.manifests;
+        left.extend(leases::in_use(self)?);
         while let Some(descriptor) = left.pop() {
             if !reached.insert(descriptor.digest) || reached.len() > MOST_DOCUMENTS {
                 continue;
@@ -205,6 +206,11 @@ impl Store {
         let mut chains = HashSet::new();
         for image in self.images()? {
             if let Ok(config) = image.config() {
+                chains.extend(config.chain_ids());
+            }
+        }
+        for manifest in leases::in_use(self)? {
+            if let Ok(config) = self.read_manifest(&manifest).and_then(|manifest| self.read_config(&manifest)) {
                 chains.extend(config.chain_ids());
             }
         }

@@ -16,8 +16,10 @@ __all__ = [
     "ExistsError",
     "ImageError",
     "NotFoundError",
+    "RegistryError",
     "SpecError",
     "StateError",
+    "StepFailed",
     "SysError",
     "TimeoutExpired",
     "UnsupportedError",
@@ -118,6 +120,28 @@ class ImageError(Error):
         return str(self.args[0])
 
 
+class RegistryError(Error):
+    """A registry refused, or could not be reached. ``registry`` is its host and port; ``status`` the HTTP status, None if
+    there was no answer; ``code`` one of the distribution-spec's (``"MANIFEST_UNKNOWN"``, ``"UNAUTHORIZED"``) or, in small
+    letters, zind's own (``"dns"``, ``"connect"``, ``"tls"``, ``"timeout"``, ``"proxy"``, ``"redirect"``, ``"protocol"``,
+    ``"content"``); ``hint`` what to do."""
+
+    registry: str
+    status: int | None
+    code: str
+    hint: str
+
+    def __init__(self, message: str, registry: str, status: int | None, code: str, hint: str) -> None:
+        super().__init__(message, registry, status, code, hint)
+        self.registry = registry
+        self.status = status
+        self.code = code
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
 class StateError(Error):
     """The object is in a state that does not allow the call."""
 
@@ -161,6 +185,27 @@ class CalledProcessError(Error, subprocess.CalledProcessError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), (self.returncode, self.cmd, self.output, self.stderr), self.exit, self.stats)
+
+
+class StepFailed(CalledProcessError):
+    """A step of a build did not exit with 0. ``step`` says which; the rest is as in :class:`zind.CalledProcessError`."""
+
+    step: str
+
+    def __init__(self, step: str, argv: list[str], exit: tuple[Any, ...]) -> None:
+        from ._results import Exit
+
+        ended = Exit(*exit)
+        super().__init__(ended.returncode, argv)
+        self.step = step
+        self.exit = ended
+
+    def __str__(self) -> str:
+        return f"{self.step}: {super().__str__()}"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        assert self.exit is not None
+        return type(self), (self.step, self.cmd, (self.exit.kind, self.exit.code, self.exit.signal))
 
 
 def _rebuild(kind: type[Any], args: tuple[Any, ...], exit: Exit | None, stats: Stats | None) -> Any:

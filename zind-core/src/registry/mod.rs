@@ -1,0 +1,16 @@
+//! Registries: images from and to where the distribution-spec is spoken.
+
+mod auth;
+mod certificates;
+mod challenge;
+mod download;
+mod failure;
+mod http;
+mod net;
+mod options;
+mod pull;
+mod push;
+mod session;
+mod work;
+
+pub use options::{Auth, Mirror, PullOptions, PullPolicy, PushOptions, RegistryOptions};
