@@ -13,7 +13,7 @@
  *     zind_error_free(error); zind_process_free(process); zind_spec_free(spec);
  *
  * Handles (zind_spec, zind_start, zind_process, zind_root, zind_output, zind_layers,
- * zind_changes, zind_error) are opaque. The caller owns each it gets
+ * zind_changes, zind_store, zind_image, zind_error) are opaque. The caller owns each it gets
  * and gives it back by its _free function, for which NULL is fine. All other pointers in arguments are borrowed for the
  * length of the call: what has to stay is copied. A handle in an out-parameter is NULL after a failure.
  *
@@ -104,6 +104,8 @@ enum zind_status
     ZIND_STATUS_IMAGE = 11,
     /* A registry refused, or could not be reached, see zind_error_registry(), _registry_status(), _registry_code(). */
     ZIND_STATUS_REGISTRY = 12,
+    /* A program that had to exit with 0 did not: a step of a build. */
+    ZIND_STATUS_FAILED = 13,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
@@ -213,11 +215,47 @@ typedef int32_t zind_file_type;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
+/* What is being done. Numbers are never reused, and new ones come at the end. */
+enum zind_event_kind
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /* Something that this header does not know. */
+    ZIND_EVENT_KIND_OTHER = 0,
+    /* A blob comes from a registry. */
+    ZIND_EVENT_KIND_DOWNLOAD = 1,
+    /* A blob goes to a registry. */
+    ZIND_EVENT_KIND_UPLOAD = 2,
+    /* A layer is unpacked. */
+    ZIND_EVENT_KIND_UNPACK = 3,
+    /* A blob comes from an archive or a directory. */
+    ZIND_EVENT_KIND_LOAD = 4,
+    /* A blob goes to an archive or a directory. */
+    ZIND_EVENT_KIND_SAVE = 5,
+    /* Digests are checked. */
+    ZIND_EVENT_KIND_CHECK = 6,
+    /* Files become a layer, or a tar. */
+    ZIND_EVENT_KIND_PACK = 7,
+    /* A step of a build begins; its number is the layer's. */
+    ZIND_EVENT_KIND_BUILD = 8,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum zind_event_kind zind_event_kind;
+#else
+typedef int32_t zind_event_kind;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
 /* What differs, sorted by path. All strings are borrowed from it until zind_changes_free(). */
 typedef struct zind_changes zind_changes;
 
 /* What went wrong. All its strings are borrowed from it until zind_error_free(). */
 typedef struct zind_error zind_error;
+
+/* An image of a store: what was known about it when it was looked up. */
+typedef struct zind_image zind_image;
 
 /* A root file system in a directory of overlay layers: it stays from one container to the next, has snapshots to go
  * back to and clones to branch off. The handle is only the path; several processes may use the same directory, one at
@@ -240,6 +278,9 @@ typedef struct zind_spec zind_spec;
 
 /* A start that is under way. */
 typedef struct zind_start zind_start;
+
+/* Images and their unpacked layers in a directory, which any number of processes use at once. */
+typedef struct zind_store zind_store;
 
 /* A range of ids of a user namespace: user_namespaces(7). */
 typedef struct zind_id_map {
@@ -340,6 +381,29 @@ typedef struct zind_metadata {
     /* Where a symbolic link leads; NULL for anything else. Borrowed from the zind_changes. */
     const char *target;
 } zind_metadata;
+
+/* How far one piece of work has come. */
+typedef struct zind_event {
+    /* sizeof(zind_event) of the library: later ones have more fields at the end. */
+    size_t struct_size;
+    /* A zind_event_kind. */
+    int32_t kind;
+    /* Which layer, counted from 0; -1 for what is no layer. */
+    int32_t layer;
+    /* How many layers there are. */
+    int32_t layers;
+    /* The blob, where its name is known; else NULL. Only for the length of the call. */
+    const char *digest;
+    /* Bytes done, as they are stored or sent. */
+    uint64_t done;
+    /* Bytes in all; -1 if that is not known. */
+    int64_t total;
+} zind_event;
+
+/* Hears of long work, on the thread of the call, and is asked several times a second whether to stop. event: what went on;
+ * NULL for the mere question. data: the caller's. Anything but 0 stops the work with ZIND_STATUS_INTERRUPTED, and nothing is
+ * left half done. */
+typedef int32_t (*zind_progress)(const struct zind_event *event, void *data);
 
 #ifdef __cplusplus
 extern "C" {
@@ -1170,6 +1234,237 @@ zind_status zind_changes_new(const zind_changes *changes,
 
 /* Frees a list of changes. changes: NULL is fine. */
 void zind_changes_free(zind_changes *changes);
+
+/* The store in a directory, which is made if it is missing.
+ * place: NULL for /var/lib/zind (root) or $XDG_DATA_HOME/zind (an ordinary user).
+ * store: receives the handle; free it with zind_store_free().
+ * Returns also ZIND_STATUS_STATE (it belongs to somebody else or to a later version), _SYS. */
+zind_status zind_store_open(const char *place, zind_store **store, zind_error **err);
+
+/* Frees a handle; the store stays. store: NULL is fine. */
+void zind_store_free(zind_store *store);
+
+/* An image by its name, its id or digest ("sha256:..."), or the first 4 or more digits of one.
+ * image: receives the handle; free it with zind_image_free().
+ * Returns also ZIND_STATUS_NOT_FOUND, _STATE (the digits fit several), _SYS. */
+zind_status zind_store_image(const zind_store *store,
+                             const char *name,
+                             zind_image **image,
+                             zind_error **err);
+
+/* All images, in the order in which they came, as a JSON array of objects with "id", "digest", "tags", "size" (bytes of the
+ * blobs), "created" and "platform". json: receives a string; free it with zind_string_free(). Returns also ZIND_STATUS_SYS. */
+zind_status zind_store_images_json(const zind_store *store,
+                                   char **json,
+                                   zind_error **err);
+
+/* The image that a start means: one of the store by name or id, else one that is pulled, as far as the policy lets it.
+ * options: as of zind_store_pull(); the policy is "missing" if it is not given.
+ * image: receives the handle; free it with zind_image_free(). Returns as zind_store_pull(). */
+zind_status zind_store_get(const zind_store *store,
+                           const char *name,
+                           const char *options,
+                           zind_progress progress,
+                           void *data,
+                           zind_image **image,
+                           zind_error **err);
+
+/* Takes an image from its registry. What is here already is not fetched again, and what was interrupted is gone on with.
+ * reference: "debian:12", "registry:5000/path/name:tag", "name@sha256:...".
+ * options: NULL or a JSON object with any of "policy" ("always", "missing", "never"), "platform", "unpack", "foreign_layers",
+ * "auth" ("anonymous", ["user", "password"], {"bearer": token}, {"identity": token}), "auth_file", "tls_verify", "cert_dir",
+ * "mirrors" ({"docker.io": ["mirror:5000/hub"]}), "proxy", "timeout" (seconds), "retries", "parallel".
+ * progress, data: NULL, or hears of it. image: receives the handle; free it with zind_image_free().
+ * Returns also ZIND_STATUS_REGISTRY, _IMAGE, _NOT_FOUND, _SPEC, _INTERRUPTED, _SYS. */
+zind_status zind_store_pull(const zind_store *store,
+                            const char *reference,
+                            const char *options,
+                            zind_progress progress,
+                            void *data,
+                            zind_image **image,
+                            zind_error **err);
+
+/* Gives an image to a registry. reference: its name there. options: NULL or a JSON object with any of "chunk_size" (bytes),
+ * "mount_from" (a repository), "extra_tags", and the options of zind_store_pull() about registries.
+ * Returns also ZIND_STATUS_REGISTRY, _IMAGE, _SPEC, _INTERRUPTED, _SYS. */
+zind_status zind_store_push(const zind_store *store,
+                            const zind_image *image,
+                            const char *reference,
+                            const char *options,
+                            zind_progress progress,
+                            void *data,
+                            zind_error **err);
+
+/* Takes the images of an archive: an OCI image-layout directory or tar, or what docker save wrote, also compressed.
+ * json: receives what was taken, as zind_store_images_json(); free it with zind_string_free().
+ * Returns also ZIND_STATUS_IMAGE (broken or hostile: nothing was taken), _INTERRUPTED, _SYS. */
+zind_status zind_store_load(const zind_store *store,
+                            const char *archive,
+                            zind_progress progress,
+                            void *data,
+                            char **json,
+                            zind_error **err);
+
+/* Writes images with their names into an archive, which must not exist yet.
+ * images: an array that ends with NULL. format: "oci" (a tar), "oci-dir" (a directory) or "docker" (for docker load).
+ * Returns also ZIND_STATUS_SPEC, _IMAGE, _INTERRUPTED, _SYS. */
+zind_status zind_store_save(const zind_store *store,
+                            const zind_image *const *images,
+                            const char *archive,
+                            const char *format,
+                            zind_progress progress,
+                            void *data,
+                            zind_error **err);
+
+/* Makes an image of one layer of a root file system: a directory, or a tar (also compressed), as mmdebstrap makes them.
+ * tag: its name; NULL for none. config: NULL or a JSON object: {"Cmd": ["bash"], "Env": ["A=1"], "User": "web"}.
+ * image: receives the handle; free it with zind_image_free(). Returns also ZIND_STATUS_IMAGE, _SPEC, _INTERRUPTED, _SYS. */
+zind_status zind_store_import_rootfs(const zind_store *store,
+                                     const char *source,
+                                     const char *tag,
+                                     const char *config,
+                                     zind_progress progress,
+                                     void *data,
+                                     zind_image **image,
+                                     zind_error **err);
+
+/* Makes an image by steps whose results are kept, so that only those run that have to.
+ * description: a JSON object with "from" (a name; none: from nothing), "pull" (a policy), "tags", "cache", "compression" and
+ * "steps", an array of objects with one of "run" (an array: program and arguments; beside it "env", "network" ("none", "host"),
+ * "user", "cwd", "timeout" in seconds), "copy" ([source, target]; beside it "owner"), "env" and "label" (objects), "workdir",
+ * "user", "entrypoint" and "cmd" (arrays), "expose", "volume", "stop_signal".
+ * image: receives the handle; free it with zind_image_free().
+ * steps: NULL, or receives what became of the steps, as a JSON array of objects with "what", "cached", "diff_id" and "time"
+ * (seconds); free it with zind_string_free().
+ * Returns also ZIND_STATUS_FAILED (a program did not exit with 0), _SPEC, _NOT_FOUND, _INTERRUPTED, _SYS. */
+zind_status zind_store_build(const zind_store *store,
+                             const char *description,
+                             zind_progress progress,
+                             void *data,
+                             zind_image **image,
+                             char **steps,
+                             zind_error **err);
+
+/* Gives an image one more name; another image that has it loses it. Returns also ZIND_STATUS_SPEC, _SYS. */
+zind_status zind_store_tag(const zind_store *store,
+                           const zind_image *image,
+                           const char *name,
+                           zind_error **err);
+
+/* Takes a name away, or all names with an id. An image without names is gone; its blobs go with zind_store_gc_json().
+ * Returns also ZIND_STATUS_NOT_FOUND, _SYS. */
+zind_status zind_store_remove(const zind_store *store, const char *name, zind_error **err);
+
+/* Removes what no image, no container and no zind_layers has. json: receives an object with "blobs", "snapshots", "leftovers"
+ * and "bytes"; free it with zind_string_free(). Returns also ZIND_STATUS_SYS. */
+zind_status zind_store_gc_json(const zind_store *store,
+                               char **json,
+                               zind_error **err);
+
+/* Checks every digest and every unpacked file. json: receives an array of what is broken, objects with "what", "rule", "cure"
+ * and "images"; free it with zind_string_free(). Returns also ZIND_STATUS_INTERRUPTED, _SYS. */
+zind_status zind_store_verify_json(const zind_store *store,
+                                   zind_progress progress,
+                                   void *data,
+                                   char **json,
+                                   zind_error **err);
+
+/* What the store takes on disk, in bytes. json: receives an object with "blobs", "snapshots", "partial", "unused" and "images",
+ * an array of objects with "id", "tags", "size", "unique" and "unpacked"; free it with zind_string_free().
+ * Returns also ZIND_STATUS_SYS. */
+zind_status zind_store_usage_json(const zind_store *store,
+                                  char **json,
+                                  zind_error **err);
+
+/* The digest of the image's configuration: what Docker calls its id. Borrowed from the image; NULL for NULL. */
+const char *zind_image_id(const zind_image *image);
+
+/* The digest of the image's manifest: what registries know it by. Borrowed from the image; NULL for NULL. */
+const char *zind_image_digest(const zind_image *image);
+
+/* All of an image: what zind_store_images_json() has of it, "layers", "history", and "config", the document of the image-spec.
+ * json: receives a string; free it with zind_string_free(). Returns also ZIND_STATUS_IMAGE, _NOT_FOUND, _SYS. */
+zind_status zind_image_json(const zind_image *image,
+                            char **json,
+                            zind_error **err);
+
+/* The root file system of an image for reading: nothing in it can be changed, nothing is mounted on the host. The image stays
+ * in its store as long as this is open. root: receives the handle; free it with zind_root_free().
+ * Returns also ZIND_STATUS_IMAGE, _INTERRUPTED, _SYS. */
+zind_status zind_image_mount(const zind_image *image,
+                             zind_progress progress,
+                             void *data,
+                             zind_root **root,
+                             zind_error **err);
+
+/* Writes the root file system of an image as a tar to a file that does not exist yet.
+ * method: "gzip", "zstd", "none"; NULL is "none". Returns also ZIND_STATUS_IMAGE, _SPEC, _INTERRUPTED, _SYS. */
+zind_status zind_image_export(const zind_image *image,
+                              const char *file,
+                              const char *method,
+                              zind_progress progress,
+                              void *data,
+                              zind_error **err);
+
+/* Frees a handle; the image stays in its store. image: NULL is fine. */
+void zind_image_free(zind_image *image);
+
+/* An image as root of a container. What it says of its program (arguments, variables, user, directory) fills in what is not
+ * set: arguments of the caller's come after its entrypoint, in place of its command. */
+zind_status zind_spec_set_image(zind_spec *spec,
+                                const zind_image *image,
+                                zind_error **err);
+
+/* What comes before the arguments, in place of the image's entrypoint, and without arguments of its command, too.
+ * argv: an array that ends with NULL; an empty one is no entrypoint. */
+zind_status zind_spec_set_entrypoint(zind_spec *spec, const char *const *argv, zind_error **err);
+
+/* Makes layers over an image: as zind_layers_create(), but containers run as the image says, and the image stays in its store
+ * as long as dir is there. The ids are those of containers that are made by default.
+ * layers: receives the handle; free it with zind_layers_free(). Returns also ZIND_STATUS_STATE, _IMAGE, _INTERRUPTED, _SYS. */
+zind_status zind_layers_create_over(const char *dir,
+                                    const zind_image *image,
+                                    zind_progress progress,
+                                    void *data,
+                                    zind_layers **layers,
+                                    zind_error **err);
+
+/* Makes an image of everything that was changed in layers: one layer over their image, or, over plain directories, all of it.
+ * store: where it goes; NULL for that of the image below. options: NULL or a JSON object with any of "tags", "config", "author",
+ * "message", "created" (RFC 3339) and "compression" ("gzip", "zstd", "none").
+ * image: receives the handle; free it with zind_image_free(). Returns also ZIND_STATUS_IMAGE, _SPEC, _INTERRUPTED, _SYS. */
+zind_status zind_layers_commit(const zind_layers *layers,
+                               const zind_store *store,
+                               const char *options,
+                               zind_progress progress,
+                               void *data,
+                               zind_image **image,
+                               zind_error **err);
+
+/* Writes the present state of layers, with all that lies below, as a tar: as zind_image_export(). */
+zind_status zind_layers_export(const zind_layers *layers,
+                               const char *file,
+                               const char *method,
+                               zind_progress progress,
+                               void *data,
+                               zind_error **err);
+
+/* Makes an image of what a container changed, whether it still runs or has ended: one layer over the image it was started
+ * from. Its changes must go to a directory (zind_spec_set_overlay()). options: as of zind_layers_commit().
+ * image: receives the handle; free it with zind_image_free(). Returns also ZIND_STATUS_STATE, _IMAGE, _INTERRUPTED, _SYS. */
+zind_status zind_process_commit(const zind_process *process,
+                                const char *options,
+                                zind_progress progress,
+                                void *data,
+                                zind_image **image,
+                                zind_error **err);
+
+/* Asks the program to end, by its image's stop signal or SIGTERM, and ends the whole container when timeout_ms are over.
+ * exit: NULL, or begin with ZIND_EXIT_INIT. Returns also ZIND_STATUS_SYS. */
+zind_status zind_process_stop(const zind_process *process,
+                              uint32_t timeout_ms,
+                              zind_exit *exit,
+                              zind_error **err);
 
 /* Moves the calling thread into new namespaces: unshare(2), with a hint in the error about the likely reason.
  * flags: CLONE_NEW* and others of <sched.h>. Returns also ZIND_STATUS_SYS. */

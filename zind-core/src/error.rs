@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 pub use zind_init::step::Step;
 
+use crate::process::Exit;
+
 /// `Result` with zind's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -81,12 +83,30 @@ pub enum Error {
         /// The rule that is broken, with the offending value.
         rule: String,
     },
+    /// A program that had to succeed did not.
+    #[error("{what}: {argv:?} {}", ended(*exit))]
+    Failed {
+        /// What it was part of: `"step 3 of the build"`.
+        what: String,
+        /// The program and its arguments.
+        argv: Vec<String>,
+        /// How it ended.
+        exit: Exit,
+    },
     /// The time allowed was over.
     #[error("timed out after {:?}", .0)]
     Timeout(std::time::Duration),
     /// The wait was interrupted by the caller (a signal handler asked to stop).
     #[error("interrupted")]
     Interrupted,
+}
+
+fn ended(exit: Exit) -> String {
+    match (exit.code, exit.signal) {
+        (Some(code), _) => format!("exited with {code}"),
+        (_, Some(signal)) => format!("was ended by signal {signal}"),
+        _ => "ended".to_owned(),
+    }
 }
 
 struct SysMessage<'a> {

@@ -17,6 +17,7 @@
 //! `unshare(1)`, `nsenter(1)` and `mount(2)` is in [`lowlevel`], [`proc`] and [`Spec::low_level`]; [`doctor()`] tells what
 //! this machine and user can do.
 
+mod build;
 mod copy;
 mod device;
 pub mod doctor;
@@ -36,11 +37,15 @@ mod store;
 mod sys;
 mod volume;
 
+pub use build::{BuildStep, Builder, Built};
 pub use copy::{CopyOptions, CopyStats, Root};
 pub use device::{Console, Device};
 pub use doctor::{Doctor, doctor};
 pub use error::{At, Error, IntoErrno, Result, Step, describe};
-pub use image::{ArchiveFormat, Digest, Event, EventKind, Image, ImageConfig, Limits, Platform, Progress, Reference};
+pub use image::{
+    ArchiveFormat, CommitOptions, Compression, Digest, Event, EventKind, Image, ImageConfig, Limits, PackStats,
+    Platform, Progress, Reference, RunConfig,
+};
 pub use isolation::{Isolation, MountReport};
 pub use mount::{Mount, flags};
 pub use namespace::idmap::{IdMap, IdMaps};

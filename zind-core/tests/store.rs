@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use images::{Layout, Tar, Temp, gzip, header, octal, record};
 use serde_json::Value;
 use zind_core::image::media;
-use zind_core::{ArchiveFormat, Digest, Error, Event, Image, ImageConfig, Limits, Owners, Progress, Store};
+use zind_core::{ArchiveFormat, Digest, Error, Event, IdMap, Image, ImageConfig, Limits, Owners, Progress, Store};
 
 fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
@@ -633,6 +633,33 @@ fn layers_come_out_as_they_went_in() {
 }
 
 #[test]
+fn root_unpacks_for_a_user_namespace() {
+    // An ordinary user has no ids to give; the tests of the deputy have one with ranges.
+    if !is_root() {
+        return;
+    }
+    let temp = Temp::new("mapped");
+    let own = |name: &[u8], ids| Tar::new().dir("./", 0o755).entry(name, b'0', b"1", 0o4755, ids, b"", &[]).end();
+    let mut layout = Layout::new(temp.join("layout"));
+    layout.image("inside", &[own(b"f", (33, 44)), Tar::new().file("implied/x", b"").end()]);
+    layout.image("outside", &[own(b"f", (70_000, 0))]);
+    let store = store(&temp);
+    let images = load(&store, &layout).unwrap();
+    let map = |host| vec![IdMap { container: 0, host, size: 65_536 }];
+    let owners = Owners::Mapped { uid: map(100_000), gid: map(200_000) };
+    let lowers = store.lowers(&images[0], &owners, &mut ()).unwrap();
+    let meta = |path: PathBuf| fs::metadata(path).unwrap();
+    let file = meta(lowers[1].join("f"));
+    assert_eq!((file.uid(), file.gid(), file.mode() & 0o7777), (100_033, 200_044, 0o4755));
+    for path in [lowers[0].clone(), lowers[1].clone(), lowers[0].join("implied")] {
+        assert_eq!((meta(path.clone()).uid(), meta(path).gid()), (100_000, 200_000));
+    }
+    let error = store.lowers(&images[1], &owners, &mut ()).unwrap_err().to_string();
+    assert!(error.contains("entry f") && error.contains("user 70000"), "{error}");
+    assert_clean(&store);
+}
+
+#[test]
 fn a_directory_after_a_deletion_shows_nothing_from_below() {
     let temp = Temp::new("again");
     let bottom = Tar::new().dir("d", 0o755).file("d/old", b"1").dir("d/sub", 0o755).file("d/sub/old", b"1").end();
@@ -1028,6 +1055,11 @@ fn worker() {
             let _ = store.remove("a");
             store.gc().unwrap();
         }
+        // Under strace(1), whose injected failures may come to any call.
+        "try" => match store.load(&dir.join("layout"), &mut ()) {
+            Ok(images) => assert_eq!(images.len(), 2),
+            Err(error) => println!("{error}"),
+        },
         "full" => {
             let error = store.load(&dir.join("layout"), &mut ()).unwrap_err();
             assert_eq!(error.errno(), Some(zind_core::Errno::ENOSPC), "{error}");
@@ -1124,6 +1156,59 @@ fn a_kill_at_any_moment_leaves_a_good_store() {
     assert_eq!(load(&store, &layout).unwrap().len(), 2);
     store.gc().unwrap();
     assert_clean(&store);
+}
+
+/// A call fails, or the process is killed at it, at many points of a load.
+#[test]
+fn failing_calls_leave_a_good_store() {
+    let temp = Temp::new("inject");
+    let layout = two_images(temp.join("layout"));
+    let calls = [
+        "openat",
+        "mkdir",
+        "mkdirat",
+        "write",
+        "fsync",
+        "rename",
+        "renameat2",
+        "flock",
+        "fchmod",
+        "utimensat",
+        "mknodat",
+        "unlink",
+        "linkat",
+        "getdents64",
+    ];
+    let mut outcomes = std::collections::BTreeMap::<&str, u32>::new();
+    for (number, call) in calls.into_iter().enumerate() {
+        for what in ["signal=KILL", "error=ENOSPC", "error=EIO", "error=EINTR"] {
+            // The first calls of a kind, and one in the middle of the files.
+            let when = [1, 2, 3, 5, 40, 200][(number + what.len()) % 6];
+            let output = std::process::Command::new("strace")
+                .args(["-f", "-qq", "-o", "/dev/null", "-e"])
+                .arg(format!("inject={call}:{what}:when={when}"))
+                .arg(std::env::current_exe().unwrap())
+                .args(["worker", "--exact", "--nocapture"])
+                .env("ZIND_TEST_WORKER", "try")
+                .env("ZIND_TEST_DIR", &temp.0)
+                .output()
+                .unwrap();
+            let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+            *outcomes.entry(if output.status.success() { "done" } else { "ended" }).or_default() += 1;
+            let store = store(&temp);
+            assert_eq!(store.verify(&mut ()).unwrap(), [], "{call} {what} {when}: {text}");
+            for image in store.images().unwrap() {
+                lowers(&store, &image);
+            }
+            load(&store, &layout).unwrap_or_else(|error| panic!("after {call} {what} {when}: {error}: {text}"));
+            for name in ["a", "b"] {
+                store.remove(name).unwrap();
+            }
+            store.gc().unwrap();
+            assert_clean(&store);
+        }
+    }
+    assert!(outcomes.len() == 2, "{outcomes:?}");
 }
 
 #[test]

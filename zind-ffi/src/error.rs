@@ -38,9 +38,11 @@ pub enum zind_status {
     Image = 11,
     /// A registry refused, or could not be reached, see zind_error_registry(), _registry_status(), _registry_code().
     Registry = 12,
+    /// A program that had to exit with 0 did not: a step of a build.
+    Failed = 13,
 }
 
-const STATUS_NAMES: [&std::ffi::CStr; 13] = [
+const STATUS_NAMES: [&std::ffi::CStr; 14] = [
     c"ok",
     c"null",
     c"utf8",
@@ -54,6 +56,7 @@ const STATUS_NAMES: [&std::ffi::CStr; 13] = [
     c"panic",
     c"image",
     c"registry",
+    c"failed",
 ];
 
 /// What went wrong. All its strings are borrowed from it until zind_error_free().
@@ -84,6 +87,7 @@ impl Failure {
                 Error::Timeout(_) => zind_status::Timeout,
                 Error::Image { .. } => zind_status::Image,
                 Error::Registry { .. } => zind_status::Registry,
+                Error::Failed { .. } => zind_status::Failed,
                 Error::Interrupted => zind_status::Interrupted,
                 // Also what a later engine adds.
                 _ => zind_status::State,
@@ -261,7 +265,7 @@ mod tests {
 
     #[test]
     fn every_status_has_its_name() {
-        let last = zind_status::Registry as usize;
+        let last = zind_status::Failed as usize;
         assert_eq!(STATUS_NAMES.len(), last + 1);
         assert_eq!(STATUS_NAMES[zind_status::NotFound as usize], c"not_found");
     }

@@ -18,7 +18,7 @@ use crate::strings::{c_string, give_string, list, optional_text, path, text};
 /// back to and clones to branch off. The handle is only the path; several processes may use the same directory, one at
 /// a time. While a container runs on it, and until its end was waited for, functions that change it return
 /// ZIND_STATUS_STATE, all but zind_layers_clone(); so does a directory whose file "state" is damaged or of a later version.
-pub struct zind_layers(Layers);
+pub struct zind_layers(pub(crate) Layers);
 
 /// What differs, sorted by path. All strings are borrowed from it until zind_changes_free().
 pub struct zind_changes(Vec<Row>);

@@ -28,6 +28,10 @@ mod output;
 
 mod layers;
 
+mod image;
+
+mod image_options;
+
 mod lowlevel;
 
 mod proc;
@@ -40,6 +44,7 @@ pub use copy::*;
 pub use doctor::*;
 pub use error::*;
 pub use exit::*;
+pub use image::*;
 pub use layers::*;
 pub use lowlevel::*;
 pub use output::*;

@@ -198,7 +198,9 @@ fn nulls() -> String {
     for prototype in prototypes() {
         let Prototype { result, name, parameters } = &prototype;
         let empty = parameters == &["void"];
-        let pointer = |parameter: &String| parameter.contains('*') || parameter.starts_with("zind_interrupted");
+        let function =
+            |parameter: &String| ["zind_interrupted", "zind_progress"].iter().any(|name| parameter.starts_with(name));
+        let pointer = |parameter: &String| parameter.contains('*') || function(parameter);
         let zeros = |err: &str, first: Option<&str>| {
             let value = |(i, parameter): (usize, &String)| match (i, first) {
                 (0, Some(first)) => first.to_owned(),
@@ -335,6 +337,15 @@ fn the_examples_run() {
     let output = output.expect("the example runs");
     assert_eq!((text(&output).as_str(), output.status.code()), ("added /etc/new\n", Some(3)), "{output:?}");
     assert!(!scratch.0.join("empty").exists());
+
+    let images = compile(&["cc", "-std=c99"], &Path::new(ROOT).join("examples/c/images.c"), Link::Shared, &scratch);
+    let tar = scratch.0.join("root.tar");
+    run(Command::new("tar").arg("-cf").arg(&tar).arg("-C").arg(&root).arg("."));
+    let script = ["/bin/busybox", "sh", "-c", "echo in the image; exit 4"];
+    let output = Command::new(&images).arg(scratch.0.join("store")).arg(&tar).args(script).output();
+    let output = output.expect("the example runs");
+    assert!(text(&output).starts_with("sha256:") && text(&output).ends_with("in the image\n"), "{output:?}");
+    assert_eq!(output.status.code(), Some(4), "{output:?}");
 }
 
 #[test]

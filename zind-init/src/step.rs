@@ -232,4 +232,10 @@ steps! {
     ReadAuth = 181, "read the credentials";
     /// Read certificates or keys.
     ReadCertificates = 182, "read the certificates";
+
+    // 185..: images from containers.
+    /// Read a tree, or write the layer it becomes.
+    Pack = 185, "pack the layer";
+    /// Put a step of a build together, or keep its result.
+    Build = 186, "build the image";
 }

@@ -48,6 +48,10 @@ pub(crate) fn raise(py: Python<'_>, error: &Error) -> PyErr {
             exception(py, "RegistryError", (message, registry.as_str(), *status, code.as_str(), hint))
         }
         Error::Image { what, .. } => exception(py, "ImageError", (message, what.as_str())),
+        Error::Failed { what, argv, exit } => {
+            let exit = (exit.kind.name(), exit.code, exit.signal);
+            exception(py, "StepFailed", (what.as_str(), argv.clone(), exit))
+        }
         Error::State(_) => exception(py, "StateError", (message,)),
         Error::Timeout(after) => exception(py, "StartTimeout", (message, after.as_secs_f64())),
         _ => exception(py, "Error", (message,)),

@@ -8,6 +8,7 @@ use pyo3::prelude::*;
 use zind_core::{Change, Metadata, Result, Snapshot};
 
 use crate::errors::detached;
+use crate::images::{CommitTuple, Image, Store, Told, Watch, commit_options, compression, pack_tuple, watched};
 
 /// type, mode, uid, gid, size, mtime_ns, device, target
 type MetadataTuple = (&'static str, u32, u32, u32, u64, i64, Option<(u32, u32)>, Option<OsString>);
@@ -38,6 +39,51 @@ impl Layers {
             Ok(layers)
         };
         detached(py, |_| make()).map(Layers)
+    }
+
+    #[staticmethod]
+    fn create_over(
+        py: Python<'_>,
+        dir: PathBuf,
+        image: &Image,
+        volatile: bool,
+        uid_map: Option<Bound<'_, PyAny>>,
+        gid_map: Option<Bound<'_, PyAny>>,
+        watch: Watch,
+    ) -> PyResult<Layers> {
+        let maps = crate::options::id_maps(py, (uid_map, gid_map))?;
+        let make = |told: &mut Told| -> Result<zind_core::Layers> {
+            let layers = zind_core::Layers::create_over(dir, &image.0, &maps, told)?;
+            if volatile {
+                layers.set_volatile(true)?;
+            }
+            Ok(layers)
+        };
+        watched(py, watch, make).map(Layers)
+    }
+
+    fn image(&self, py: Python<'_>) -> PyResult<Option<Image>> {
+        self.call(py, |layers| layers.image()).map(|image| image.map(Image))
+    }
+
+    fn commit(&self, py: Python<'_>, store: Option<&Store>, options: CommitTuple, watch: Watch) -> PyResult<Image> {
+        let options = commit_options(py, options)?;
+        let layers = &self.0;
+        let work = |told: &mut Told| {
+            let own = match store {
+                Some(_) => None,
+                None => layers.image()?.map(|image| image.store().clone()),
+            };
+            let other = zind_core::Error::spec("store", "is needed: the layers do not lie on an image");
+            let store = store.map(|store| &store.0).or(own.as_ref()).ok_or(other)?;
+            layers.commit(store, &options, told)
+        };
+        watched(py, watch, work).map(Image)
+    }
+
+    fn export(&self, py: Python<'_>, path: PathBuf, name: &str, watch: Watch) -> PyResult<(u64, u64, u64, u64)> {
+        let compression = compression(py, name)?;
+        watched(py, watch, |told| self.0.export(&path, compression, told)).map(pack_tuple)
     }
 
     #[staticmethod]

@@ -6,6 +6,7 @@ mod convert;
 mod copy;
 mod device;
 mod errors;
+mod images;
 mod layers;
 mod lowlevel;
 mod mount;
@@ -29,5 +30,6 @@ fn _zind(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(process::spawn, module)?)?;
     module.add_function(wrap_pyfunction!(process::begin, module)?)?;
     copy::add(module)?;
+    images::add(module)?;
     lowlevel::add(module)
 }

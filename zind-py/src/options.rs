@@ -70,7 +70,10 @@ pub(crate) fn spec(
     options: &Bound<'_, PyDict>,
     low_level: bool,
 ) -> PyResult<Spec> {
-    let argv = if argv.is_instance_of::<PyString>() || argv.is_instance_of::<PyBytes>() {
+    let argv = if argv.is_none() && !low_level {
+        // What the image says.
+        Vec::new()
+    } else if argv.is_instance_of::<PyString>() || argv.is_instance_of::<PyBytes>() {
         return Err(spec_error(
             py,
             "argv",
@@ -89,23 +92,11 @@ pub(crate) fn spec(
     Ok(spec)
 }
 
-type Maps<'py> = (Option<Bound<'py, PyAny>>, Option<Bound<'py, PyAny>>);
+pub(crate) type Maps<'py> = (Option<Bound<'py, PyAny>>, Option<Bound<'py, PyAny>>);
 
 /// The options of later versions, told apart from plain typing errors.
-const LATER: [&str; 12] = [
-    "image",
-    "resources",
-    "publish",
-    "dns",
-    "hosts",
-    "sysctl",
-    "name",
-    "labels",
-    "pty",
-    "cgroup_parent",
-    "volumes",
-    "hooks",
-];
+const LATER: [&str; 11] =
+    ["resources", "publish", "dns", "hosts", "sysctl", "name", "labels", "pty", "cgroup_parent", "volumes", "hooks"];
 
 fn option<'py>(
     py: Python<'py>,
@@ -156,12 +147,14 @@ const KNOWN: &[&str] = &[
     "devices",
     "die_with_owner",
     "domainname",
+    "entrypoint",
     "env",
     "foreground",
     "forward_signals",
     "gid_map",
     "groups",
     "hostname",
+    "image",
     "inherit_env",
     "init",
     "keep_caps",
@@ -214,6 +207,25 @@ fn check_known(key: &str) -> PyResult<()> {
 
 fn file_system(py: Python<'_>, spec: &mut Spec, key: &str, value: &Bound<'_, PyAny>) -> PyResult<bool> {
     match key {
+        "image" => {
+            let image = value.getattr("_image").ok();
+            let image = image.as_ref().and_then(|image| image.cast::<crate::images::Image>().ok());
+            let image = image.ok_or_else(|| type_error("image", "a zind.Image or the name of one", value))?;
+            if spec.rootfs != Rootfs::Host {
+                return Err(spec_error(py, "image", "excludes rootfs: the image is the root"));
+            }
+            spec.rootfs = Rootfs::Image(image.get().0.clone());
+        }
+        "entrypoint" => {
+            spec.entrypoint = Some(match value.cast::<PyString>() {
+                Ok(text) if text.len()? == 0 => Vec::new(),
+                Ok(_) => vec![os_string("entrypoint", value)?],
+                Err(_) => strings("entrypoint", value)?,
+            });
+        }
+        "rootfs" if matches!(spec.rootfs, Rootfs::Image(_)) => {
+            return Err(spec_error(py, "image", "excludes rootfs: the image is the root"));
+        }
         "rootfs" if layers(value).is_some() => spec.rootfs = layers(value).unwrap_or_default(),
         "rootfs" => {
             let path = os_string("rootfs", value)?;
@@ -392,7 +404,7 @@ fn one_namespace(py: Python<'_>, spec: &mut Spec, name: &Bound<'_, PyAny>, how: 
     Ok(())
 }
 
-fn id_maps(py: Python<'_>, (uid, gid): Maps<'_>) -> PyResult<IdMaps> {
+pub(crate) fn id_maps(py: Python<'_>, (uid, gid): Maps<'_>) -> PyResult<IdMaps> {
     let word = |value: &Option<Bound<'_, PyAny>>| value.as_ref().and_then(|value| value.extract::<String>().ok());
     match (word(&uid).as_deref(), word(&gid).as_deref()) {
         (Some("auto"), None | Some("auto")) if gid.is_none() || word(&gid).is_some() => return Ok(IdMaps::Auto),

@@ -12,6 +12,7 @@ use crate::bytes::from_captured;
 use crate::convert::to_python;
 use crate::copy::Root;
 use crate::errors::{detached, raise};
+use crate::images::{CommitTuple, Image, Watch, commit_options, watched};
 use crate::mount::Mount;
 use crate::options;
 
@@ -164,6 +165,27 @@ impl Process {
     #[getter]
     fn root(&self, py: Python<'_>) -> PyResult<Root> {
         self.0.root().map(Root).map_err(|error| raise(py, &error))
+    }
+
+    #[getter]
+    fn image(&self) -> Option<Image> {
+        self.0.image().cloned().map(Image)
+    }
+
+    fn commit(&self, py: Python<'_>, options: CommitTuple, watch: Watch) -> PyResult<Image> {
+        let options = commit_options(py, options)?;
+        watched(py, watch, |told| self.0.commit(&options, told)).map(Image)
+    }
+
+    fn stop(&self, py: Python<'_>, patience: f64) -> PyResult<ExitTuple> {
+        let patience = duration(py, Some(patience))?.unwrap_or_default();
+        detached(py, |interrupted| self.0.stop(patience, interrupted)).map(exit_tuple)
+    }
+
+    /// How it is asked to stop.
+    #[getter]
+    fn stop_signal(&self) -> i32 {
+        self.0.stop_signal()
     }
 
     fn kill(&self, py: Python<'_>) -> PyResult<()> {

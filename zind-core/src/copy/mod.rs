@@ -148,6 +148,8 @@ pub struct CopyStats {
 pub struct Root {
     dir: OwnedFd,
     name: PathBuf,
+    /// Keeps what it is made of.
+    hold: Option<OwnedFd>,
 }
 
 impl fmt::Debug for Root {
@@ -163,17 +165,23 @@ impl Root {
         let path = path.as_ref();
         check_path("path", path)?;
         let dir = openat(CWD, path, PLACE | OFlags::DIRECTORY, Mode::empty()).at(Step::OpenRoot, "openat", path)?;
-        Ok(Root { dir, name: path.to_owned() })
+        Ok(Root { dir, name: path.to_owned(), hold: None })
     }
 
     pub(crate) fn of(dir: OwnedFd, name: PathBuf) -> Root {
-        Root { dir, name }
+        Root { dir, name, hold: None }
+    }
+
+    /// It keeps a descriptor until it is dropped.
+    pub(crate) fn holding(self, hold: OwnedFd) -> Root {
+        Root { hold: Some(hold), ..self }
     }
 
     /// Another handle of the same root. Errors: [`Error::Sys`] at [`Step::OpenRoot`], when descriptors run out.
     pub fn try_clone(&self) -> Result<Root> {
         let dir = self.dir.try_clone().at(Step::OpenRoot, "fcntl", &self.name)?;
-        Ok(Root { dir, name: self.name.clone() })
+        let hold = self.hold.as_ref().map(OwnedFd::try_clone).transpose().at(Step::OpenRoot, "fcntl", &self.name)?;
+        Ok(Root { dir, name: self.name.clone(), hold })
     }
 
     /// The path it was opened by.

@@ -1,10 +1,14 @@
 //! [`Image`]: a root file system in layers, and how its program is run.
 
+pub(crate) mod apply;
 pub(crate) mod archive;
+pub(crate) mod commit;
 pub(crate) mod config;
+mod describe;
 pub(crate) mod digest;
 pub(crate) mod json;
 pub(crate) mod manifest;
+pub(crate) mod pack;
 pub(crate) mod platform;
 pub(crate) mod progress;
 pub(crate) mod reference;
@@ -15,16 +19,24 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 pub use archive::ArchiveFormat;
+pub use commit::CommitOptions;
 pub use config::{History, ImageConfig, RunConfig, chain_id, chain_ids};
 pub use digest::{Algorithm, Digest, Hasher, Verified};
 pub use manifest::{Descriptor, Index, Manifest, media};
+pub use pack::{Compression, PackStats};
 pub use platform::Platform;
 pub use progress::{Event, EventKind, Progress};
 pub use reference::Reference;
 pub use unpack::Limits;
 
+use crate::copy::Root;
 use crate::error::Result;
-use crate::store::Store;
+use crate::process::launch;
+use crate::rootfs::Rootfs;
+use crate::rootfs::layers::Marks;
+use crate::spec::Spec;
+use crate::store::{Owners, Store};
+use commit::Changes;
 
 /// An image of a store: what was known about it when it was looked up. Cheap to clone.
 ///
@@ -53,6 +65,24 @@ pub(crate) struct Summary {
 impl Image {
     pub(crate) fn new(store: Store, summary: Summary) -> Image {
         Image(Arc::new(Inner { store, summary, manifest: OnceLock::new(), config: OnceLock::new() }))
+    }
+
+    /// An image by its manifest, whatever names it has or had.
+    pub(crate) fn of_manifest(store: &Store, descriptor: &Descriptor) -> Result<Image> {
+        if let Ok(image) = store.image(&descriptor.digest.to_string()) {
+            return Ok(image);
+        }
+        let manifest = store.read_manifest(descriptor)?;
+        let config = store.read_config(&manifest)?;
+        let summary = Summary {
+            manifest: descriptor.clone(),
+            id: manifest.config.digest,
+            size: descriptor.size + manifest.blobs_size(),
+            created: config.created.clone(),
+            platform: config.platform(),
+            tags: Vec::new(),
+        };
+        Ok(Image::new(store.clone(), summary))
     }
 
     pub(crate) fn summary(&self) -> &Summary {
@@ -126,6 +156,32 @@ impl Image {
     /// How it came to be, oldest first. Errors: as [`Image::manifest`].
     pub fn history(&self) -> Result<&[History]> {
         self.config().map(|config| config.history.as_slice())
+    }
+
+    /// Its root file system for reading: nothing of it can be changed. It stays in the store as long as this is open.
+    /// Errors: of unpacking it, if it is not unpacked yet, and of a start.
+    pub fn mount(&self, progress: &mut dyn Progress) -> Result<Root> {
+        let owners = Owners::of_caller();
+        let hold = self.store().hold(self, &owners, progress)?;
+        let mut lowers = self.store().lowers(self, &owners, progress)?;
+        let rootfs = if lowers.len() == 1 { Rootfs::Path(lowers.remove(0)) } else { Rootfs::Lowers(lowers) };
+        let spec = Spec { rootfs, read_only: true, ..Spec::new(["look"]) };
+        let root = launch::look_at_root(&spec, &mut || progress.interrupted(), |root, _| root.try_clone())?;
+        Ok(root.holding(hold.into_fd()))
+    }
+
+    /// Writes its root file system as a tar to `path`, which must not exist. Owners are those of the image.
+    /// Errors: [`crate::Error::Sys`] at [`crate::Step::Pack`]; of unpacking it, if it is not unpacked yet.
+    pub fn export(&self, path: &Path, compression: Compression, progress: &mut dyn Progress) -> Result<PackStats> {
+        let owners = Owners::of_caller();
+        let _hold = self.store().hold(self, &owners, progress)?;
+        let changes = Changes {
+            stack: self.store().lowers(self, &owners, progress)?,
+            marks: Some(Marks::of_caller()),
+            owners_in_xattr: owners == Owners::Xattr,
+            ..Changes::default()
+        };
+        commit::export(&changes, path, compression, progress)
     }
 
     /// Writes it into an archive: [`Store::save`].

@@ -19,10 +19,14 @@ pub enum EventKind {
     Save,
     /// Digests are checked.
     Check,
+    /// Files become a layer, or a tar.
+    Pack,
+    /// A step of a build begins; its number is the layer's.
+    Build,
 }
 
 impl EventKind {
-    /// `"download"`, `"upload"`, `"unpack"`, `"load"`, `"save"` or `"check"`.
+    /// `"download"`, `"upload"`, `"unpack"`, `"load"`, `"save"`, `"check"`, `"pack"` or `"build"`.
     pub fn name(self) -> &'static str {
         match self {
             EventKind::Download => "download",
@@ -31,6 +35,8 @@ impl EventKind {
             EventKind::Load => "load",
             EventKind::Save => "save",
             EventKind::Check => "check",
+            EventKind::Pack => "pack",
+            EventKind::Build => "build",
         }
     }
 }

@@ -12,6 +12,7 @@ use super::handle::{Exit, Process};
 use super::launch::{Starting, spawn};
 use crate::device::{Console, Device};
 use crate::error::{Error, Result};
+use crate::image::Image;
 use crate::mount::Mount;
 use crate::rootfs::layers::Layers;
 use crate::security::capabilities::CapSet;
@@ -51,6 +52,13 @@ impl Command {
     /// A container that runs `program`, with everything new, nothing shared and no privileges.
     pub fn new(program: impl Into<OsString>) -> Command {
         Spec::new([program.into()]).into()
+    }
+
+    /// A container of an image that runs what the image says.
+    pub fn of_image(image: &Image) -> Command {
+        let mut command = Command::from(Spec::new(Vec::<OsString>::new()));
+        command.image(image);
+        command
     }
 
     /// A process that shares everything with the caller until told otherwise: see [`Spec::low_level`].
@@ -108,6 +116,18 @@ impl Command {
     /// A directory as root, below a copy-on-write layer in memory unless [`Command::overlay`] says otherwise.
     pub fn rootfs(&mut self, path: impl Into<PathBuf>) -> &mut Command {
         self.spec.rootfs = Rootfs::Path(path.into());
+        self
+    }
+
+    /// An image as root, which fills in what is left open: entrypoint, arguments, variables, user and directory.
+    pub fn image(&mut self, image: &Image) -> &mut Command {
+        self.spec.rootfs = Rootfs::Image(image.clone());
+        self
+    }
+
+    /// Replaces the image's entrypoint; without arguments its command is not used then, either. Empty: nothing.
+    pub fn entrypoint(&mut self, argv: impl IntoIterator<Item = impl Into<OsString>>) -> &mut Command {
+        self.spec.entrypoint = Some(argv.into_iter().map(Into::into).collect());
         self
     }
 

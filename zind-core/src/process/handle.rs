@@ -19,13 +19,17 @@ use super::plan::Inside;
 use super::stdio::Streams;
 use crate::copy::{CopyOptions, CopyStats, Root};
 use crate::error::{At, Error, Result, Step};
+use crate::image::apply::Origin;
+use crate::image::commit::{self, Changes};
+use crate::image::{CommitOptions, Image, Progress};
 use crate::isolation::Isolation;
 use crate::mount::Mount;
 use crate::namespace::idmap;
 use crate::rootfs::fuse::Server;
-use crate::rootfs::layers;
+use crate::rootfs::layers::{self, Ids, Marks};
 use crate::rootfs::resolve::PLACE;
 use crate::spec::Kind;
+use crate::store::Owners;
 use crate::sys::clone::{NetworkMaker, Waiter};
 use crate::sys::descriptors::pidfd_send_signal;
 use crate::sys::probe;
@@ -105,6 +109,8 @@ pub struct Process {
     state: Mutex<State>,
     timed_out: AtomicBool,
     isolation: Isolation,
+    origin: Option<Origin>,
+    overlay: Option<PathBuf>,
     began: Instant,
     deadline: Option<Instant>,
 }
@@ -136,6 +142,10 @@ pub(crate) struct Parts {
     pub(crate) pidfd: OwnedFd,
     pub(crate) streams: Streams,
     pub(crate) isolation: Isolation,
+    /// The image it was started from.
+    pub(crate) origin: Option<Origin>,
+    /// A directory on disk that its changes go to.
+    pub(crate) overlay: Option<PathBuf>,
     pub(crate) began: Instant,
     pub(crate) deadline: Option<Instant>,
 }
@@ -159,6 +169,8 @@ impl Process {
             state: Mutex::new(State::Running(parts.waiter, parts.network, parts.layers, parts.server.map(Box::new))),
             timed_out: AtomicBool::new(false),
             isolation: parts.isolation,
+            origin: parts.origin,
+            overlay: parts.overlay,
             began: parts.began,
             deadline: parts.deadline,
         })
@@ -182,6 +194,63 @@ impl Process {
     /// What is in force.
     pub fn isolation(&self) -> &Isolation {
         &self.isolation
+    }
+
+    /// The image it was started from.
+    pub fn image(&self) -> Option<&Image> {
+        self.origin.as_ref().map(|origin| &origin.image)
+    }
+
+    /// The signal that asks the payload to end: the image's, or SIGTERM.
+    pub fn stop_signal(&self) -> i32 {
+        self.origin.as_ref().map_or(libc::SIGTERM, |origin| origin.stop_signal)
+    }
+
+    /// Asks the payload to end, by the image's stop signal or SIGTERM, and ends the whole container when `patience` is over.
+    pub fn stop(&self, patience: Duration, interrupted: &mut dyn FnMut() -> bool) -> Result<Exit> {
+        self.signal(self.stop_signal())?;
+        if let Some(exit) = self.wait_interruptible(Some(patience), interrupted)? {
+            return Ok(exit);
+        }
+        self.kill()?;
+        self.wait_interruptible(None, interrupted)?.ok_or(Error::Interrupted)
+    }
+
+    /// Makes an image of what the container changed: one layer over the image it was started from, whether it still runs or
+    /// has ended. Its changes must go to a directory on disk ([`Overlay::Dir`](crate::Overlay::Dir)); those of layers
+    /// are committed by [`Layers::commit`](crate::Layers::commit).
+    ///
+    /// A container that runs should be paused meanwhile, or what changes under the walk may be torn.
+    /// Errors: [`Error::State`] without such a directory or without an image; else as of [`Layers::commit`](crate::Layers::commit).
+    pub fn commit(&self, options: &CommitOptions, progress: &mut dyn Progress) -> Result<Image> {
+        let state = |text: &str| Error::State(text.to_owned());
+        let origin = self.origin.as_ref().ok_or_else(|| state("the container was not started from an image"))?;
+        let overlay = self.overlay.as_ref().ok_or_else(|| {
+            state("the container's changes are not in a directory of their own: start it with overlay=DIRECTORY, or on layers")
+        })?;
+        let upper = overlay.join("upper");
+        if self.isolation.copy_on_write != "overlay" || !upper.is_dir() {
+            return Err(state("the kernel made no overlay of the image, so its changes are not told apart from it"));
+        }
+        let user = self.isolation.namespaces.get(&Kind::User).is_some_and(|how| *how != "host");
+        let is_root = rustix::process::geteuid().is_root();
+        let ids = Ids { uid: self.isolation.uid_map.clone(), gid: self.isolation.gid_map.clone() };
+        let owners = match (&ids.uid[..], is_root) {
+            ([], true) => Owners::Kept,
+            ([], false) => Owners::Xattr,
+            (maps, _) if maps.iter().map(|map| u64::from(map.size)).sum::<u64>() <= 1 => Owners::Xattr,
+            _ => Owners::Mapped { uid: ids.uid.clone(), gid: ids.gid.clone() },
+        };
+        let store = origin.image.store();
+        let _hold = store.hold(&origin.image, &owners, progress)?;
+        let changes = Changes {
+            stack: vec![upper],
+            below: store.lowers(&origin.image, &owners, progress)?,
+            marks: Some(if user || !is_root { Marks::User } else { Marks::Trusted }),
+            ids,
+            owners_in_xattr: owners == Owners::Xattr,
+        };
+        commit::commit(store, Some(&origin.image), &changes, options, progress)
     }
 
     /// The inside of the container's root, with all its mounts, for copying files in and out while it runs.

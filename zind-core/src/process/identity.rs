@@ -39,6 +39,10 @@ pub(crate) struct Identity {
     pub(crate) user: Option<(u32, u32)>,
     /// `None`: unchanged.
     pub(crate) groups: Option<Vec<u32>>,
+    /// The groups are not asked for, but those that the image's database gives to the user.
+    pub(crate) groups_by_membership: bool,
+    /// The user's directory, where the root is of an image.
+    pub(crate) home: Option<String>,
 }
 
 /// The container's user database, read when it is first needed.
@@ -94,11 +98,28 @@ pub(crate) fn resolve(spec: &Spec) -> Result<Identity> {
         Some(User::Ids(uid, None)) => Some((*uid, database.users()?.gid_of(*uid).unwrap_or(0))),
         Some(User::Name(name)) => Some(database.user(name)?),
     };
-    let groups = match &spec.groups {
+    let mut groups = match &spec.groups {
         None => (!spec.is_low_level()).then(Vec::new),
         Some(names) => Some(names.iter().map(|name| database.group(name)).collect::<Result<Vec<u32>>>()?),
     };
-    Ok(Identity { user, groups })
+    let (mut home, mut groups_by_membership) = (None, false);
+    if let (true, Some((uid, gid))) = (spec.of_image, user) {
+        let users = database.users()?;
+        home = users.home_of(uid).map(str::to_owned);
+        let group_is_given = match &spec.user {
+            Some(User::Ids(_, gid)) => gid.is_some(),
+            Some(User::Name(name)) => name.contains(':'),
+            None => false,
+        };
+        // As docker does: whoever names a group gets that one only.
+        if spec.groups.is_none() && !group_is_given && uid != 0 {
+            let mut found = users.name_of(uid).map(|name| users.groups_of(name)).unwrap_or_default();
+            found.retain(|other| *other != gid);
+            groups_by_membership = !found.is_empty();
+            groups = Some(found);
+        }
+    }
+    Ok(Identity { user, groups, groups_by_membership, home })
 }
 
 /// The number, if the text is one; an error if it is one that is no id (CVE-2024-40635).

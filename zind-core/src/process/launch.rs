@@ -22,6 +22,7 @@ use super::plan::{self, Inside, Names, Prepared};
 use super::volumes;
 use crate::copy::Root;
 use crate::error::{At, Error, Result, Step};
+use crate::image::apply;
 use crate::namespace::idmap::IdMap;
 use crate::namespace::{idmap, pin};
 use crate::rootfs::fuse::{self, Fuse, Launcher};
@@ -29,6 +30,7 @@ use crate::rootfs::layers::Lock;
 use crate::rootfs::ops::{Op, Ops};
 use crate::rootfs::stand_in::{self, StandIn};
 use crate::spec::{Spec, check};
+use crate::store::ImageHold;
 use crate::sys::clone::{self, Start, StartFailure, Waiter};
 use nix::libc;
 
@@ -48,6 +50,8 @@ pub(crate) struct Starting {
     log: String,
     /// What was asked for, where it can be had without an overlay.
     again: Option<Box<Spec>>,
+    /// The hold of the root's image, for that.
+    image_hold: Option<OwnedFd>,
     /// The directory whose content the launcher waits for.
     to_fill: Option<PathBuf>,
     /// What stands in for the overlay, if that is a program's: it is started, or will be when the launcher asks for it.
@@ -58,17 +62,22 @@ pub(crate) struct Starting {
 impl Starting {
     /// Does all that needs no answer from the launcher. `interrupted` is asked while a fresh volume is filled.
     pub(crate) fn begin(mut spec: Spec, interrupted: &mut dyn FnMut() -> bool) -> Result<Starting> {
+        let image = apply::settle(&mut spec, interrupted)?;
         check::check(&spec)?;
         clone::reap_orphans();
         let stand_in = stand_in::kept(&spec, plan::may_make_file_systems)?;
         let again = (stand_in.is_none() && stand_in::is_allowed(&spec)).then(|| Box::new(spec.clone()));
-        let holds = volumes::take(&mut spec, stand_in.as_ref(), interrupted)?;
+        let mut holds = volumes::take(&mut spec, stand_in.as_ref(), interrupted)?;
+        let image = image.map(ImageHold::into_fd);
+        let image_hold = image.as_ref().map(OwnedFd::try_clone).transpose().at(Step::OpenRoot, "dup", "")?;
+        holds.extend(image);
         let began = Instant::now();
         let deadline = spec.timeout.map(|timeout| began + timeout);
         let mut prepared = plan::prepare_with(spec, clone::have_clone3(), stand_in.as_ref())?;
         prepared.hold(holds);
         let mut starting = Starting::start(prepared, deadline, began)?;
         starting.again = again;
+        starting.image_hold = image_hold;
         starting.stand_by(stand_in);
         Ok(starting)
     }
@@ -95,11 +104,14 @@ impl Starting {
         let copy = |stop: &mut dyn FnMut() -> bool| stand_in::make(&spec, may_mount, stop);
         let stand_in = if fuse.is_some() { fuse } else { self.in_time(interrupted, copy)? };
         let Some(stand_in) = stand_in else { return Ok(None) };
-        let holds = volumes::take(&mut spec, None, interrupted)?;
+        let mut holds = volumes::take(&mut spec, None, interrupted)?;
+        let image_hold = self.image_hold.take();
+        holds.extend(image_hold.as_ref().map(OwnedFd::try_clone).transpose().at(Step::OpenRoot, "dup", "")?);
         let mut prepared = plan::prepare_with(*spec, clone::have_clone3(), Some(&stand_in))?;
         prepared.hold(holds);
         let mut starting = Starting::start(prepared, self.deadline, self.began)?;
         starting.again = again;
+        starting.image_hold = image_hold;
         starting.stand_by(Some(stand_in));
         Ok(Some(starting))
     }
@@ -148,6 +160,7 @@ impl Starting {
             began,
             log: String::new(),
             again: None,
+            image_hold: None,
             to_fill: None,
             fuse: None,
             ended: false,
@@ -272,6 +285,8 @@ impl Starting {
             server: self.fuse.take().and_then(|mut fuse| fuse.take_server()),
             streams: std::mem::take(&mut self.prepared.streams),
             isolation: std::mem::take(&mut self.prepared.isolation),
+            origin: self.prepared.origin.take(),
+            overlay: self.prepared.overlay.take(),
             began: self.began,
             deadline: self.deadline,
         })

@@ -5,7 +5,7 @@ mod communicate;
 pub(crate) mod deputy;
 mod handle;
 pub(crate) mod helper;
-mod identity;
+pub(crate) mod identity;
 pub(crate) mod launch;
 mod plan;
 pub(crate) mod planfile;

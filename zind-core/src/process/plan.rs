@@ -15,6 +15,7 @@ use super::identity::{self, Caller, Identity};
 use super::planfile::PlanWriter;
 use super::stdio::Streams;
 use crate::error::{At, Error, Result, Step};
+use crate::image::apply::Origin;
 use crate::isolation::{Isolation, MountReport};
 use crate::namespace::idmap::{self, IdMaps, ReadyMaps};
 use crate::rootfs::devices::{self, Devices};
@@ -48,6 +49,9 @@ pub(crate) struct Prepared {
     pub(crate) isolation: Isolation,
     /// The lock of the root's layers.
     pub(crate) layers: Option<Lock>,
+    pub(crate) origin: Option<Origin>,
+    /// A directory on disk that changes go to.
+    pub(crate) overlay: Option<PathBuf>,
     pub(crate) names: Names,
     pub(crate) forked: bool,
     /// Makes the network namespace meanwhile.
@@ -164,6 +168,8 @@ pub(crate) fn prepare_mount_namespace(ops: &Ops) -> Prepared {
         pins: Vec::new(),
         isolation: Isolation::default(),
         layers: None,
+        origin: None,
+        overlay: None,
         names: Names { fs: ops.list.clone(), ..Names::default() },
         forked: false,
         network: None,
@@ -240,7 +246,8 @@ pub(crate) fn prepare_look(spec: &Spec, have_clone3: bool) -> Result<Prepared> {
         devices: Vec::new(),
         console: None,
         // Without changes it is what it is below them, and needs no overlay.
-        read_only: spec.read_only || matches!((&spec.rootfs, &spec.overlay), (Rootfs::Path(_), Overlay::Tmpfs)),
+        read_only: spec.read_only
+            || matches!((&spec.rootfs, &spec.overlay), (Rootfs::Path(_) | Rootfs::Lowers(_), Overlay::Tmpfs)),
         system_mounts: false,
         init: true,
         die_with_owner: true,
@@ -297,8 +304,8 @@ pub(crate) fn prepare_with(mut spec: Spec, have_clone3: bool, stand_in: Option<&
     };
     let older_mounts = probe::newer_mounts_are_hidden();
     let network = begin_network(&spec, caller, have_clone3 && !older_mounts)?;
-    let identity = identity::resolve(&spec)?;
-    let maps = id_maps(&spec, &identity, caller)?;
+    let mut identity = identity::resolve(&spec)?;
+    let maps = id_maps(&spec, &mut identity, caller)?;
     let new_user = spec.is_new(Kind::User);
     let in_user_namespace = new_user || spec.is_joined(Kind::User);
     if let RootFrom::Fuse(uid, gid) = &mut root
@@ -390,6 +397,11 @@ pub(crate) fn prepare_with(mut spec: Spec, have_clone3: bool, stand_in: Option<&
         pins: spec.pins,
         isolation,
         layers: layers.and_then(Tenancy::into_lock),
+        origin: spec.origin,
+        overlay: match spec.overlay {
+            Overlay::Dir(path) => Some(std::path::absolute(&path).at(Step::OpenSource, "getcwd", &path)?),
+            _ => None,
+        },
         names: builder.names,
         forked: !have_clone3,
         network: builder.network,
@@ -441,7 +453,7 @@ fn choose_user_namespace(spec: &mut Spec, caller: Caller) -> Result<()> {
     Ok(())
 }
 
-fn id_maps(spec: &Spec, identity: &Identity, caller: Caller) -> Result<Option<ReadyMaps>> {
+fn id_maps(spec: &Spec, identity: &mut Identity, caller: Caller) -> Result<Option<ReadyMaps>> {
     if !spec.is_new(Kind::User) || (spec.is_low_level() && spec.id_maps == IdMaps::ByPrivilege) {
         return Ok(None);
     }
@@ -451,6 +463,11 @@ fn id_maps(spec: &Spec, identity: &Identity, caller: Caller) -> Result<Option<Re
         if identity.user.is_some() && idmap::to_host(map, id).is_none() {
             return Err(Error::spec("user", format!("{what} {id} is not in the id map of the user namespace")));
         }
+    }
+    if identity.groups_by_membership {
+        // Nobody asked for them by name: where only some can be had, the others grant nothing.
+        let has = |gid: &u32| maps.setgroups && idmap::to_host(&maps.gid, *gid).is_some();
+        identity.groups.iter_mut().for_each(|groups| groups.retain(has));
     }
     if let (Some(groups), false) = (&identity.groups, maps.setgroups)
         && !groups.is_empty()
@@ -801,7 +818,8 @@ fn environment(spec: &Spec, identity: &Identity) -> Vec<(OsString, OsString)> {
     } else if spec.inherit_env {
         std::env::vars_os().for_each(|(name, value)| set(&name, &value));
     } else {
-        let home = if identity.user.is_none_or(|(uid, _)| uid == 0) { "/root" } else { "/home" };
+        let usual = if identity.user.is_none_or(|(uid, _)| uid == 0) { "/root" } else { "/home" };
+        let home = identity.home.as_deref().unwrap_or(usual);
         for (name, value) in [("PATH", DEFAULT_PATH), ("HOME", home), ("LANG", "C.UTF-8")] {
             set(name.as_ref(), value.as_ref());
         }
@@ -830,7 +848,9 @@ fn root_report(spec: &Spec, stand_in: Option<&StandIn>) -> (String, String, &'st
     let rootfs = match &spec.rootfs {
         Rootfs::Host => "host".to_owned(),
         Rootfs::Path(path) => path.to_string_lossy().into_owned(),
+        Rootfs::Lowers(lowers) => lowers.iter().map(|path| path.to_string_lossy()).collect::<Vec<_>>().join(":"),
         Rootfs::Layers(layers) => layers.dir().to_string_lossy().into_owned(),
+        Rootfs::Image(image) => image.id().to_string(),
         Rootfs::Unchanged => "unchanged".to_owned(),
     };
     let overlay = match &spec.overlay {
@@ -915,7 +935,7 @@ mod tests {
 
     #[test]
     fn the_callers_environment_stays_out_unless_asked_for() {
-        let identity = Identity { user: Some((0, 0)), groups: None };
+        let identity = Identity { user: Some((0, 0)), ..Identity::default() };
         let names =
             |spec: &Spec| -> Vec<OsString> { environment(spec, &identity).into_iter().map(|(name, _)| name).collect() };
         assert_eq!(names(&Spec::new(["x"])), ["PATH", "HOME", "LANG"]);

@@ -19,6 +19,8 @@ use std::path::PathBuf;
 
 use layers::Layers;
 
+use crate::image::Image;
+
 /// What a container sees as `/`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -29,6 +31,11 @@ pub enum Rootfs {
     Host,
     /// A directory that holds a root file system.
     Path(PathBuf),
+    /// An image: its layers are unpacked if they are not yet, and what it says of its program fills in what the caller
+    /// leaves open, as `docker run` does.
+    Image(Image),
+    /// Several directories on each other, topmost first, as an overlay shows them: what an image of several layers is.
+    Lowers(Vec<PathBuf>),
     /// Layers on disk: changes go to the topmost and stay for the next container.
     Layers(Layers),
     /// The caller's own root: the low level, where nothing is hidden.

@@ -16,7 +16,7 @@ use zind_init::plan::{self, FsKind};
 
 use super::devices::Devices;
 use super::host::{self, Entry, ExtraUser, Trees};
-use super::layers::Layers;
+use super::layers::{Layers, Parts};
 use super::ops::{Op, Ops, attr, c_path, c_string, joined, pairs};
 use super::{Overlay, Rootfs, caller, dev, fuse, mask};
 use crate::device::Device;
@@ -85,8 +85,13 @@ pub(crate) fn container(spec: &Spec, situation: Situation, users: &[ExtraUser], 
     match &spec.rootfs {
         Rootfs::Host => host_root(&mut ops, spec, situation, users)?,
         Rootfs::Path(path) => path_root(&mut ops, spec, situation, path)?,
+        Rootfs::Lowers(lowers) => lowers_root(&mut ops, spec, situation, lowers)?,
         Rootfs::Layers(layers) => layers_root(&mut ops, spec, situation, layers)?,
         Rootfs::Unchanged => return Err(Error::spec("rootfs", "the caller's own root is for the low level")),
+        Rootfs::Image(image) => return Err(Error::State(format!("the image {} was not settled", image.id()))),
+    }
+    for dir in spec.make_dirs.iter().filter(|_| !spec.read_only) {
+        ops.push(Op::new(FsKind::Place, &c_path("cwd", dir)?).in_root().flags(plan::CREATE));
     }
     if spec.system_mounts {
         system_mounts(&mut ops, spec, situation);
@@ -386,35 +391,63 @@ fn path_root(ops: &mut Ops, spec: &Spec, situation: Situation, path: &Path) -> R
     } else {
         ops.push(Op::bind(&source, base).attr(attributes).flags(flags));
     }
-    match &spec.overlay {
-        _ if direct => {}
-        Overlay::Dir(dir) => {
-            let dir = std::path::absolute(dir).at(Step::OpenSource, "getcwd", dir)?;
-            for name in ["upper", "work"] {
-                let path = dir.join(name);
-                std::fs::create_dir_all(&path).at(Step::Mkdir, "mkdir", &path)?;
-            }
-            ops.push(Op::mkdir(c"o", 0o755));
-            if situation.admin {
-                ops.push_tree(open_tree(&dir, false)?, |tree| Op::bind_tree(tree, c"o"));
-            } else {
-                ops.push(Op::bind(&c_path("overlay", &dir)?, c"o"));
-            }
-            ops.push(overlay("l", "o/upper", "o/work", ROOT, situation));
-        }
-        _ => {
-            ops.extend([Op::mkdir(c"u", 0o755), Op::mkdir(c"w", 0o755)]);
-            ops.push(overlay("l", "u", "w", ROOT, situation));
-        }
+    if !direct {
+        let (upper, work) = places_for_changes(ops, spec, situation)?;
+        ops.push(overlay("l", upper, work, ROOT, situation));
     }
     ops.push(Op::new(FsKind::Root, ROOT));
+    Ok(())
+}
+
+/// The names of an overlay's upper and work directory in the staging area.
+fn places_for_changes(ops: &mut Ops, spec: &Spec, situation: Situation) -> Result<(&'static str, &'static str)> {
+    let Overlay::Dir(dir) = &spec.overlay else {
+        ops.extend([Op::mkdir(c"u", 0o755), Op::mkdir(c"w", 0o755)]);
+        return Ok(("u", "w"));
+    };
+    let dir = std::path::absolute(dir).at(Step::OpenSource, "getcwd", dir)?;
+    for name in ["upper", "work"] {
+        let path = dir.join(name);
+        std::fs::create_dir_all(&path).at(Step::Mkdir, "mkdir", &path)?;
+    }
+    ops.push(Op::mkdir(c"o", 0o755));
+    if situation.admin {
+        ops.push_tree(open_tree(&dir, false)?, |tree| Op::bind_tree(tree, c"o"));
+    } else {
+        ops.push(Op::bind(&c_path("overlay", &dir)?, c"o"));
+    }
+    Ok(("o/upper", "o/work"))
+}
+
+/// Several directories, by short names too.
+fn lowers_root(ops: &mut Ops, spec: &Spec, situation: Situation, lowers: &[PathBuf]) -> Result<()> {
+    let mut binds = Vec::new();
+    for (index, path) in lowers.iter().enumerate() {
+        binds.push((std::path::absolute(path).at(Step::OpenSource, "getcwd", path)?, format!("b{index}")));
+    }
+    place_directories(ops, situation, &binds)?;
+    let mut lower: Vec<String> = binds.into_iter().map(|(_, name)| name).collect();
+    let mut work = "";
+    if !spec.read_only {
+        let (upper, place) = places_for_changes(ops, spec, situation)?;
+        lower.insert(0, upper.to_owned());
+        work = place;
+    }
+    let parts = Parts { binds: Vec::new(), lower, work: work.to_owned(), volatile: false };
+    layered(ops, spec, situation, &parts);
     Ok(())
 }
 
 /// The layers lie in their places of the staging area by short names, so that any number of them can be told.
 fn layers_root(ops: &mut Ops, spec: &Spec, situation: Situation, layers: &Layers) -> Result<()> {
     let parts = layers.parts()?;
-    for (source, name) in &parts.binds {
+    place_directories(ops, situation, &parts.binds)?;
+    layered(ops, spec, situation, &parts);
+    Ok(())
+}
+
+fn place_directories(ops: &mut Ops, situation: Situation, binds: &[(PathBuf, String)]) -> Result<()> {
+    for (source, name) in binds {
         let place = c_string("rootfs", name.as_ref())?;
         ops.push(Op::mkdir(&place, 0o755));
         if situation.admin {
@@ -423,12 +456,15 @@ fn layers_root(ops: &mut Ops, spec: &Spec, situation: Situation, layers: &Layers
             ops.push(Op::bind(&c_path("rootfs", source)?, &place));
         }
     }
+    Ok(())
+}
+
+fn layered(ops: &mut Ops, spec: &Spec, situation: Situation, parts: &Parts) {
     let options = parts.options(spec.read_only, situation.user_namespace);
     let pairs: Vec<(&str, &str)> = options.iter().map(|(name, value)| (*name, value.as_str())).collect();
     let attributes = S_NODEV | if spec.read_only { attr::RDONLY } else { 0 };
     ops.push(Op { text: parts.text(&options), ..Op::mount(c"overlay", ROOT, &pairs, attributes) });
     ops.push(Op::new(FsKind::Root, ROOT));
-    Ok(())
 }
 
 /// A detached copy of a tree of the host.

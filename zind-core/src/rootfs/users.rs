@@ -4,16 +4,20 @@
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 
 use super::Rootfs;
 use super::host;
+use super::layers::{Layer, Marks, View};
 use crate::error::{At, Error, Result, Step};
 
 /// Larger databases are refused: they are read into memory.
 const LARGEST: u64 = 1 << 20;
+
+/// `NGROUPS_MAX`
+const MOST_GROUPS: usize = 65536;
 
 /// `passwd` and `group` of a root, as text.
 pub(crate) struct Users {
@@ -27,14 +31,23 @@ impl Users {
         let root = match rootfs {
             Rootfs::Host => return Ok(Users::generated()),
             Rootfs::Path(path) => path.as_path(),
-            Rootfs::Layers(layers) => {
-                let read =
-                    |path: &str| layers.provider(path.as_ref())?.map_or(Ok(String::new()), |root| read_in(&root, path));
-                return Ok(Users { passwd: read("etc/passwd")?, group: read("etc/group")? });
+            Rootfs::Layers(layers) => return Users::found(|path| layers.provider(path)),
+            Rootfs::Lowers(lowers) => {
+                let view = View::open(lowers.iter().cloned().map(Layer), Some(Marks::of_caller()))?;
+                return Users::found(|path| view.provider(path));
             }
+            // Settled before, if it is a start's.
+            Rootfs::Image(_) => return Ok(Users { passwd: String::new(), group: String::new() }),
             Rootfs::Unchanged => Path::new("/"),
         };
         Ok(Users { passwd: read_in(root, "etc/passwd")?, group: read_in(root, "etc/group")? })
+    }
+
+    /// Of layers: `provider` tells which of them has a file.
+    fn found(provider: impl Fn(&Path) -> Result<Option<PathBuf>>) -> Result<Users> {
+        let read =
+            |path: &str| provider(path.as_ref())?.map_or(Ok(String::new()), |root: PathBuf| read_in(&root, path));
+        Ok(Users { passwd: read("etc/passwd")?, group: read("etc/group")? })
     }
 
     fn generated() -> Users {
@@ -58,6 +71,32 @@ impl Users {
         let uid = uid.to_string();
         let line = self.passwd.lines().map(fields).find(|fields| fields.get(2) == Some(&uid.as_str()))?;
         line.get(3)?.parse().ok()
+    }
+
+    /// The home directory of a uid, if the database names an absolute one.
+    pub(crate) fn home_of(&self, uid: u32) -> Option<&str> {
+        let uid = uid.to_string();
+        let line = self.passwd.lines().map(fields).find(|fields| fields.get(2) == Some(&uid.as_str()))?;
+        line.get(5).copied().filter(|home| home.starts_with('/'))
+    }
+
+    /// The name of a uid.
+    pub(crate) fn name_of(&self, uid: u32) -> Option<&str> {
+        let uid = uid.to_string();
+        let line = self.passwd.lines().map(fields).find(|fields| fields.get(2) == Some(&uid.as_str()))?;
+        line.first().copied().filter(|name| !name.is_empty())
+    }
+
+    /// The groups that list a user among their members, in order.
+    pub(crate) fn groups_of(&self, user: &str) -> Vec<u32> {
+        let has_user = |fields: &Vec<&str>| fields.get(3).is_some_and(|list| list.split(',').any(|name| name == user));
+        let lines = self.group.lines().map(fields).filter(has_user);
+        let mut groups: Vec<u32> = lines.filter_map(|fields| fields.get(2)?.parse().ok()).collect();
+        groups.retain(|&gid| gid != u32::MAX);
+        groups.sort_unstable();
+        groups.dedup();
+        groups.truncate(MOST_GROUPS);
+        groups
     }
 
     /// A group by name.
@@ -129,5 +168,8 @@ mod tests {
         assert_eq!(users().user("broken"), None);
         assert_eq!(users().group("last"), Some(7));
         assert_eq!(users().gid_of(33), Some(34));
+        assert_eq!(users().home_of(0), Some("/root"));
+        assert_eq!((users().name_of(33), users().name_of(1)), (Some("web"), None));
+        assert_eq!((users().groups_of("web"), users().groups_of("x")), (vec![50], vec![]));
     }
 }

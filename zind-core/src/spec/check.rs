@@ -37,6 +37,9 @@ fn check_env(spec: &Spec) -> Result<()> {
     Ok(())
 }
 
+/// One less than an overlay takes, for the directory that is written to.
+const MOST_LOWERS: usize = 499;
+
 fn check_root(spec: &Spec) -> Result<()> {
     if spec.rootfs == Rootfs::Host && spec.overlay == Overlay::None && !spec.read_only {
         return Err(Error::spec(
@@ -48,6 +51,17 @@ fn check_root(spec: &Spec) -> Result<()> {
         && path.as_os_str().is_empty()
     {
         return Err(Error::spec("rootfs", "is an empty path"));
+    }
+    if let Rootfs::Lowers(lowers) = &spec.rootfs {
+        if lowers.is_empty() || lowers.len() > MOST_LOWERS {
+            return Err(Error::spec(
+                "rootfs",
+                format!("has {} directories; it takes 1 to {MOST_LOWERS}", lowers.len()),
+            ));
+        }
+        if spec.overlay == Overlay::None && !spec.read_only {
+            return Err(Error::spec("overlay", "cannot be off for several directories: none of them is written to"));
+        }
     }
     if matches!(spec.rootfs, Rootfs::Layers(_)) && spec.overlay != Overlay::Tmpfs {
         return Err(Error::spec("overlay", "excludes layers as root: they are the place where changes go"));

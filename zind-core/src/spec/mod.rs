@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use crate::device::{Console, Device};
+use crate::image::apply::Origin;
 pub use crate::mount::Mount;
 pub use crate::namespace::idmap::{IdMap, IdMaps};
 pub use crate::namespace::kind::Kind;
@@ -134,6 +135,15 @@ pub struct Spec {
 
     /// What `/` is.
     pub rootfs: Rootfs,
+    /// What comes before the arguments, in place of the image's entrypoint and, if there are no arguments, its command;
+    /// empty: nothing. `None`: as the image says. For images only.
+    pub entrypoint: Option<Vec<OsString>>,
+    /// User and groups are looked up as an image means them.
+    pub(crate) of_image: bool,
+    /// The image that the root is of, once it was settled.
+    pub(crate) origin: Option<Origin>,
+    /// Directories of it that are made if they are missing.
+    pub(crate) make_dirs: Vec<PathBuf>,
     /// Where changes to it go.
     pub overlay: Overlay,
     /// Nothing can be changed.
@@ -250,6 +260,10 @@ impl Default for Spec {
             keep_env: Vec::new(),
             cwd: None,
             rootfs: Rootfs::Host,
+            entrypoint: None,
+            of_image: false,
+            origin: None,
+            make_dirs: Vec::new(),
             overlay: Overlay::Tmpfs,
             read_only: false,
             tmpfs_size: None,

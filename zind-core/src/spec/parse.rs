@@ -71,9 +71,25 @@ pub fn parse_signal(name: &str) -> Result<i32> {
     }
     let upper = name.to_ascii_uppercase();
     let full = if upper.starts_with("SIG") { upper } else { format!("SIG{upper}") };
+    if let Some(number) = real_time(&full) {
+        return Ok(number);
+    }
     full.parse::<nix::sys::signal::Signal>()
         .map(|signal| signal as i32)
         .map_err(|_| Error::spec("signal", format!("{name:?} is no signal; write \"TERM\", \"SIGTERM\" or 15")))
+}
+
+/// `SIGRTMIN+3`, as the C library counts them: signal(7).
+fn real_time(name: &str) -> Option<i32> {
+    const FIRST: i32 = 34;
+    const LAST: i32 = 64;
+    let (base, rest) = match (name.strip_prefix("SIGRTMIN"), name.strip_prefix("SIGRTMAX")) {
+        (Some(rest), _) => (FIRST, rest),
+        (_, Some(rest)) => (LAST, rest),
+        _ => return None,
+    };
+    let offset = if rest.is_empty() { 0 } else { rest.strip_prefix('+').unwrap_or(rest).parse::<i32>().ok()? };
+    base.checked_add(offset).filter(|number| (FIRST..=LAST).contains(number))
 }
 
 #[cfg(test)]
@@ -96,6 +112,9 @@ mod tests {
     #[test]
     fn signals_go_by_name_or_number() {
         assert_eq!(parse_signal("TERM").unwrap(), 15);
+        assert_eq!(parse_signal("SIGRTMIN+3").unwrap(), 37);
+        assert_eq!(parse_signal("rtmax-1").unwrap(), 63);
+        assert!(parse_signal("RTMIN+31").is_err() && parse_signal("RTMIN3x").is_err());
         assert_eq!(parse_signal("sigkill").unwrap(), 9);
         assert_eq!(parse_signal("64").unwrap(), 64);
         assert!(parse_signal("0").is_err());

@@ -4,7 +4,9 @@
 
 mod blobs;
 mod collect;
+mod find;
 mod index;
+pub(crate) mod leases;
 mod owners;
 mod place;
 mod sink;
@@ -155,6 +157,11 @@ impl Store {
         drop(lock);
         self.0.place.empty_trash()?;
         Ok(count)
+    }
+
+    /// Keeps collections away while this lives.
+    pub(crate) fn share(&self) -> Result<OwnedFd> {
+        self.0.place.lock(place::LOCK, false)
     }
 
     /// Its bounds on foreign archives.

@@ -37,6 +37,151 @@ static const char *stdout_of(const zind_output *output) {
     return text;
 }
 
+static int counted;
+
+static int count(const zind_event *event, void *data) {
+    CHECK(data == &counted);
+    if (event != NULL) {
+        CHECK(event->struct_size >= sizeof *event && event->layer < event->layers + 1);
+        counted++;
+    }
+    return 0;
+}
+
+static int stop(const zind_event *event, void *data) {
+    (void)event;
+    (void)data;
+    return 1;
+}
+
+static void images_are_built_run_committed_and_removed(void) {
+    char dir[] = "/tmp/zind-use-XXXXXX", place[64], path[96];
+    const char *description =
+        "{\"tags\": [\"local/c:1\"], \"steps\": [{\"copy\": [\"/bin/busybox\", \"/bin/busybox\"]},"
+        "{\"run\": [\"/bin/busybox\", \"sh\", \"-c\", \"/bin/busybox ln -s busybox /bin/cat; echo $A > /file\"], \"env\": {\"A\": \"made\"}},"
+        "{\"env\": {\"B\": \"2\"}, \"label\": {\"x\": \"y\"}}, {\"workdir\": \"/work\"}, {\"cmd\": [\"cat\", \"/file\"]}]}";
+    const char *entry[] = {"/bin/busybox", NULL}, *args[] = {"pwd", NULL};
+    zind_store *store = NULL;
+    zind_image *image = NULL, *again = NULL, *committed = NULL;
+    const zind_image *images[] = {NULL, NULL};
+    zind_layers *layers = NULL;
+    zind_spec *spec = NULL;
+    zind_output *output = NULL;
+    zind_process *process = NULL;
+    zind_root *root = NULL;
+    zind_exit end = ZIND_EXIT_INIT;
+    char *json = NULL, buffer[64];
+    size_t length = 0;
+    CHECK(mkdtemp(dir) != NULL);
+    snprintf(place, sizeof place, "%s/store", dir);
+    OK(zind_store_open(place, &store, &error));
+    OK(zind_store_build(store, description, count, &counted, &image, &json, &error));
+    CHECK(counted > 0);
+    HAS(json, "\"cached\":false");
+    zind_string_free(json);
+    OK(zind_store_build(store, description, NULL, NULL, &again, &json, &error));
+    CHECK(strstr(json, "\"cached\":false") == NULL);
+    SAME(zind_image_id(again), zind_image_id(image));
+    zind_string_free(json);
+    zind_image_free(again);
+    OK(zind_store_image(store, "local/c:1", &again, &error));
+    SAME(zind_image_digest(again), zind_image_digest(image));
+    zind_image_free(again);
+    OK(zind_store_get(store, "local/c:1", "{\"policy\": \"never\"}", NULL, NULL, &again, &error));
+    OK(zind_image_json(again, &json, &error));
+    HAS(json, "\"WorkingDir\":\"/work\"");
+    zind_string_free(json);
+    zind_image_free(again);
+
+    OK(zind_spec_new(&spec, &error));
+    OK(zind_spec_set_image(spec, image, &error));
+    output = capture(spec, NULL);
+    SAME(stdout_of(output), "made\n");
+    zind_output_free(output);
+    OK(zind_spec_set_entrypoint(spec, entry, &error));
+    OK(zind_spec_set_args(spec, args, &error));
+    output = capture(spec, NULL);
+    SAME(stdout_of(output), "/work\n");
+    zind_output_free(output);
+    zind_spec_free(spec);
+
+    snprintf(path, sizeof path, "%s/layers", dir);
+    OK(zind_layers_create_over(path, image, NULL, NULL, &layers, &error));
+    spec = NULL;
+    OK(zind_spec_new(&spec, &error));
+    OK(zind_spec_set_layers(spec, layers, &error));
+    args[0] = "/bin/busybox";
+    {
+        const char *script[] = {"/bin/busybox", "sh", "-c", "echo more >> /file", NULL};
+        OK(zind_spec_set_args(spec, script, &error));
+    }
+    zind_output_free(capture(spec, NULL));
+    FAILS(zind_layers_commit(layers, NULL, NULL, stop, NULL, &committed, &error), ZIND_STATUS_INTERRUPTED);
+    FAILS(zind_layers_commit(layers, NULL, "{\"tag\": 1}", NULL, NULL, &committed, &error), ZIND_STATUS_SPEC);
+    zind_error_clear(&error);
+    OK(zind_layers_commit(layers, NULL, "{\"tags\": [\"local/c:2\"], \"message\": \"why\"}", NULL, NULL, &committed, &error));
+    OK(zind_image_mount(committed, NULL, NULL, &root, &error));
+    OK(zind_root_read_file(root, "/file", buffer, sizeof buffer - 1, &length, &error));
+    buffer[length] = 0;
+    SAME(buffer, "made\nmore\n");
+    zind_root_free(root);
+    snprintf(path, sizeof path, "%s/flat.tar", dir);
+    OK(zind_layers_export(layers, path, NULL, NULL, NULL, &error));
+    CHECK(unlink(path) == 0);
+    OK(zind_image_export(committed, path, "gzip", NULL, NULL, &error));
+    zind_spec_free(spec);
+    OK(zind_layers_delete(layers, &error));
+    zind_layers_free(layers);
+
+    spec = NULL;
+    args[0] = "cat";
+    OK(zind_spec_new(&spec, &error));
+    OK(zind_spec_set_image(spec, committed, &error));
+    OK(zind_spec_set_args(spec, args, &error));
+    OK(zind_spec_set_stdin(spec, ZIND_STDIO_PIPE, &error));
+    snprintf(path, sizeof path, "%s/overlay", dir);
+    CHECK(mkdir(path, 0755) == 0);
+    OK(zind_spec_set_overlay(spec, path, &error));
+    OK(zind_run(spec, &process, &error));
+    OK(zind_process_stop(process, 50, &end, &error));
+    CHECK(end.kind == ZIND_EXIT_KIND_SIGNALED);
+    OK(zind_process_commit(process, NULL, NULL, NULL, &again, &error));
+    zind_image_free(again);
+    zind_process_free(process);
+    zind_spec_free(spec);
+
+    images[0] = committed;
+    snprintf(path, sizeof path, "%s/saved.tar", dir);
+    OK(zind_store_save(store, images, path, "docker", NULL, NULL, &error));
+    OK(zind_store_load(store, path, NULL, NULL, &json, &error));
+    HAS(json, zind_image_id(committed));
+    zind_string_free(json);
+    OK(zind_store_tag(store, committed, "local/c:3", &error));
+    OK(zind_store_usage_json(store, &json, &error));
+    HAS(json, "local/c:3");
+    zind_string_free(json);
+    OK(zind_store_remove(store, "local/c:3", &error));
+    FAILS(zind_store_remove(store, "local/c:3", &error), ZIND_STATUS_NOT_FOUND);
+    FAILS(zind_store_pull(store, "127.0.0.1:1/x", "{\"retries\": 0}", NULL, NULL, &again, &error), ZIND_STATUS_REGISTRY);
+    zind_error_clear(&error);
+    OK(zind_store_images_json(store, &json, &error));
+    HAS(json, "local/c:2");
+    zind_string_free(json);
+    OK(zind_store_verify_json(store, NULL, NULL, &json, &error));
+    SAME(json, "[]");
+    zind_string_free(json);
+    OK(zind_store_gc_json(store, &json, &error));
+    zind_string_free(json);
+    zind_image_free(image);
+    zind_image_free(committed);
+    zind_store_free(store);
+    {
+        char command[128];
+        snprintf(command, sizeof command, "rm -rf %s", dir);
+        CHECK(system(command) == 0);
+    }
+}
+
 static void layers_stay_and_go_back(void) {
     char dir[] = "/tmp/zind-use-XXXXXX", base[64], root[64], second[64];
     const char *bases[] = {base, NULL};
@@ -621,6 +766,7 @@ static int descriptors(void) {
 static void every_kind_of_start(void) {
     a_request_runs_twice_and_tells_its_exit();
     layers_stay_and_go_back();
+    images_are_built_run_committed_and_removed();
     output_input_and_isolation_come_back();
     options_reach_the_payload();
     the_environment_is_the_one_given();

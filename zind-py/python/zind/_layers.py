@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 from collections import namedtuple
 
-from . import _zind
+from . import _images, _zind
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from typing import Literal, NamedTuple
+    from collections.abc import Iterable, Mapping
+    from typing import Any, Literal, NamedTuple
 
-    from ._options import Path
+    from ._images import Compression, Image, PackStats, ProgressFunction, Store
+    from ._options import IdMaps, Path
 
     class _MetadataBase(NamedTuple):
         type: Literal["file", "directory", "symlink", "char", "block", "fifo", "socket"]
@@ -92,14 +93,31 @@ class Layers:
         self._layers = layers
 
     @classmethod
-    def create(cls, dir: Path, base: Path | Iterable[Path], *, volatile: bool = False) -> Layers:
-        """New layers in ``dir``, which must be missing or empty, over a root directory, or several, topmost first.
+    def create(
+        cls,
+        dir: Path,
+        base: Path | Iterable[Path] | Image,
+        *,
+        volatile: bool = False,
+        uid_map: IdMaps = None,
+        gid_map: IdMaps = None,
+        progress: ProgressFunction = None,
+    ) -> Layers:
+        """New layers in ``dir``, which must be missing or empty, over a root directory, or several, topmost first, or over an
+        image. The image stays in its store as long as ``dir`` is there, and containers run as it says.
 
         :param volatile: sync nothing when a container ends: faster, but what was written may be torn after a crash of the
             machine.
+        :param uid_map: of an image: the ids of the containers that are to run on it, as in :func:`zind.run`; they decide whose
+            the image's files are.
         :raises zind.SpecError: no base, or one that is in ``dir`` or has it inside.
         :raises zind.StateError: there is something in ``dir``.
         """
+        if isinstance(base, _images.Image):
+            watch = _images.watch(progress)
+            return cls(_zind.Layers.create_over(dir, base._image, volatile, uid_map, gid_map, watch))
+        if uid_map is not None or gid_map is not None:
+            raise TypeError("uid_map and gid_map go with an image as base")
         bases = [base] if isinstance(base, (str, os.PathLike)) else list(base)
         return cls(_zind.Layers.create(dir, bases, volatile))
 
@@ -135,6 +153,42 @@ class Layers:
     @volatile.setter
     def volatile(self, volatile: bool) -> None:
         self._layers.set_volatile(volatile)
+
+    @property
+    def image(self) -> Image | None:
+        """The image that the base is of."""
+        image = self._layers.image()
+        return None if image is None else _images.Image(image)
+
+    def commit(
+        self,
+        tag: str | Iterable[str] | None = None,
+        *,
+        store: Store | None = None,
+        config: Mapping[str, Any] | None = None,
+        author: str | None = None,
+        message: str | None = None,
+        created: str | None = None,
+        compression: Compression = "gzip",
+        progress: ProgressFunction = None,
+    ) -> Image:
+        """Makes an image of everything that was changed: one layer over the image that these layers lie on. Of layers over
+        plain directories it is an image of one layer that has everything.
+
+        :param tag: its name, or several.
+        :param store: only for layers over plain directories: where it goes.
+        :param config: how containers of it run, instead of what the image below says: ``{"Cmd": ["sh"]}``.
+        :param created: when, as RFC 3339; ``None``: now.
+        :raises zind.ImageError: a file that no layer can hold: a name that begins with ``.wh.``, an owner outside of the id maps.
+        :raises zind.SysError: something cannot be read by this user; ``filename`` says what.
+        """
+        options = _images.commit_options(tag, config, author, message, created, compression)
+        place = None if store is None else store._store
+        return _images.Image(self._layers.commit(place, options, _images.watch(progress)))
+
+    def export(self, path: Path, *, compression: Compression = "none", progress: ProgressFunction = None) -> PackStats:
+        """Writes the present state, with all that lies below, as a tar of a root file system. ``path`` must not exist."""
+        return _images.PackStats(*self._layers.export(path, compression, _images.watch(progress)))
 
     def snapshot(self, name: str) -> None:
         """Gives the present state a name. The cost depends neither on the size of the root nor on that of the changes.

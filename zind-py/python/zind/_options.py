@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from typing import IO, Any, Literal, Protocol, TypedDict, Union
 
+    from ._images import Image, Policy, Store
     from ._layers import Layers
     from ._results import IdMap, TimeOffsets
     from ._zind import Device, Mount
@@ -29,6 +30,11 @@ if TYPE_CHECKING:
 
         # the root
         rootfs: Path | Layers
+        image: Image | str | None
+        store: Store | Path | None
+        pull: Policy | None
+        platform: str | None
+        entrypoint: str | Sequence[Arg] | None
         overlay: bool | Path
         read_only: bool
         tmpfs_size: Size | None

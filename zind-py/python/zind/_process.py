@@ -7,7 +7,7 @@ import os
 import signal as _signal
 from subprocess import DEVNULL, PIPE, STDOUT
 
-from . import _zind
+from . import _images, _zind
 from ._copy import CopyStats, Root
 from ._results import CompletedProcess, Exit, Isolation, Stats
 from ._text import Text
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
     from typing_extensions import Unpack
 
+    from collections.abc import Iterable, Mapping
+
+    from ._images import Compression, Image, ProgressFunction
     from ._options import Argv, Options, Path
     from ._zind import Mount
 
@@ -27,7 +30,7 @@ __all__ = ["DEVNULL", "PIPE", "STDOUT", "Popen", "run"]
 
 
 def run(
-    argv: Argv,
+    argv: Argv | None = None,
     *,
     input: bytes | str | None = None,
     capture_output: bool = False,
@@ -41,6 +44,7 @@ def run(
     """Run a command in a container of its own and wait for its end.
 
     The arguments are those of :func:`subprocess.run`, and zind's options: see :class:`zind.Options` for all of them.
+    ``argv`` may be left out for an image that says what it runs.
 
     :raises zind.TimeoutExpired: the time was over; the container is gone, and what it wrote is in the exception.
     :raises zind.CalledProcessError: with ``check``, when the program did not exit with 0.
@@ -50,6 +54,7 @@ def run(
     """
     mode = Text(text, encoding, errors)
     given: dict[str, Any] = dict(options)
+    _images.settle(given)
     out, err = streams(given, input is not None, capture_output)
     given["timeout"] = timeout
     exit_, stats_, isolation, stdout, stderr = _zind.run(argv, given, mode.encode(input))
@@ -114,7 +119,7 @@ class Popen:
 
     def __init__(
         self,
-        argv: Argv,
+        argv: Argv | None = None,
         *,
         bufsize: int = -1,
         text: bool | None = None,
@@ -122,7 +127,9 @@ class Popen:
         errors: str | None = None,
         **options: Unpack[Options],
     ) -> None:
-        self._start(_zind.spawn(argv, dict(options), False), argv, bufsize, Text(text, encoding, errors))
+        given: dict[str, Any] = dict(options)
+        _images.settle(given)
+        self._start(_zind.spawn(argv, given, False), argv, bufsize, Text(text, encoding, errors))
 
     def _start(self, process: _zind.Process, argv: Any, bufsize: int, mode: Text) -> None:
         self.args = argv
@@ -196,6 +203,39 @@ class Popen:
             return root.copy_out(
                 source, target, owner=owner, follow_links=follow_links, overwrite=overwrite, strict=strict
             )
+
+    @property
+    def image(self) -> Image | None:
+        """The image it was started from."""
+        image = self._process.image
+        return None if image is None else _images.Image(image)
+
+    def commit(
+        self,
+        tag: str | Iterable[str] | None = None,
+        *,
+        config: Mapping[str, Any] | None = None,
+        author: str | None = None,
+        message: str | None = None,
+        created: str | None = None,
+        compression: Compression = "gzip",
+        progress: ProgressFunction = None,
+    ) -> Image:
+        """Makes an image of what the container changed: one layer over the one it was started from, whether it still runs
+        or has ended. Its changes must go to a directory (``overlay=path``). Pause one that runs meanwhile. Arguments as in
+        :meth:`zind.Layers.commit`.
+
+        :raises zind.StateError: it has no such directory, or was not started from an image.
+        """
+        options = _images.commit_options(tag, config, author, message, created, compression)
+        return _images.Image(self._process.commit(options, _images.watch(progress)))
+
+    def stop(self, timeout: float = 10.0) -> int:
+        """Asks the program to end, by the image's stop signal or SIGTERM, and ends the whole container when ``timeout`` seconds
+        are over. The return code."""
+        if self._exit is None:
+            self._exit = Exit(*self._process.stop(timeout))
+        return self._exit.returncode
 
     @property
     def isolation(self) -> Isolation:

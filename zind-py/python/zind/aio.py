@@ -1,6 +1,9 @@
 """zind for :mod:`asyncio`: the same names, awaited.
 
-Starts, ends and streams are watched as descriptors in the running loop; there is no helper thread.
+Starts, ends and streams are watched as descriptors in the running loop; there is no helper thread. Only what works on
+images (:class:`Store`, and a start whose image has to be pulled or unpacked first) cannot be watched that way, since files
+have no readiness and decompression is work: it goes to a thread of the loop's default executor, one per call, and is
+stopped when the call is cancelled.
 """
 
 from __future__ import annotations
@@ -10,7 +13,7 @@ import os
 import signal as _signal
 from subprocess import PIPE
 
-from . import _zind
+from . import _images, _zind
 from ._copy import CopyStats, Root
 from ._process import completed, streams
 from ._results import CompletedProcess, Exit, Isolation, Stats
@@ -18,14 +21,18 @@ from ._text import Text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from collections.abc import Callable, Iterable, Mapping
+    from typing import Any, TypeVar
 
     from typing_extensions import Unpack
 
+    from ._images import Auth, Collected, Fault, Format, Image, Mirrors, Policy, ProgressFunction, Usage
     from ._options import Argv, Options, Path
     from ._zind import Mount
 
-__all__ = ["PIPE", "Popen", "run"]
+    T = TypeVar("T")
+
+__all__ = ["PIPE", "Popen", "Store", "run"]
 
 
 async def _readable(fd: int) -> None:
@@ -47,7 +54,44 @@ async def _readable(fd: int) -> None:
         os.close(watched)
 
 
+async def _in_thread(work: Callable[[_zind.Cancel], T]) -> T:
+    """Runs long work on a thread; cancelled, it is stopped, and this waits until it has."""
+    cancel = _zind.Cancel()
+    future = asyncio.get_running_loop().run_in_executor(None, work, cancel)
+    try:
+        return await asyncio.shield(future)
+    except asyncio.CancelledError:
+        cancel.set()
+        await asyncio.wait([future])
+        if not future.cancelled():
+            future.exception()
+        raise
+
+
+def _on_loop(progress: ProgressFunction) -> ProgressFunction:
+    """The function is called by the loop. What it raises then is the loop's to report."""
+    if progress is None:
+        return None
+    loop = asyncio.get_running_loop()
+    hear = progress
+    return lambda event: loop.call_soon_threadsafe(hear, event)
+
+
+async def _settle(given: dict[str, Any]) -> None:
+    if given.get("image") is None:
+        _images.settle(given)
+        return
+
+    def work(cancel: _zind.Cancel) -> None:
+        _images.settle(given, cancel)
+        # A start would do it, and the loop wait meanwhile.
+        given["image"]._image.unpack((None, cancel))
+
+    await _in_thread(work)
+
+
 async def _start(argv: Any, given: dict[str, Any]) -> _zind.Process:
+    await _settle(given)
     start = _zind.begin(argv, given)
     try:
         await _readable(start.fileno())
@@ -89,7 +133,7 @@ class Popen:
         raise TypeError("use: p = await zind.aio.Popen.start(argv, ...)")
 
     @classmethod
-    async def start(cls, argv: Argv, **options: Unpack[Options]) -> Popen:
+    async def start(cls, argv: Argv | None = None, **options: Unpack[Options]) -> Popen:
         """Starts a container; the program runs when this returns. Options as in :class:`zind.Popen`."""
         process = await _start(argv, dict(options))
         self = cls.__new__(cls)
@@ -163,6 +207,22 @@ class Popen:
         _, out, err = await asyncio.gather(feed(), read(self.stdout), read(self.stderr))
         await self.wait()
         return out, err
+
+    @property
+    def image(self) -> Image | None:
+        """The image it was started from."""
+        image = self._process.image
+        return None if image is None else _images.Image(image)
+
+    async def stop(self, timeout: float = 10.0) -> int:
+        """Asks the program to end, by the image's stop signal or SIGTERM, and ends the whole container when ``timeout`` seconds
+        are over. The return code."""
+        self.send_signal(self._process.stop_signal)
+        try:
+            return await asyncio.wait_for(self.wait(), timeout)
+        except asyncio.TimeoutError:
+            self.kill()
+            return await self.wait()
 
     def mount(self, mount: Mount) -> None:
         """Mounts something in the running container, below its root, whatever the program does to the path meanwhile.
@@ -247,7 +307,7 @@ class Popen:
 
 
 async def run(
-    argv: Argv,
+    argv: Argv | None = None,
     *,
     input: bytes | str | None = None,
     capture_output: bool = False,
@@ -281,3 +341,146 @@ async def run(
     stats = process.stats
     assert exit is not None and stats is not None
     return completed(argv, exit, stats, process.isolation, mode, stdout if out else None, stderr if err else None, timeout, check)
+
+
+class Store:
+    """:class:`zind.Store`, awaited. Long work goes to a thread of the loop's default executor and is stopped when the call is
+    cancelled; ``progress`` functions are called by the loop."""
+
+    __slots__ = ("_sync",)
+
+    def __init__(self, path: Path | None = None) -> None:
+        """As :class:`zind.Store`."""
+        self._sync = _images.Store(path)
+
+    @property
+    def path(self) -> str:
+        """Where it is."""
+        return self._sync.path
+
+    async def image(self, name: str) -> Image:
+        """As :meth:`zind.Store.image`: a look into one file, on the loop."""
+        return self._sync.image(name)
+
+    async def images(self) -> list[Image]:
+        """As :meth:`zind.Store.images`: a look into one file, on the loop."""
+        return self._sync.images()
+
+    async def tag(self, image: Image, name: str) -> None:
+        """As :meth:`zind.Store.tag`."""
+        await _in_thread(lambda _: self._sync.tag(image, name))
+
+    async def remove(self, name: str | Image) -> None:
+        """As :meth:`zind.Store.remove`."""
+        await _in_thread(lambda _: self._sync.remove(name))
+
+    async def gc(self) -> Collected:
+        """As :meth:`zind.Store.gc`; once it works, it works to its end."""
+        return await _in_thread(lambda _: self._sync.gc())
+
+    async def usage(self) -> Usage:
+        """As :meth:`zind.Store.usage`."""
+        return await _in_thread(lambda _: self._sync.usage())
+
+    async def verify(self, *, progress: ProgressFunction = None) -> list[Fault]:
+        """As :meth:`zind.Store.verify`."""
+        hear = _on_loop(progress)
+        found = await _in_thread(lambda cancel: self._sync._store.verify(_images.watch(hear, cancel)))
+        return [_images.Fault(**fault) for fault in found]
+
+    async def load(self, path: Path, *, progress: ProgressFunction = None) -> list[Image]:
+        """As :meth:`zind.Store.load`."""
+        hear = _on_loop(progress)
+        images = await _in_thread(lambda cancel: self._sync._store.load(path, _images.watch(hear, cancel)))
+        return [_images.Image(image) for image in images]
+
+    async def save(
+        self, images: Image | Iterable[Image], path: Path, format: Format = "oci", *, progress: ProgressFunction = None
+    ) -> None:
+        """As :meth:`zind.Store.save`."""
+        hear = _on_loop(progress)
+        given = [images] if isinstance(images, _images.Image) else list(images)
+        plain = [image._image for image in given]
+        await _in_thread(lambda cancel: self._sync._store.save(plain, path, format, _images.watch(hear, cancel)))
+
+    async def import_rootfs(
+        self,
+        source: Path,
+        *,
+        tag: str | None = None,
+        config: Mapping[str, Any] | None = None,
+        progress: ProgressFunction = None,
+    ) -> Image:
+        """As :meth:`zind.Store.import_rootfs`."""
+        hear, text = _on_loop(progress), _images._json(config)
+        work = self._sync._store.import_rootfs
+        return _images.Image(await _in_thread(lambda cancel: work(source, tag, text, _images.watch(hear, cancel))))
+
+    async def pull(
+        self,
+        reference: str,
+        *,
+        policy: Policy = "always",
+        platform: str | None = None,
+        foreign_layers: bool = False,
+        unpack: bool = True,
+        progress: ProgressFunction = None,
+        auth: Auth = None,
+        auth_file: Path | None = None,
+        tls_verify: bool = True,
+        cert_dir: Path | None = None,
+        mirrors: Mirrors = None,
+        proxy: str | None = None,
+        timeout: float | None = None,
+        retries: int | None = None,
+        parallel: int | None = None,
+    ) -> Image:
+        """As :meth:`zind.Store.pull`."""
+        hear = _on_loop(progress)
+        given = _images.registry_options(
+            auth, auth_file, tls_verify, cert_dir, mirrors, proxy, timeout, retries, parallel
+        )
+
+        def work(cancel: _zind.Cancel) -> _zind.Image:
+            watch = _images.watch(hear, cancel)
+            return self._sync._store.pull(
+                reference, False, policy, platform, foreign_layers, unpack, given, watch
+            )
+
+        return _images.Image(await _in_thread(work))
+
+    async def push(
+        self,
+        image: Image | str,
+        reference: str | None = None,
+        *,
+        chunk_size: int | None = None,
+        mount_from: str | None = None,
+        extra_tags: Iterable[str] = (),
+        progress: ProgressFunction = None,
+        auth: Auth = None,
+        auth_file: Path | None = None,
+        tls_verify: bool = True,
+        cert_dir: Path | None = None,
+        proxy: str | None = None,
+        timeout: float | None = None,
+        retries: int | None = None,
+        parallel: int | None = None,
+    ) -> None:
+        """As :meth:`zind.Store.push`."""
+        if isinstance(image, str):
+            reference = reference or image
+            image = self._sync.image(image)
+        elif reference is None:
+            raise TypeError("push(image, reference): the image's name in the registry is missing")
+        hear, plain, name, tags = _on_loop(progress), image._image, reference, list(extra_tags)
+        given = _images.registry_options(auth, auth_file, tls_verify, cert_dir, None, proxy, timeout, retries, parallel)
+
+        def work(cancel: _zind.Cancel) -> None:
+            watch = _images.watch(hear, cancel)
+            self._sync._store.push(plain, name, chunk_size, mount_from, tags, given, watch)
+
+        await _in_thread(work)
+
+    def __repr__(self) -> str:
+        return f"<zind.aio.Store {self.path!r}>"

@@ -19,6 +19,7 @@ __all__ = [
     "RegistryError",
     "SpecError",
     "StateError",
+    "StepFailed",
     "SysError",
     "TimeoutExpired",
     "UnsupportedError",
@@ -184,6 +185,27 @@ class CalledProcessError(Error, subprocess.CalledProcessError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), (self.returncode, self.cmd, self.output, self.stderr), self.exit, self.stats)
+
+
+class StepFailed(CalledProcessError):
+    """A step of a build did not exit with 0. ``step`` says which; the rest is as in :class:`zind.CalledProcessError`."""
+
+    step: str
+
+    def __init__(self, step: str, argv: list[str], exit: tuple[Any, ...]) -> None:
+        from ._results import Exit
+
+        ended = Exit(*exit)
+        super().__init__(ended.returncode, argv)
+        self.step = step
+        self.exit = ended
+
+    def __str__(self) -> str:
+        return f"{self.step}: {super().__str__()}"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        assert self.exit is not None
+        return type(self), (self.step, self.cmd, (self.exit.kind, self.exit.code, self.exit.signal))
 
 
 def _rebuild(kind: type[Any], args: tuple[Any, ...], exit: Exit | None, stats: Stats | None) -> Any:

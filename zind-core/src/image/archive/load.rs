@@ -1,6 +1,7 @@
 //! Images out of archives.
 #![forbid(unsafe_code)]
 
+use std::collections::HashSet;
 use std::io::{Read, Write};
 use std::path::Path;
 
@@ -43,14 +44,12 @@ pub(crate) fn load(store: &Store, path: &Path, progress: &mut dyn Progress) -> R
         },
     };
     // All is there and checked: now they become images.
-    let mut images: Vec<Image> = Vec::new();
-    for (manifest, tags) in found {
-        let tags: Vec<&str> = tags.iter().map(String::as_str).collect();
-        let image = store.add_image(&manifest, &tags)?;
+    let mut images = store.add_images(&found)?;
+    let mut seen = HashSet::new();
+    images.retain(|image| seen.insert(*image.digest()));
+    for image in &images {
         // Many layers are merged now, so that the first start needs not wait for it.
-        store.lowers(&image, &archive.owners, archive.progress)?;
-        images.retain(|other| other.digest() != image.digest());
-        images.push(image);
+        store.lowers(image, &archive.owners, archive.progress)?;
     }
     Ok(images)
 }

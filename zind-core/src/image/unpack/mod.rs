@@ -13,6 +13,7 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -53,6 +54,8 @@ pub(crate) struct Running {
     decompress: Option<JoinHandle<Result<(), Trouble>>>,
     hash: Option<JoinHandle<Option<Digest>>>,
     write: Option<JoinHandle<Result<Unpacked, Trouble>>>,
+    /// Cut off when the files are made, or nobody makes them any more.
+    end: Receiver<()>,
 }
 
 /// Why a thread gave up.
@@ -68,10 +71,15 @@ pub(crate) fn start(input: impl Read + Send + 'static, root: OwnedFd, job: Job) 
     let (sender, [to_hash, to_write]) = pipe::channel::<2>();
     let stop = Arc::new(AtomicBool::new(false));
     let taken = Arc::new(AtomicU64::new(0));
-    let mut running = Running { stop: stop.clone(), taken: taken.clone(), decompress: None, hash: None, write: None };
+    let (ending, end): (SyncSender<()>, _) = sync_channel(0);
+    let mut running =
+        Running { stop: stop.clone(), taken: taken.clone(), decompress: None, hash: None, write: None, end };
     let (what, limits, algorithm) = (job.what.clone(), job.limits, job.algorithm);
     running.hash = Some(spawn("zind-hash", move || hash(to_hash, algorithm))?);
-    running.write = Some(spawn("zind-unpack", move || write(to_write, root, &job, &stop))?);
+    running.write = Some(spawn("zind-unpack", move || {
+        let _ending = ending;
+        write(to_write, root, &job, &stop)
+    })?);
     running.decompress = Some(spawn("zind-decompress", move || {
         let input = BufReader::with_capacity(128 << 10, Counted { inner: input, count: taken.clone() });
         decompress(input, sender, limits, taken).map_err(|error| trouble(&what, error))
@@ -92,11 +100,7 @@ impl Running {
     /// Waits for the end: what was unpacked, and the digest of the unpacked archive. `poll` gets the number of bytes that
     /// were read so far, and says whether to stop.
     pub(crate) fn wait(mut self, poll: &mut dyn FnMut(u64) -> bool) -> Result<(Unpacked, Digest)> {
-        let is_done = |running: &Running| running.write.as_ref().is_none_or(JoinHandle::is_finished);
-        let mut pause = Duration::from_micros(200);
-        while !is_done(&self) {
-            thread::sleep(pause);
-            pause = (pause * 2).min(PATIENCE);
+        while self.end.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
             if poll(self.taken.load(Ordering::Relaxed)) {
                 self.stop.store(true, Ordering::Relaxed);
                 let _ = self.join();
@@ -121,7 +125,10 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
-        let _ = self.join();
+        // A panic of theirs has no place to go from here.
+        let _ = self.write.take().map(JoinHandle::join);
+        let _ = self.decompress.take().map(JoinHandle::join);
+        let _ = self.hash.take().map(JoinHandle::join);
     }
 }
 

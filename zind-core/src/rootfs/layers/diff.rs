@@ -77,7 +77,7 @@ impl FileType {
         }
     }
 
-    fn of(mode: u32) -> FileType {
+    pub(crate) fn of(mode: u32) -> FileType {
         match Kind::from_raw_mode(mode) {
             Kind::Directory => FileType::Directory,
             Kind::Symlink => FileType::Symlink,
@@ -128,16 +128,17 @@ pub struct Change {
 
 /// A directory that takes part in a mount.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Layer(pub(super) PathBuf);
+pub(crate) struct Layer(pub(crate) PathBuf);
 
 /// Directories on top of each other, topmost first, as overlay shows them.
-pub(super) struct View {
+pub(crate) struct View {
     layers: Vec<(Layer, Rc<OwnedFd>)>,
-    marks: Marks,
+    /// `None`: plain directories, in which nothing is a mark.
+    marks: Option<Marks>,
 }
 
 /// What a view has at one path.
-enum Node {
+pub(crate) enum Node {
     Directory {
         /// Indices of the layers that take part.
         layers: Vec<usize>,
@@ -152,7 +153,7 @@ enum Node {
 }
 
 /// What one layer says about a path.
-enum Found {
+pub(crate) enum Found {
     Nothing,
     Whiteout,
     File(Stat, OwnedFd),
@@ -162,12 +163,17 @@ enum Found {
 const PIECE: usize = 2000;
 
 impl View {
-    pub(super) fn open(layers: impl IntoIterator<Item = Layer>, marks: Marks) -> Result<View> {
+    pub(crate) fn open(layers: impl IntoIterator<Item = Layer>, marks: Option<Marks>) -> Result<View> {
         View { layers: Vec::new(), marks }.beside(layers)
     }
 
+    /// How many layers there are.
+    pub(crate) fn depth(&self) -> usize {
+        self.layers.len()
+    }
+
     /// Another view; what both have is open once, for a process may open few files.
-    pub(super) fn beside(&self, layers: impl IntoIterator<Item = Layer>) -> Result<View> {
+    pub(crate) fn beside(&self, layers: impl IntoIterator<Item = Layer>) -> Result<View> {
         let open = |layer: Layer| {
             if let Some((_, fd)) = self.layers.iter().find(|(other, _)| *other == layer) {
                 return Ok((layer, fd.clone()));
@@ -180,7 +186,7 @@ impl View {
     }
 
     /// The directory of the layer that provides a file, if the file is there and none of the path is a link.
-    pub(super) fn provider(&self, path: &Path) -> Result<Option<PathBuf>> {
+    pub(crate) fn provider(&self, path: &Path) -> Result<Option<PathBuf>> {
         let mut layers: Vec<usize> = (0..self.layers.len()).collect();
         let mut parent = PathBuf::new();
         for part in path.iter() {
@@ -196,7 +202,7 @@ impl View {
         Ok(None)
     }
 
-    fn root(&self) -> Result<Node> {
+    pub(crate) fn root(&self) -> Result<Node> {
         let mut layers = Vec::new();
         for index in 0..self.layers.len() {
             layers.push(index);
@@ -211,7 +217,7 @@ impl View {
     }
 
     /// `name` in the directory that `layers` have at `parent`.
-    fn child(&self, parent: &Path, layers: &[usize], name: &OsStr) -> Result<Option<Node>> {
+    pub(crate) fn child(&self, parent: &Path, layers: &[usize], name: &OsStr) -> Result<Option<Node>> {
         let path = parent.join(name);
         let mut directory: Option<(Vec<usize>, Stat, OwnedFd)> = None;
         for &index in layers {
@@ -238,13 +244,14 @@ impl View {
         Ok(directory.map(|(layers, stat, file)| Node::Directory { layers, stat, file }))
     }
 
-    fn look(&self, index: usize, path: &Path) -> Result<Found> {
+    pub(crate) fn look(&self, index: usize, path: &Path) -> Result<Found> {
         let file = match self.open_in(index, path, OFlags::PATH | OFlags::NOFOLLOW) {
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(Found::Nothing),
             other => other.at(Step::ReadLayers, "openat2", self.name(index, path))?,
         };
         let stat = rustix::fs::fstat(&file).at(Step::ReadLayers, "fstat", self.name(index, path))?;
         let is_whiteout = match FileType::of(stat.st_mode) {
+            _ if self.marks.is_none() => false,
             FileType::CharDevice => stat.st_rdev == 0,
             FileType::File => stat.st_size == 0 && self.mark(file.as_fd(), "whiteout", index, path)?.is_some(),
             _ => false,
@@ -252,7 +259,7 @@ impl View {
         Ok(if is_whiteout { Found::Whiteout } else { Found::File(stat, file) })
     }
 
-    fn open_in(&self, index: usize, path: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+    pub(crate) fn open_in(&self, index: usize, path: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
         let open = |dir: BorrowedFd<'_>, path: &Path, flags| {
             let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
@@ -272,21 +279,22 @@ impl View {
         open(base, &piece, flags)
     }
 
-    fn name(&self, index: usize, path: &Path) -> PathBuf {
+    pub(crate) fn name(&self, index: usize, path: &Path) -> PathBuf {
         self.layers[index].0.0.join(path)
     }
 
     /// A directory that hides what the layers below have.
-    fn is_opaque(&self, dir: BorrowedFd<'_>, index: usize, path: &Path) -> Result<bool> {
+    pub(crate) fn is_opaque(&self, dir: BorrowedFd<'_>, index: usize, path: &Path) -> Result<bool> {
         // "x" only says that some files in it are whiteouts.
         Ok(self.mark(dir, "opaque", index, path)?.as_deref() == Some(b"y"))
     }
 
     /// The value of one of overlay's own attributes.
-    fn mark(&self, file: BorrowedFd<'_>, name: &str, index: usize, path: &Path) -> Result<Option<Vec<u8>>> {
+    pub(crate) fn mark(&self, file: BorrowedFd<'_>, name: &str, index: usize, path: &Path) -> Result<Option<Vec<u8>>> {
         let space = match self.marks {
-            Marks::Trusted => "trusted",
-            Marks::User => "user",
+            None => return Ok(None),
+            Some(Marks::Trusted) => "trusted",
+            Some(Marks::User) => "user",
         };
         attribute(file, format!("{space}.overlay.{name}").as_ref()).at(
             Step::ReadLayers,
@@ -296,7 +304,7 @@ impl View {
     }
 
     /// The names that some of the layers have in a directory.
-    fn names(&self, path: &Path, layers: &[usize], to: &mut BTreeSet<OsString>) -> Result<()> {
+    pub(crate) fn names(&self, path: &Path, layers: &[usize], to: &mut BTreeSet<OsString>) -> Result<()> {
         for &index in layers {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW;
             let dir = self.open_in(index, path, flags).at(Step::ReadLayers, "openat2", self.name(index, path))?;
@@ -315,9 +323,9 @@ impl View {
 
 /// Ids of the host as the container sees them.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Ids {
-    pub(super) uid: Vec<IdMap>,
-    pub(super) gid: Vec<IdMap>,
+pub(crate) struct Ids {
+    pub(crate) uid: Vec<IdMap>,
+    pub(crate) gid: Vec<IdMap>,
 }
 
 /// What the kernel shows for an id that is not mapped.
@@ -468,18 +476,18 @@ fn metadata(node: &Node, ids: &Ids, path: &Path) -> Result<Metadata> {
     })
 }
 
-fn link_target(link: &OwnedFd, path: &Path) -> Result<PathBuf> {
+pub(crate) fn link_target(link: &OwnedFd, path: &Path) -> Result<PathBuf> {
     let target = rustix::fs::readlinkat(link, "", Vec::new()).at(Step::ReadLayers, "readlinkat", path)?;
     Ok(OsStr::from_bytes(target.to_bytes()).into())
 }
 
 /// A path to what a descriptor of any kind is open on.
-pub(super) fn by_number(file: BorrowedFd<'_>) -> String {
+pub(crate) fn by_number(file: BorrowedFd<'_>) -> String {
     format!("/proc/self/fd/{}", file.as_raw_fd())
 }
 
 /// An extended attribute; `None` where there is none.
-pub(super) fn attribute(file: BorrowedFd<'_>, name: &OsStr) -> rustix::io::Result<Option<Vec<u8>>> {
+pub(crate) fn attribute(file: BorrowedFd<'_>, name: &OsStr) -> rustix::io::Result<Option<Vec<u8>>> {
     let path = by_number(file);
     let mut value = vec![0; 256];
     loop {
@@ -497,7 +505,7 @@ pub(super) fn attribute(file: BorrowedFd<'_>, name: &OsStr) -> rustix::io::Resul
 }
 
 /// The names of the extended attributes that are not overlay's own.
-pub(super) fn attribute_names(file: BorrowedFd<'_>) -> rustix::io::Result<BTreeSet<OsString>> {
+pub(crate) fn attribute_names(file: BorrowedFd<'_>) -> rustix::io::Result<BTreeSet<OsString>> {
     let mut list = vec![0; 1 << 16];
     let length = match rustix::fs::listxattr(by_number(file), list.as_mut_slice()) {
         Err(Errno::OPNOTSUPP) => 0,
@@ -548,8 +556,8 @@ mod tests {
         tree(&base, &[("a/same", "1"), ("a/changed", "1"), ("kind", "1")]);
         tree(&upper, &[("a/changed", "22"), ("a/new/deep", "1"), ("kind/inside", "1")]);
         let layer = |path: &PathBuf| Layer(path.clone());
-        let old = View::open([layer(&base)], Marks::User).unwrap();
-        let new = View::open([layer(&upper), layer(&base)], Marks::User).unwrap();
+        let old = View::open([layer(&base)], Some(Marks::User)).unwrap();
+        let new = View::open([layer(&upper), layer(&base)], Some(Marks::User)).unwrap();
         let found = compare(&old, &new, &Ids::default()).unwrap();
         let found: Vec<_> = found.iter().map(|c| (c.kind.name(), c.path.to_str().unwrap())).collect();
         let expected = [

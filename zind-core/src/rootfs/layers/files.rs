@@ -88,7 +88,7 @@ pub(super) fn sync_directory(dir: &Path) -> Result<()> {
 /// Removes a tree, if it is there. It is emptied from the top: what lies deep is moved up first, so that neither the depth
 /// of the tree nor the length of its paths matter. Directories that nobody may read are made readable. What belongs to the
 /// subordinate ids of an ordinary user is removed in a user namespace.
-pub(super) fn remove_tree(path: &Path) -> Result<()> {
+pub(crate) fn remove_tree(path: &Path) -> Result<()> {
     match remove_own_tree(path) {
         Err(error) if matches!(error.errno(), Some(nix::errno::Errno::EACCES | nix::errno::Errno::EPERM)) => {
             let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;

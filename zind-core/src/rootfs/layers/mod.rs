@@ -23,14 +23,20 @@ use nix::errno::Errno;
 use rustix::fs::{Timespec, Timestamps, XattrFlags};
 
 pub use diff::{Change, ChangeKind, FileType, Metadata};
-pub(crate) use files::{Lock, release};
+pub(crate) use diff::{Found, Ids, Layer, Node, View, attribute, attribute_names, link_target};
+pub(crate) use files::{Lock, release, remove_tree};
+pub(crate) use state::Marks;
 
 use crate::copy::{self, CopyOptions};
 use crate::error::{At, Error, IntoErrno, Result, Step};
-use crate::namespace::idmap::{self, ReadyMaps};
+use crate::image::commit::{self, Changes};
+use crate::image::{CommitOptions, Compression, Image, PackStats, Progress, apply};
+use crate::namespace::idmap::{self, IdMaps, ReadyMaps};
+use crate::process::identity::Caller;
 use crate::rootfs::resolve::Side;
-use diff::{Ids, Layer, View};
-use state::{CloneOf, Marks, NONE, Saved, State};
+use crate::store::leases::{self, BaseImage};
+use crate::store::{Owners, Store};
+use state::{CloneOf, NONE, Saved, State};
 
 const STATE: &str = "state";
 const WORK: &str = "work";
@@ -79,20 +85,57 @@ impl Layers {
     /// if there is something in `dir`; [`Error::Sys`] at [`Step::Layers`].
     pub fn create(dir: impl AsRef<Path>, base: impl IntoIterator<Item = impl Into<PathBuf>>) -> Result<Layers> {
         let base: Vec<PathBuf> = base.into_iter().map(|path| directory(path.into())).collect::<Result<_>>()?;
+        Layers::create_of(dir.as_ref(), base, None, |_| Ok(()))
+    }
+
+    /// Makes the directory `dir`, which must be missing or empty, with one empty layer over an image. The image stays in its
+    /// store as long as the directory is there. A container on these layers runs as the image says, where the caller says
+    /// nothing. `id_maps` are those of the containers that are to run on it: they decide whose the image's files are.
+    /// Errors: as of [`Layers::create`]; of unpacking the image, if it is not unpacked yet.
+    pub fn create_over(
+        dir: impl AsRef<Path>,
+        image: &Image,
+        id_maps: &IdMaps,
+        progress: &mut dyn Progress,
+    ) -> Result<Layers> {
+        let caller = Caller::now()?;
+        let owners = match id_maps {
+            IdMaps::ByPrivilege if caller.admin => Owners::Kept,
+            maps => apply::owners_of_maps(maps, caller)?,
+        };
+        let store = image.store();
+        // Until the directory itself keeps it.
+        let _hold = store.hold(image, &owners, progress)?;
+        let base = store.lowers(image, &owners, progress)?;
+        let base: Vec<PathBuf> = base.into_iter().map(directory).collect::<Result<_>>()?;
+        let of = BaseImage {
+            store: store.place().to_owned(),
+            manifest: image.descriptor().clone(),
+            owners_in_xattr: owners == Owners::Xattr,
+        };
+        Layers::create_of(dir.as_ref(), base, Some(of), |dir| leases::take(store, image.descriptor(), dir))
+    }
+
+    fn create_of(
+        dir: &Path,
+        base: Vec<PathBuf>,
+        image: Option<BaseImage>,
+        register: impl FnOnce(&Path) -> Result<()>,
+    ) -> Result<Layers> {
         if base.is_empty() || base.len() >= MOST_LOWER {
             return Err(Error::spec(
                 "base",
                 format!("has {} directories; it takes 1 to {}", base.len(), MOST_LOWER - 1),
             ));
         }
-        let dir = make_directory(dir.as_ref())?;
+        let dir = make_directory(dir)?;
         if let Some(path) = base.iter().find(|path| path.starts_with(&dir) || dir.starts_with(path)) {
             let _ = std::fs::remove_dir(&dir);
             return Err(Error::spec("base", format!("{} and {} lie in each other", path.display(), dir.display())));
         }
-        let state = State::new(base);
+        let state = State { image, ..State::new(base) };
         let first = dir.join(state.top.to_string());
-        let made = empty_layer(&first, &state.base[0]).and_then(|()| begin(&dir, &state));
+        let made = empty_layer(&first, &state.base[0]).and_then(|()| begin(&dir, &state)).and_then(|()| register(&dir));
         made.inspect_err(|_| drop(files::remove_tree(&dir)))?;
         Ok(Layers { dir })
     }
@@ -107,7 +150,14 @@ impl Layers {
             Err(Errno::ENOENT) => return Err(not_there(dir)),
             Err(errno) => return Err(errno).at(Step::ReadLayers, "realpath", dir),
         };
-        layers.state()?;
+        let state = layers.state()?;
+        if let Some(image) = &state.image
+            && let Ok(store) = Store::open(Some(image.store.clone()))
+            && !leases::has(&store, &layers.dir)
+        {
+            // A crash came between the two; or the store was moved.
+            let _ = leases::take(&store, &image.manifest, &layers.dir);
+        }
         match Edit::begin(&layers) {
             // What cannot be removed now is in nobody's way.
             Ok(_) | Err(Error::State(_)) => Ok(layers),
@@ -128,6 +178,64 @@ impl Layers {
     /// The directories below all layers, topmost first.
     pub fn base(&self) -> Result<Vec<PathBuf>> {
         self.state().map(|state| state.base)
+    }
+
+    /// The image that the base is of, if it is one.
+    /// Errors: [`Error::NotFound`] if somebody took it from the store; [`Error::Image`] if it is broken.
+    pub fn image(&self) -> Result<Option<Image>> {
+        let Some(base) = self.state()?.image else { return Ok(None) };
+        Image::of_manifest(&Store::open(Some(base.store))?, &base.manifest).map(Some)
+    }
+
+    /// Makes an image of everything that was changed: one layer over the image that these layers lie on. Of layers over
+    /// plain directories it is an image of one layer that has everything. `store` must be the base image's.
+    ///
+    /// Deletions, owners (as the containers saw them), modes, times, hard links, extended attributes and capabilities are in
+    /// the layer. The layers themselves do not change. While a container runs on them, pause it meanwhile.
+    ///
+    /// Errors: [`Error::Sys`] at [`Step::Pack`] with the path of what the caller may not read; [`Error::Image`] for a file
+    /// that no layer can hold: one whose name begins with `.wh.`, or whose owner is outside of the containers' id maps.
+    pub fn commit(&self, store: &Store, options: &CommitOptions, progress: &mut dyn Progress) -> Result<Image> {
+        let _lock = Lock::take(&self.dir);
+        let state = self.state()?;
+        let Some(base) = &state.image else {
+            return commit::commit(store, None, &self.whole(&state), options, progress);
+        };
+        if base.store != store.place() {
+            let rule =
+                format!("is {}, but the image of the layers is in {}", store.place().display(), base.store.display());
+            return Err(Error::spec("store", rule));
+        }
+        let image = Image::of_manifest(store, &base.manifest)?;
+        let mut changes = self.whole(&state);
+        changes.below = changes.stack.split_off(changes.stack.len() - state.base.len());
+        commit::commit(store, Some(&image), &changes, options, progress)
+    }
+
+    /// Writes the present state, with all that lies below, as a tar of a root file system. `path` must not exist.
+    /// Errors: as [`Layers::commit`].
+    pub fn export(&self, path: &Path, compression: Compression, progress: &mut dyn Progress) -> Result<PackStats> {
+        let _lock = Lock::take(&self.dir);
+        commit::export(&self.whole(&self.state()?), path, compression, progress)
+    }
+
+    /// What was changed since the last snapshot.
+    pub(crate) fn top_changes(&self, owners_in_xattr: bool) -> Result<Changes> {
+        let mut changes = self.whole(&self.state()?);
+        changes.below = changes.stack.split_off(1);
+        changes.owners_in_xattr = owners_in_xattr;
+        Ok(changes)
+    }
+
+    /// The layers and the base.
+    fn whole(&self, state: &State) -> Changes {
+        Changes {
+            stack: self.stack(state, state.top).into_iter().map(|layer| layer.0).collect(),
+            below: Vec::new(),
+            marks: Some(state.marks.unwrap_or_else(Marks::of_caller)),
+            ids: Ids { uid: state.uid_map.clone(), gid: state.gid_map.clone() },
+            owners_in_xattr: state.image.as_ref().is_some_and(|image| image.owners_in_xattr),
+        }
     }
 
     /// Gives up safety against power loss for speed: the kernel then syncs nothing when a container ends (overlay's option
@@ -249,6 +357,11 @@ impl Layers {
         }
         let (path, deleted) = (self.dir.join(STATE), self.dir.join(DELETED));
         std::fs::rename(&path, &deleted).at(Step::Layers, "rename", &path)?;
+        if let Some(image) = &edit.state.image
+            && let Ok(store) = Store::open(Some(image.store.clone()))
+        {
+            leases::drop_of(&store, &self.dir);
+        }
         if let Some(source) = &edit.state.source {
             // It notices by itself that the clone is gone; if it is in use, later.
             let _ = Edit::begin(&Layers { dir: source.clone() });
@@ -286,9 +399,8 @@ impl Layers {
     }
 
     fn view(&self, state: &State) -> Result<View> {
-        let root = rustix::process::geteuid().is_root();
-        let marks = state.marks.unwrap_or(if root { Marks::Trusted } else { Marks::User });
-        View::open(self.stack(state, state.top), marks)
+        let marks = state.marks.unwrap_or_else(Marks::of_caller);
+        View::open(self.stack(state, state.top), Some(marks))
     }
 
     /// The directory whose file is seen at a path, if there is one.
@@ -315,7 +427,7 @@ impl Layers {
             binds.push((path.clone(), format!("b{index}")));
             lower.push(format!("b{index}"));
         }
-        Ok(Parts { binds, lower, volatile: state.volatile })
+        Ok(Parts { binds, lower, work: format!("o/{WORK}"), volatile: state.volatile })
     }
 }
 
@@ -325,6 +437,7 @@ pub(crate) struct Parts {
     pub(crate) binds: Vec<(PathBuf, String)>,
     /// All layers, topmost first; the first is the one that is written to.
     pub(crate) lower: Vec<String>,
+    pub(crate) work: String,
     pub(crate) volatile: bool,
 }
 
@@ -335,7 +448,7 @@ impl Parts {
         let mut options: Vec<_> = lower.iter().map(|name| ("lowerdir+", name.clone())).collect();
         if !read_only {
             options.push(("upperdir", self.lower[0].clone()));
-            options.push(("workdir", format!("o/{WORK}")));
+            options.push(("workdir", self.work.clone()));
         }
         // Layers stay plain trees, which can be compared, copied and stacked anew.
         for (name, value) in [("redirect_dir", "nofollow"), ("metacopy", "off"), ("index", "off"), ("xino", "off")] {
@@ -451,6 +564,7 @@ impl Edit {
             uid_map: self.state.uid_map.clone(),
             gid_map: self.state.gid_map.clone(),
             volatile: self.state.volatile,
+            image: self.state.image.clone(),
             ..State::new(self.state.base.clone())
         };
         let first = dir.join(state.top.to_string());
@@ -460,6 +574,9 @@ impl Edit {
             copy_layer(&self.layers.layer(top), &first, state.volatile)?;
         }
         begin(dir, &state)?;
+        if let Some(image) = &state.image {
+            leases::take(&Store::open(Some(image.store.clone()))?, &image.manifest, dir)?;
+        }
         std::fs::remove_file(&unfinished).at(Step::Layers, "unlink", &unfinished)
     }
 
@@ -822,7 +939,7 @@ mod tests {
     #[test]
     fn five_hundred_layers_fit_into_a_page() {
         let lower = (500..1000).map(|number| format!("o/{number}")).collect();
-        let parts = Parts { binds: Vec::new(), lower, volatile: true };
+        let parts = Parts { binds: Vec::new(), lower, work: "o/work".to_owned(), volatile: true };
         let options = parts.options(false, true);
         assert!(parts.text(&options).is_some());
         assert_eq!(options.iter().filter(|(name, _)| *name == "lowerdir+").count(), 499);

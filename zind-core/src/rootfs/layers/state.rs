@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
+use crate::image::{Descriptor, Digest};
 use crate::namespace::idmap::IdMap;
+use crate::store::leases::BaseImage;
 
 /// The format; a file with a higher number comes from a later zind.
 const VERSION: u64 = 1;
@@ -35,12 +37,19 @@ pub(super) struct CloneOf {
 
 /// How deletions are marked: `trusted.overlay.*`, or `user.overlay.*` in a user namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Marks {
+pub(crate) enum Marks {
     Trusted,
     User,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+impl Marks {
+    /// Those of the containers that the caller makes by default.
+    pub(crate) fn of_caller() -> Marks {
+        if rustix::process::geteuid().is_root() { Marks::Trusted } else { Marks::User }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct State {
     /// What lies below everything, topmost first.
     pub(super) base: Vec<PathBuf>,
@@ -59,6 +68,8 @@ pub(super) struct State {
     pub(super) uid_map: Vec<IdMap>,
     pub(super) gid_map: Vec<IdMap>,
     pub(super) volatile: bool,
+    /// The image that the base is of.
+    pub(super) image: Option<BaseImage>,
 }
 
 impl State {
@@ -76,6 +87,7 @@ impl State {
             uid_map: Vec::new(),
             gid_map: Vec::new(),
             volatile: false,
+            image: None,
         }
     }
 
@@ -124,6 +136,7 @@ impl State {
             "uid_map": maps(&self.uid_map),
             "gid_map": maps(&self.gid_map),
             "volatile": self.volatile,
+            "image": self.image.as_ref().map(image_value),
         });
         let mut bytes = document.to_string().into_bytes();
         bytes.push(b'\n');
@@ -167,6 +180,26 @@ impl State {
         }
         Ok(())
     }
+}
+
+fn image_value(image: &BaseImage) -> Value {
+    json!({
+        "store": path_value(&image.store),
+        "manifest": image.manifest.digest.to_string(),
+        "media_type": image.manifest.media_type,
+        "size": image.manifest.size,
+        "owners_in_xattr": image.owners_in_xattr,
+    })
+}
+
+fn image_of(value: &Value) -> Option<BaseImage> {
+    let digest = Digest::parse(value.get("manifest")?.as_str()?).ok()?;
+    let media_type = value.get("media_type")?.as_str()?;
+    Some(BaseImage {
+        store: path_of(value.get("store")?)?,
+        manifest: Descriptor::new(media_type, digest, value.get("size")?.as_u64()?),
+        owners_in_xattr: value.get("owners_in_xattr")?.as_bool()?,
+    })
 }
 
 /// Text where it is text, else its bytes.
@@ -225,6 +258,10 @@ fn read(fields: &Map<String, Value>) -> Option<State> {
         uid_map: list(fields, "uid_map", map)?,
         gid_map: list(fields, "gid_map", map)?,
         volatile: fields.get("volatile")?.as_bool()?,
+        image: match fields.get("image") {
+            None | Some(Value::Null) => None,
+            Some(value) => Some(image_of(value)?),
+        },
     })
 }
 
@@ -241,6 +278,11 @@ mod tests {
         state.clones.push(CloneOf { dir: "/clone".into(), layer: 3 });
         state.marks = Some(Marks::User);
         state.uid_map.push(IdMap { container: 0, host: 1000, size: 1 });
+        state.image = Some(BaseImage {
+            store: "/store".into(),
+            manifest: Descriptor::new("application/x", Digest::of(b"x"), 7),
+            owners_in_xattr: true,
+        });
         state
     }
 

@@ -1,0 +1,557 @@
+"""Images: run as they say, committed, exported, built; as root and as an ordinary user."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import os
+import pathlib
+import pickle
+import subprocess
+import tarfile
+import threading
+import time
+
+import pytest
+
+import kit
+import zind
+
+ROOT = os.geteuid() == 0
+
+
+def tar_of(root: pathlib.Path, to: pathlib.Path, change=None) -> pathlib.Path:
+    with tarfile.open(to, "w") as tar:
+        tar.add(root, ".", filter=change or (lambda info: info))
+    return to
+
+
+@pytest.fixture
+def store(tmp_path) -> zind.Store:
+    return zind.Store(tmp_path / "store")
+
+
+CONFIG = {
+    "Cmd": ["echo", "from the image"],
+    "Env": ["COLOR=red", "PATH=/bin"],
+    "WorkingDir": "/srv/app",
+    "Labels": {"a": "b"},
+    "ExposedPorts": {"80/tcp": {}},
+    "StopSignal": "SIGINT",
+}
+
+
+@pytest.fixture
+def tiny(store, tiny_template, tmp_path) -> zind.Image:
+    """busybox, with a user "web" of the group "staff"."""
+
+    def change(info):
+        info.uid = info.gid = 0
+        info.uname = info.gname = ""
+        if info.name == "./etc/group":
+            return None
+        return info
+
+    path = tar_of(tiny_template, tmp_path / "tiny.tar", change)
+    with tarfile.open(path, "a") as tar:
+        for name, data, owner in [
+            ("etc/group", b"root:x:0:\nwww:x:34:\nstaff:x:50:web\n", (0, 0)),
+            ("home/web.txt", b"mine\n", (33, 34)),
+        ]:
+            info = tarfile.TarInfo(name)
+            info.size, info.mode, (info.uid, info.gid), info.mtime = len(data), 0o640 if owner[0] else 0o644, owner, 1_600_000_000
+            tar.addfile(info, io.BytesIO(data))
+    return store.import_rootfs(path, tag="local/tiny:1", config=CONFIG)
+
+
+def out(argv=None, **options) -> str:
+    return zind.run(argv, capture_output=True, text=True, check=True, **options).stdout
+
+
+def entries(archive: pathlib.Path, index: int) -> dict[str, tarfile.TarInfo]:
+    """Of a layer of an OCI layout directory, by umoci's and skopeo's way of looking: through the manifests."""
+    blob = lambda digest: archive / "blobs" / digest.replace(":", "/")
+    listed = json.loads((archive / "index.json").read_text())["manifests"]
+    manifest = json.loads(blob(listed[0]["digest"]).read_text())
+    with tarfile.open(blob(manifest["layers"][index]["digest"])) as tar:
+        return {info.name: info for info in tar}
+
+
+# --- what it is ------------------------------------------------------------------------------------------------------
+def test_an_image_says_what_it_is(store, tiny):
+    assert tiny.tags == ["local/tiny:1"] and tiny.id.startswith("sha256:") and tiny.digest != tiny.id
+    assert tiny.config["config"]["Cmd"] == CONFIG["Cmd"] and tiny.platform == "linux/amd64"
+    assert len(tiny.layers) == 1 and tiny.layers[0].size > 1 << 20 and tiny.size > tiny.layers[0].size
+    assert store.image("local/tiny:1") == tiny == store.image(tiny.id) == store.image(tiny.id[7:19])
+    assert store.images() == [tiny] and tiny.store == store
+    assert "local/tiny:1" in repr(tiny) and "local/tiny:1" in tiny._repr_html_()
+    assert pickle.loads(pickle.dumps(tiny)) == tiny and hash(tiny) == hash(store.image(tiny.digest))
+    kit.refused(zind.NotFoundError, lambda: store.image("nothing"))
+    with pytest.raises(TypeError, match="Store"):
+        zind.Image("x")
+
+
+def test_tags_come_and_go(store, tiny):
+    store.tag(tiny, "local/other:2")
+    assert sorted(store.image("local/other:2").tags) == ["local/other:2", "local/tiny:1"]
+    store.remove("local/tiny:1")
+    assert store.images()[0].tags == ["local/other:2"]
+    store.remove(store.image("local/other:2"))
+    assert store.images() == []
+    kit.refused(zind.NotFoundError, lambda: store.remove("local/other:2"))
+
+
+# --- running ---------------------------------------------------------------------------------------------------------
+def test_the_image_says_what_runs(tiny):
+    assert out(image=tiny) == "from the image\n"
+    assert out([], image=tiny) == "from the image\n"
+    assert out(["sh", "-c", "echo $COLOR $HOME; pwd"], image=tiny) == "red /root\n/srv/app\n"
+    with zind.Popen(["sleep", "9"], image=tiny) as process:
+        assert process.image == tiny
+        process.kill()
+
+
+def test_the_callers_options_win(tiny):
+    given = out(["sh", "-c", "echo $COLOR; pwd; id -u"], image=tiny, env={"COLOR": "blue"}, cwd="/tmp", user=7)
+    assert given == "blue\n/tmp\n7\n"
+    assert out(["x"], image=tiny, entrypoint=["echo", "entry"]) == "entry x\n"
+    assert out(image=tiny, entrypoint="pwd") == "/srv/app\n"
+    assert "COLOR" not in out(["/bin/env"], image=tiny, clear_env=True)
+
+
+def test_an_entrypoint_of_the_image_stays_before_the_arguments(store, tiny, tmp_path):
+    image = zind.build(tiny).entrypoint(["echo", "start"]).cmd(["now"]).commit()
+    assert out(image=image) == "start now\n"
+    assert out(["later"], image=image) == "start later\n"
+    assert out(["pwd"], image=image, entrypoint=[]) == "/srv/app\n"
+    assert out(["pwd"], image=image, entrypoint="") == "/srv/app\n"
+    kit.refused(zind.SpecError, lambda: zind.run(image=image, entrypoint=[]), field="argv")
+
+
+def test_users_are_those_of_the_image(store, tiny):
+    image = zind.build(tiny).user("web").commit()
+    assert out(["id", "-u"], image=image) == "33\n"
+    if ROOT:
+        # As docker: the groups that have the user as a member, unless a group is named.
+        assert out(["id"], image=image) == "uid=33(web) gid=34(www) groups=50(staff)\n"
+        assert out(["id"], image=image, user="web:www") == "uid=33(web) gid=34(www)\n"
+        assert out(["id", "-G"], image=image, user=33) == "34 50\n"
+    assert out(["sh", "-c", "echo $HOME"], image=image) == "/\n"
+    kit.refused(zind.SpecError, lambda: zind.run(["true"], image=zind.build(tiny).user("nobody").commit()), field="user")
+
+
+def test_a_users_database_that_is_no_file_is_refused(store, tiny, tmp_path):
+    path = tmp_path / "fifo.tar"
+    with tarfile.open(path, "w") as tar:
+        for name, kind in [("etc", tarfile.DIRTYPE), ("etc/passwd", tarfile.FIFOTYPE)]:
+            info = tarfile.TarInfo(name)
+            info.type, info.mode = kind, 0o755
+            tar.addfile(info)
+    image = store.import_rootfs(path, config={"Cmd": ["/x"], "User": "web"})
+    error = kit.refused(zind.SpecError, lambda: zind.run(image=image), field="user")
+    assert "regular file" in str(error)
+
+
+def test_volumes_of_the_image_can_be_written_to(store, tiny):
+    image = zind.build(tiny).run(["sh", "-c", "mkdir /data; echo 1 > /data/kept"]).volume("/data").volume("/new").commit()
+    assert out(["sh", "-c", "cat /data/kept; touch /data/x /new/x; ls /data /new"], image=image).split() == [
+        "1", "/data:", "kept", "x", "/new:", "x",
+    ]  # fmt: skip
+    image = zind.build(image).run(["sh", "-c", "mkdir -p /new"]).commit()
+    found = out(["sh", "-c", "touch /x 2>/dev/null || echo no; touch /data/x; ls /data"], image=image, read_only=True)
+    assert found.split() == ["no", "kept", "x"]
+
+
+def test_stop_sends_the_images_signal(tiny):
+    script = "trap 'echo asked; exit 7' INT; trap 'exit 8' TERM; echo ready; while :; do sleep 0.02; done"
+    with zind.Popen(["sh", "-c", script], image=tiny, stdout=zind.PIPE, text=True) as process:
+        assert process.stdout.readline() == "ready\n"
+        assert process.stop() == 7
+        assert process.stdout.read() == "asked\n"
+    with zind.Popen(["sh", "-c", "trap '' INT; echo ready; sleep 60"], image=tiny, stdout=zind.PIPE) as process:
+        process.stdout.readline()
+        assert process.stop(timeout=0.2) == -9
+
+
+def test_names_and_policies(store, tiny):
+    assert out(image="local/tiny:1", store=store) == "from the image\n"
+    assert out(image=tiny.id, store=store.path, pull="never") == "from the image\n"
+    kit.refused(zind.NotFoundError, lambda: zind.run(image="local/none", store=store, pull="never"))
+    kit.refused(zind.SpecError, lambda: zind.run(image="local/tiny:1", store=store, pull="sometimes"))
+    refused = kit.refused(
+        zind.RegistryError, lambda: zind.run(image="127.0.0.1:1/none", store=store, pull="always")
+    )
+    assert refused.registry == "127.0.0.1:1" and pickle.loads(pickle.dumps(refused)).code == refused.code
+    for wrong in [{"pull": "never"}, {"store": store}, {"platform": "linux/amd64"}]:
+        with pytest.raises(TypeError, match="go with image"):
+            zind.run(["true"], **wrong)
+    with pytest.raises(TypeError, match="image must be"):
+        zind.run(["true"], image=5)
+    kit.refused(zind.SpecError, lambda: zind.run(["true"], image=tiny, rootfs="/"), field="image")
+    kit.refused(zind.SpecError, lambda: zind.run(["true"], entrypoint=["x"]), field="entrypoint")
+
+
+def test_nothing_that_a_container_does_changes_the_image(store, tiny):
+    zind.run(["sh", "-c", "rm -rf /bin/[a-z]* /etc /home; echo x > /new"], image=tiny)
+    assert out(["sh", "-c", "cat /etc/group; ls /"], image=tiny).startswith("root:x:0:")
+    kit.refused(zind.SpecError, lambda: zind.run(["true"], image=tiny, overlay=False), field="overlay")
+
+
+def test_an_image_in_use_is_not_collected(store, tiny):
+    with zind.Popen(["sh", "-c", "read x; cat /etc/group"], image=tiny, stdin=zind.PIPE, stdout=zind.PIPE) as process:
+        store.remove(tiny)
+        store.gc()
+        assert b"staff" in process.communicate(b"\n")[0]
+    store.gc()
+    assert store.images() == [] and not any(pathlib.Path(store.path, "images/blobs/sha256").iterdir())
+
+
+# --- layers, commit, export -------------------------------------------------------------------------------------------
+def test_layers_over_an_image_run_as_it_says_and_are_committed(store, tiny, tmp_path):
+    layers = zind.Layers.create(tmp_path / "layers", tiny)
+    assert layers.image == tiny
+    assert out(rootfs=layers) == "from the image\n"
+    change = """
+        echo 1 > /srv/app/one; mkdir -p /opt/a/b; ln /srv/app/one /srv/app/two; ln -s one /srv/app/link
+        rm /marker; rm -r /home; mkdir /home; echo x > /home/new; mkfifo /opt/fifo; chmod 4711 /opt/a
+        touch -d @1500000000 /srv/app/one
+    """
+    zind.run(["sh", "-c", change], rootfs=layers, check=True)
+    layers.snapshot("first")
+    zind.run(["sh", "-c", "rm /srv/app/link; echo 2 > /second"], rootfs=layers, check=True)
+    image = layers.commit("local/two:1", message="a test", author="me", config={**CONFIG, "Cmd": ["ls", "/home"]})
+    assert image.tags == ["local/two:1"] and len(image.layers) == 2 and image.layers[0] == tiny.layers[0]
+    assert image.history[-1].comment == "a test" and image.history[-1].author == "me" and image.created
+    assert out(image=image) == "new\n"
+    look = "ls /marker /srv/app/link; cat /second /srv/app/two; ls -i /srv/app | sort -n; stat -c %Y /srv/app/one; stat -c %a /opt/a"
+    found = zind.run(["sh", "-c", look], image=image, capture_output=True, text=True).stdout.split()
+    assert found[:2] == ["2", "1"] and found[2] == found[4] and found[6:] == ["1500000000", "4711"]
+    again = layers.commit(created=image.created, message="a test", author="me", config={**CONFIG, "Cmd": ["ls", "/home"]})
+    assert again.layers == image.layers, "the same files are the same layer"
+    nothing = zind.Layers.create(tmp_path / "nothing", tiny).commit()
+    assert nothing.layers == tiny.layers and nothing.history[-1].empty_layer
+    kit.refused(zind.SpecError, lambda: layers.commit(store=zind.Store(tmp_path / "other")), field="store")
+
+
+def test_an_image_below_layers_stays_when_its_name_goes(store, tiny, tmp_path):
+    layers = zind.Layers.create(tmp_path / "layers", tiny)
+    clone = layers.clone(tmp_path / "clone")
+    store.remove(tiny)
+    store.gc()
+    assert out(rootfs=layers) == out(rootfs=clone) == "from the image\n"
+    assert layers.commit("local/back:1").tags == ["local/back:1"]
+    store.remove("local/back:1")
+    clone.delete()
+    layers.delete()
+    store.gc()
+    assert not any(pathlib.Path(store.path, "images/blobs/sha256").iterdir())
+
+
+def test_a_process_with_its_changes_on_disk_is_committed(store, tiny, tmp_path):
+    overlay = tmp_path / "overlay"
+    overlay.mkdir()
+    with zind.Popen(
+        ["sh", "-c", "echo 1 > /new; rm /marker; echo ready; read x"],
+        image=tiny, overlay=overlay, stdin=zind.PIPE, stdout=zind.PIPE,
+    ) as process:  # fmt: skip
+        process.stdout.readline()
+        running = process.commit("local/running")
+        process.communicate(b"\n")
+    ended = process.commit("local/ended")
+    for image in (running, ended):
+        assert out(["sh", "-c", "cat /new; ls /marker || echo gone"], image=image) == "1\ngone\n"
+    with zind.Popen(["true"], image=tiny) as process:
+        pass
+    kit.refused(zind.StateError, process.commit)
+    with zind.Popen(["true"], overlay=overlay, rootfs="/") as process:
+        pass
+    kit.refused(zind.StateError, process.commit)
+
+
+def test_what_no_layer_can_hold_is_named(store, tiny, tmp_path):
+    layers = zind.Layers.create(tmp_path / "layers", tiny)
+    zind.run(["touch", "/tmp/.wh.x"], rootfs=layers, check=True)
+    error = kit.refused(zind.ImageError, layers.commit)
+    assert error.what == "/tmp/.wh.x"
+    assert len(store.images()) == 1
+
+
+def test_roots_are_exported_flat(store, tiny, tmp_path):
+    stats = tiny.export(tmp_path / "flat.tar")
+    with tarfile.open(tmp_path / "flat.tar") as tar:
+        members = {member.name: member for member in tar}
+    assert len(members) == stats.entries and stats.whiteouts == 0
+    text = members["home/web.txt"]
+    assert (text.uid, text.gid, text.mode, text.mtime) == (33, 34, 0o640, 1_600_000_000)
+    layers = zind.Layers.create(tmp_path / "layers", tiny)
+    zind.run(["sh", "-c", "rm -r /home; echo 1 > /new"], rootfs=layers, check=True)
+    layers.export(tmp_path / "changed.tar.gz", compression="gzip")
+    with tarfile.open(tmp_path / "changed.tar.gz", "r:gz") as tar:
+        names = tar.getnames()
+    assert "new" in names and "home" not in names and "bin/busybox" in names and not any(".wh." in name for name in names)
+    error = kit.refused(zind.SysError, lambda: tiny.export(tmp_path / "flat.tar"))
+    assert isinstance(error, FileExistsError)
+    # What was exported is the same root again.
+    back = store.import_rootfs(tmp_path / "changed.tar.gz", config={"Cmd": ["cat", "/new"]})
+    assert out(image=back) == "1\n"
+
+
+def test_the_root_of_an_image_is_read_and_not_written(store, tiny, tmp_path):
+    with tiny.mount() as root:
+        store.remove(tiny)
+        store.gc()
+        assert b"staff" in root.read_file("/etc/group")
+        root.copy_out("/etc", tmp_path / "etc")
+        kit.refused(zind.SysError, lambda: root.write_file("/x", b""), number=30)
+    assert "staff" in (tmp_path / "etc/group").read_text()
+
+
+# --- builds ----------------------------------------------------------------------------------------------------------
+def test_only_the_step_that_changed_runs_again(store, tiny, tmp_path):
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app/file").write_text("1")
+
+    def steps(last: str) -> zind.Builder:
+        builder = zind.build(tiny).env(A="1").workdir("/work").copy(tmp_path / "app", "app")
+        for number in range(5):
+            builder.run(["sh", "-c", f"echo {number} >> log; cat app/file >> log"])
+        return builder.label(x="y").run(["sh", "-c", last])
+
+    first = steps("echo end > end")
+    image = first.commit("local/built:1")
+    assert [step.cached for step in first.steps if step.diff_id] == [False] * 7
+    assert out(["cat", "log", "end"], image=image) == "0\n11\n12\n13\n14\n1end\n"
+    same = steps("echo end > end")
+    assert same.commit("local/built:2").id == image.id and all(step.cached for step in same.steps)
+    other = steps("echo other > end")
+    changed = other.commit()
+    assert [step.cached for step in other.steps if step.diff_id] == [True] * 6 + [False]
+    assert changed.layers[:-1] == image.layers[:-1] and out(["cat", "end"], image=changed) == "other\n"
+    assert changed.config["config"]["Labels"] == {"a": "b", "x": "y"}
+    os.utime(tmp_path / "app/file", (5, 5))
+    touched = steps("echo end > end")
+    touched.commit()
+    assert all(step.cached for step in touched.steps), "only content decides"
+    (tmp_path / "app/file").write_text("2")
+    new = steps("echo end > end")
+    assert out(["cat", "app/file"], image=new.commit()) == "2"
+    assert not any(step.cached for step in new.steps if step.diff_id)
+    uncached = zind.build(tiny, cache=False).run(["touch", "/x"])
+    for _ in range(2):
+        uncached.commit()
+        assert not uncached.steps[0].cached
+    assert not [name for name in os.listdir(os.path.join(store.path, "build")) if name.startswith("work-")]
+
+
+def test_a_step_that_fails_is_told_and_leaves_nothing(store, tiny):
+    builder = zind.build(tiny).run(["touch", "/one"]).run(["sh", "-c", "exit 3"])
+    with pytest.raises(zind.CalledProcessError) as info:
+        builder.commit("local/never")
+    error = info.value
+    assert isinstance(error, zind.StepFailed) and error.returncode == 3 and error.cmd == ["sh", "-c", "exit 3"]
+    assert "step 2" in str(error) and pickle.loads(pickle.dumps(error)).exit == error.exit
+    assert [image.tags for image in store.images()] == [["local/tiny:1"]]
+    kit.refused(zind.SysError, lambda: zind.build(tiny).run(["nope"]).commit(), step="Exec")
+    kit.refused(zind.SysError, lambda: zind.build(tiny).copy("/nowhere", "/").commit(), step="Build")
+
+
+def test_builds_from_nothing(store, tmp_path):
+    image = (
+        zind.build(store=store)
+        .copy("/usr/bin/busybox", "/bin/busybox")
+        .run(["/bin/busybox", "sh", "-c", "/bin/busybox ln -s busybox /bin/cat; echo hello > /greeting"])
+        .cmd(["cat", "/greeting"])
+        .expose(80)
+        .stop_signal("TERM")
+        .commit("local/scratch")
+    )
+    assert out(image=image) == "hello\n" and len(image.layers) == 2
+    assert image.config["config"]["ExposedPorts"] == {"80/tcp": {}}
+    assert [entry.empty_layer for entry in image.history] == [False, False, True, True, True]
+
+
+@pytest.mark.skipif(not ROOT, reason="gives files away")
+def test_copies_belong_to_whom_they_are_given(store, tiny, tmp_path):
+    (tmp_path / "file").write_text("x")
+    image = zind.build(tiny).copy(tmp_path / "file", "/a").copy(tmp_path / "file", "/new/b", owner="web:staff").commit()
+    assert out(["stat", "-c", "%u:%g", "/a", "/new/b", "/new"], image=image).split() == ["0:0", "33:50", "33:50"]
+    kit.refused(zind.SpecError, lambda: zind.build(tiny).copy(tmp_path / "file", "/x", owner="nobody").commit())
+
+
+# --- stopping, threads, asyncio --------------------------------------------------------------------------------------
+def test_progress_is_heard_and_its_exception_stops_the_work(store, tiny, tmp_path):
+    heard = []
+    tiny.save(tmp_path / "saved.tar", progress=heard.append)
+    assert {event.kind for event in heard} <= {"save", "check"} and heard[-1].done > 0
+    assert all(isinstance(event, zind.Progress) for event in heard)
+
+    class Enough(Exception):
+        pass
+
+    def stop(event):
+        raise Enough
+
+    with pytest.raises(Enough):
+        tiny.save(tmp_path / "stopped.tar", progress=stop)
+    assert not (tmp_path / "stopped.tar").exists()
+    layers = zind.Layers.create(tmp_path / "layers", tiny)
+    zind.run(["sh", "-c", "echo 1 > /x"], rootfs=layers, check=True)
+    with pytest.raises(Enough):
+        layers.commit("local/never", progress=stop)
+    assert len(store.images()) == 1
+    with pytest.raises(Enough):
+        tiny.export(tmp_path / "stopped.tar", progress=stop)
+    assert not (tmp_path / "stopped.tar").exists()
+
+
+def test_asyncio(store, tiny, tmp_path):
+    async def main():
+        place = zind.aio.Store(store.path)
+        assert await place.images() == [tiny] and await place.image("local/tiny:1") == tiny
+        heard = []
+        await place.save(tiny, tmp_path / "a.tar", progress=heard.append)
+        other = zind.aio.Store(tmp_path / "other")
+        ticks = 0
+
+        async def tick():
+            nonlocal ticks
+            while True:
+                ticks += 1
+                await asyncio.sleep(0.001)
+
+        ticking = asyncio.ensure_future(tick())
+        (loaded,) = await other.load(tmp_path / "a.tar")
+        ticking.cancel()
+        assert loaded.id == tiny.id and ticks > 1 and heard
+        result = await zind.aio.run(image="local/tiny:1", store=other.path, capture_output=True)
+        assert result.stdout == b"from the image\n"
+        async with await zind.aio.Popen.start(["sleep", "60"], image=loaded) as process:
+            assert process.image == loaded
+            assert await process.stop(timeout=0.1) in (-2, -9, 130)
+        assert await other.verify() == []
+        await other.tag(loaded, "local/x")
+        await other.remove("local/x")
+        assert (await other.usage()).images[0].id == tiny.id
+        await other.remove(loaded)
+        assert (await other.gc()).blobs >= 3
+        saving = asyncio.ensure_future(place.save(tiny, tmp_path / "b.tar"))
+        await asyncio.sleep(0)
+        saving.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await saving
+        await asyncio.get_running_loop().shutdown_default_executor()
+
+    asyncio.run(main())
+
+
+def test_threads_build_and_run_at_once(store, tiny):
+    failed = []
+
+    def work(number: int) -> None:
+        try:
+            for turn in range(3):
+                image = zind.build(tiny).run(["sh", "-c", f"echo {number} {turn} > /x"]).commit(f"local/t{number}")
+                assert out(["cat", "/x"], image=image) == f"{number} {turn}\n"
+                store.gc()
+        except BaseException as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failed, failed
+    assert sorted(tag for image in store.images() for tag in image.tags) == [*(f"local/t{number}" for number in range(4)), "local/tiny:1"]
+    assert store.verify() == []
+
+
+# --- ids -------------------------------------------------------------------------------------------------------------
+LOOK = "stat -c '%n %u:%g %a' /home/web.txt /etc/group /new"
+
+
+@pytest.mark.skipif(not ROOT, reason="chown to any id")
+@pytest.mark.parametrize("maps", [None, "auto", [(0, 200_000, 40_000)]], ids=["root", "auto", "explicit"])
+def test_ids_are_the_same_after_a_commit(store, tiny, tmp_path, maps):
+    given = maps if isinstance(maps, str) or maps is None else [zind.IdMap(*line) for line in maps]
+    options = {} if maps is None else {"uid_map": given} if isinstance(maps, str) else {"uid_map": given, "gid_map": given}
+    layers = zind.Layers.create(tmp_path / "layers", tiny, **options)
+    change = "echo 1 > /new; chown 35000:7 /new; chmod 2751 /new; echo more >> /home/web.txt"
+    zind.run(["sh", "-c", change], rootfs=layers, capabilities="docker", check=True, **options)
+    image = layers.commit()
+    assert out(["sh", "-c", LOOK], image=image).split("\n")[:3] == [
+        "/home/web.txt 33:34 640", "/etc/group 0:0 644", "/new 35000:7 2751",
+    ]  # fmt: skip
+    image.save(tmp_path / "layout", "oci-dir")
+    found = entries(tmp_path / "layout", 1)
+    assert {name: (info.uid, info.gid, info.mode) for name, info in found.items() if info.isfile()} == {
+        "home/web.txt": (33, 34, 0o640),
+        "new": (35000, 7, 0o2751),
+    }
+    assert out(["sh", "-c", LOOK], image=image, **options).split() == out(["sh", "-c", LOOK], image=image).split()
+
+
+AS_USER = """
+import pathlib, sys, tarfile, zind
+archive, tmp = sys.argv[1], pathlib.Path(sys.argv[2])
+store = zind.Store(tmp / "store")
+(image,) = store.load(archive)
+run = lambda argv=None, **options: zind.run(argv, capture_output=True, text=True, check=True, **options).stdout
+assert run(image=image) == "from the image\\n"
+assert run(["id", "-u"], image=image, user="web") == "33\\n"
+layers = zind.Layers.create(tmp / "layers", image)
+zind.run(["sh", "-c", "echo more >> /home/web.txt; echo 1 > /new; rm /marker; mkdir /opt; touch /opt/x"], rootfs=layers, check=True)
+committed = layers.commit("local/user:1")
+layout = tmp / "layout"
+committed.save(layout, "oci-dir")
+blob = layout / "blobs" / committed.layers[1].digest.replace(":", "/")
+with tarfile.open(blob) as tar:
+    found = {info.name: (info.uid, info.gid, info.mode) for info in tar}
+print(found)
+assert found["home/web.txt"] == (33, 34, 0o640) and found["new"][:2] == (0, 0) and ".wh.marker" in found
+assert run(["sh", "-c", "cat /new; ls /opt; ls /marker || true"], image=committed) == "1\\nx\\n"
+committed.export(tmp / "flat.tar")
+with tarfile.open(tmp / "flat.tar") as tar:
+    assert tar.getmember("home/web.txt").uid == 33
+built = zind.build(image, store=store).run(["sh", "-c", "echo built > /b"]).copy(archive, "/archive").user("web").cmd(["cat", "/b"]).commit()
+assert run(image=built) == "built\\n"
+with image.mount() as root:
+    assert b"staff" in root.read_file("/etc/group")
+    try:
+        root.write_file("/x", b"")
+    except zind.SysError:
+        pass
+    else:
+        raise SystemExit("written")
+layers.delete()
+for image in store.images():
+    store.remove(image)
+store.gc()
+"""
+
+
+def test_an_ordinary_user_keeps_ids_with_a_single_one(user_python, tiny, tmp_path_factory):
+    import shutil
+    import tempfile
+
+    place = pathlib.Path(tempfile.mkdtemp(dir=user_python.tmp))
+    try:
+        tiny.save(place / "tiny.tar")
+        os.chown(place, user_python.uid, user_python.gid)
+        os.chmod(place / "tiny.tar", 0o644)
+        user_python.snippet(AS_USER, str(place / "tiny.tar"), str(place))
+    finally:
+        shutil.rmtree(place)
+
+
+# --- how fast: no clock, but how much is done --------------------------------------------------------------------------
+def test_many_layers_are_one_directory_to_mount(store, tiny):
+    builder = zind.build(tiny)
+    for number in range(12):
+        builder.run(["sh", "-c", f"echo {number} > /n{number}"])
+    image = builder.commit()
+    assert len(image.layers) == 13
+    assert out(["sh", "-c", "cat /n0 /n11"], image=image) == "0\n11\n"
+    mounted = out(["sh", "-c", "cat /proc/mounts"], image=image).splitlines()[0]
+    assert mounted.startswith("overlay / overlay")
