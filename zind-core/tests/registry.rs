@@ -1124,7 +1124,7 @@ fn a_disk_that_fails_in_the_middle_leaves_a_good_store() {
         ("pread64,read", "EIO"),
         ("clone3,clone", "EAGAIN"),
     ] {
-        for when in [1, 2, 3, 5, 8, 13, 21, 34] {
+        for when in [1, 3, 8, 21] {
             let place = Place::new();
             let inject = format!("inject={call}:error={errno}:when={when}+");
             let wrapper = ["strace", "-f", "-o", "/dev/null", "-e", &inject];
@@ -1136,7 +1136,7 @@ fn a_disk_that_fails_in_the_middle_leaves_a_good_store() {
             assert_eq!(verified(&store), [], "{call} {when}");
         }
     }
-    assert!(failed > 20, "{failed}");
+    assert!(failed > 10, "{failed}");
 }
 
 /// The promises hold for an ordinary user, too.
