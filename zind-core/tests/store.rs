@@ -830,6 +830,36 @@ fn a_root_in_a_tar_becomes_an_image() {
 }
 
 #[test]
+fn a_root_in_a_directory_becomes_an_image() {
+    let temp = Temp::new("import-dir");
+    let root = temp.join("root");
+    fs::create_dir_all(root.join("etc/empty")).unwrap();
+    fs::write(root.join("etc/file"), noise(100_000)).unwrap();
+    fs::set_permissions(root.join("etc/file"), fs::Permissions::from_mode(0o640)).unwrap();
+    fs::hard_link(root.join("etc/file"), root.join("hard")).unwrap();
+    std::os::unix::fs::symlink("/outside", root.join("link")).unwrap();
+    let store = store(&temp);
+    let image = store.import_rootfs(&root, Some("root"), ImageConfig::new(), &mut ()).unwrap();
+    let lower = lowers(&store, &image).remove(0);
+    let names = |dir: &Path| -> Vec<String> {
+        let without_owner = |line: &String| {
+            line.split(' ').enumerate().filter(|(at, _)| *at != 2).map(|(_, part)| part).collect::<Vec<_>>().join(" ")
+        };
+        tree(dir).iter().map(without_owner).collect()
+    };
+    assert_eq!(names(&lower), names(&root));
+    if is_root() {
+        assert_eq!(tree(&lower), tree(&root));
+    }
+    assert_eq!(fs::metadata(lower.join("hard")).unwrap().ino(), fs::metadata(lower.join("etc/file")).unwrap().ino());
+    // The same directory is the same image.
+    let again = store.import_rootfs(&root, None, ImageConfig::new(), &mut ()).unwrap();
+    assert_eq!(again.id(), image.id());
+    assert!(store.import_rootfs(&temp.join("none"), None, ImageConfig::new(), &mut ()).is_err());
+    assert_clean(&store);
+}
+
+#[test]
 fn saved_images_come_back() {
     let temp = Temp::new("save");
     let base = Tar::new().dir("./", 0o755).file("base", &noise(300_000)).end();

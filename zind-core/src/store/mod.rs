@@ -160,7 +160,7 @@ impl Store {
     }
 
     /// Keeps collections away while this lives.
-    pub(crate) fn share(&self) -> Result<OwnedFd> {
+    pub(crate) fn share(&self) -> Result<impl Sized> {
         self.0.place.lock(place::LOCK, false)
     }
 

@@ -10,10 +10,12 @@ use serde_json::Value;
 use super::source::{Part, Source, open_file};
 use crate::error::{At, Error, Result, Step};
 use crate::image::Image;
+use crate::image::commit::{Changes, add_layer};
 use crate::image::config::{History, ImageConfig, chain_id};
 use crate::image::digest::{Digest, Hasher};
 use crate::image::json::{self, Fields};
 use crate::image::manifest::{Descriptor, Index, Manifest, media};
+use crate::image::pack;
 use crate::image::platform::Platform;
 use crate::image::progress::{Event, EventKind, Progress};
 use crate::image::unpack::decompress::Compression;
@@ -272,8 +274,8 @@ pub(crate) fn import_rootfs(
 }
 
 fn import_directory(store: &Store, source: &Path, progress: &mut dyn Progress) -> Result<(Descriptor, Digest)> {
-    let _ = (store, source, progress);
-    Err(Error::unsupported("import_rootfs of a directory", "a later version"))
+    let changes = Changes { stack: vec![source.to_owned()], ..Changes::default() };
+    add_layer(store, &changes, pack::Compression::Gzip, progress).map(|(layer, diff_id, _)| (layer, diff_id))
 }
 
 fn import_tar(store: &Store, source: &Path, progress: &mut dyn Progress) -> Result<(Descriptor, Digest)> {
