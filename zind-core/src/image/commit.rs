@@ -13,7 +13,10 @@ use super::digest::{Algorithm, Digest, Hasher};
 use super::pack::{self, Compression, Encoder, PackStats};
 use super::{Descriptor, Event, EventKind, History, Image, ImageConfig, Progress, RunConfig};
 use crate::error::{At, Error, Result, Step};
+use crate::namespace::idmap;
+use crate::process::deputy::Deputy;
 use crate::rootfs::layers::{Ids, Layer, Marks, View};
+use crate::spec::IdMaps;
 use crate::store::{Ingest, Store};
 
 /// What [`Layers::commit`](crate::Layers::commit) and [`Process::commit`](crate::Process::commit) make of changes.
@@ -96,7 +99,13 @@ impl Changes {
     /// Writes the tar; `done` hears of the bytes.
     fn pack(&self, out: &mut dyn Write, done: &mut dyn FnMut(u64) -> bool) -> Result<PackStats> {
         let layers = |paths: &[PathBuf]| paths.iter().cloned().map(Layer).collect::<Vec<_>>();
-        let tree = View::open(layers(&self.stack), self.marks)?;
+        let mut tree = View::open(layers(&self.stack), self.marks)?;
+        let size = self.ids.uid.iter().map(|map| u64::from(map.size)).sum::<u64>();
+        if size > 1 && !rustix::process::geteuid().is_root() {
+            // Subordinate ids of an ordinary user: only in a user namespace that has them may their files be read.
+            let maps = IdMaps::Explicit { uid: self.ids.uid.clone(), gid: self.ids.gid.clone() };
+            tree.with_deputy(Deputy::start(idmap::resolve(&maps, None, (0, 0), false)?)?);
+        }
         let below = if self.below.is_empty() { None } else { Some(tree.beside(layers(&self.below))?) };
         let ids = Some(&self.ids).filter(|ids| !ids.uid.is_empty() || !ids.gid.is_empty());
         let options = pack::Options { below: below.as_ref(), ids, owners_in_xattr: self.owners_in_xattr };

@@ -36,6 +36,8 @@ pub(crate) enum Arg<'a> {
     Text(&'a CStr),
     Bytes(&'a [u8]),
     Fd(BorrowedFd<'a>),
+    /// The bytes that an argument of an earlier call of the request is about: which call, which argument.
+    Again(usize, usize),
 }
 
 /// System calls to be made one after the other, up to the first that fails.
@@ -80,6 +82,7 @@ impl<'a> Request<'a> {
         let head = size_of::<Message>() + size_of::<Call>() * self.calls.len();
         let (mut message, mut bytes) = (Vec::with_capacity(head), Vec::new());
         let mut fds = Vec::new();
+        let mut placed: Vec<[u64; 6]> = Vec::new();
         message.extend_from_slice(&flags.to_ne_bytes());
         message.extend_from_slice(&u32::try_from(self.calls.len()).unwrap_or(u32::MAX).to_ne_bytes());
         for (number, arguments) in &self.calls {
@@ -93,9 +96,14 @@ impl<'a> Request<'a> {
                         fds.push(fd);
                         (Kind::Fd, fds.len() as u64 - 1)
                     }
+                    Arg::Again(call, argument) => {
+                        let value = placed.get(call).and_then(|values| values.get(argument));
+                        (Kind::Bytes, *value.ok_or(Errno::INVAL)?)
+                    }
                 };
                 (kinds[place], values[place]) = (kind as u8, value);
             }
+            placed.push(values);
             message.extend_from_slice(&number.to_ne_bytes());
             message.extend_from_slice(&kinds);
             message.extend_from_slice(&[0; 2]);

@@ -11,7 +11,7 @@ use rustix::fs::Stat;
 use super::{Options, no_layer};
 use crate::error::{At, Result, Step};
 use crate::namespace::idmap::IdMap;
-use crate::rootfs::layers::{FileType, attribute, attribute_names};
+use crate::rootfs::layers::{FileType, attribute_names};
 
 /// Where single-id unpacking keeps `uid:gid:mode`.
 pub(crate) const OWNER: &str = "user.zind.owner";
@@ -32,7 +32,14 @@ pub(super) struct Meta {
 }
 
 impl Meta {
-    pub(super) fn of(stat: &Stat, file: &OwnedFd, options: &Options<'_>, path: &Path) -> Result<Meta> {
+    /// `read` gives the value of an extended attribute.
+    pub(super) fn of(
+        stat: &Stat,
+        file: &OwnedFd,
+        options: &Options<'_>,
+        path: &Path,
+        read: &dyn Fn(&OsStr) -> rustix::io::Result<Option<Vec<u8>>>,
+    ) -> Result<Meta> {
         let file_type = FileType::of(stat.st_mode);
         let (mut uid, mut gid) = (stat.st_uid, stat.st_gid);
         if let Some(ids) = options.ids {
@@ -50,14 +57,20 @@ impl Meta {
             device: if is_device { (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev)) } else { (0, 0) },
             xattrs: Vec::new(),
         };
-        meta.attributes(file, options, path)?;
+        meta.attributes(file, options, path, read)?;
         Ok(meta)
     }
 
-    fn attributes(&mut self, file: &OwnedFd, options: &Options<'_>, path: &Path) -> Result<()> {
+    fn attributes(
+        &mut self,
+        file: &OwnedFd,
+        options: &Options<'_>,
+        path: &Path,
+        read: &dyn Fn(&OsStr) -> rustix::io::Result<Option<Vec<u8>>>,
+    ) -> Result<()> {
         for name in attribute_names(file.as_fd()).at(Step::Pack, "listxattr", path)? {
             if name == OWNER {
-                let value = attribute(file.as_fd(), &name).at(Step::Pack, "getxattr", path)?.unwrap_or_default();
+                let value = read(&name).at(Step::Pack, "getxattr", path)?.unwrap_or_default();
                 // In a user namespace with ranges only devices have it: nobody can make them there.
                 if options.owners_in_xattr || Kept::parse(&value).is_some_and(|kept| kept.device.is_some()) {
                     self.kept(&value);
@@ -65,7 +78,7 @@ impl Meta {
                 continue;
             }
             if name == CAPABILITY && options.owners_in_xattr {
-                if let Some(mut value) = attribute(file.as_fd(), &name).at(Step::Pack, "getxattr", path)? {
+                if let Some(mut value) = read(&name).at(Step::Pack, "getxattr", path)? {
                     without_root_id(&mut value);
                     self.xattrs.push((b"security.capability".to_vec(), value));
                 }
@@ -74,7 +87,7 @@ impl Meta {
             if !is_kept(&name) || name.as_bytes().starts_with(b"user.zind.") {
                 continue;
             }
-            let Some(mut value) = attribute(file.as_fd(), &name).at(Step::Pack, "getxattr", path)? else { continue };
+            let Some(mut value) = read(&name).at(Step::Pack, "getxattr", path)? else { continue };
             match (name.as_bytes(), options.ids) {
                 (b"security.capability", _) => without_root_id(&mut value),
                 (b"system.posix_acl_access" | b"system.posix_acl_default", Some(ids)) => {

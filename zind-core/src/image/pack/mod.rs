@@ -11,7 +11,7 @@ mod meta;
 mod tar;
 
 use std::collections::{BTreeSet, HashMap, hash_map};
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -279,7 +279,9 @@ impl Packer<'_> {
 
     /// One file as it is.
     fn plain(&mut self, path: &Path, stat: &Stat, file: &OwnedFd, layer: usize) -> Result<()> {
-        let meta = Meta::of(stat, file, &self.options, path).map_err(|error| self.explained(error, layer, path))?;
+        let read = |name: &OsStr| self.tree.attribute(file.as_fd(), name, layer, path);
+        let meta =
+            Meta::of(stat, file, &self.options, path, &read).map_err(|error| self.explained(error, layer, path))?;
         let mut name = path.as_os_str().as_bytes().to_vec();
         let kind = match meta.file_type {
             FileType::Socket => {

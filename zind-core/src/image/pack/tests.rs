@@ -135,7 +135,8 @@ fn ids_are_the_containers_or_those_that_were_kept() {
     let entries = |options: Options<'_>| -> BTreeMap<String, (u32, u32, u32, usize)> {
         let Node::Directory { .. } = view.root().unwrap() else { panic!() };
         let Found::File(stat, file) = view.look(0, Path::new("file")).unwrap() else { panic!() };
-        let meta = Meta::of(&stat, &file, &options, Path::new("file")).unwrap();
+        let read = |name: &OsStr| view.attribute(file.as_fd(), name, 0, Path::new("file"));
+        let meta = Meta::of(&stat, &file, &options, Path::new("file"), &read).unwrap();
         [("file".to_owned(), (meta.uid, meta.gid, meta.mode, meta.xattrs.len()))].into()
     };
     assert_eq!(entries(Options::default())["file"], (uid, gid, 0o4711, 2));

@@ -5,7 +5,7 @@
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeSet;
-use std::ffi::{OsStr, OsString};
+use std::ffi::{CString, OsStr, OsString};
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -19,6 +19,7 @@ use rustix::io::Errno;
 use super::state::Marks;
 use crate::error::{At, Result, Step};
 use crate::namespace::idmap::IdMap;
+use crate::process::deputy::{Arg, Deputy, Request};
 
 /// What happened to a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,6 +136,8 @@ pub(crate) struct View {
     layers: Vec<(Layer, Rc<OwnedFd>)>,
     /// `None`: plain directories, in which nothing is a mark.
     marks: Option<Marks>,
+    /// Opens and reads what belongs to ids that the caller is not.
+    deputy: Option<Rc<Deputy>>,
 }
 
 /// What a view has at one path.
@@ -164,7 +167,7 @@ const PIECE: usize = 2000;
 
 impl View {
     pub(crate) fn open(layers: impl IntoIterator<Item = Layer>, marks: Option<Marks>) -> Result<View> {
-        View { layers: Vec::new(), marks }.beside(layers)
+        View { layers: Vec::new(), marks, deputy: None }.beside(layers)
     }
 
     /// How many layers there are.
@@ -182,7 +185,8 @@ impl View {
             let fd = rustix::fs::open(&layer.0, flags, Mode::empty()).at(Step::ReadLayers, "open", &layer.0)?;
             Ok((layer, Rc::new(fd)))
         };
-        Ok(View { layers: layers.into_iter().map(open).collect::<Result<_>>()?, marks: self.marks })
+        let layers = layers.into_iter().map(open).collect::<Result<_>>()?;
+        Ok(View { layers, marks: self.marks, deputy: self.deputy.clone() })
     }
 
     /// The directory of the layer that provides a file, if the file is there and none of the path is a link.
@@ -260,6 +264,62 @@ impl View {
     }
 
     pub(crate) fn open_in(&self, index: usize, path: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+        match (self.open_by_caller(index, path, flags), &self.deputy) {
+            (Err(Errno::ACCESS | Errno::PERM), Some(deputy)) => self.open_by_deputy(deputy, index, path, flags),
+            (result, _) => result,
+        }
+    }
+
+    /// From here on what the caller may not reach is reached with the ids of a user namespace.
+    pub(crate) fn with_deputy(&mut self, deputy: Deputy) {
+        self.deputy = Some(Rc::new(deputy));
+    }
+
+    fn open_by_deputy(&self, deputy: &Deputy, index: usize, path: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+        let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+        let path = CString::new(path.as_os_str().as_bytes()).map_err(|_| Errno::INVAL)?;
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+        // struct open_how
+        let how = [u64::from((flags | OFlags::CLOEXEC).bits()), 0, resolve.bits()].map(u64::to_ne_bytes).concat();
+        let base = Arg::Fd(self.layers[index].1.as_fd());
+        let arguments = [base, Arg::Text(&path), Arg::Bytes(&how), Arg::Number(how.len() as u64)];
+        deputy.open(&Request::new().call(libc::SYS_openat2, &arguments)).map_err(|refusal| refusal.errno)
+    }
+
+    /// An extended attribute of a file of a layer; `None` where there is none.
+    pub(crate) fn attribute(
+        &self,
+        file: BorrowedFd<'_>,
+        name: &OsStr,
+        index: usize,
+        path: &Path,
+    ) -> rustix::io::Result<Option<Vec<u8>>> {
+        let deputy = match (attribute(file, name), &self.deputy) {
+            (Err(Errno::ACCESS), Some(deputy)) => deputy,
+            (result, _) => return result,
+        };
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let file = self.open_by_deputy(deputy, index, path, flags)?;
+        let name = CString::new(name.as_bytes()).map_err(|_| Errno::INVAL)?;
+        let (file, name) = (Arg::Fd(file.as_fd()), Arg::Text(&name));
+        let ask = |request: &Request<'_>| deputy.ask(request).map_err(|refusal| refusal.errno);
+        let size = match ask(&Request::new().call(libc::SYS_fgetxattr, &[file, name])) {
+            Err(Errno::NODATA | Errno::OPNOTSUPP) => return Ok(None),
+            result => usize::try_from(result?).unwrap_or_default(),
+        };
+        // What the deputy reads comes by a pipe, which holds that much.
+        let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+        let (mut value, length) = (vec![0; size], Arg::Number(size as u64));
+        let space = value.clone();
+        let read = [file, name, Arg::Bytes(&space), length];
+        let write = [Arg::Fd(writer.as_fd()), Arg::Again(0, 2), length];
+        ask(&Request::new().call(libc::SYS_fgetxattr, &read).call(libc::SYS_write, &write))?;
+        drop(writer);
+        File::from(reader).read_exact(&mut value).map_err(|_| Errno::IO)?;
+        Ok(Some(value))
+    }
+
+    fn open_by_caller(&self, index: usize, path: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
         let open = |dir: BorrowedFd<'_>, path: &Path, flags| {
             let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
@@ -296,7 +356,7 @@ impl View {
             Some(Marks::Trusted) => "trusted",
             Some(Marks::User) => "user",
         };
-        attribute(file, format!("{space}.overlay.{name}").as_ref()).at(
+        self.attribute(file, format!("{space}.overlay.{name}").as_ref(), index, path).at(
             Step::ReadLayers,
             "getxattr",
             self.name(index, path),
