@@ -1,4 +1,5 @@
 //! Pull and push against a registry of our own on loopback, which breaks the rules in every way that we could think of.
+//! Run as root, the whole file is run once more as an ordinary user.
 
 #[path = "support/fake.rs"]
 mod fake;
@@ -1123,7 +1124,7 @@ fn a_disk_that_fails_in_the_middle_leaves_a_good_store() {
         ("pread64,read", "EIO"),
         ("clone3,clone", "EAGAIN"),
     ] {
-        for when in [1, 2, 3, 5, 8, 13, 21, 34] {
+        for when in [1, 3, 8, 21] {
             let place = Place::new();
             let inject = format!("inject={call}:error={errno}:when={when}+");
             let wrapper = ["strace", "-f", "-o", "/dev/null", "-e", &inject];
@@ -1135,5 +1136,34 @@ fn a_disk_that_fails_in_the_middle_leaves_a_good_store() {
             assert_eq!(verified(&store), [], "{call} {when}");
         }
     }
-    assert!(failed > 20, "{failed}");
+    assert!(failed > 10, "{failed}");
+}
+
+/// The promises hold for an ordinary user, too.
+#[test]
+fn all_of_it_as_an_ordinary_user() {
+    if !rustix::process::geteuid().is_root() || std::env::var_os("ZIND_TEST_INNER").is_some() {
+        return;
+    }
+    let dir = std::env::temp_dir().join(format!("zind-test-registry-user-{}", std::process::id()));
+    std::fs::create_dir_all(dir.join("tmp")).unwrap();
+    let binary = dir.join("registry");
+    std::fs::copy(std::env::current_exe().unwrap(), &binary).unwrap();
+    for (path, mode) in [(&dir, 0o755), (&binary, 0o755), (&dir.join("tmp"), 0o1777)] {
+        std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+    }
+    let output = std::process::Command::new("setpriv")
+        .args(["--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all"])
+        .arg(&binary)
+        .arg("--test-threads=2")
+        .env("ZIND_TEST_INNER", "1")
+        .envs([("TMPDIR", dir.join("tmp")), ("HOME", dir.join("tmp")), ("XDG_RUNTIME_DIR", dir.join("tmp"))])
+        .current_dir("/")
+        .output()
+        .unwrap();
+    let all = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    let left: Vec<_> = std::fs::read_dir(dir.join("tmp")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    std::fs::remove_dir_all(&dir).unwrap();
+    assert!(output.status.success(), "{all}");
+    assert!(left.iter().all(|name| !name.to_string_lossy().starts_with("zind")), "{left:?}");
 }

@@ -1,4 +1,5 @@
 //! Pull and push against Debian's docker-registry, with images of skopeo, umoci and buildah, which read them back.
+//! Run as root, the whole file is run once more as an ordinary user.
 
 #[path = "support/fake.rs"]
 #[expect(dead_code, reason = "the other tests use the rest")]
@@ -343,6 +344,7 @@ fn a_certificate_for_another_name_is_refused() {
 
 #[test]
 fn an_image_of_buildah_is_pulled_and_read_back() {
+    // An ordinary user's buildah wants ranges of ids; whose image it is makes no difference here.
     if !rustix::process::geteuid().is_root() {
         return;
     }
@@ -383,4 +385,33 @@ fn pulls_of_the_same_image_at_once_all_get_it() {
         assert!(images.windows(2).all(|two| two[0] == two[1]));
     });
     assert_eq!(verified(&store), []);
+}
+
+/// The promises hold for an ordinary user, too.
+#[test]
+fn all_of_it_as_an_ordinary_user() {
+    if !rustix::process::geteuid().is_root() || std::env::var_os("ZIND_TEST_INNER").is_some() {
+        return;
+    }
+    let dir = std::env::temp_dir().join(format!("zind-test-registry_real-user-{}", std::process::id()));
+    std::fs::create_dir_all(dir.join("tmp")).unwrap();
+    let binary = dir.join("registry_real");
+    std::fs::copy(std::env::current_exe().unwrap(), &binary).unwrap();
+    for (path, mode) in [(&dir, 0o755), (&binary, 0o755), (&dir.join("tmp"), 0o1777)] {
+        std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+    }
+    let output = std::process::Command::new("setpriv")
+        .args(["--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all"])
+        .arg(&binary)
+        .arg("--test-threads=2")
+        .env("ZIND_TEST_INNER", "1")
+        .envs([("TMPDIR", dir.join("tmp")), ("HOME", dir.join("tmp")), ("XDG_RUNTIME_DIR", dir.join("tmp"))])
+        .current_dir("/")
+        .output()
+        .unwrap();
+    let all = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    let left: Vec<_> = std::fs::read_dir(dir.join("tmp")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    std::fs::remove_dir_all(&dir).unwrap();
+    assert!(output.status.success(), "{all}");
+    assert!(left.iter().all(|name| !name.to_string_lossy().starts_with("zind")), "{left:?}");
 }

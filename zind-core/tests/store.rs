@@ -215,6 +215,109 @@ fn noise(count: usize) -> Vec<u8> {
     (0..count).map(|_| next()).collect()
 }
 
+/// Changes a few bytes, the same each time.
+fn spoil(bytes: &mut [u8], state: &mut u64) {
+    let mut next = |below: usize| {
+        *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (*state >> 33) as usize % below
+    };
+    for _ in 0..=next(4) {
+        let at = next(bytes.len());
+        // Often what means something in a name, a link or a number.
+        bytes[at] = [b'/', b'.', 0, b'7', b'1', b'2', b'5', 0xff, next(256) as u8][next(9)];
+    }
+}
+
+#[test]
+fn spoiled_layers_stay_inside() {
+    let temp = Temp::new("spoiled");
+    let victim = temp.join("victim");
+    fs::create_dir(&victim).unwrap();
+    fs::write(victim.join("keep"), "HOST").unwrap();
+    let up = format!("../../../../../../../..{}", victim.display());
+    let bottom = Tar::new()
+        .dir("./", 0o755)
+        .dir("d", 0o755)
+        .file("d/a", b"1")
+        .symlink("out", victim.to_str().unwrap())
+        .symlink("up", &up)
+        .hard_link("d/h", "d/a")
+        .end();
+    let top = Tar::new()
+        .file("out/keep", b"EVIL")
+        .file("up/.wh.keep", b"")
+        .file("d/.wh.a", b"")
+        .file("d/.wh..wh..opq", b"")
+        .end();
+    let store = store(&temp);
+    fs::create_dir(temp.join("layout")).unwrap();
+    let before = picture(&victim);
+    let (mut state, mut taken) = (1, 0);
+    for round in 0..250 {
+        let mut tars = [bottom.clone(), top.clone()];
+        for tar in &mut tars {
+            spoil(tar, &mut state);
+            for at in (0..tar.len() - 1024).step_by(512).collect::<Vec<_>>() {
+                let block: &mut [u8; 512] = (&mut tar[at..at + 512]).try_into().unwrap();
+                if block[257..262] == *b"ustar" {
+                    images::checksum(block);
+                }
+            }
+        }
+        let mut layout = Layout::new(temp.join("layout"));
+        layout.image("a", &tars);
+        match load(&store, &layout) {
+            Ok(_) => taken += 1,
+            // Owners that no system has, names that are too long: whatever, as long as it is an error.
+            Err(Error::Image { .. } | Error::Sys { .. }) => {}
+            Err(error) => panic!("{round}: {error}"),
+        }
+        assert_eq!(picture(&victim), before, "{round}");
+    }
+    assert!(taken > 20, "only {taken} were taken");
+    store.gc().unwrap();
+    assert_clean(&store);
+}
+
+#[test]
+fn spoiled_documents_are_only_errors() {
+    use zind_core::image::{Index, Manifest};
+    let digest = Digest::of(b"x");
+    let manifest = format!(
+        r#"{{"schemaVersion":2,"config":{{"mediaType":"a","digest":"{digest}","size":1}},"layers":[{{"mediaType":"b","digest":"{digest}","size":2,"urls":["u"],"annotations":{{"k":"v"}}}}]}}"#
+    );
+    let index = format!(
+        r#"{{"schemaVersion":2,"manifests":[{{"mediaType":"a","digest":"{digest}","size":1,"platform":{{"os":"linux","architecture":"arm"}}}}]}}"#
+    );
+    let config = format!(
+        r#"{{"os":"linux","config":{{"Env":["A=1"],"Volumes":{{"/v":{{}}}}}},"rootfs":{{"type":"layers","diff_ids":["{digest}"]}},"history":[{{"created":"c"}}]}}"#
+    );
+    let (mut state, mut taken) = (1, 0);
+    for _ in 0..20_000 {
+        for (number, document) in [&manifest, &index, &config].into_iter().enumerate() {
+            let mut bytes = document.clone().into_bytes();
+            spoil(&mut bytes, &mut state);
+            // What is taken can be written, and read again as the same.
+            let same = match number {
+                0 => Manifest::parse("m", &bytes).map(|read| Manifest::parse("m", &read.to_bytes()).unwrap() == read),
+                1 => Index::parse("i", &bytes).map(|read| Index::parse("i", &read.to_bytes()).unwrap() == read),
+                _ => ImageConfig::parse("c", &bytes).map(|read| {
+                    let again = ImageConfig::parse("c", &read.to_bytes()).unwrap();
+                    again.diff_ids == read.diff_ids && again.config == read.config && again.history == read.history
+                }),
+            };
+            match same {
+                Ok(same) => {
+                    assert!(same, "{}", String::from_utf8_lossy(&bytes));
+                    taken += 1;
+                }
+                Err(error) => assert!(matches!(error, Error::Image { .. })),
+            }
+        }
+    }
+    assert!(taken > 100, "only {taken} were taken");
+}
+
 /// Loads one layer, given as a blob and the DiffID that is said.
 fn load_raw(temp: &Temp, blob: &[u8], diff_id: &Digest) -> Result<Vec<Image>, Error> {
     let mut layout = Layout::new(temp.join("layout"));
@@ -265,9 +368,13 @@ fn broken_blobs_and_documents_are_refused() {
     let path =
         |layout: &Layout, layer: &Value| layout.dir.join("blobs/sha256").join(&layer["digest"].as_str().unwrap()[7..]);
     let cases: [(&str, Change, &str); 9] = [
-        ("bad-blob", |layout, config, layer| layout.image_of("a", config, &[layer.clone()]), "digest"),
-        ("bad-short", |layout, config, layer| layout.image_of("a", config, &[layer.clone()]), "bytes instead of"),
-        ("bad-missing", |layout, config, layer| layout.image_of("a", config, &[layer.clone()]), "missing"),
+        ("bad-blob", |layout, config, layer| layout.image_of("a", config, std::slice::from_ref(layer)), "digest"),
+        (
+            "bad-short",
+            |layout, config, layer| layout.image_of("a", config, std::slice::from_ref(layer)),
+            "bytes instead of",
+        ),
+        ("bad-missing", |layout, config, layer| layout.image_of("a", config, std::slice::from_ref(layer)), "missing"),
         (
             "bad-digpath",
             |layout, config, layer| {
@@ -291,7 +398,7 @@ fn broken_blobs_and_documents_are_refused() {
             "wrong-diff-id",
             |layout, _, layer| {
                 let config = layout.config(&[Digest::of(b"other").to_string()]);
-                layout.image_of("a", &config, &[layer.clone()]);
+                layout.image_of("a", &config, std::slice::from_ref(layer));
             },
             "has the content",
         ),
@@ -304,7 +411,7 @@ fn broken_blobs_and_documents_are_refused() {
             },
             "unknown type",
         ),
-        ("trailing", |layout, config, layer| layout.image_of("a", config, &[layer.clone()]), "decompressed"),
+        ("trailing", |layout, config, layer| layout.image_of("a", config, std::slice::from_ref(layer)), "decompressed"),
     ];
     for (name, change, rule) in cases {
         let temp = Temp::new(&format!("blob-{name}"));
@@ -341,7 +448,7 @@ fn a_blob_with_another_digest_is_refused() {
     let temp = Temp::new("other-digest");
     let tar = Tar::new().file("a", b"1").end();
     let mut layout = Layout::new(temp.join("layout"));
-    layout.image("a", &[tar.clone()]);
+    layout.image("a", std::slice::from_ref(&tar));
     let digest = Digest::of(&gzip(&tar));
     let mut other = gzip(&tar);
     // The time in gzip's header: the same content, another blob.
@@ -826,6 +933,36 @@ fn a_root_in_a_tar_becomes_an_image() {
     }
     // The same content is the same configuration, and is unpacked once.
     assert!(ids.windows(2).all(|pair| pair[0] == pair[1]));
+    assert_clean(&store);
+}
+
+#[test]
+fn a_root_in_a_directory_becomes_an_image() {
+    let temp = Temp::new("import-dir");
+    let root = temp.join("root");
+    fs::create_dir_all(root.join("etc/empty")).unwrap();
+    fs::write(root.join("etc/file"), noise(100_000)).unwrap();
+    fs::set_permissions(root.join("etc/file"), fs::Permissions::from_mode(0o640)).unwrap();
+    fs::hard_link(root.join("etc/file"), root.join("hard")).unwrap();
+    std::os::unix::fs::symlink("/outside", root.join("link")).unwrap();
+    let store = store(&temp);
+    let image = store.import_rootfs(&root, Some("root"), ImageConfig::new(), &mut ()).unwrap();
+    let lower = lowers(&store, &image).remove(0);
+    let names = |dir: &Path| -> Vec<String> {
+        let without_owner = |line: &String| {
+            line.split(' ').enumerate().filter(|(at, _)| *at != 2).map(|(_, part)| part).collect::<Vec<_>>().join(" ")
+        };
+        tree(dir).iter().map(without_owner).collect()
+    };
+    assert_eq!(names(&lower), names(&root));
+    if is_root() {
+        assert_eq!(tree(&lower), tree(&root));
+    }
+    assert_eq!(fs::metadata(lower.join("hard")).unwrap().ino(), fs::metadata(lower.join("etc/file")).unwrap().ino());
+    // The same directory is the same image.
+    let again = store.import_rootfs(&root, None, ImageConfig::new(), &mut ()).unwrap();
+    assert_eq!(again.id(), image.id());
+    assert!(store.import_rootfs(&temp.join("none"), None, ImageConfig::new(), &mut ()).is_err());
     assert_clean(&store);
 }
 

@@ -171,7 +171,7 @@ pub struct Hasher(State);
 
 #[derive(Clone, Debug)]
 enum State {
-    Sha256(sha2::Sha256),
+    Sha256(Box<sha2::Sha256>),
     Sha512(Box<sha2::Sha512>),
 }
 
@@ -179,7 +179,7 @@ impl Hasher {
     /// A digest of nothing yet.
     pub fn new(algorithm: Algorithm) -> Hasher {
         Hasher(match algorithm {
-            Algorithm::Sha256 => State::Sha256(sha2::Sha256::new()),
+            Algorithm::Sha256 => State::Sha256(Box::default()),
             Algorithm::Sha512 => State::Sha512(Box::default()),
         })
     }

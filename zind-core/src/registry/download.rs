@@ -66,7 +66,7 @@ impl Source {
 /// Where a blob goes.
 pub(crate) enum Target {
     /// Into the store.
-    Blob(Ingest),
+    Blob(Box<Ingest>),
     /// Into the store, and unpacked.
     Sink(Box<LayerSink>),
 }
@@ -88,7 +88,7 @@ impl Target {
 
     fn write(&mut self, bytes: &[u8]) -> Result<()> {
         match self {
-            Target::Blob(ingest) => write(ingest, bytes),
+            Target::Blob(ingest) => write(&mut **ingest, bytes),
             Target::Sink(sink) => write(&mut **sink, bytes),
         }
     }

@@ -429,7 +429,7 @@ impl Jobs<'_> {
                 }
                 result => result,
             },
-            false => blob().map(Target::Blob),
+            false => blob().map(|ingest| Target::Blob(Box::new(ingest))),
         };
         let foreign = self.foreign(descriptor);
         let sources: Vec<&Source> = self.sources.iter().chain(foreign.iter()).collect();

@@ -6,6 +6,8 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 
+use rustix::fs::{FlockOperation, flock};
+
 use super::place::{INGEST, read_bounded, try_flock};
 use super::{Store, Work};
 use crate::copy;
@@ -212,6 +214,8 @@ impl Drop for Ingest {
         if !self.is_done && (!self.is_kept || self.written == 0) {
             let _ = fs::remove_file(&self.path);
         }
+        // A child of this process may have the descriptor, too.
+        let _ = flock(&self.file, FlockOperation::Unlock);
     }
 }
 

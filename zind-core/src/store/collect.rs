@@ -4,13 +4,12 @@
 use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io::Read;
-use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::Value;
 
-use super::place::{self, INGEST, LOCK, WORK, try_flock};
+use super::place::{self, INGEST, LOCK, Locked, WORK, try_flock};
 use super::snapshots::{Info, MERGED, chain_of, name, open_dir, read_info};
 use super::{Collected, ImageUsage, Store, Usage, leases};
 use crate::error::{At, Result, Step};
@@ -51,7 +50,7 @@ impl Store {
         let unpacked = self.unpacked()?;
         let mut live: HashSet<&str> = HashSet::new();
         // Those in use stay locked to us until they are in the trash.
-        let mut locks: HashMap<&str, OwnedFd> = HashMap::new();
+        let mut locks: HashMap<&str, Locked> = HashMap::new();
         for one in &unpacked {
             let is_wanted = chains.contains(&one.chain) && one.info.as_ref().is_some_and(Info::is_whole);
             if is_wanted || noted.contains(&format!("snapshot {}", one.id)) {
@@ -59,7 +58,7 @@ impl Store {
                 continue;
             }
             match open_dir(&one.path) {
-                Ok(dir) if try_flock(&dir) => drop(locks.insert(&one.id, dir)),
+                Ok(dir) if try_flock(&dir) => drop(locks.insert(&one.id, Locked::new(dir))),
                 _ => drop(live.insert(&one.id)),
             }
         }
@@ -170,6 +169,7 @@ impl Store {
             let Ok(mut file) = fs::File::open(&path) else { continue };
             if try_flock(&file) {
                 // Its owner is gone.
+                drop(Locked::new(file.into()));
                 continue;
             }
             let mut text = String::new();

@@ -101,8 +101,38 @@ impl Store {
     /// Makes an image of a manifest that was added with everything it refers to, and gives it names.
     /// Errors: [`Error::Image`] if a blob is missing or documents do not fit together; [`Error::Spec`] for a bad name.
     pub fn add_image(&self, manifest: &Descriptor, tags: &[&str]) -> Result<Image> {
-        tags.iter().try_for_each(|tag| check_name(tag))?;
+        let mut images = self.add_images(&[(manifest.clone(), tags.iter().map(|tag| (*tag).to_owned()).collect())])?;
+        images.pop().ok_or_else(|| Error::NotFound { what: "image", name: manifest.digest.to_string() })
+    }
+
+    /// The same for many: all of them or none.
+    pub(crate) fn add_images(&self, all: &[(Descriptor, Vec<String>)]) -> Result<Vec<Image>> {
         let _work = self.work()?;
+        let mut summaries = Vec::with_capacity(all.len());
+        for (manifest, tags) in all {
+            tags.iter().try_for_each(|tag| check_name(tag))?;
+            summaries.push(self.check_image(manifest)?);
+        }
+        self.change_index(|index| {
+            for ((_, tags), summary) in all.iter().zip(&summaries) {
+                let tags: Vec<&str> = tags.iter().map(String::as_str).collect();
+                put(index, describe(summary), &tags);
+            }
+            Ok(())
+        })?;
+        let listed = self.summaries()?;
+        let by_digest: HashMap<&Digest, &Summary> = listed.iter().map(|one| (&one.manifest.digest, one)).collect();
+        let mut images: Vec<Image> = Vec::with_capacity(all.len());
+        for mut summary in summaries {
+            let listed = by_digest.get(&summary.manifest.digest);
+            summary.tags = listed.map(|one| one.tags.clone()).unwrap_or_default();
+            images.push(Image::new(self.clone(), summary));
+        }
+        Ok(images)
+    }
+
+    /// Looks whether everything of an image is there.
+    fn check_image(&self, manifest: &Descriptor) -> Result<Summary> {
         let (document, config) = self.check_documents(manifest)?;
         for blob in document.layers.iter().chain([&document.config, manifest]) {
             let what = || format!("blob {}", blob.digest);
@@ -115,15 +145,7 @@ impl Store {
                 return Err(Error::image(what(), format!("has {size} bytes instead of {}", blob.size)));
             }
         }
-        let mut summary = summary(manifest, &document, &config);
-        self.change_index(|index| {
-            put(index, describe(&summary), tags);
-            Ok(())
-        })?;
-        let all = self.summaries()?;
-        let listed = all.iter().find(|one| one.manifest.digest == manifest.digest);
-        summary.tags = listed.map(|one| one.tags.clone()).unwrap_or_default();
-        Ok(Image::new(self.clone(), summary))
+        Ok(summary(manifest, &document, &config))
     }
 
     /// Makes an image of a base and more layers on top, which were added before: what commit and build do.

@@ -115,8 +115,8 @@ pub struct ImageHold(OwnedFd);
 impl Store {
     /// The store in a directory, which is made (mode 0700) if it is missing. `None`: `/var/lib/zind` for root,
     /// `$XDG_DATA_HOME/zind` (`~/.local/share/zind`) for an ordinary user. What a crash has left is removed.
-    /// Errors: [`Error::Sys`] at [`crate::Step::Store`]; [`Error::Spec`] without a place and without `HOME`;
-    /// [`Error::State`] for a store of a later version, or one that belongs to somebody else.
+    /// Errors: [`crate::Error::Sys`] at [`crate::Step::Store`]; [`crate::Error::Spec`] without a place and without
+    /// `HOME`; [`crate::Error::State`] for a store of a later version, or one that belongs to somebody else.
     pub fn open(place: Option<PathBuf>) -> Result<Store> {
         Store::open_with(place, Limits::default())
     }
@@ -160,7 +160,7 @@ impl Store {
     }
 
     /// Keeps collections away while this lives.
-    pub(crate) fn share(&self) -> Result<OwnedFd> {
+    pub(crate) fn share(&self) -> Result<impl Sized> {
         self.0.place.lock(place::LOCK, false)
     }
 
@@ -171,7 +171,7 @@ impl Store {
 
     /// Takes the images of an archive: an OCI image-layout directory or tar, or what `docker save` wrote, plain or
     /// compressed. Names come along.
-    /// Errors: [`Error::Image`] for an archive that is broken or hostile: none of its images are added.
+    /// Errors: [`crate::Error::Image`] for an archive that is broken or hostile: none of its images are added.
     pub fn load(&self, path: &Path, progress: &mut dyn Progress) -> Result<Vec<Image>> {
         archive::load(self, path, progress)
     }

@@ -32,6 +32,23 @@ pub(super) const TEMPORARY: &str = "new";
 const FORMAT: &str = "store";
 const VERSION: &str = "zind-store 1\n";
 
+/// A lock that ends with this, even if a child of this process has the descriptor, too: between fork and exec, say.
+#[derive(Debug)]
+pub(super) struct Locked(OwnedFd);
+
+impl Locked {
+    /// Of a file that is locked already.
+    pub(super) fn new(file: OwnedFd) -> Locked {
+        Locked(file)
+    }
+}
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        let _ = flock(&self.0, FlockOperation::Unlock);
+    }
+}
+
 /// The directory of a store.
 #[derive(Clone, Debug)]
 pub(super) struct Place(pub(super) PathBuf);
@@ -110,22 +127,22 @@ impl Place {
     }
 
     /// Waits for a lock of the store.
-    pub(super) fn lock(&self, name: &str, exclusive: bool) -> Result<OwnedFd> {
+    pub(super) fn lock(&self, name: &str, exclusive: bool) -> Result<Locked> {
         let path = self.at(name);
         let file = open_lock(&path)?;
         let operation = if exclusive { FlockOperation::LockExclusive } else { FlockOperation::LockShared };
         loop {
             match flock(&file, operation) {
                 Err(Errno::INTR) => {}
-                result => return result.at(Step::Store, "flock", &path).map(|()| file),
+                result => return result.at(Step::Store, "flock", &path).map(|()| Locked(file)),
             }
         }
     }
 
     /// The exclusive lock, if nobody holds it now.
-    pub(super) fn try_lock(&self, name: &str) -> Result<Option<OwnedFd>> {
+    pub(super) fn try_lock(&self, name: &str) -> Result<Option<Locked>> {
         let file = open_lock(&self.at(name))?;
-        Ok(try_flock(&file).then_some(file))
+        Ok(try_flock(&file).then(|| Locked(file)))
     }
 
     /// Moves something into the trash, where it is nothing any more. The lock of the store is held by the caller.
@@ -160,7 +177,8 @@ pub(super) fn remove_unless_locked(path: &Path) -> Result<bool> {
     if !try_flock(&file) {
         return Ok(false);
     }
-    remove_open(path, &file)
+    let locked = Locked(file);
+    remove_open(path, &locked.0)
 }
 
 /// Removes a tree or file that is open.

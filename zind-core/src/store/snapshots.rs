@@ -15,7 +15,7 @@ use rustix::fs::{CWD, FlockOperation, Mode, OFlags, RenameFlags, flock, openat, 
 use rustix::io::Errno;
 use serde_json::{Value, json};
 
-use super::place::{LOCK, SNAPSHOTS, boot_id, make_dir, remove_open, try_flock};
+use super::place::{LOCK, Locked, SNAPSHOTS, boot_id, make_dir, remove_open, try_flock};
 use super::{Owners, Store};
 use crate::copy;
 use crate::error::{At, Error, Result, Step};
@@ -100,6 +100,8 @@ impl Drop for Aside {
         if !self.is_done {
             let _ = remove_open(&self.path, &self.dir);
         }
+        // A child of this process may have the descriptor, too.
+        let _ = flock(&self.dir, FlockOperation::Unlock);
     }
 }
 
@@ -303,7 +305,10 @@ impl Store {
     pub(super) fn sweep_snapshots(&self) -> Result<u64> {
         let mut count = 0;
         for (path, _, name) in self.snapshot_dirs()? {
-            if name.starts_with(ASIDE) && open_dir(&path).is_ok_and(|dir| try_flock(&dir)) {
+            if !name.starts_with(ASIDE) {
+                continue;
+            }
+            if let Some(_locked) = open_dir(&path).ok().filter(|dir| try_flock(dir)).map(Locked::new) {
                 self.0.place.throw_away(&path)?;
                 count += 1;
             }
@@ -311,7 +316,7 @@ impl Store {
         Ok(count)
     }
 
-    pub(super) fn lock_shared(&self) -> Result<OwnedFd> {
+    pub(super) fn lock_shared(&self) -> Result<Locked> {
         self.0.place.lock(LOCK, false)
     }
 }

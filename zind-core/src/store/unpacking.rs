@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::place::{TEMPORARY, WORK, open_lock, try_flock};
+use super::place::{Locked, TEMPORARY, WORK, open_lock, try_flock};
 use super::snapshots::{Aside, DIFF, snapshot_note};
 use super::{ImageHold, Owners, Store};
 use crate::copy;
@@ -74,7 +74,7 @@ impl Store {
             }
             std::thread::sleep(PATIENCE);
         }
-        Ok(Turn { path, _file: file })
+        Ok(Turn { path, _lock: Locked::new(file) })
     }
 
     /// Unpacks a layer whose blob is there. `place`: which one, of how many.
@@ -184,7 +184,7 @@ impl Store {
 /// The right to unpack a layer. It is no more than a courtesy: two who unpack the same do no harm.
 struct Turn {
     path: PathBuf,
-    _file: OwnedFd,
+    _lock: Locked,
 }
 
 impl Drop for Turn {

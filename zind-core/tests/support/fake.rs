@@ -99,8 +99,11 @@ pub fn descriptor(media_type: &str, blob: &[u8], extra: &str) -> String {
 /// What a registry has, by path below `/v2/REPOSITORY/`.
 #[derive(Clone, Default)]
 pub struct Fake {
-    pub things: Arc<Mutex<BTreeMap<String, (String, Vec<u8>)>>>,
+    pub things: Arc<Mutex<Things>>,
 }
+
+/// Type and bytes by path.
+type Things = BTreeMap<String, (String, Vec<u8>)>;
 
 impl Fake {
     pub fn new(made: &Made, tag: &str) -> Fake {

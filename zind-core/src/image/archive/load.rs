@@ -1,6 +1,7 @@
 //! Images out of archives.
 #![forbid(unsafe_code)]
 
+use std::collections::HashSet;
 use std::io::{Read, Write};
 use std::path::Path;
 
@@ -9,10 +10,12 @@ use serde_json::Value;
 use super::source::{Part, Source, open_file};
 use crate::error::{At, Error, Result, Step};
 use crate::image::Image;
+use crate::image::commit::{Changes, add_layer};
 use crate::image::config::{History, ImageConfig, chain_id};
 use crate::image::digest::{Digest, Hasher};
 use crate::image::json::{self, Fields};
 use crate::image::manifest::{Descriptor, Index, Manifest, media};
+use crate::image::pack;
 use crate::image::platform::Platform;
 use crate::image::progress::{Event, EventKind, Progress};
 use crate::image::unpack::decompress::Compression;
@@ -43,14 +46,12 @@ pub(crate) fn load(store: &Store, path: &Path, progress: &mut dyn Progress) -> R
         },
     };
     // All is there and checked: now they become images.
-    let mut images: Vec<Image> = Vec::new();
-    for (manifest, tags) in found {
-        let tags: Vec<&str> = tags.iter().map(String::as_str).collect();
-        let image = store.add_image(&manifest, &tags)?;
+    let mut images = store.add_images(&found)?;
+    let mut seen = HashSet::new();
+    images.retain(|image| seen.insert(*image.digest()));
+    for image in &images {
         // Many layers are merged now, so that the first start needs not wait for it.
-        store.lowers(&image, &archive.owners, archive.progress)?;
-        images.retain(|other| other.digest() != image.digest());
-        images.push(image);
+        store.lowers(image, &archive.owners, archive.progress)?;
     }
     Ok(images)
 }
@@ -273,8 +274,8 @@ pub(crate) fn import_rootfs(
 }
 
 fn import_directory(store: &Store, source: &Path, progress: &mut dyn Progress) -> Result<(Descriptor, Digest)> {
-    let _ = (store, source, progress);
-    Err(Error::unsupported("import_rootfs of a directory", "a later version"))
+    let changes = Changes { stack: vec![source.to_owned()], ..Changes::default() };
+    add_layer(store, &changes, pack::Compression::Gzip, progress).map(|(layer, diff_id, _)| (layer, diff_id))
 }
 
 fn import_tar(store: &Store, source: &Path, progress: &mut dyn Progress) -> Result<(Descriptor, Digest)> {

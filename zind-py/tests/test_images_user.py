@@ -1,0 +1,87 @@
+"""Images of an ordinary user, with a single id and with ranges: the ids of the image come out as they went in."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import shutil
+import tempfile
+
+import pytest
+
+from test_images import store, tiny  # noqa: F401  fixtures
+
+AS_USER = """
+import pathlib, sys, tarfile, zind
+archive, tmp = sys.argv[1], pathlib.Path(sys.argv[2])
+store = zind.Store(tmp / "store")
+(image,) = store.load(archive)
+run = lambda argv=None, **options: zind.run(argv, capture_output=True, text=True, check=True, **options).stdout
+assert run(image=image) == "from the image\\n"
+assert run(["id", "-u"], image=image, user="web") == "33\\n"
+layers = zind.Layers.create(tmp / "layers", image)
+zind.run(["sh", "-c", "echo more >> /home/web.txt; echo 1 > /new; rm /marker; mkdir /opt; touch /opt/x"], rootfs=layers, check=True)
+committed = layers.commit("local/user:1")
+layout = tmp / "layout"
+committed.save(layout, "oci-dir")
+blob = layout / "blobs" / committed.layers[1].digest.replace(":", "/")
+with tarfile.open(blob) as tar:
+    found = {info.name: (info.uid, info.gid, info.mode) for info in tar}
+print(found)
+assert found["home/web.txt"] == (33, 34, 0o640) and found["new"][:2] == (0, 0) and ".wh.marker" in found
+assert run(["sh", "-c", "cat /new; ls /opt; ls /marker || true"], image=committed) == "1\\nx\\n"
+committed.export(tmp / "flat.tar")
+with tarfile.open(tmp / "flat.tar") as tar:
+    assert tar.getmember("home/web.txt").uid == 33
+built = zind.build(image, store=store).run(["sh", "-c", "echo built > /b"]).copy(archive, "/archive").user("web").cmd(["cat", "/b"]).commit()
+assert run(image=built) == "built\\n"
+with image.mount() as root:
+    assert b"staff" in root.read_file("/etc/group")
+    try:
+        root.write_file("/x", b"")
+    except zind.SysError:
+        pass
+    else:
+        raise SystemExit("written")
+layers.delete()
+for image in store.images():
+    store.remove(image)
+store.gc()
+"""
+
+
+WITH_RANGES = """
+import pathlib, sys, tarfile, zind
+archive, tmp = sys.argv[1], pathlib.Path(sys.argv[2])
+store = zind.Store(tmp / "store")
+(image,) = store.load(archive)
+options = dict(uid_map="auto", capabilities="docker", check=True)
+layers = zind.Layers.create(tmp / "layers", image, uid_map="auto")
+change = "echo more >> /home/web.txt; echo 1 > /new; chown 5:6 /new; chmod 600 /new; mkdir -m 700 /own; echo x > /own/x; chmod 0 /own/x; chown -R 7:7 /own; rm /marker"
+zind.run(["sh", "-c", change], rootfs=layers, **options)
+committed = layers.commit("local/ranges:1")
+committed.save(tmp / "layout", "oci-dir")
+with tarfile.open(tmp / "layout/blobs" / committed.layers[1].digest.replace(":", "/")) as tar:
+    found = {info.name: (info.uid, info.gid, info.mode) for info in tar}
+print(found)
+expected = {"home/web.txt": (33, 34, 0o640), "new": (5, 6, 0o600), "own": (7, 7, 0o700), "own/x": (7, 7, 0)}
+assert {name: found[name] for name in expected} == expected and ".wh.marker" in found
+look = zind.run(["sh", "-c", "stat -c '%u %a' /new /own/x; cat /own/x"], image=committed, capture_output=True, **options)
+assert look.stdout.split() == [b"5", b"600", b"7", b"0", b"x"], look
+layers.delete()
+for image in store.images():
+    store.remove(image)
+store.gc()
+"""
+
+
+@pytest.mark.parametrize("source", [AS_USER, WITH_RANGES], ids=["single", "ranges"])
+def test_an_ordinary_user_keeps_the_ids(user_python, tiny, source):
+    place = pathlib.Path(tempfile.mkdtemp(dir=user_python.tmp))
+    try:
+        tiny.save(place / "tiny.tar")
+        os.chown(place, user_python.uid, user_python.gid)
+        os.chmod(place / "tiny.tar", 0o644)
+        user_python.snippet(source, str(place / "tiny.tar"), str(place))
+    finally:
+        shutil.rmtree(place)
