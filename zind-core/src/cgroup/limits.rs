@@ -327,10 +327,23 @@ pub(super) fn blkio_to_weight(weight: u64) -> u64 {
 
 /// Names of `require` for which something is asked: `memory`, `cpu`, `pids` ...
 pub(super) fn parts(resources: &Resources) -> Vec<&'static str> {
-    let mut parts: Vec<&'static str> =
-        ROWS.iter().filter(|row| (row.is_set)(resources)).map(|row| row.part).collect();
-    parts.dedup();
+    let set = ROWS.iter().filter(|row| (row.is_set)(resources)).map(|row| row.part);
+    let raw = resources.unified.keys().filter_map(|file| known(file.split('.').next()?));
+    let mut parts: Vec<&'static str> = Vec::new();
+    for part in set.chain(raw) {
+        if !parts.contains(&part) {
+            parts.push(part);
+        }
+    }
     parts
+}
+
+/// Controllers of version 2.
+pub(super) const CONTROLLERS: [&str; 9] = ["memory", "cpu", "cpuset", "pids", "io", "hugetlb", "rdma", "misc", "dmem"];
+
+/// The name of a controller of version 2, if it is one.
+pub(super) fn known(name: &str) -> Option<&'static str> {
+    CONTROLLERS.into_iter().find(|known| *known == name)
 }
 
 /// The controllers that are needed, by what `version` says of each of both names; [`Error::Unsupported`] for an option that

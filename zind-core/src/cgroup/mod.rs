@@ -27,6 +27,7 @@ use place::{Place, Places};
 
 pub use layout::{Hierarchy, Layout};
 pub use owner::sweep;
+pub(crate) use owner::{abandon, reap_abandoned};
 pub use resources::{DeviceKind, DeviceRule, IoLimit, RdmaLimit, Resources};
 pub use stats::{IoStats, Pressure, PressureStats, Stall, Stats};
 
@@ -41,8 +42,6 @@ pub struct Cgroup {
     helpers: u64,
     /// Directories that had to be made above it.
     places: Places,
-    /// What was limited, in the words of `require`.
-    limited: Vec<&'static str>,
     is_gone: AtomicBool,
 }
 
@@ -124,7 +123,6 @@ impl Cgroup {
             parts: Vec::with_capacity(places.list.len()),
             helpers: request.helpers,
             places,
-            limited: limits::parts(resources),
             is_gone: AtomicBool::new(false),
         };
         group.make_parts(request.dies_with_owner)?;
@@ -185,11 +183,6 @@ impl Cgroup {
     pub fn path_of(&self, controller: &str) -> Option<&Path> {
         let part = if controller.is_empty() { self.v2() } else { self.with(controller) };
         part.map(|part| part.path.as_path())
-    }
-
-    /// What was limited when it was made, in the words of `require`: `memory`, `cpu`, `pids`, `io`, `cpuset`...
-    pub fn limited(&self) -> &[&'static str] {
-        &self.limited
     }
 
     /// True if there is no directory at all: nothing was asked for, and this user may make no groups.
@@ -461,10 +454,10 @@ fn without(controller: &str) -> Error {
 
 /// The controller of a file of version 2, which must be there.
 fn unified_controller(file: &str, layout: &Layout) -> Result<&'static str> {
-    const KNOWN: [&str; 9] = ["memory", "cpu", "cpuset", "pids", "io", "hugetlb", "rdma", "misc", "dmem"];
     let controller = file.split('.').next().unwrap_or_default();
-    let Some(known) = KNOWN.into_iter().find(|name| *name == controller) else {
-        return Err(Error::spec("resources", format!("unified: {controller:?} is none of {}", KNOWN.join(", "))));
+    let Some(known) = limits::known(controller) else {
+        let names = limits::CONTROLLERS.join(", ");
+        return Err(Error::spec("resources", format!("unified: {controller:?} is none of {names}")));
     };
     let v1 = if known == "io" { "blkio" } else { known };
     if layout.v1_with(v1).is_some() {

@@ -7,14 +7,14 @@
 use std::collections::HashMap;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use rustix::fs::rmdir;
 
-use super::{PATIENCE, Part, Pause, files};
+use super::{Cgroup, PATIENCE, Part, Pause, files};
 use crate::error::{At, Error, IntoErrno, Result, Step};
 
 /// Whose a group is.
@@ -153,6 +153,24 @@ fn thaw(path: &Path) {
     if let Ok(dir) = files::open_dir(path) {
         let _ = files::write(dir.as_fd(), "freezer.state", "THAWED");
         let _ = files::write(dir.as_fd(), "cgroup.freeze", "0");
+    }
+}
+
+/// Groups whose handles were dropped while their containers ran.
+static ABANDONED: Mutex<Vec<Arc<Cgroup>>> = Mutex::new(Vec::new());
+
+/// Leaves a group to a later start.
+pub(crate) fn abandon(group: Arc<Cgroup>) {
+    if let (false, Ok(mut groups)) = (group.try_delete(), ABANDONED.lock()) {
+        groups.push(group);
+    }
+}
+
+/// Removes the groups of containers nobody waited for.
+pub(crate) fn reap_abandoned() {
+    let Ok(mut groups) = ABANDONED.try_lock() else { return };
+    if !groups.is_empty() {
+        groups.retain(|group| !group.try_delete());
     }
 }
 

@@ -217,6 +217,11 @@ impl Resources {
         Resources::default()
     }
 
+    /// What is limited, in the words of `require`: `memory`, `cpu`, `cpuset`, `pids`, `io`, `hugetlb`...
+    pub fn parts(&self) -> Vec<&'static str> {
+        super::limits::parts(self)
+    }
+
     /// Quota (negative: none) and period in microseconds, from `cpus` or as given.
     pub(super) fn cpu_time(&self) -> (Option<i64>, Option<u64>) {
         match self.cpus {

@@ -141,13 +141,20 @@ impl Stats {
         stats
     }
 
-    /// Takes what `other` knows and we do not.
-    pub(crate) fn or(self, other: Stats) -> Stats {
+    /// The totals of a life: what there is "now" means nothing any more. `reported` is what PID 1 has said.
+    pub(crate) fn at_the_end(self, reported: &Stats) -> Stats {
         Stats {
-            cpu_user: self.cpu_user.or(other.cpu_user),
-            cpu_system: self.cpu_system.or(other.cpu_system),
-            max_rss: self.max_rss.or(other.max_rss),
-            wall: self.wall.max(other.wall),
+            cpu_user: self.cpu_user.or(reported.cpu_user),
+            cpu_system: self.cpu_system.or(reported.cpu_system),
+            max_rss: reported.max_rss,
+            wall: reported.wall,
+            memory_current: None,
+            memory_anon: None,
+            memory_file: None,
+            memory_shmem: None,
+            memory_kernel: None,
+            memory_swap: None,
+            pids: None,
             ..self
         }
     }
