@@ -25,6 +25,7 @@ use crate::sys::descriptors::{pidfd_open, pidfd_send_signal};
 use limits::{Situation, Version};
 use place::{Place, Places};
 
+pub use limits::{LimitInfo, limits};
 pub use layout::{Hierarchy, Layout};
 pub use owner::sweep;
 pub(crate) use owner::{abandon, reap_abandoned};
