@@ -6,6 +6,7 @@ mod devices;
 mod files;
 pub(crate) mod layout;
 mod limits;
+mod oci;
 mod owner;
 mod place;
 pub(crate) mod resources;
