@@ -313,7 +313,9 @@ impl Resources {
     }
 
     /// The rules that need no kernel, and those that need only the number of CPUs.
-    pub(crate) fn check(&self) -> Result<()> {
+    ///
+    /// Errors: [`Error::Spec`].
+    pub fn check(&self) -> Result<()> {
         let within = |name: &str, value: Option<u64>, low: u64, high: u64| match value {
             Some(value) if !(low..=high).contains(&value) => refuse(format!("{name}: {value} is not within {low} to {high}")),
             _ => Ok(()),

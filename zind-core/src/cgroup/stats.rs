@@ -163,6 +163,18 @@ impl Stats {
 }
 
 impl Stats {
+    /// True if a control group has said something, and not only PID 1.
+    pub fn has_group(&self) -> bool {
+        let bare = Stats {
+            cpu_user: self.cpu_user,
+            cpu_system: self.cpu_system,
+            max_rss: self.max_rss,
+            wall: self.wall,
+            ..Stats::default()
+        };
+        *self != bare
+    }
+
     /// All of it, for other languages: seconds as fractions, sizes in bytes, unknown ones `null`.
     pub fn to_json(&self) -> Value {
         let seconds = |time: Option<Duration>| time.map(|time| time.as_secs_f64());
