@@ -980,7 +980,7 @@ zind_status zind_process_list_json(const zind_process *process, char **json, zin
 /* Removes the control groups that crashed processes left behind, below the caller's own groups or below parent (NULL: the
  * own ones); what runs in one is killed, unless it was started with die_with_owner off. Every start with resources does it
  * too, every few seconds at most.
- * removed: NULL, or receives a JSON list of paths; free it with zind_string_free(). Returns also ZIND_STATUS_SYS. */
+ * removed: receives a JSON list of paths; free it with zind_string_free(). Returns also ZIND_STATUS_SYS. */
 zind_status zind_groups_sweep(const char *parent,
                               char **removed,
                               zind_error **err);

@@ -108,7 +108,7 @@ pub unsafe extern "C" fn zind_process_list_json(
 /// Removes the control groups that crashed processes left behind, below the caller's own groups or below parent (NULL: the
 /// own ones); what runs in one is killed, unless it was started with die_with_owner off. Every start with resources does it
 /// too, every few seconds at most.
-/// removed: NULL, or receives a JSON list of paths; free it with zind_string_free(). Returns also ZIND_STATUS_SYS.
+/// removed: receives a JSON list of paths; free it with zind_string_free(). Returns also ZIND_STATUS_SYS.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn zind_groups_sweep(
     parent: *const c_char,
@@ -118,11 +118,10 @@ pub unsafe extern "C" fn zind_groups_sweep(
     // SAFETY: the header's demand.
     unsafe {
         guard(err, || {
+            let removed = Out::handle(removed, "removed")?;
+            let text = |path: &std::path::PathBuf| String::from_utf8_lossy(path.as_os_str().as_bytes()).into_owned();
             let paths = sweep(optional_path(parent))?;
-            if !removed.is_null() {
-                let text = |path: &std::path::PathBuf| String::from_utf8_lossy(path.as_os_str().as_bytes()).into_owned();
-                give_string(Out::handle(removed, "removed")?, Value::from_iter(paths.iter().map(text)).to_string());
-            }
+            give_string(removed, Value::from_iter(paths.iter().map(text)).to_string());
             Ok(())
         })
     }

@@ -288,6 +288,7 @@ static void time_limits_and_signals_end_it(void) {
     OK(zind_process_poll(process, &end, &error));
     CHECK(end.kind == ZIND_EXIT_KIND_RUNNING);
     FAILS(zind_process_wait(process, 20, &end, &error), ZIND_STATUS_TIMEOUT);
+    zind_error_clear(&error);
     zind_stats now = ZIND_STATS_INIT;
     OK(zind_process_stats(process, &now, &error));
     CHECK(now.wall_ns > 0 && now.memory_current == -1);
