@@ -272,7 +272,7 @@ impl Cgroup {
         if part.is_v2 {
             return files::value_of(&read("memory.events"), "max").is_some_and(|count| count > 0);
         }
-        files::number(&read("memory.failcnt")).is_some_and(|count| count > 0)
+        self.oom_kills() > 0 || files::number(&read("memory.failcnt")).is_some_and(|count| count > 0)
     }
 
     /// The processes in it and in groups below it, by their pids in the caller's pid namespace; a process the caller cannot
