@@ -114,6 +114,22 @@ impl Places {
     }
 
     fn v2(&mut self, hierarchy: &Hierarchy, asked: &[&str], parent: Option<&Path>) -> Result<PathBuf> {
+        let dir = self.v2_dir(hierarchy, asked, parent)?;
+        match barrier(hierarchy, &dir) {
+            None => Ok(dir),
+            Some(above) => Err(Error::unsupported(
+                if asked.is_empty() { "a control group".to_owned() } else { asked.join(", ") },
+                format!(
+                    "nobody comes from the group of this process into one below {}: on control groups v2 that takes the right \
+                     to write to {}; root has to move this process into a group below the one it has handed over",
+                    dir.display(),
+                    above.join("cgroup.procs").display()
+                ),
+            )),
+        }
+    }
+
+    fn v2_dir(&mut self, hierarchy: &Hierarchy, asked: &[&str], parent: Option<&Path>) -> Result<PathBuf> {
         if let Some(parent) = parent {
             let dir = self.descend(hierarchy, parent, |dir| match is_enabled(dir, asked) {
                 true => Ok(()),
@@ -286,6 +302,14 @@ fn make_usable(dir: &Path, asked: &[&str]) -> Result<(), Why> {
         }
     }
     Ok(())
+}
+
+/// On version 2, the group above the caller's own and `dir` if this user may take nobody from the one to the other.
+fn barrier(hierarchy: &Hierarchy, dir: &Path) -> Option<PathBuf> {
+    let own = hierarchy.own.as_ref().unwrap_or(&hierarchy.mount);
+    let above = own.ancestors().find(|above| dir.starts_with(above))?;
+    let may = accessat(CWD, above.join("cgroup.procs"), Access::WRITE_OK, AtFlags::EACCESS).is_ok();
+    (!may).then(|| above.to_owned())
 }
 
 fn is_enabled(dir: &Path, asked: &[&str]) -> bool {
