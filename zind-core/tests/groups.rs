@@ -150,12 +150,12 @@ fn pids_count_the_payload_s_own() {
 fn a_fork_bomb_is_held_and_ends_at_once() {
     alone(|| {
         let mut command = sh("b() { b | b & }; b; exec sleep 60", Resources::new().pids(50).memory(64 << 20));
-        command.timeout(Duration::from_secs(1));
+        command.timeout(Duration::from_secs(3));
         let output = command.output().unwrap();
         assert_eq!(output.exit.kind, ExitKind::Timeout);
         // The same without a PID 1 whose end is everybody's.
         let mut command = sh("b() { b | b & }; b; exec sleep 60", Resources::new().pids(50));
-        command.init(false).timeout(Duration::from_secs(1));
+        command.init(false).timeout(Duration::from_secs(3));
         assert_eq!(command.output().unwrap().exit.kind, ExitKind::Timeout);
     });
 }
@@ -164,7 +164,7 @@ fn a_fork_bomb_is_held_and_ends_at_once() {
 fn the_cpu_is_shared_as_asked() {
     alone(|| {
         let mut command = sh("while :; do :; done", Resources::new().cpus(0.2));
-        command.timeout(Duration::from_secs(1));
+        command.timeout(Duration::from_secs(3));
         let output = command.output().unwrap();
         assert_eq!(output.exit.kind, ExitKind::Timeout);
         let stats = &output.stats;

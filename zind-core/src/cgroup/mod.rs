@@ -128,6 +128,10 @@ impl Cgroup {
             is_gone: AtomicBool::new(false),
         };
         group.make_parts(request.dies_with_owner)?;
+        if let (Some(parent), true) = (request.parent, group.is_nowhere()) {
+            let needs = format!("no group can be made below {} in any hierarchy: it is somebody else's", parent.display());
+            return Err(Error::unsupported("cgroup_parent", needs));
+        }
         group.write_limits(resources, &layout)?;
         Ok(group)
     }
@@ -481,8 +485,10 @@ fn unified_controller(file: &str, layout: &Layout) -> Result<&'static str> {
 
 fn make_part(place: &Place, name: &str) -> Result<Part> {
     let path = place.dir.join(name);
-    rustix::fs::mkdir(&path, Mode::from_raw_mode(0o755))
-        .map_err(|errno| place::refused(&path, errno.into_errno()))?;
+    rustix::fs::mkdir(&path, Mode::from_raw_mode(0o755)).map_err(|errno| match errno.into_errno() {
+        errno @ (Errno::EACCES | Errno::EPERM | Errno::EROFS) => place::forbidden(&place.controllers.join(", "), &path, errno),
+        errno => place::refused(&path, errno),
+    })?;
     let made = files::open_dir(&path).map_err(|errno| Error::sys(Step::MakeCgroup, "open", &path, errno)).and_then(|dir| {
         if place.version == Version::V1 && place.controllers.iter().any(|name| name == "cpuset") {
             fill_cpuset(&path)?;

@@ -133,21 +133,35 @@ impl Places {
         if let Some(parent) = parent {
             let dir = self.descend(hierarchy, parent, |dir| match is_enabled(dir, asked) {
                 true => Ok(()),
-                false => make_usable(dir, asked).map_err(|why| why.into_error(dir, asked)),
+                false => make_usable(dir, asked).map(drop).map_err(|why| why.into_error(dir, asked)),
             })?;
             make_usable(&dir, asked).map_err(|why| why.into_error(&dir, asked))?;
             return Ok(dir);
         }
         let own = hierarchy.own.as_ref().ok_or_else(|| invisible(hierarchy))?;
+        // One that has what was asked for, but not all for readings, is the second choice.
+        let mut second = None;
         let first = match make_usable(own, asked) {
-            Ok(()) => return Ok(own.clone()),
-            Err(why) => why.into_error(own, asked),
+            Ok(true) => return Ok(own.clone()),
+            Ok(false) => {
+                second = Some(own.clone());
+                None
+            }
+            Err(why) => Some(why.into_error(own, asked)),
         };
         let has_systemd = Path::new(SYSTEMD).is_dir();
         for dir in own.ancestors().skip(1).take_while(|dir| dir.starts_with(&hierarchy.mount)) {
-            if (!has_systemd || is_delegated(dir)) && make_usable(dir, asked).is_ok() {
-                return Ok(dir.to_owned());
+            if has_systemd && !is_delegated(dir) || barrier(hierarchy, dir).is_some() {
+                continue;
             }
+            match make_usable(dir, asked) {
+                Ok(true) => return Ok(dir.to_owned()),
+                Ok(false) => second = second.or(Some(dir.to_owned())),
+                Err(_) => {}
+            }
+        }
+        if let Some(dir) = second {
+            return Ok(dir);
         }
         if let Some(dir) = delegation::v2(hierarchy, asked)? {
             return Ok(dir);
@@ -157,7 +171,7 @@ impl Places {
         if is_root && make_usable(&hierarchy.mount, asked).is_ok() {
             return Ok(hierarchy.mount.clone());
         }
-        Err(first)
+        Err(first.unwrap_or_else(|| invisible(hierarchy)))
     }
 
     /// The directory of a named group, made where it is missing; `pass` is asked about each one above it.
@@ -193,7 +207,7 @@ impl Places {
 /// The error of a directory that could not be made.
 pub(super) fn refused(dir: &Path, errno: Errno) -> Error {
     let hint = match errno {
-        Errno::EACCES | Errno::EPERM | Errno::EROFS => delegation_cure(dir),
+        Errno::EACCES | Errno::EPERM | Errno::EROFS => cure_of(dir),
         Errno::EAGAIN => "cgroup.max.depth or cgroup.max.descendants of a group above is reached".to_owned(),
         Errno::ENOENT => "the group above was removed meanwhile".to_owned(),
         Errno::ENOSPC | Errno::ENOMEM => "the kernel has no room for another group of this kind (65535 for memory)".to_owned(),
@@ -203,8 +217,14 @@ pub(super) fn refused(dir: &Path, errno: Errno) -> Error {
     Error::sys(Step::MakeCgroup, "mkdir", dir, errno).with_hint(hint)
 }
 
+/// The error about a directory that this user may not make.
+pub(super) fn forbidden(feature: &str, dir: &Path, errno: Errno) -> Error {
+    let what = format!("{}: {} ({errno:?}) from mkdir", dir.display(), crate::error::describe(errno));
+    Error::unsupported(feature, format!("{what}; {}", cure_of(dir)))
+}
+
 /// How an ordinary user comes by a group of its own.
-fn delegation_cure(dir: &Path) -> String {
+fn cure_of(dir: &Path) -> String {
     let is_v2 = exists_at(dir.parent().unwrap_or(dir), "cgroup.controllers");
     let how = if is_v2 {
         "run as root, or in a delegated group: systemd-run --user --scope -p Delegate=yes COMMAND"
@@ -244,7 +264,7 @@ impl Why {
     fn into_error(self, dir: &Path, asked: &[&str]) -> Error {
         let feature = if asked.is_empty() { "a control group".to_owned() } else { asked.join(", ") };
         match self {
-            Why::NotWritable => Error::unsupported(feature, format!("{}: {}", dir.display(), delegation_cure(&dir.join("x")))),
+            Why::NotWritable => forbidden(&feature, &dir.join("zind-*"), Errno::EACCES),
             Why::Lacks(name) => Error::unsupported(
                 name,
                 format!(
@@ -266,8 +286,8 @@ impl Why {
     }
 }
 
-/// Sees to it that groups below `dir` can have the controllers.
-fn make_usable(dir: &Path, asked: &[&str]) -> Result<(), Why> {
+/// Sees to it that groups below `dir` can have the controllers. True if they have all that there are for readings, too.
+fn make_usable(dir: &Path, asked: &[&str]) -> Result<bool, Why> {
     let may = |path: &Path| accessat(CWD, path, Access::WRITE_OK, AtFlags::EACCESS).is_ok();
     if !may(dir) || !may(&dir.join("cgroup.procs")) {
         return Err(Why::NotWritable);
@@ -277,7 +297,7 @@ fn make_usable(dir: &Path, asked: &[&str]) -> Result<(), Why> {
     let enabled = read(fd, "cgroup.subtree_control").map_err(Why::Refused)?;
     let missing = |names: &[&'static str]| names.iter().any(|name| !has_word(&enabled, name));
     if asked.iter().all(|name| has_word(&enabled, name)) && !missing(&WANTED) {
-        return Ok(());
+        return Ok(true);
     }
     let available = read(fd, "cgroup.controllers").map_err(Why::Refused)?;
     if let Some(lacks) = asked.iter().find(|name| !has_word(&available, name)) {
@@ -296,12 +316,15 @@ fn make_usable(dir: &Path, asked: &[&str]) -> Result<(), Why> {
             Err(errno) => return Err(Why::Refused(errno)),
         }
     }
-    if is_free {
-        for name in WANTED.iter().filter(|name| has_word(&available, name) && !has_word(&enabled, name)) {
-            let _ = write(fd, "cgroup.subtree_control", &format!("+{name}"));
-        }
+    let mut wanted = WANTED.iter().filter(|name| has_word(&available, name) && !has_word(&enabled, name));
+    if !is_free {
+        return Ok(wanted.next().is_none());
     }
-    Ok(())
+    let mut has_all = true;
+    for name in wanted {
+        has_all &= write(fd, "cgroup.subtree_control", &format!("+{name}")).is_ok();
+    }
+    Ok(has_all)
 }
 
 /// On version 2, the group above the caller's own and `dir` if this user may take nobody from the one to the other.
