@@ -14,7 +14,7 @@ use zind_init::plan::{self as wire, Enter, FsKind, List, MAGIC, Plan, SchedAttr,
 use super::identity::{self, Caller, Identity};
 use super::planfile::PlanWriter;
 use super::stdio::Streams;
-use crate::cgroup::{Cgroup, Resources};
+use crate::cgroup::{self, Cgroup, Resources};
 use crate::error::{At, Error, Result, Step};
 use crate::isolation::{Isolation, MountReport};
 use crate::namespace::idmap::{self, IdMaps, ReadyMaps};
@@ -376,7 +376,7 @@ pub(crate) fn prepare_with(mut spec: Spec, have_clone3: bool, stand_in: Option<&
     }
     isolation.limits = spec.resources.as_ref().map(Resources::parts).unwrap_or_default();
     isolation.require(&spec.require)?;
-    let (group, attach) = builder.groups(&spec)?;
+    let (group, attach) = builder.groups(&spec, have_clone3)?;
     isolation.cgroup = group.iter().flat_map(|group| group.paths()).collect();
     let born_into = group.as_ref().and_then(|group| group.v2()).map(|part| part.dir.try_clone().map(Arc::new));
     let born_into = born_into.transpose().at(Step::JoinCgroup, "dup", "")?;
@@ -532,8 +532,13 @@ impl Builder {
     }
 
     /// Makes the control group. It comes last, when nothing else can be refused any more.
-    fn groups(&mut self, spec: &Spec) -> Result<(Option<Arc<Cgroup>>, Option<Attach>)> {
-        let Some(resources) = &spec.resources else { return Ok((None, None)) };
+    fn groups(&mut self, spec: &Spec, have_clone3: bool) -> Result<(Option<Arc<Cgroup>>, Option<Attach>)> {
+        let Some(resources) = &spec.resources else {
+            // Without clone3 nobody is born into one.
+            let fd = spec.cgroup.as_ref().filter(|_| !have_clone3);
+            let entrance = fd.map(|fd| cgroup::entrance(fd.as_fd(), Path::new("cgroup_fd"))).transpose()?;
+            return Ok((None, self.attach(entrance.into_iter().collect())?));
+        };
         let forks_first = self.plan.flags & wire::FORK_FIRST != 0;
         let group = Cgroup::make(crate::cgroup::Request {
             resources,
@@ -556,18 +561,22 @@ impl Builder {
         if is_early {
             self.plan.flags |= wire::GROUPS_EARLY;
         }
-        let (files, paths): (Vec<OwnedFd>, Vec<PathBuf>) = group.entrances()?.into_iter().unzip();
-        self.names.groups = paths;
-        let attach = if files.is_empty() {
-            None
-        } else {
-            let pipe = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC);
-            let (ready, done) = pipe.at(Step::Socket, "pipe2", "")?;
-            self.plan.groups_ready = ready.as_raw_fd();
-            self.descriptors.push(ready);
-            Some(Attach { files, done })
-        };
+        let attach = self.attach(group.entrances(have_clone3)?)?;
         Ok((Some(Arc::new(group)), attach))
+    }
+
+    /// Has the launcher wait until its pid was written to these files.
+    fn attach(&mut self, entrances: Vec<(OwnedFd, PathBuf)>) -> Result<Option<Attach>> {
+        if entrances.is_empty() {
+            return Ok(None);
+        }
+        let (files, paths) = entrances.into_iter().unzip();
+        self.names.groups = paths;
+        let pipe = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC);
+        let (ready, done) = pipe.at(Step::Socket, "pipe2", "")?;
+        self.plan.groups_ready = ready.as_raw_fd();
+        self.descriptors.push(ready);
+        Ok(Some(Attach { files, done }))
     }
 
     fn open_namespace(&mut self, kind: Kind, source: &Source) -> Result<RawFd> {
