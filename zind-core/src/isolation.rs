@@ -160,7 +160,10 @@ pub(crate) fn check_names(names: &[String]) -> Result<()> {
             || Kind::from_name(name).is_some();
         if !known {
             let kinds = Kind::ALL.map(Kind::name).join(", ");
-            return Err(Error::spec("require", format!("{name:?} is none of {}, {}, {kinds}", PARTS.join(", "), LIMITS.join(", "))));
+            return Err(Error::spec(
+                "require",
+                format!("{name:?} is none of {}, {}, {kinds}", PARTS.join(", "), LIMITS.join(", ")),
+            ));
         }
     }
     Ok(())

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use support::Traces;
 use zind_core::cgroup::{Layout, sweep};
-use zind_core::{Cgroup, Command, Errno, Error, ExitKind, IoLimit, Process, Resources, Step, Stdio};
+use zind_core::{Cgroup, Command, Errno, Error, ExitKind, IoLimit, Process, Resources, Stdio, Step};
 
 static TURN: Mutex<()> = Mutex::new(());
 
@@ -95,7 +95,9 @@ fn who_is_in_a_group_sees_it_as_the_root() {
         let said = text(&output.stdout);
         assert!(output.isolation.cgroup.len() >= 1 && output.isolation.in_force().contains("memory"));
         for controller in ["memory", "pids", "cpu"] {
-            let line = said.lines().find(|line| line.split(':').nth(1).is_some_and(|names| names.split(',').any(|name| name == controller)));
+            let line = said.lines().find(|line| {
+                line.split(':').nth(1).is_some_and(|names| names.split(',').any(|name| name == controller))
+            });
             let line = line.or(said.lines().find(|line| line.starts_with("0::"))).unwrap();
             assert!(line.ends_with(":/"), "{controller}: {said}");
         }
@@ -177,7 +179,8 @@ fn the_cpu_is_shared_as_asked() {
 #[test]
 fn a_cpuset_is_where_it_runs() {
     alone(|| {
-        let output = sh("grep Cpus_allowed_list /proc/self/status", Resources::new().cpuset_cpus("0")).output().unwrap();
+        let output =
+            sh("grep Cpus_allowed_list /proc/self/status", Resources::new().cpuset_cpus("0")).output().unwrap();
         assert_eq!(text(&output.stdout).split_whitespace().last(), Some("0"));
         let error = sh("true", Resources::new().cpuset_cpus("4000")).output().unwrap_err();
         assert_eq!(error.step(), Some(Step::WriteCgroup), "{error}");
@@ -258,7 +261,10 @@ fn readings_have_their_units() {
         let stats = process.stats().unwrap();
         assert!(stats.memory_shmem > Some(19 << 20) && stats.memory_shmem < Some(40 << 20), "{stats:?}");
         assert!(stats.memory_current >= stats.memory_shmem && stats.memory_peak >= stats.memory_current, "{stats:?}");
-        assert!(stats.cpu_user > Some(Duration::from_millis(2)) && stats.cpu_user < Some(Duration::from_secs(20)), "{stats:?}");
+        assert!(
+            stats.cpu_user > Some(Duration::from_millis(2)) && stats.cpu_user < Some(Duration::from_secs(20)),
+            "{stats:?}"
+        );
         assert_eq!(stats.pids, Some(1), "{stats:?}");
         assert!(stats.wall > Duration::ZERO);
         let is_sleep = |process: &Process| process.processes().unwrap().iter().any(|one| one.name == "sleep");
@@ -316,7 +322,11 @@ fn what_is_not_there_is_refused_by_name() {
     alone(|| {
         let disk = |device: &str| Resources::new().io(IoLimit::of(device).bps(Some(1 << 20), None));
         let error = sh("true", disk("/dev/no-such-disk")).output().unwrap_err();
-        assert_eq!((error.errno(), error.path()), (Some(Errno::ENOENT), Some(Path::new("/dev/no-such-disk"))), "{error}");
+        assert_eq!(
+            (error.errno(), error.path()),
+            (Some(Errno::ENOENT), Some(Path::new("/dev/no-such-disk"))),
+            "{error}"
+        );
         let error = sh("true", disk("4000:4000")).output().unwrap_err();
         assert_eq!((error.step(), error.errno()), (Some(Step::WriteCgroup), Some(Errno::ENODEV)), "{error}");
         assert!(error.to_string().contains("4000:4000"), "{error}");
@@ -415,7 +425,8 @@ fn a_dropped_handle_leaves_the_group_to_a_later_start() {
         let pid = process.pid();
         drop(process);
         assert_ne!(groups(), BTreeSet::new());
-        rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), rustix::process::Signal::KILL).unwrap();
+        rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), rustix::process::Signal::KILL)
+            .unwrap();
         let until = Instant::now() + Duration::from_secs(10);
         while !groups().is_empty() || !Traces::now().is_within(&before) {
             assert!(Instant::now() < until, "{:?}", groups());

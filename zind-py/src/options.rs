@@ -89,18 +89,7 @@ pub(crate) fn spec(
 type Maps<'py> = (Option<Bound<'py, PyAny>>, Option<Bound<'py, PyAny>>);
 
 /// The options of later versions, told apart from plain typing errors.
-const LATER: [&str; 10] = [
-    "image",
-    "publish",
-    "dns",
-    "hosts",
-    "sysctl",
-    "name",
-    "labels",
-    "pty",
-    "volumes",
-    "hooks",
-];
+const LATER: [&str; 10] = ["image", "publish", "dns", "hosts", "sysctl", "name", "labels", "pty", "volumes", "hooks"];
 
 fn option<'py>(
     py: Python<'py>,

@@ -129,8 +129,9 @@ fn limit(field: &'static str, value: &Bound<'_, PyAny>) -> PyResult<u64> {
     }
     let text_is_fine = size_of_object(field, value);
     if value.is_instance_of::<PyString>() {
-        return text_is_fine
-            .map_err(|_| spec_error(value.py(), "resources", &format!("{field}: {value:?} is no size; write \"64m\" or a number")));
+        return text_is_fine.map_err(|_| {
+            spec_error(value.py(), "resources", &format!("{field}: {value:?} is no size; write \"64m\" or a number"))
+        });
     }
     text_is_fine
 }
@@ -206,7 +207,8 @@ fn set(r: &mut zind_core::Resources, key: &str, value: &Bound<'_, PyAny>) -> PyR
             }
         }
         "devices" => {
-            let items = value.try_iter().map_err(|_| type_error("devices", "a sequence of zind.DeviceRule or text", value))?;
+            let items =
+                value.try_iter().map_err(|_| type_error("devices", "a sequence of zind.DeviceRule or text", value))?;
             r.devices = items.map(|item| device_rule(&item?)).collect::<PyResult<_>>()?;
         }
         "net_classid" => r.net_classid = Some(number(key, value)?),
@@ -260,9 +262,7 @@ fn io_limit(value: &Bound<'_, PyAny>) -> PyResult<IoLimit> {
 fn device_rule(value: &Bound<'_, PyAny>) -> PyResult<DeviceRule> {
     let (text, allow): (String, bool) = match value.extract::<String>() {
         Ok(text) => (text, true),
-        Err(_) => {
-            value.extract().map_err(|_| type_error("devices", "a sequence of zind.DeviceRule or text", value))?
-        }
+        Err(_) => value.extract().map_err(|_| type_error("devices", "a sequence of zind.DeviceRule or text", value))?,
     };
     DeviceRule::parse(&text, allow).map_err(|error| raise(value.py(), &error))
 }

@@ -77,7 +77,8 @@ impl Layout {
             return Ok(known.layout.clone());
         }
         let mounts = std::fs::read("/proc/self/mountinfo").at(Step::CgroupLayout, "open", "/proc/self/mountinfo")?;
-        let visible: Vec<Mounted> = mounts.split(|&byte| byte == b'\n').filter_map(mounted).filter(is_visible).collect();
+        let visible: Vec<Mounted> =
+            mounts.split(|&byte| byte == b'\n').filter_map(mounted).filter(is_visible).collect();
         let mut layout = put_together(&members, &visible);
         if let Some(v2) = &mut layout.v2 {
             let file = v2.own.as_ref().unwrap_or(&v2.mount).join("cgroup.controllers");
@@ -148,7 +149,8 @@ fn own_dir(mount: &Mounted, group: &Path) -> Option<PathBuf> {
     let plain = rest.components().all(|part| matches!(part, Component::Normal(_)));
     let rooted = mount.root.components().all(|part| matches!(part, Component::Normal(_) | Component::RootDir));
     let deleted = group.as_os_str().as_encoded_bytes().ends_with(b" (deleted)");
-    (plain && rooted && !deleted).then(|| if rest == Path::new("") { mount.point.clone() } else { mount.point.join(rest) })
+    (plain && rooted && !deleted)
+        .then(|| if rest == Path::new("") { mount.point.clone() } else { mount.point.join(rest) })
 }
 
 /// `hierarchy:controllers:path` of cgroups(7).
@@ -157,7 +159,10 @@ fn member(line: &[u8]) -> Option<Member> {
     let (_, controllers, path) = (fields.next()?, fields.next()?, fields.next()?);
     let controllers = std::str::from_utf8(controllers).ok()?;
     let path = PathBuf::from(OsString::from_vec(path.to_vec()));
-    Some(Member { controllers: controllers.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect(), path })
+    Some(Member {
+        controllers: controllers.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect(),
+        path,
+    })
 }
 
 /// One line of mountinfo, if it is a control group hierarchy: proc_pid_mountinfo(5).
@@ -174,7 +179,13 @@ fn mounted(line: &[u8]) -> Option<Mounted> {
     let options = std::str::from_utf8(rest.nth(1)?).ok()?.to_owned();
     let (major, minor) = device.split_once(':')?;
     let path = |field| PathBuf::from(OsString::from_vec(unescape(field)));
-    Some(Mounted { is_v2, root: path(root), point: path(point), device: (major.parse().ok()?, minor.parse().ok()?), options })
+    Some(Mounted {
+        is_v2,
+        root: path(root),
+        point: path(point),
+        device: (major.parse().ok()?, minor.parse().ok()?),
+        options,
+    })
 }
 
 /// Undoes the `\040` of mountinfo.

@@ -115,9 +115,10 @@ fn limit(value: u64, version: Version) -> String {
 
 macro_rules! plain {
     ($field:ident) => {
-        (|r| r.$field.is_some(), |r, row, s| {
-            Ok(r.$field.map(|value| write(row, s, limit(value as u64, s.version))).unwrap_or_default())
-        })
+        (
+            |r| r.$field.is_some(),
+            |r, row, s| Ok(r.$field.map(|value| write(row, s, limit(value as u64, s.version))).unwrap_or_default()),
+        )
     };
 }
 
@@ -269,7 +270,8 @@ fn rates(r: &Resources, row: &Row, s: &Situation<'_>) -> Result<Vec<Write>> {
             }
             continue;
         }
-        let words: Vec<String> = rates.map(|(name, rate)| format!(" {name}={}", self::limit(rate, s.version))).collect();
+        let words: Vec<String> =
+            rates.map(|(name, rate)| format!(" {name}={}", self::limit(rate, s.version))).collect();
         if !words.is_empty() {
             all.push(to_file(row, row.v2, format!("{}{}", device(limit)?, words.concat())));
         }
@@ -282,7 +284,8 @@ fn hugetlb(r: &Resources, row: &Row, s: &Situation<'_>) -> Result<Vec<Write>> {
     let one = |(size, bytes): (&String, &u64)| {
         let used = to_file(row, format!("hugetlb.{size}.{end}"), limit(*bytes, s.version));
         // What is reserved by mmap(2) but not touched yet; Linux 5.7.
-        let reserved = Write { optional: true, ..to_file(row, format!("hugetlb.{size}.rsvd.{end}"), limit(*bytes, s.version)) };
+        let reserved =
+            Write { optional: true, ..to_file(row, format!("hugetlb.{size}.rsvd.{end}"), limit(*bytes, s.version)) };
         [used, reserved]
     };
     Ok(r.hugetlb.iter().flat_map(one).collect())
@@ -382,12 +385,13 @@ pub(super) fn known(name: &str) -> Option<&'static str> {
 pub(super) fn needed(resources: &Resources, on_v1: impl Fn(&str) -> bool) -> Result<Vec<(Version, &'static str)>> {
     let mut needed = Vec::new();
     for row in ROWS.iter().filter(|row| (row.is_set)(resources)) {
-        let (version, controller) =
-            if on_v1(row.v1.0) { (Version::V1, row.v1.0) } else { (Version::V2, row.part) };
+        let (version, controller) = if on_v1(row.v1.0) { (Version::V1, row.v1.0) } else { (Version::V2, row.part) };
         let is_program = row.part == "devices" && version == Version::V2;
         if row.file(version).is_empty() && !is_program {
             let other = if version == Version::V1 { "version 2" } else { "version 1" };
-            let needs = format!("it is an option of control groups {other}; the {controller} controller is not there on this machine");
+            let needs = format!(
+                "it is an option of control groups {other}; the {controller} controller is not there on this machine"
+            );
             return Err(Error::unsupported(row.option, needs));
         }
         if !is_program && !needed.contains(&(version, controller)) {
@@ -481,7 +485,11 @@ mod tests {
         );
         assert_eq!(
             lines(&r, "memory", Version::V1),
-            ["memory.soft_limit_in_bytes=1048576", "memory.limit_in_bytes=67108864", "memory.memsw.limit_in_bytes=67108864"]
+            [
+                "memory.soft_limit_in_bytes=1048576",
+                "memory.limit_in_bytes=67108864",
+                "memory.memsw.limit_in_bytes=67108864"
+            ]
         );
         (r.cpus, r.cpu_shares, r.pids) = (Some(0.5), Some(512), Some(1));
         assert_eq!(lines(&r, "cpu", Version::V2), ["cpu.weight=59", "cpu.max=50000 100000"]);

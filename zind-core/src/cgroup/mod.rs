@@ -26,8 +26,8 @@ use crate::sys::descriptors::{pidfd_open, pidfd_send_signal};
 use limits::{Situation, Version};
 use place::{Place, Places};
 
-pub use limits::{LimitInfo, limits};
 pub use layout::{Hierarchy, Layout};
+pub use limits::{LimitInfo, limits};
 pub use owner::sweep;
 pub(crate) use owner::{abandon, reap_abandoned};
 pub use resources::{DeviceKind, DeviceRule, IoLimit, RdmaLimit, Resources};
@@ -73,8 +73,9 @@ impl Part {
     }
 
     fn write(&self, step: Step, name: &str, text: &str) -> Result<()> {
-        files::write(self.dir.as_fd(), name, text)
-            .map_err(|errno| Error::sys(step, "write", self.path.join(name), errno).with_hint(format!("{text:?} was to be written")))
+        files::write(self.dir.as_fd(), name, text).map_err(|errno| {
+            Error::sys(step, "write", self.path.join(name), errno).with_hint(format!("{text:?} was to be written"))
+        })
     }
 
     /// True if there are processes in it or, on v2, below it.
@@ -129,7 +130,8 @@ impl Cgroup {
         };
         group.make_parts(request.dies_with_owner)?;
         if let (Some(parent), true) = (request.parent, group.is_nowhere()) {
-            let needs = format!("no group can be made below {} in any hierarchy: it is somebody else's", parent.display());
+            let needs =
+                format!("no group can be made below {} in any hierarchy: it is somebody else's", parent.display());
             return Err(Error::unsupported("cgroup_parent", needs));
         }
         group.write_limits(resources, &layout)?;
@@ -297,8 +299,9 @@ impl Cgroup {
         while !is_frozen(part)? {
             if Instant::now() > deadline {
                 let _ = self.thaw();
-                return Err(Error::sys(Step::Freeze, "write", part.path.join(file), Errno::ETIMEDOUT)
-                    .with_hint("something of it sleeps in the kernel and does not stop: see the wchan of its processes"));
+                return Err(Error::sys(Step::Freeze, "write", part.path.join(file), Errno::ETIMEDOUT).with_hint(
+                    "something of it sleeps in the kernel and does not stop: see the wchan of its processes",
+                ));
             }
             pause.sleep();
         }
@@ -490,19 +493,20 @@ fn unified_controller(file: &str, layout: &Layout) -> Result<&'static str> {
 fn make_part(place: &Place, name: &str) -> Result<Part> {
     let path = place.dir.join(name);
     rustix::fs::mkdir(&path, Mode::from_raw_mode(0o755)).map_err(|errno| match errno.into_errno() {
-        errno @ (Errno::EACCES | Errno::EPERM | Errno::EROFS) => place::forbidden(&place.controllers.join(", "), &path, errno),
+        errno @ (Errno::EACCES | Errno::EPERM | Errno::EROFS) => {
+            place::forbidden(&place.controllers.join(", "), &path, errno)
+        }
         errno => place::refused(&path, errno),
     })?;
-    let made = files::open_dir(&path).map_err(|errno| Error::sys(Step::MakeCgroup, "open", &path, errno)).and_then(|dir| {
-        if place.version == Version::V1 && place.controllers.iter().any(|name| name == "cpuset") {
-            fill_cpuset(&path)?;
-        }
-        Ok(dir)
-    });
+    let made =
+        files::open_dir(&path).map_err(|errno| Error::sys(Step::MakeCgroup, "open", &path, errno)).and_then(|dir| {
+            if place.version == Version::V1 && place.controllers.iter().any(|name| name == "cpuset") {
+                fill_cpuset(&path)?;
+            }
+            Ok(dir)
+        });
     match made {
-        Ok(dir) => {
-            Ok(Part { dir, path, is_v2: place.version == Version::V2, controllers: place.controllers.clone() })
-        }
+        Ok(dir) => Ok(Part { dir, path, is_v2: place.version == Version::V2, controllers: place.controllers.clone() }),
         Err(error) => {
             let _ = rustix::fs::rmdir(&path);
             Err(error)

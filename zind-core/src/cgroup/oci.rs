@@ -125,7 +125,8 @@ impl Resources {
         cpu_from(&mut r, all.object("cpu")?)?;
         let mut pids = all.object("pids")?;
         // 0 was "no limit" before version 1.3 of the specification, and no container can run with none.
-        r.pids = pids.number("limit")?.map(|most| u64::try_from(most).ok().filter(|most| *most > 0).unwrap_or(u64::MAX));
+        r.pids =
+            pids.number("limit")?.map(|most| u64::try_from(most).ok().filter(|most| *most > 0).unwrap_or(u64::MAX));
         pids.end()?;
         block_io_from(&mut r, all.object("blockIO")?)?;
         for page in all.list("hugepageLimits")? {
@@ -277,18 +278,27 @@ fn memory_from(r: &mut Resources, mut memory: Object<'_>) -> Result<()> {
         (Some(both), _) if both < 0 => Some(u64::MAX),
         (Some(both), Some(memory)) if memory != u64::MAX => match (both as u64).checked_sub(memory) {
             Some(swap) => Some(swap),
-            None => return refuse(format!("memory.swap: {both} is memory and swap together, and less than memory, {memory}")),
+            None => {
+                return refuse(format!(
+                    "memory.swap: {both} is memory and swap together, and less than memory, {memory}"
+                ));
+            }
         },
         (Some(_), _) => return refuse("memory.swap: is memory and swap together, and needs memory.limit"),
     };
-    for (key, is_harmless) in [("kernel", false), ("kernelTCP", false), ("useHierarchy", true), ("checkBeforeUpdate", true)] {
+    for (key, is_harmless) in
+        [("kernel", false), ("kernelTCP", false), ("useHierarchy", true), ("checkBeforeUpdate", true)]
+    {
         match memory.take(key) {
             // The kernel has nothing else any more; before an update it is always checked.
             Some(Value::Bool(true)) if is_harmless => {}
             Some(Value::Bool(false)) if key == "checkBeforeUpdate" => {}
             Some(Value::Number(number)) if !is_harmless && number.as_i64().is_some_and(|limit| limit <= 0) => {}
             Some(_) => {
-                return Err(Error::unsupported(format!("memory.{key}"), "the kernel has no such limit of its own any more"));
+                return Err(Error::unsupported(
+                    format!("memory.{key}"),
+                    "the kernel has no such limit of its own any more",
+                ));
             }
             None => {}
         }
@@ -484,8 +494,12 @@ mod tests {
 
     #[test]
     fn every_field_survives() {
-        let mut r = Resources::new().memory(1 << 20).memory_high(1 << 19).swap(0).oom_group(true).cpus(0.5).cpu_weight(77);
-        r = r.pids(u64::MAX).io_weight(123).io(IoLimit::of("8:0").bps(Some(1), Some(u64::MAX)).latency_us(50).weight(910));
+        let mut r =
+            Resources::new().memory(1 << 20).memory_high(1 << 19).swap(0).oom_group(true).cpus(0.5).cpu_weight(77);
+        r = r
+            .pids(u64::MAX)
+            .io_weight(123)
+            .io(IoLimit::of("8:0").bps(Some(1), Some(u64::MAX)).latency_us(50).weight(910));
         r.misc.insert("sev".to_owned(), 5);
         r.memory_min = Some(4096);
         let back = of(r.to_oci());
@@ -523,8 +537,14 @@ mod tests {
         }
         let kernel = Resources::from_oci(json!({"memory": {"kernel": 4096}}));
         assert!(matches!(kernel, Err(Error::Unsupported { .. })));
-        assert_eq!(of(json!({"memory": {"kernel": -1, "checkBeforeUpdate": true}, "cpu": {"shares": 0, "quota": 0}})), Resources::new());
-        assert_eq!(of(json!({"memory": {"limit": -1}, "pids": {"limit": 0}})), Resources::new().memory(u64::MAX).pids(u64::MAX));
+        assert_eq!(
+            of(json!({"memory": {"kernel": -1, "checkBeforeUpdate": true}, "cpu": {"shares": 0, "quota": 0}})),
+            Resources::new()
+        );
+        assert_eq!(
+            of(json!({"memory": {"limit": -1}, "pids": {"limit": 0}})),
+            Resources::new().memory(u64::MAX).pids(u64::MAX)
+        );
         assert_eq!(Resources::from_oci_json("{").unwrap_err().field(), Some("resources"));
     }
 }

@@ -7,8 +7,8 @@
 use std::collections::HashMap;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -38,7 +38,8 @@ fn own() -> Result<Owner> {
         return Ok(known);
     }
     let namespace = rustix::fs::stat("/proc/self/ns/pid").at(Step::MakeCgroup, "stat", "/proc/self/ns/pid")?.st_ino;
-    let started = start_time(pid).ok_or_else(|| Error::sys(Step::MakeCgroup, "read", "/proc/self/stat", Errno::ENOENT))?;
+    let started =
+        start_time(pid).ok_or_else(|| Error::sys(Step::MakeCgroup, "read", "/proc/self/stat", Errno::ENOENT))?;
     Ok(*own.insert(Owner { namespace, pid, started }))
 }
 
@@ -136,9 +137,7 @@ fn sweep_all(dirs: &[PathBuf]) -> Vec<PathBuf> {
     let mut orphans = Vec::new();
     for path in dirs.iter().flat_map(|dir| children(dir)) {
         let Some((owner, dies)) = path.file_name().and_then(|name| name.to_str()).and_then(parse) else { continue };
-        if owner != own
-            && owner.namespace == own.namespace
-            && !*alive.entry(owner).or_insert_with(|| is_alive(&owner))
+        if owner != own && owner.namespace == own.namespace && !*alive.entry(owner).or_insert_with(|| is_alive(&owner))
         {
             orphans.push((path, dies));
         }
@@ -215,8 +214,11 @@ pub(super) fn remove(path: &Path, by_force: bool) -> Result<()> {
                 continue;
             }
         }
-        return Err(Error::sys(Step::RemoveCgroup, "rmdir", path, errno)
-            .with_hint(if errno == Errno::EBUSY { "processes are in it that do not end" } else { "" }));
+        return Err(Error::sys(Step::RemoveCgroup, "rmdir", path, errno).with_hint(if errno == Errno::EBUSY {
+            "processes are in it that do not end"
+        } else {
+            ""
+        }));
     }
 }
 
@@ -266,7 +268,9 @@ mod tests {
         assert_eq!(parse(&name), Some((own, true)));
         assert!(next_name(false).unwrap() != name && is_alive(&own));
         assert!(!is_alive(&Owner { started: own.started + 1, ..own }));
-        for bad in ["", "zind-", "zind-1-0-1-1-d", "zind-1-2-3-4-x", "zind-1-2-3-4-d-5", "zind-g-1-1-1-d", "x-1-2-3-4-d"] {
+        for bad in
+            ["", "zind-", "zind-1-0-1-1-d", "zind-1-2-3-4-x", "zind-1-2-3-4-d-5", "zind-g-1-1-1-d", "x-1-2-3-4-d"]
+        {
             assert_eq!(parse(bad), None, "{bad}");
         }
     }

@@ -210,8 +210,13 @@ pub(super) fn refused(dir: &Path, errno: Errno) -> Error {
         Errno::EACCES | Errno::EPERM | Errno::EROFS => cure_of(dir),
         Errno::EAGAIN => "cgroup.max.depth or cgroup.max.descendants of a group above is reached".to_owned(),
         Errno::ENOENT => "the group above was removed meanwhile".to_owned(),
-        Errno::ENOSPC | Errno::ENOMEM => "the kernel has no room for another group of this kind (65535 for memory)".to_owned(),
-        Errno::EEXIST => "there is a group of this name, which is somebody else's: remove it, or name another cgroup_parent".to_owned(),
+        Errno::ENOSPC | Errno::ENOMEM => {
+            "the kernel has no room for another group of this kind (65535 for memory)".to_owned()
+        }
+        Errno::EEXIST => {
+            "there is a group of this name, which is somebody else's: remove it, or name another cgroup_parent"
+                .to_owned()
+        }
         _ => String::new(),
     };
     Error::sys(Step::MakeCgroup, "mkdir", dir, errno).with_hint(hint)
@@ -247,7 +252,9 @@ fn invisible(hierarchy: &Hierarchy) -> Error {
     let mount = hierarchy.mount.display();
     Error::unsupported(
         "a control group",
-        format!("the group of this process lies outside of what is mounted at {mount}; name another one with cgroup_parent"),
+        format!(
+            "the group of this process lies outside of what is mounted at {mount}; name another one with cgroup_parent"
+        ),
     )
 }
 

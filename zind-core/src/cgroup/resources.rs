@@ -206,7 +206,8 @@ impl DeviceRule {
     ///
     /// Errors: [`Error::Spec`] for anything else.
     pub fn parse(text: &str, allow: bool) -> Result<DeviceRule> {
-        let bad = || Error::spec("resources", format!("devices: {text:?} is no rule; write \"c 1:3 rwm\" or \"b *:* r\""));
+        let bad =
+            || Error::spec("resources", format!("devices: {text:?} is no rule; write \"c 1:3 rwm\" or \"b *:* r\""));
         let mut words = text.split_ascii_whitespace();
         let kind = match words.next() {
             Some("a") => DeviceKind::All,
@@ -317,7 +318,9 @@ impl Resources {
     /// Errors: [`Error::Spec`].
     pub fn check(&self) -> Result<()> {
         let within = |name: &str, value: Option<u64>, low: u64, high: u64| match value {
-            Some(value) if !(low..=high).contains(&value) => refuse(format!("{name}: {value} is not within {low} to {high}")),
+            Some(value) if !(low..=high).contains(&value) => {
+                refuse(format!("{name}: {value} is not within {low} to {high}"))
+            }
             _ => Ok(()),
         };
         within("memory", self.memory, 4096, u64::MAX)?;
@@ -356,7 +359,8 @@ impl Resources {
             within(&format!("io: weight of {device}"), limit.weight, 1, 10_000)?;
         }
         self.devices.iter().try_for_each(DeviceRule::check)?;
-        let names = self.hugetlb.keys().chain(self.rdma.keys()).chain(self.misc.keys()).chain(self.net_priorities.keys());
+        let names =
+            self.hugetlb.keys().chain(self.rdma.keys()).chain(self.misc.keys()).chain(self.net_priorities.keys());
         for name in names {
             if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.@:".contains(&byte)) {
                 return refuse(format!("{name:?} is no name of a page size, device or interface"));
@@ -379,7 +383,9 @@ impl Resources {
             }
         }
         match self.cpu_time().0 {
-            Some(quota @ 0..1000) => refuse(format!("a CPU quota of {quota} us is below the least, 1000; give a longer period")),
+            Some(quota @ 0..1000) => {
+                refuse(format!("a CPU quota of {quota} us is below the least, 1000; give a longer period"))
+            }
             _ => Ok(()),
         }
     }
@@ -459,7 +465,11 @@ mod tests {
         for case in cases {
             assert_eq!(case.check().unwrap_err().field(), Some("resources"), "{case:?}");
         }
-        for fine in [base(), unified("memory.high", "max"), Resources { cpus: Some(1.0), cpuset_cpus: Some("0,2-3".into()), ..base() }] {
+        for fine in [
+            base(),
+            unified("memory.high", "max"),
+            Resources { cpus: Some(1.0), cpuset_cpus: Some("0,2-3".into()), ..base() },
+        ] {
             fine.check().unwrap();
         }
     }

@@ -372,7 +372,8 @@ mod tests {
 
     #[test]
     fn pressure_and_disks_are_read_from_their_lines() {
-        let text = "some avg10=1.50 avg60=0.00 avg300=0.00 total=2500\nfull avg10=0.00 avg60=0.00 avg300=0.25 total=7\n";
+        let text =
+            "some avg10=1.50 avg60=0.00 avg300=0.00 total=2500\nfull avg10=0.00 avg60=0.00 avg300=0.25 total=7\n";
         let pressure = Pressure::parse(text).unwrap();
         assert_eq!((pressure.some.avg10, pressure.some.total), (1.5, Duration::from_micros(2500)));
         assert_eq!((pressure.full.avg300, pressure.full.total), (0.25, Duration::from_micros(7)));

@@ -283,7 +283,11 @@ impl Starting {
             }
             Some(StartFailure::Exec(errno)) => {
                 let error = Error::sys(Step::Launcher, "execveat", "", errno);
-                if errno == Errno::ENOMEM && self.prepared.group.is_some() { error.with_hint(too_little) } else { error }
+                if errno == Errno::ENOMEM && self.prepared.group.is_some() {
+                    error.with_hint(too_little)
+                } else {
+                    error
+                }
             }
             None if memory_ran_out => Error::sys(Step::Report, "", "zind-init", Errno::ENOMEM).with_hint(too_little),
             None => Error::sys(Step::Report, "", "zind-init", Errno::ECHILD)

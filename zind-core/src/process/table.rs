@@ -76,7 +76,12 @@ impl ProcessInfo {
 }
 
 fn setting(which: SysconfVar, usual: u64) -> u64 {
-    sysconf(which).ok().flatten().and_then(|value| u64::try_from(value).ok()).filter(|value| *value > 0).unwrap_or(usual)
+    sysconf(which)
+        .ok()
+        .flatten()
+        .and_then(|value| u64::try_from(value).ok())
+        .filter(|value| *value > 0)
+        .unwrap_or(usual)
 }
 
 /// A process and everything below it. What loses its parent goes to the PID 1 of its namespace, so that nothing is missed

@@ -257,7 +257,7 @@ pub(crate) fn start_by_fork(start: Start<'_>) -> Result<Waiter, Errno> {
         Errno::result(pid)
     })?;
     let pidfd = super::descriptors::pidfd_open(pid)?;
-        if let Some(done) = start.groups_done {
+    if let Some(done) = start.groups_done {
         // SAFETY: the numbers are those of open descriptors.
         unsafe { attach(pid, start.groups.as_ptr(), start.groups.len(), done.as_raw_fd()) };
     }
@@ -581,14 +581,7 @@ unsafe fn attach(pid: i32, groups: *const i32, len: usize, done: i32) {
     while i < len && told[1] == 0 {
         // SAFETY: raw code, see the top of the file; the list has `len` numbers, the text ends with its array.
         let result = unsafe {
-            raw(
-                libc::SYS_write,
-                *groups.add(i) as usize,
-                text.as_ptr().add(start) as usize,
-                text.len() - start,
-                0,
-                0,
-            )
+            raw(libc::SYS_write, *groups.add(i) as usize, text.as_ptr().add(start) as usize, text.len() - start, 0, 0)
         };
         if result < 0 && result != -(libc::EINTR as isize) {
             told = [i as i32, -result as i32];
