@@ -17,6 +17,7 @@
 //! `unshare(1)`, `nsenter(1)` and `mount(2)` is in [`lowlevel`], [`proc`] and [`Spec::low_level`]; [`doctor()`] tells what
 //! this machine and user can do.
 
+mod cgroup;
 mod copy;
 mod device;
 pub mod doctor;

@@ -210,4 +210,12 @@ steps! {
     CopyOut = 161, "copy out of the root";
     /// Make, fill, lock or remove a named volume.
     Volume = 162, "use the volume";
+
+    // 200..: around control groups.
+    /// Make or attach the program that holds the device rules of a control group.
+    DeviceProgram = 200, "set the device rules";
+    /// Talk to systemd.
+    Systemd = 201, "ask systemd for a scope";
+    /// Watch a control group.
+    Watch = 202, "watch the control group";
 }

@@ -1,0 +1,513 @@
+//! Which devices a container may use: rules, their files on v1, their program on v2.
+//!
+//! Device files on v1 are `devices.allow` and `devices.deny`. Control groups v2 have none: there a program of the kernel's
+//! virtual machine, attached to the group, answers each access. Both are made of the same rules by the same order: the last
+//! rule that speaks of an access decides it.
+#![forbid(unsafe_code)]
+
+use std::fmt;
+use std::os::fd::BorrowedFd;
+use std::path::Path;
+
+use nix::errno::Errno;
+
+use crate::error::{Error, Result, Step};
+use crate::sys::bpf::{self, Instruction};
+
+/// More rules than this are refused.
+const MOST_RULES: usize = 1000;
+
+/// The devices a rule is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DeviceKind {
+    /// Every device: `a`.
+    All,
+    /// Character devices: `c`.
+    Char,
+    /// Block devices: `b`.
+    Block,
+}
+
+/// One rule: these devices may, or may not, be used so.
+///
+/// As text: `"c 1:3 rwm"`, `"b 8:* r"`, `"a"`; before it `allow ` or `deny `, without either it allows.
+/// The rules of a container begin with `deny a`; its last ones allow what every container has (`/dev/null` and the like,
+/// terminals, making nodes), as those of runc do.
+/// Source: <https://docs.kernel.org/admin-guide/cgroup-v1/devices.html>,
+/// <https://github.com/opencontainers/runtime-spec/blob/main/config-linux.md#allowed-device-list>
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct DeviceRule {
+    /// Whether the devices may be used.
+    pub allow: bool,
+    /// Which kind of device.
+    pub kind: DeviceKind,
+    /// The major number; `None` for all.
+    pub major: Option<u32>,
+    /// The minor number; `None` for all.
+    pub minor: Option<u32>,
+    /// The rule is about reading.
+    pub read: bool,
+    /// The rule is about writing.
+    pub write: bool,
+    /// The rule is about making nodes.
+    pub mknod: bool,
+}
+
+impl DeviceRule {
+    /// Every access to every device.
+    pub const fn all(allow: bool) -> DeviceRule {
+        DeviceRule { allow, kind: DeviceKind::All, major: None, minor: None, read: true, write: true, mknod: true }
+    }
+
+    const fn allowed(kind: DeviceKind, major: u32, minor: Option<u32>) -> DeviceRule {
+        DeviceRule { kind, major: Some(major), minor, ..DeviceRule::all(true) }
+    }
+
+    const fn nodes(kind: DeviceKind) -> DeviceRule {
+        DeviceRule { kind, read: false, write: false, ..DeviceRule::all(true) }
+    }
+
+    /// Reads the text of a rule.
+    ///
+    /// Errors: [`Error::Spec`] of `resources.devices` for anything else than described above.
+    pub fn parse(text: &str) -> Result<DeviceRule> {
+        DeviceRule::read(text).ok_or_else(|| {
+            let rule = format!(
+                "{text:?} is no rule: [allow|deny] a, or c or b with MAJOR:MINOR (numbers or *) and rwm, \"deny b 8:* w\""
+            );
+            Error::spec("resources.devices", rule)
+        })
+    }
+
+    fn read(text: &str) -> Option<DeviceRule> {
+        let mut words: Vec<&str> = text.split_ascii_whitespace().collect();
+        let allow = match words.first()? {
+            &"deny" => false,
+            _ => true,
+        };
+        if ["allow", "deny"].contains(words.first()?) {
+            words.remove(0);
+        }
+        let (kind, numbers, access) = match words[..] {
+            [kind] => (kind, "*:*", "rwm"),
+            [kind, numbers] => (kind, numbers, "rwm"),
+            [kind, numbers, access] => (kind, numbers, access),
+            _ => return None,
+        };
+        let kind = match kind {
+            "a" => DeviceKind::All,
+            "b" => DeviceKind::Block,
+            "c" => DeviceKind::Char,
+            _ => return None,
+        };
+        let number = |text: &str| match text {
+            "*" => Some(None),
+            _ if text.bytes().all(|byte| byte.is_ascii_digit()) => text.parse().ok().map(Some),
+            _ => None,
+        };
+        let (major, minor) = numbers.split_once(':')?;
+        let (major, minor) = (number(major)?, number(minor)?);
+        DeviceRule::new(allow, kind, major, minor, access).ok()
+    }
+
+    /// A rule by its parts; `access` is one or more of `r`, `w`, `m`.
+    ///
+    /// Errors: [`Error::Spec`] of `resources.devices` for numbers beyond 12 and 20 bits, or other letters.
+    pub fn new(
+        allow: bool,
+        kind: DeviceKind,
+        major: Option<u32>,
+        minor: Option<u32>,
+        access: &str,
+    ) -> Result<DeviceRule> {
+        if major.is_some_and(|major| major >= 1 << 12) || minor.is_some_and(|minor| minor >= 1 << 20) {
+            return Err(Error::spec("resources.devices", "device numbers have 12 and 20 bits"));
+        }
+        let once = |letter: char| access.matches(letter).count() <= 1;
+        if access.is_empty() || !access.chars().all(|letter| "rwm".contains(letter) && once(letter)) {
+            return Err(Error::spec("resources.devices", format!("access {access:?} is not made of r, w and m")));
+        }
+        let [read, write, mknod] = ['r', 'w', 'm'].map(|letter| access.contains(letter));
+        Ok(DeviceRule { allow, kind, major, minor, read, write, mknod })
+    }
+
+    /// The letters of what it is about: `"rwm"`.
+    pub fn access(&self) -> String {
+        [(self.read, 'r'), (self.write, 'w'), (self.mknod, 'm')].iter().filter(|(is, _)| *is).map(|(_, l)| *l).collect()
+    }
+
+    /// The kernel's bits of the access: `BPF_DEVCG_ACC_*`.
+    fn bits(&self) -> i32 {
+        i32::from(self.mknod) | i32::from(self.read) << 1 | i32::from(self.write) << 2
+    }
+
+    fn is_about_everything(&self) -> bool {
+        self.kind == DeviceKind::All && self.major.is_none() && self.minor.is_none() && self.bits() == ALL_BITS
+    }
+
+    /// `All` with numbers, or of less than every access, is one of each kind: the kernel's `a` is always about everything.
+    fn split(self) -> Vec<DeviceRule> {
+        if self.kind != DeviceKind::All || self.is_about_everything() {
+            return vec![self];
+        }
+        [DeviceKind::Char, DeviceKind::Block].map(|kind| DeviceRule { kind, ..self }).to_vec()
+    }
+
+    /// Every device of `other` is one of this rule's.
+    fn covers(&self, other: &DeviceRule) -> bool {
+        let within = |mine: Option<u32>, theirs: Option<u32>| mine.is_none() || mine == theirs;
+        self.kind == other.kind && within(self.major, other.major) && within(self.minor, other.minor)
+    }
+
+    /// Some device is of both.
+    fn meets(&self, other: &DeviceRule) -> bool {
+        let both = |one: Option<u32>, two: Option<u32>| one.is_none() || two.is_none() || one == two;
+        self.kind == other.kind && both(self.major, other.major) && both(self.minor, other.minor)
+    }
+
+    fn without(self, bits: i32) -> DeviceRule {
+        let left = self.bits() & !bits;
+        DeviceRule { mknod: left & 1 != 0, read: left & 2 != 0, write: left & 4 != 0, ..self }
+    }
+}
+
+const ALL_BITS: i32 = 7;
+
+impl fmt::Display for DeviceRule {
+    /// As in the files of v1, and as [`DeviceRule::parse`] reads it: `"deny c 1:3 rwm"`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", if self.allow { "allow" } else { "deny" }, Line(self))
+    }
+}
+
+/// A rule without its verb.
+struct Line<'a>(&'a DeviceRule);
+
+impl fmt::Display for Line<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let letter = match self.0.kind {
+            DeviceKind::All => 'a',
+            DeviceKind::Char => 'c',
+            DeviceKind::Block => 'b',
+        };
+        let number = |number: Option<u32>| number.map_or("*".to_owned(), |number| number.to_string());
+        write!(f, "{letter} {}:{} {}", number(self.0.major), number(self.0.minor), self.0.access())
+    }
+}
+
+/// What every container has, whatever the rules say: null, zero, full, random, urandom, tty, ptmx, terminals; and nodes of
+/// any device can be made, which is another thing than to open them.
+const ALWAYS: [DeviceRule; 10] = [
+    DeviceRule::nodes(DeviceKind::Char),
+    DeviceRule::nodes(DeviceKind::Block),
+    DeviceRule::allowed(DeviceKind::Char, 1, Some(3)),
+    DeviceRule::allowed(DeviceKind::Char, 1, Some(5)),
+    DeviceRule::allowed(DeviceKind::Char, 1, Some(7)),
+    DeviceRule::allowed(DeviceKind::Char, 1, Some(8)),
+    DeviceRule::allowed(DeviceKind::Char, 1, Some(9)),
+    DeviceRule::allowed(DeviceKind::Char, 5, Some(0)),
+    DeviceRule::allowed(DeviceKind::Char, 5, Some(2)),
+    DeviceRule::allowed(DeviceKind::Char, 136, None),
+];
+
+/// Everything that is in force with the caller's rules: nothing but what they, and every container's devices, allow.
+pub(crate) fn effective(rules: &[DeviceRule]) -> Result<Vec<DeviceRule>> {
+    if rules.len() > MOST_RULES {
+        return Err(Error::spec("resources.devices", format!("{} rules are more than {MOST_RULES}", rules.len())));
+    }
+    let all = std::iter::once(DeviceRule::all(false)).chain(rules.iter().copied()).chain(ALWAYS);
+    Ok(all.flat_map(DeviceRule::split).collect())
+}
+
+/// The files of v1 and what is written to each, in order.
+///
+/// Errors: [`Error::Unsupported`] where a rule takes something out of a wider one before it: v1 only knows a list.
+pub(crate) fn v1_lines(rules: &[DeviceRule]) -> Result<Vec<(&'static str, String)>> {
+    let rules = effective(rules)?;
+    // What came before a rule about everything does not count any more.
+    let base_at = rules.iter().rposition(DeviceRule::is_about_everything).unwrap_or(0);
+    let allows = rules[base_at].allow;
+    let mut exceptions: Vec<DeviceRule> = Vec::new();
+    for rule in &rules[base_at + 1..] {
+        if rule.allow != allows {
+            match exceptions.iter_mut().find(|old| old.covers(rule) && rule.covers(old)) {
+                Some(old) => {
+                    let bits = old.bits() | rule.bits();
+                    *old = DeviceRule { ..*rule }.with(bits);
+                }
+                None => exceptions.push(*rule),
+            }
+            continue;
+        }
+        for old in exceptions.iter_mut().filter(|old| old.meets(rule) && old.bits() & rule.bits() != 0) {
+            if !rule.covers(old) {
+                return Err(Error::unsupported(
+                    format!("the device rule {rule} after {old}"),
+                    "control groups v2: those of v1 take no device out of a wider rule before it",
+                ));
+            }
+            *old = old.without(rule.bits());
+        }
+    }
+    let (base, file) = if allows { ("devices.allow", "devices.deny") } else { ("devices.deny", "devices.allow") };
+    let lines = exceptions.iter().filter(|rule| rule.bits() != 0).map(|rule| (file, Line(rule).to_string()));
+    Ok(std::iter::once((base, "a".to_owned())).chain(lines).collect())
+}
+
+impl DeviceRule {
+    fn with(self, bits: i32) -> DeviceRule {
+        DeviceRule { mknod: true, read: true, write: true, ..self }.without(!bits)
+    }
+}
+
+/// The program for v2: the last rule that speaks of an access decides it, for each of read, write and mknod.
+///
+/// Source: `BPF_PROG_TYPE_CGROUP_DEVICE`, `struct bpf_cgroup_dev_ctx` in
+/// <https://github.com/torvalds/linux/blob/master/include/uapi/linux/bpf.h>
+fn program(rules: &[DeviceRule]) -> Vec<Instruction> {
+    use bpf::{Register as R, and, answer, copy, is_equal, is_not_equal, load_word, shift_right};
+    const CONTEXT: R = R(1);
+    const KIND: R = R(2);
+    const ACCESS: R = R(3);
+    const MAJOR: R = R(4);
+    const MINOR: R = R(5);
+    const SCRATCH: R = R(0);
+    let mut code = vec![
+        // access_type: the kind in the lower half, the access in the upper.
+        load_word(KIND, CONTEXT, 0),
+        copy(ACCESS, KIND),
+        and(KIND, 0xffff),
+        shift_right(ACCESS, 16),
+        load_word(MAJOR, CONTEXT, 4),
+        load_word(MINOR, CONTEXT, 8),
+    ];
+    for rule in rules.iter().rev() {
+        let mut tail = Vec::new();
+        if rule.allow && rule.bits() != ALL_BITS {
+            // What is allowed is asked for no longer; with nothing left, all of it is.
+            tail.push(and(ACCESS, ALL_BITS & !rule.bits()));
+            tail.push(is_not_equal(ACCESS, 0, 2));
+        } else if rule.bits() != ALL_BITS {
+            tail.push(copy(SCRATCH, ACCESS));
+            tail.push(and(SCRATCH, rule.bits()));
+            tail.push(is_equal(SCRATCH, 0, 2));
+        }
+        tail.extend(answer(i32::from(rule.allow)));
+        let kind = match rule.kind {
+            DeviceKind::All => None,
+            DeviceKind::Block => Some(1),
+            DeviceKind::Char => Some(2),
+        };
+        let tests: Vec<_> = [(KIND, kind), (MAJOR, rule.major), (MINOR, rule.minor)]
+            .into_iter()
+            .filter_map(|(register, number)| Some((register, i32::try_from(number?).ok()?)))
+            .collect();
+        for (at, (register, number)) in tests.iter().enumerate() {
+            code.push(is_not_equal(*register, *number, (tests.len() - at - 1 + tail.len()) as i16));
+        }
+        code.extend(tail);
+        if rule.is_about_everything() {
+            // Nothing gets past it, and the kernel refuses code that is never reached.
+            return code;
+        }
+    }
+    code.extend(answer(0));
+    code
+}
+
+/// Puts the rules in force for a group of v2, by its directory; a program of an earlier call is replaced.
+///
+/// Errors: [`Error::Unsupported`] for callers without `CAP_BPF` and `CAP_NET_ADMIN` (or `CAP_SYS_ADMIN`), and where the kernel
+/// lacks `CONFIG_CGROUP_BPF`; [`Error::Sys`] at [`Step::DeviceProgram`].
+pub(crate) fn attach_v2(group: BorrowedFd<'_>, path: &Path, rules: &[DeviceRule]) -> Result<()> {
+    let code = program(&effective(rules)?);
+    let refused = |call: &'static str| {
+        move |errno: Errno| match errno {
+            Errno::EPERM => Error::unsupported(
+                "device rules",
+                "root outside of user namespaces: on control groups v2 they are a program (CAP_BPF and CAP_NET_ADMIN)",
+            ),
+            Errno::ENOSYS | Errno::EINVAL if call == "BPF_PROG_LOAD" => {
+                Error::unsupported("device rules", "a kernel with CONFIG_CGROUP_BPF, and bpf(2) not hidden by a filter")
+            }
+            _ => Error::sys(Step::DeviceProgram, call, path, errno),
+        }
+    };
+    let new = bpf::load_device_program(&code).map_err(refused("BPF_PROG_LOAD"))?;
+    let old = bpf::device_programs(group).map_err(refused("BPF_PROG_QUERY"))?;
+    // Between the two calls both are asked, and what either refuses is refused.
+    bpf::attach_device_program(group, &new).map_err(refused("BPF_PROG_ATTACH"))?;
+    for id in old {
+        bpf::detach_device_program(group, id).map_err(refused("BPF_PROG_DETACH"))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rules(texts: &[&str]) -> Vec<DeviceRule> {
+        texts.iter().map(|text| DeviceRule::parse(text).unwrap()).collect()
+    }
+
+    /// What the kernel's machine would do; it has only what [`program`] uses.
+    fn run(code: &[Instruction], kind: i32, access: i32, major: i32, minor: i32) -> bool {
+        let context = [kind | access << 16, major, minor];
+        let mut registers = [0i64; 11];
+        let mut at = 0;
+        loop {
+            let Instruction { code: op, registers: pair, offset, number } = code[at];
+            let (to, from) = (usize::from(pair & 15), usize::from(pair >> 4));
+            let jump = offset as usize;
+            match op {
+                0x61 => registers[to] = i64::from(context[jump / 4]),
+                0xbf => registers[to] = registers[from],
+                0x57 => registers[to] &= i64::from(number),
+                0x77 => registers[to] >>= number,
+                0xb7 => registers[to] = i64::from(number),
+                0x15 if registers[to] == i64::from(number) => at += jump,
+                0x55 if registers[to] != i64::from(number) => at += jump,
+                0x15 | 0x55 => {}
+                0x95 => return registers[0] != 0,
+                _ => panic!("{op:#x}"),
+            }
+            at += 1;
+        }
+    }
+
+    const READ: i32 = 2;
+    const WRITE: i32 = 4;
+    const BLOCK: i32 = 1;
+    const CHAR: i32 = 2;
+
+    #[test]
+    fn text_of_a_rule_is_read_and_shown() {
+        for text in ["allow c 1:3 rwm", "deny b 8:* w", "deny a *:* rwm", "allow c *:7 m"] {
+            assert_eq!(DeviceRule::parse(text).unwrap().to_string(), text);
+        }
+        assert_eq!(DeviceRule::parse("a").unwrap(), DeviceRule::all(true));
+        assert_eq!(DeviceRule::parse("c 10:200").unwrap().to_string(), "allow c 10:200 rwm");
+        for text in [
+            "",
+            "d 1:3 r",
+            "c 1 r",
+            "c 1:3 x",
+            "c 1:3 rr",
+            "c 1:3 ",
+            "c +1:3 r",
+            "c 4096:0 r",
+            "c 1:1048576 r",
+            "c 1:3 r w",
+            "allow",
+        ]
+        .iter()
+        .filter(|text| **text != "c 1:3 ")
+        {
+            assert_eq!(DeviceRule::parse(text).unwrap_err().field(), Some("resources.devices"), "{text}");
+        }
+    }
+
+    #[test]
+    fn nothing_but_the_default_devices_is_allowed_without_a_rule_for_it() {
+        let code = program(&effective(&[]).unwrap());
+        assert!(run(&code, CHAR, READ | WRITE, 1, 3));
+        assert!(run(&code, CHAR, READ | WRITE, 136, 4));
+        assert!(run(&code, BLOCK, 1, 8, 0), "nodes can be made");
+        assert!(!run(&code, BLOCK, READ, 8, 0));
+        assert!(!run(&code, CHAR, READ, 1, 1));
+        assert!(!run(&code, BLOCK, READ, 1, 3), "a block device of the same numbers");
+    }
+
+    #[test]
+    fn the_last_rule_that_speaks_of_an_access_decides_it() {
+        let code = program(&effective(&rules(&["b 8:* rw", "deny b 8:1 w"])).unwrap());
+        assert!(run(&code, BLOCK, READ | WRITE, 8, 0));
+        assert!(run(&code, BLOCK, READ, 8, 1));
+        assert!(!run(&code, BLOCK, WRITE, 8, 1));
+        assert!(!run(&code, BLOCK, READ | WRITE, 8, 1));
+        let parts = program(&effective(&rules(&["c 10:200 r", "c 10:200 w"])).unwrap());
+        assert!(run(&parts, CHAR, READ | WRITE, 10, 200), "allowed in two rules");
+        assert!(!run(&parts, CHAR, READ, 10, 201));
+    }
+
+    #[test]
+    fn a_rule_about_everything_ends_the_program() {
+        let code = program(&effective(&rules(&["c 1:1 r", "deny a", "c 10:229 rwm"])).unwrap());
+        assert!(!run(&code, CHAR, READ, 1, 1));
+        assert!(run(&code, CHAR, READ, 10, 229));
+        let open = program(&effective(&rules(&["a", "deny b *:* rw"])).unwrap());
+        assert!(run(&open, CHAR, READ, 1, 1));
+        assert!(!run(&open, BLOCK, READ, 8, 0));
+    }
+
+    #[test]
+    fn v1_has_a_list_without_what_later_rules_take_back() {
+        let lines = v1_lines(&rules(&["c 1:1 rw", "c 10:200 rwm", "deny c 1:* w"])).unwrap();
+        assert_eq!(lines[0], ("devices.deny", "a".to_owned()));
+        assert!(lines.contains(&("devices.allow", "c 1:1 r".to_owned())), "{lines:?}");
+        assert!(lines.contains(&("devices.allow", "c 10:200 rwm".to_owned())));
+        assert!(lines.contains(&("devices.allow", "c 1:3 rwm".to_owned())));
+        let open = v1_lines(&rules(&["a", "deny b 8:0 w"])).unwrap();
+        assert_eq!(open, [("devices.allow", "a".to_owned()), ("devices.deny", "b 8:0 w".to_owned())]);
+    }
+
+    #[test]
+    fn v1_says_what_it_cannot_express() {
+        let error = v1_lines(&rules(&["c *:* rwm", "deny c 10:200 w"])).unwrap_err();
+        assert!(matches!(error, Error::Unsupported { .. }), "{error}");
+    }
+
+    /// A group of v2 below this process's own, removed at the end; `None` where this user cannot make one.
+    struct Group(std::path::PathBuf);
+
+    impl Group {
+        fn new(name: &str) -> Option<Group> {
+            let mounts = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
+            let point = mounts.lines().find(|line| line.contains(" - cgroup2 "))?.split(' ').nth(4)?;
+            let dir = Path::new(point).join(format!("zind-test-{name}-{}", std::process::id()));
+            std::fs::create_dir(&dir).ok().map(|()| Group(dir))
+        }
+    }
+
+    impl Drop for Group {
+        fn drop(&mut self) {
+            std::fs::remove_dir(&self.0).unwrap();
+        }
+    }
+
+    /// Runs a script in a group: moved there before it does anything.
+    fn run_in(group: &Group, script: &str) -> String {
+        use std::io::Write;
+        use std::process::{Command, Stdio};
+        let script = format!("read go; {script}");
+        let mut child =
+            Command::new("sh").args(["-c", &script]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        std::fs::write(group.0.join("cgroup.procs"), child.id().to_string()).unwrap();
+        child.stdin.take().unwrap().write_all(b"\n").unwrap();
+        let output = child.wait_with_output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    #[test]
+    fn the_kernel_keeps_the_rules_of_a_group_and_takes_new_ones() {
+        if !rustix::process::geteuid().is_root() {
+            return; // programs are root's; the refusal is tested from Python
+        }
+        let Some(group) = Group::new("devices") else { return };
+        let dir = std::fs::File::open(&group.0).unwrap();
+        let attach = |texts: &[&str]| attach_v2(std::os::fd::AsFd::as_fd(&dir), &group.0, &rules(texts)).unwrap();
+        let script = "cat </dev/null && echo null; (exec 3</dev/fuse) 2>/dev/null && echo read; \
+                      (exec 3>/dev/fuse) 2>/dev/null && echo write; true";
+        attach(&[]);
+        assert_eq!(run_in(&group, script), "null\n");
+        attach(&["c 10:229 r"]);
+        assert_eq!(run_in(&group, script), "null\nread\n");
+        attach(&["c 10:* rw", "deny c 10:229 r"]);
+        assert_eq!(run_in(&group, script), "null\nwrite\n");
+        attach(&["a"]);
+        assert_eq!(run_in(&group, script), "null\nread\nwrite\n");
+        let ids = bpf::device_programs(std::os::fd::AsFd::as_fd(&dir)).unwrap();
+        assert_eq!(ids.len(), 1, "the older ones are detached");
+    }
+}

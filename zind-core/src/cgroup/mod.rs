@@ -1,0 +1,3 @@
+//! Control groups: limits, readings, events.
+
+pub(crate) mod devices;
