@@ -1,3 +1,5 @@
 //! Control groups: limits, readings, events.
 
+mod dbus;
 pub(crate) mod devices;
+pub(crate) mod systemd;
