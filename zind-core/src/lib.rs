@@ -17,7 +17,7 @@
 //! `unshare(1)`, `nsenter(1)` and `mount(2)` is in [`lowlevel`], [`proc`] and [`Spec::low_level`]; [`doctor()`] tells what
 //! this machine and user can do.
 
-mod cgroup;
+pub mod cgroup;
 mod copy;
 mod device;
 pub mod doctor;
@@ -34,6 +34,9 @@ mod spec;
 mod sys;
 mod volume;
 
+pub use cgroup::{
+    Cgroup, DeviceKind, DeviceRule, IoLimit, IoStats, Pressure, PressureStats, RdmaLimit, Resources, Stall, Stats,
+};
 pub use copy::{CopyOptions, CopyStats, Root};
 pub use device::{Console, Device};
 pub use doctor::{Doctor, doctor};
@@ -45,7 +48,7 @@ pub use namespace::kind::Kind;
 pub use namespace::list::{Namespace, namespaces};
 pub use namespace::{Source, TimeOffsets};
 pub use nix::errno::Errno;
-pub use process::{Captured, Command, Exchange, Exit, ExitKind, Output, Process, Start, Stats};
+pub use process::{Captured, Command, Exchange, Exit, ExitKind, Output, Process, Start};
 pub use rootfs::layers::{Change, ChangeKind, FileType, Layers, Metadata, Snapshot};
 pub use rootfs::{Overlay, Rootfs};
 pub use security::capabilities::CapSet;

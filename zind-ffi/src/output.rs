@@ -156,7 +156,7 @@ pub unsafe extern "C" fn zind_output_stats(
     // SAFETY: the header's demand.
     unsafe {
         guard(err, || {
-            Target::new(stats, "stats")?.put(handle(output, "output")?.stats.into());
+            Target::new(stats, "stats")?.put(handle(output, "output")?.stats.clone().into());
             Ok(())
         })
     }

@@ -158,7 +158,7 @@ impl Process {
 
     #[getter]
     fn stats(&self) -> Option<StatsTuple> {
-        self.0.stats().map(stats_tuple)
+        self.0.stats().ok().map(stats_tuple)
     }
 
     #[getter]

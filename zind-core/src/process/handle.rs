@@ -17,6 +17,7 @@ use super::identity::Caller;
 use super::launch::{self, Received, receive, wait_readable};
 use super::plan::Inside;
 use super::stdio::Streams;
+use crate::cgroup::Stats;
 use crate::copy::{CopyOptions, CopyStats, Root};
 use crate::error::{At, Error, Result, Step};
 use crate::isolation::Isolation;
@@ -73,20 +74,6 @@ impl Exit {
     pub fn returncode(self) -> i32 {
         self.code.unwrap_or_else(|| -self.signal.unwrap_or(libc::SIGKILL))
     }
-}
-
-/// What a container used over its whole life.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-#[non_exhaustive]
-pub struct Stats {
-    /// CPU time in user mode; `None` if the container was killed from outside, which leaves nobody to tell.
-    pub cpu_user: Option<Duration>,
-    /// CPU time in the kernel.
-    pub cpu_system: Option<Duration>,
-    /// Largest resident set of a single process, in bytes: `ru_maxrss` of getrusage(2).
-    pub max_rss: Option<u64>,
-    /// From the call to the end.
-    pub wall: Duration,
 }
 
 /// A running payload.
@@ -293,11 +280,11 @@ impl Process {
         self.kill()
     }
 
-    /// What the container used, once it has ended.
-    pub fn stats(&self) -> Option<Stats> {
+    /// What the container uses now; once it has ended, what it used over its whole life.
+    pub fn stats(&self) -> Result<Stats> {
         match &*lock(&self.state) {
-            State::Ended(_, stats) => Some(*stats),
-            State::Running(..) => None,
+            State::Ended(_, stats) => Ok(stats.clone()),
+            State::Running(..) => Ok(Stats { wall: self.began.elapsed(), ..Stats::default() }),
         }
     }
 
@@ -400,5 +387,6 @@ fn stats_of(report: &Report, wall: Duration) -> Stats {
         cpu_system: Some(Duration::from_micros(report.usage.system_us)),
         max_rss: Some(report.usage.max_rss),
         wall,
+        ..Stats::default()
     }
 }

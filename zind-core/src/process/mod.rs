@@ -13,4 +13,4 @@ mod volumes;
 
 pub use command::{Command, Start};
 pub use communicate::{Captured, Exchange, Output};
-pub use handle::{Exit, ExitKind, Process, Stats};
+pub use handle::{Exit, ExitKind, Process};
