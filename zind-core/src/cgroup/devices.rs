@@ -345,6 +345,7 @@ pub(crate) fn attach_v2(group: BorrowedFd<'_>, path: &Path, rules: &[DeviceRule]
 
 #[cfg(test)]
 mod tests {
+    use super::super::testing::TestGroup;
     use super::*;
 
     fn rules(texts: &[&str]) -> Vec<DeviceRule> {
@@ -458,55 +459,24 @@ mod tests {
         assert!(matches!(error, Error::Unsupported { .. }), "{error}");
     }
 
-    /// A group of v2 below this process's own, removed at the end; `None` where this user cannot make one.
-    struct Group(std::path::PathBuf);
-
-    impl Group {
-        fn new(name: &str) -> Option<Group> {
-            let mounts = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
-            let point = mounts.lines().find(|line| line.contains(" - cgroup2 "))?.split(' ').nth(4)?;
-            let dir = Path::new(point).join(format!("zind-test-{name}-{}", std::process::id()));
-            std::fs::create_dir(&dir).ok().map(|()| Group(dir))
-        }
-    }
-
-    impl Drop for Group {
-        fn drop(&mut self) {
-            std::fs::remove_dir(&self.0).unwrap();
-        }
-    }
-
-    /// Runs a script in a group: moved there before it does anything.
-    fn run_in(group: &Group, script: &str) -> String {
-        use std::io::Write;
-        use std::process::{Command, Stdio};
-        let script = format!("read go; {script}");
-        let mut child =
-            Command::new("sh").args(["-c", &script]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        std::fs::write(group.0.join("cgroup.procs"), child.id().to_string()).unwrap();
-        child.stdin.take().unwrap().write_all(b"\n").unwrap();
-        let output = child.wait_with_output().unwrap();
-        String::from_utf8(output.stdout).unwrap()
-    }
-
     #[test]
     fn the_kernel_keeps_the_rules_of_a_group_and_takes_new_ones() {
         if !rustix::process::geteuid().is_root() {
             return; // programs are root's; the refusal is tested from Python
         }
-        let Some(group) = Group::new("devices") else { return };
-        let dir = std::fs::File::open(&group.0).unwrap();
-        let attach = |texts: &[&str]| attach_v2(std::os::fd::AsFd::as_fd(&dir), &group.0, &rules(texts)).unwrap();
+        let Some(group) = TestGroup::v2("devices") else { return };
+        let dir = std::fs::File::open(&group.dir).unwrap();
+        let attach = |texts: &[&str]| attach_v2(std::os::fd::AsFd::as_fd(&dir), &group.dir, &rules(texts)).unwrap();
         let script = "cat </dev/null && echo null; (exec 3</dev/fuse) 2>/dev/null && echo read; \
                       (exec 3>/dev/fuse) 2>/dev/null && echo write; true";
         attach(&[]);
-        assert_eq!(run_in(&group, script), "null\n");
+        assert_eq!(group.run(script), "null\n");
         attach(&["c 10:229 r"]);
-        assert_eq!(run_in(&group, script), "null\nread\n");
+        assert_eq!(group.run(script), "null\nread\n");
         attach(&["c 10:* rw", "deny c 10:229 r"]);
-        assert_eq!(run_in(&group, script), "null\nwrite\n");
+        assert_eq!(group.run(script), "null\nwrite\n");
         attach(&["a"]);
-        assert_eq!(run_in(&group, script), "null\nread\nwrite\n");
+        assert_eq!(group.run(script), "null\nread\nwrite\n");
         let ids = bpf::device_programs(std::os::fd::AsFd::as_fd(&dir)).unwrap();
         assert_eq!(ids.len(), 1, "the older ones are detached");
     }

@@ -2,11 +2,16 @@
 #![forbid(unsafe_code)]
 
 mod dbus;
+pub(crate) mod delegation;
 pub(crate) mod devices;
+pub(crate) mod events;
+mod files;
 pub(crate) mod layout;
 pub(crate) mod resources;
 pub(crate) mod stats;
 pub(crate) mod systemd;
+#[cfg(test)]
+mod testing;
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;

@@ -34,8 +34,7 @@ pub(crate) enum Manager {
 impl Manager {
     /// The one that a caller of this kind asks; `None` where systemd does not run, or has no manager for this user.
     pub(crate) fn find(is_root: bool) -> Option<Manager> {
-        // sd_booted(3)
-        if !Path::new("/run/systemd/system").is_dir() {
+        if !Manager::runs() {
             return None;
         }
         let (variable, usual) = match is_root {
@@ -47,18 +46,31 @@ impl Manager {
         Some(if is_root { Manager::System(path) } else { Manager::User(path) })
     }
 
+    /// systemd is what started this machine: sd_booted(3).
+    pub(crate) fn runs() -> bool {
+        Path::new("/run/systemd/system").is_dir()
+    }
+
+    /// For messages.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Manager::System(_) => "the system manager",
+            Manager::User(_) => "the user manager",
+        }
+    }
+
     pub(crate) fn bus(&self) -> &Path {
         match self {
             Manager::System(path) | Manager::User(path) => path,
         }
     }
 
-    /// Makes a scope around a process, and waits until the process is in it.
+    /// Makes a scope around processes, and waits until they are in it.
     ///
     /// `unit` is its name (`"zind-….scope"`), `slice` the one it goes into (`None`: where the manager puts scopes).
     /// Errors: [`Error::Sys`] at [`Step::Systemd`], with what systemd said as the hint: `EACCES` where it refuses this user,
     /// `EEXIST` where the unit exists, `ETIMEDOUT` where it does not answer.
-    pub(crate) fn start_scope(&self, unit: &str, slice: Option<&str>, pid: u32) -> Result<()> {
+    pub(crate) fn start_scope(&self, unit: &str, slice: Option<&str>, pids: &[u32]) -> Result<()> {
         let mut bus = Bus::connect(self.bus(), PATIENCE)?;
         let empty = Body::default();
         let to_bus = |member, signature, body| Call {
@@ -84,7 +96,7 @@ impl Manager {
         ));
         bus.call(&to_bus("AddMatch", "s", &rule))?;
         bus.call(&to_systemd("Subscribe", "", &empty))?;
-        let asked = bus.call(&to_systemd("StartTransientUnit", "ssa(sv)a(sa(sv))", &request(unit, slice, pid)))?;
+        let asked = bus.call(&to_systemd("StartTransientUnit", "ssa(sv)a(sa(sv))", &request(unit, slice, pids)))?;
         // The end of the job may be told before the answer that names it.
         let mut job: Option<(String, String)> = None;
         let mut ended: Vec<((String, String), String)> = Vec::new();
@@ -144,7 +156,7 @@ fn unescape(text: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// The body of `StartTransientUnit`: name, mode, properties, no further units.
-fn request(unit: &str, slice: Option<&str>, pid: u32) -> Body {
+fn request(unit: &str, slice: Option<&str>, pids: &[u32]) -> Body {
     let mut body = Body::default();
     body.string(unit).string("fail");
     body.array(8, |all| {
@@ -169,8 +181,8 @@ fn request(unit: &str, slice: Option<&str>, pid: u32) -> Body {
         yes_or_no(all, "TasksAccounting", true);
         // The default is a share of the machine's; the limit is the caller's business, on the group below.
         all.structure().string("TasksMax").signature("t").u64(u64::MAX);
-        all.structure().string("PIDs").signature("au").array(4, |pids| {
-            pids.u32(pid);
+        all.structure().string("PIDs").signature("au").array(4, |list| {
+            pids.iter().for_each(|pid| drop(list.u32(*pid)));
         });
     });
     body.array(8, |_| {});
@@ -252,10 +264,10 @@ mod tests {
         let group = || std::fs::read_to_string(format!("/proc/{}/cgroup", child.id())).unwrap();
         let unit = format!("zind-test-{}.scope", child.id());
         let before = group();
-        manager.start_scope(&unit, None, child.id()).unwrap();
+        manager.start_scope(&unit, None, &[child.id()]).unwrap();
         let after = group();
         assert!(after.trim_end().ends_with(&unit), "{before} {after}");
-        let again = manager.start_scope(&unit, None, child.id()).unwrap_err();
+        let again = manager.start_scope(&unit, None, &[child.id()]).unwrap_err();
         assert_eq!(again.errno(), Some(Errno::EEXIST), "{again}");
         let path = after.lines().find_map(|line| line.strip_prefix("0::")).unwrap().to_owned();
         child.kill().unwrap();
