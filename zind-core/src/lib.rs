@@ -35,7 +35,8 @@ mod sys;
 mod volume;
 
 pub use cgroup::{
-    Cgroup, DeviceKind, DeviceRule, IoLimit, IoStats, Pressure, PressureStats, RdmaLimit, Resources, Stall, Stats,
+    Cgroup, DeviceKind, DeviceRule, Event, EventKind, Events, IoLimit, IoStats, Pressure, PressureOf, PressureStats,
+    PressureTrigger, RdmaLimit, Resources, Stall, Stats,
 };
 pub use copy::{CopyOptions, CopyStats, Root};
 pub use device::{Console, Device};
@@ -48,7 +49,7 @@ pub use namespace::kind::Kind;
 pub use namespace::list::{Namespace, namespaces};
 pub use namespace::{Source, TimeOffsets};
 pub use nix::errno::Errno;
-pub use process::{Captured, Command, Exchange, Exit, ExitKind, Output, Process, Start};
+pub use process::{Captured, Command, Exchange, Exit, ExitKind, Output, Process, ProcessInfo, Start};
 pub use rootfs::layers::{Change, ChangeKind, FileType, Layers, Metadata, Snapshot};
 pub use rootfs::{Overlay, Rootfs};
 pub use security::capabilities::CapSet;

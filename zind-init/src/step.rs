@@ -211,6 +211,22 @@ steps! {
     /// Make, fill, lock or remove a named volume.
     Volume = 162, "use the volume";
 
+    // 190..: control groups.
+    /// Find out which hierarchies there are, and where the caller is in them.
+    CgroupLayout = 190, "look at the control groups";
+    /// Make a control group, or have the one above hand controllers down.
+    MakeCgroup = 191, "make the control group";
+    /// Set a limit.
+    WriteCgroup = 192, "set the limit";
+    /// Read from a control group.
+    ReadCgroup = 193, "read the control group";
+    /// Freeze or thaw a control group.
+    Freeze = 194, "freeze the control group";
+    /// Kill everything in a control group.
+    KillCgroup = 195, "kill the control group";
+    /// Remove a control group.
+    RemoveCgroup = 196, "remove the control group";
+
     // 200..: around control groups.
     /// Make or attach the program that holds the device rules of a control group.
     DeviceProgram = 200, "set the device rules";

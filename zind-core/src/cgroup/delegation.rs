@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 
 use super::layout::Hierarchy;
+use super::place::WANTED;
 use super::systemd::Manager;
 use crate::error::{At, Error, Result, Step};
 
@@ -91,10 +92,11 @@ fn enables(dir: &Path, controllers: &[&str]) -> bool {
 
 impl Scope {
     /// Has systemd make the scope `<name>.scope` around processes, and makes the group `name` in it, with these processes
-    /// and these controllers. Returns its directory. With its last process the scope is gone, and the group with it.
+    /// and these controllers. Returns its directory and the controllers it has. With its last process the scope is gone, and
+    /// the group with it.
     ///
     /// Errors: [`Error::Sys`] at [`Step::Systemd`]; [`Error::Unsupported`] for a controller that the manager was not given.
-    pub(crate) fn make(&self, name: &str, pids: &[u32], controllers: &[&str]) -> Result<PathBuf> {
+    pub(crate) fn make(&self, name: &str, pids: &[u32], controllers: &[&str]) -> Result<(PathBuf, Vec<String>)> {
         let unit = format!("{name}.scope");
         self.manager.start_scope(&unit, self.slice.as_deref(), pids)?;
         let scope = self.dir_of(&unit, pids)?;
@@ -117,9 +119,12 @@ impl Scope {
         for pid in pids {
             write(&group.join("cgroup.procs"), &pid.to_string())?;
         }
-        let enable: String = controllers.iter().map(|name| format!("+{name} ")).collect();
-        write(&scope.join("cgroup.subtree_control"), enable.trim_end())?;
-        Ok(group)
+        // Those that are only good for readings are in the scope's budget too, where they are there at all.
+        let given: Vec<&str> = given.split_ascii_whitespace().collect();
+        let wanted = WANTED.iter().filter(|name| given.contains(name) && !controllers.contains(name));
+        let enable: Vec<String> = controllers.iter().chain(wanted).map(|name| format!("+{name}")).collect();
+        write(&scope.join("cgroup.subtree_control"), &enable.join(" "))?;
+        Ok((group, enable.into_iter().map(|name| name[1..].to_owned()).collect()))
     }
 
     /// The directory of the scope: what the kernel says of its process, and no name of ours put together.

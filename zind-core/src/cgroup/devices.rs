@@ -11,128 +11,52 @@ use std::path::Path;
 
 use nix::errno::Errno;
 
+use super::resources::{DeviceKind, DeviceRule};
 use crate::error::{Error, Result, Step};
 use crate::sys::bpf::{self, Instruction};
 
 /// More rules than this are refused.
 const MOST_RULES: usize = 1000;
 
-/// The devices a rule is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum DeviceKind {
-    /// Every device: `a`.
-    All,
-    /// Character devices: `c`.
-    Char,
-    /// Block devices: `b`.
-    Block,
-}
-
-/// One rule: these devices may, or may not, be used so.
+/// One rule, as the kernel has it. The rules of a container begin with one that denies everything; its last ones allow what
+/// every container has (`/dev/null` and the like, terminals, making nodes), as those of runc do.
 ///
-/// As text: `"c 1:3 rwm"`, `"b 8:* r"`, `"a"`; before it `allow ` or `deny `, without either it allows.
-/// The rules of a container begin with `deny a`; its last ones allow what every container has (`/dev/null` and the like,
-/// terminals, making nodes), as those of runc do.
 /// Source: <https://docs.kernel.org/admin-guide/cgroup-v1/devices.html>,
 /// <https://github.com/opencontainers/runtime-spec/blob/main/config-linux.md#allowed-device-list>
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct DeviceRule {
-    /// Whether the devices may be used.
-    pub allow: bool,
-    /// Which kind of device.
-    pub kind: DeviceKind,
-    /// The major number; `None` for all.
-    pub major: Option<u32>,
-    /// The minor number; `None` for all.
-    pub minor: Option<u32>,
-    /// The rule is about reading.
-    pub read: bool,
-    /// The rule is about writing.
-    pub write: bool,
-    /// The rule is about making nodes.
-    pub mknod: bool,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Rule {
+    allow: bool,
+    kind: DeviceKind,
+    major: Option<u32>,
+    minor: Option<u32>,
+    read: bool,
+    write: bool,
+    mknod: bool,
 }
 
-impl DeviceRule {
+impl From<&DeviceRule> for Rule {
+    fn from(rule: &DeviceRule) -> Rule {
+        let [read, write, mknod] = ['r', 'w', 'm'].map(|letter| rule.access.contains(letter));
+        Rule { allow: rule.allow, kind: rule.kind, major: rule.major, minor: rule.minor, read, write, mknod }
+    }
+}
+
+impl Rule {
     /// Every access to every device.
-    pub const fn all(allow: bool) -> DeviceRule {
-        DeviceRule { allow, kind: DeviceKind::All, major: None, minor: None, read: true, write: true, mknod: true }
+    const fn all(allow: bool) -> Rule {
+        Rule { allow, kind: DeviceKind::All, major: None, minor: None, read: true, write: true, mknod: true }
     }
 
-    const fn allowed(kind: DeviceKind, major: u32, minor: Option<u32>) -> DeviceRule {
-        DeviceRule { kind, major: Some(major), minor, ..DeviceRule::all(true) }
+    const fn allowed(kind: DeviceKind, major: u32, minor: Option<u32>) -> Rule {
+        Rule { kind, major: Some(major), minor, ..Rule::all(true) }
     }
 
-    const fn nodes(kind: DeviceKind) -> DeviceRule {
-        DeviceRule { kind, read: false, write: false, ..DeviceRule::all(true) }
-    }
-
-    /// Reads the text of a rule.
-    ///
-    /// Errors: [`Error::Spec`] of `resources.devices` for anything else than described above.
-    pub fn parse(text: &str) -> Result<DeviceRule> {
-        DeviceRule::read(text).ok_or_else(|| {
-            let rule = format!(
-                "{text:?} is no rule: [allow|deny] a, or c or b with MAJOR:MINOR (numbers or *) and rwm, \"deny b 8:* w\""
-            );
-            Error::spec("resources.devices", rule)
-        })
-    }
-
-    fn read(text: &str) -> Option<DeviceRule> {
-        let mut words: Vec<&str> = text.split_ascii_whitespace().collect();
-        let allow = match words.first()? {
-            &"deny" => false,
-            _ => true,
-        };
-        if ["allow", "deny"].contains(words.first()?) {
-            words.remove(0);
-        }
-        let (kind, numbers, access) = match words[..] {
-            [kind] => (kind, "*:*", "rwm"),
-            [kind, numbers] => (kind, numbers, "rwm"),
-            [kind, numbers, access] => (kind, numbers, access),
-            _ => return None,
-        };
-        let kind = match kind {
-            "a" => DeviceKind::All,
-            "b" => DeviceKind::Block,
-            "c" => DeviceKind::Char,
-            _ => return None,
-        };
-        let number = |text: &str| match text {
-            "*" => Some(None),
-            _ if text.bytes().all(|byte| byte.is_ascii_digit()) => text.parse().ok().map(Some),
-            _ => None,
-        };
-        let (major, minor) = numbers.split_once(':')?;
-        let (major, minor) = (number(major)?, number(minor)?);
-        DeviceRule::new(allow, kind, major, minor, access).ok()
-    }
-
-    /// A rule by its parts; `access` is one or more of `r`, `w`, `m`.
-    ///
-    /// Errors: [`Error::Spec`] of `resources.devices` for numbers beyond 12 and 20 bits, or other letters.
-    pub fn new(
-        allow: bool,
-        kind: DeviceKind,
-        major: Option<u32>,
-        minor: Option<u32>,
-        access: &str,
-    ) -> Result<DeviceRule> {
-        if major.is_some_and(|major| major >= 1 << 12) || minor.is_some_and(|minor| minor >= 1 << 20) {
-            return Err(Error::spec("resources.devices", "device numbers have 12 and 20 bits"));
-        }
-        let once = |letter: char| access.matches(letter).count() <= 1;
-        if access.is_empty() || !access.chars().all(|letter| "rwm".contains(letter) && once(letter)) {
-            return Err(Error::spec("resources.devices", format!("access {access:?} is not made of r, w and m")));
-        }
-        let [read, write, mknod] = ['r', 'w', 'm'].map(|letter| access.contains(letter));
-        Ok(DeviceRule { allow, kind, major, minor, read, write, mknod })
+    const fn nodes(kind: DeviceKind) -> Rule {
+        Rule { kind, read: false, write: false, ..Rule::all(true) }
     }
 
     /// The letters of what it is about: `"rwm"`.
-    pub fn access(&self) -> String {
+    fn access(&self) -> String {
         [(self.read, 'r'), (self.write, 'w'), (self.mknod, 'm')].iter().filter(|(is, _)| *is).map(|(_, l)| *l).collect()
     }
 
@@ -146,77 +70,76 @@ impl DeviceRule {
     }
 
     /// `All` with numbers, or of less than every access, is one of each kind: the kernel's `a` is always about everything.
-    fn split(self) -> Vec<DeviceRule> {
+    fn split(self) -> Vec<Rule> {
         if self.kind != DeviceKind::All || self.is_about_everything() {
             return vec![self];
         }
-        [DeviceKind::Char, DeviceKind::Block].map(|kind| DeviceRule { kind, ..self }).to_vec()
+        [DeviceKind::Char, DeviceKind::Block].map(|kind| Rule { kind, ..self }).to_vec()
     }
 
     /// Every device of `other` is one of this rule's.
-    fn covers(&self, other: &DeviceRule) -> bool {
+    fn covers(&self, other: &Rule) -> bool {
         let within = |mine: Option<u32>, theirs: Option<u32>| mine.is_none() || mine == theirs;
         self.kind == other.kind && within(self.major, other.major) && within(self.minor, other.minor)
     }
 
     /// Some device is of both.
-    fn meets(&self, other: &DeviceRule) -> bool {
+    fn meets(&self, other: &Rule) -> bool {
         let both = |one: Option<u32>, two: Option<u32>| one.is_none() || two.is_none() || one == two;
         self.kind == other.kind && both(self.major, other.major) && both(self.minor, other.minor)
     }
 
-    fn without(self, bits: i32) -> DeviceRule {
+    fn with(self, bits: i32) -> Rule {
+        Rule { mknod: true, read: true, write: true, ..self }.without(!bits)
+    }
+
+    fn without(self, bits: i32) -> Rule {
         let left = self.bits() & !bits;
-        DeviceRule { mknod: left & 1 != 0, read: left & 2 != 0, write: left & 4 != 0, ..self }
+        Rule { mknod: left & 1 != 0, read: left & 2 != 0, write: left & 4 != 0, ..self }
     }
 }
 
 const ALL_BITS: i32 = 7;
 
-impl fmt::Display for DeviceRule {
-    /// As in the files of v1, and as [`DeviceRule::parse`] reads it: `"deny c 1:3 rwm"`.
+impl fmt::Display for Rule {
+    /// `"deny c 1:3 rwm"`
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", if self.allow { "allow" } else { "deny" }, Line(self))
     }
 }
 
 /// A rule without its verb.
-struct Line<'a>(&'a DeviceRule);
+struct Line<'a>(&'a Rule);
 
 impl fmt::Display for Line<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let letter = match self.0.kind {
-            DeviceKind::All => 'a',
-            DeviceKind::Char => 'c',
-            DeviceKind::Block => 'b',
-        };
         let number = |number: Option<u32>| number.map_or("*".to_owned(), |number| number.to_string());
-        write!(f, "{letter} {}:{} {}", number(self.0.major), number(self.0.minor), self.0.access())
+        write!(f, "{} {}:{} {}", self.0.kind.letter(), number(self.0.major), number(self.0.minor), self.0.access())
     }
 }
 
 /// What every container has, whatever the rules say: null, zero, full, random, urandom, tty, ptmx, terminals; and nodes of
 /// any device can be made, which is another thing than to open them.
-const ALWAYS: [DeviceRule; 10] = [
-    DeviceRule::nodes(DeviceKind::Char),
-    DeviceRule::nodes(DeviceKind::Block),
-    DeviceRule::allowed(DeviceKind::Char, 1, Some(3)),
-    DeviceRule::allowed(DeviceKind::Char, 1, Some(5)),
-    DeviceRule::allowed(DeviceKind::Char, 1, Some(7)),
-    DeviceRule::allowed(DeviceKind::Char, 1, Some(8)),
-    DeviceRule::allowed(DeviceKind::Char, 1, Some(9)),
-    DeviceRule::allowed(DeviceKind::Char, 5, Some(0)),
-    DeviceRule::allowed(DeviceKind::Char, 5, Some(2)),
-    DeviceRule::allowed(DeviceKind::Char, 136, None),
+const ALWAYS: [Rule; 10] = [
+    Rule::nodes(DeviceKind::Char),
+    Rule::nodes(DeviceKind::Block),
+    Rule::allowed(DeviceKind::Char, 1, Some(3)),
+    Rule::allowed(DeviceKind::Char, 1, Some(5)),
+    Rule::allowed(DeviceKind::Char, 1, Some(7)),
+    Rule::allowed(DeviceKind::Char, 1, Some(8)),
+    Rule::allowed(DeviceKind::Char, 1, Some(9)),
+    Rule::allowed(DeviceKind::Char, 5, Some(0)),
+    Rule::allowed(DeviceKind::Char, 5, Some(2)),
+    Rule::allowed(DeviceKind::Char, 136, None),
 ];
 
 /// Everything that is in force with the caller's rules: nothing but what they, and every container's devices, allow.
-pub(crate) fn effective(rules: &[DeviceRule]) -> Result<Vec<DeviceRule>> {
+fn effective(rules: &[DeviceRule]) -> Result<Vec<Rule>> {
     if rules.len() > MOST_RULES {
-        return Err(Error::spec("resources.devices", format!("{} rules are more than {MOST_RULES}", rules.len())));
+        return Err(Error::spec("resources", format!("devices: {} rules are more than {MOST_RULES}", rules.len())));
     }
-    let all = std::iter::once(DeviceRule::all(false)).chain(rules.iter().copied()).chain(ALWAYS);
-    Ok(all.flat_map(DeviceRule::split).collect())
+    let all = std::iter::once(Rule::all(false)).chain(rules.iter().map(Rule::from)).chain(ALWAYS);
+    Ok(all.flat_map(Rule::split).collect())
 }
 
 /// The files of v1 and what is written to each, in order.
@@ -225,15 +148,15 @@ pub(crate) fn effective(rules: &[DeviceRule]) -> Result<Vec<DeviceRule>> {
 pub(crate) fn v1_lines(rules: &[DeviceRule]) -> Result<Vec<(&'static str, String)>> {
     let rules = effective(rules)?;
     // What came before a rule about everything does not count any more.
-    let base_at = rules.iter().rposition(DeviceRule::is_about_everything).unwrap_or(0);
+    let base_at = rules.iter().rposition(Rule::is_about_everything).unwrap_or(0);
     let allows = rules[base_at].allow;
-    let mut exceptions: Vec<DeviceRule> = Vec::new();
+    let mut exceptions: Vec<Rule> = Vec::new();
     for rule in &rules[base_at + 1..] {
         if rule.allow != allows {
             match exceptions.iter_mut().find(|old| old.covers(rule) && rule.covers(old)) {
                 Some(old) => {
                     let bits = old.bits() | rule.bits();
-                    *old = DeviceRule { ..*rule }.with(bits);
+                    *old = rule.with(bits);
                 }
                 None => exceptions.push(*rule),
             }
@@ -254,17 +177,11 @@ pub(crate) fn v1_lines(rules: &[DeviceRule]) -> Result<Vec<(&'static str, String
     Ok(std::iter::once((base, "a".to_owned())).chain(lines).collect())
 }
 
-impl DeviceRule {
-    fn with(self, bits: i32) -> DeviceRule {
-        DeviceRule { mknod: true, read: true, write: true, ..self }.without(!bits)
-    }
-}
-
 /// The program for v2: the last rule that speaks of an access decides it, for each of read, write and mknod.
 ///
 /// Source: `BPF_PROG_TYPE_CGROUP_DEVICE`, `struct bpf_cgroup_dev_ctx` in
 /// <https://github.com/torvalds/linux/blob/master/include/uapi/linux/bpf.h>
-fn program(rules: &[DeviceRule]) -> Vec<Instruction> {
+fn program(rules: &[Rule]) -> Vec<Instruction> {
     use bpf::{Register as R, and, answer, copy, is_equal, is_not_equal, load_word, shift_right};
     const CONTEXT: R = R(1);
     const KIND: R = R(2);
@@ -349,7 +266,11 @@ mod tests {
     use super::*;
 
     fn rules(texts: &[&str]) -> Vec<DeviceRule> {
-        texts.iter().map(|text| DeviceRule::parse(text).unwrap()).collect()
+        let rule = |text: &&str| match text.strip_prefix("deny ") {
+            Some(text) => DeviceRule::parse(text, false).unwrap(),
+            None => DeviceRule::parse(text, true).unwrap(),
+        };
+        texts.iter().map(rule).collect()
     }
 
     /// What the kernel's machine would do; it has only what [`program`] uses.
@@ -381,33 +302,6 @@ mod tests {
     const WRITE: i32 = 4;
     const BLOCK: i32 = 1;
     const CHAR: i32 = 2;
-
-    #[test]
-    fn text_of_a_rule_is_read_and_shown() {
-        for text in ["allow c 1:3 rwm", "deny b 8:* w", "deny a *:* rwm", "allow c *:7 m"] {
-            assert_eq!(DeviceRule::parse(text).unwrap().to_string(), text);
-        }
-        assert_eq!(DeviceRule::parse("a").unwrap(), DeviceRule::all(true));
-        assert_eq!(DeviceRule::parse("c 10:200").unwrap().to_string(), "allow c 10:200 rwm");
-        for text in [
-            "",
-            "d 1:3 r",
-            "c 1 r",
-            "c 1:3 x",
-            "c 1:3 rr",
-            "c 1:3 ",
-            "c +1:3 r",
-            "c 4096:0 r",
-            "c 1:1048576 r",
-            "c 1:3 r w",
-            "allow",
-        ]
-        .iter()
-        .filter(|text| **text != "c 1:3 ")
-        {
-            assert_eq!(DeviceRule::parse(text).unwrap_err().field(), Some("resources.devices"), "{text}");
-        }
-    }
 
     #[test]
     fn nothing_but_the_default_devices_is_allowed_without_a_rule_for_it() {

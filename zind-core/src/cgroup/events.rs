@@ -205,6 +205,11 @@ impl LastWords {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(group.counts(Counts::default()));
     }
 
+    /// The group is gone, or about to go.
+    pub(crate) fn are_spoken(&self) -> bool {
+        self.get().is_some()
+    }
+
     fn get(&self) -> Option<Counts> {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,7 +1,11 @@
 //! [`Stats`]: what a container used or uses, each reading with its unit.
 #![forbid(unsafe_code)]
 
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
+
+use super::files::{number, read, value_of};
+use super::{Cgroup, Part};
 
 /// What a container used over its whole life, or uses now. What is not known is `None`.
 ///
@@ -104,4 +108,209 @@ pub struct Stall {
     pub avg300: f64,
     /// In all.
     pub total: Duration,
+}
+
+impl Stats {
+    /// Reads what a group says of itself; what it does not say stays unknown.
+    pub(super) fn of(group: &Cgroup) -> Stats {
+        let mut stats = Stats::default();
+        if let Some(part) = group.v2() {
+            cpu_of_v2(&mut stats, part);
+        }
+        if let Some(part) = group.v1_with("cpuacct").filter(|_| stats.cpu_user.is_none()) {
+            cpu_of_v1(&mut stats, part);
+        }
+        match group.with("cpu") {
+            Some(part) if !part.is_v2 => throttling_of_v1(&mut stats, part),
+            _ => {}
+        }
+        match group.with("memory") {
+            Some(part) if part.is_v2 => memory_of_v2(&mut stats, part),
+            Some(part) => memory_of_v1(&mut stats, part),
+            None => {}
+        }
+        if let Some(part) = group.with("pids") {
+            pids(&mut stats, part, group.helpers);
+        }
+        match (group.with("io"), group.with("blkio")) {
+            (Some(part), _) => stats.io = read(part.dir.as_fd(), "io.stat").ok().map(|text| io_of_v2(&text)),
+            (None, Some(part)) => stats.io = io_of_v1(part.dir.as_fd()),
+            (None, None) => {}
+        }
+        stats.pressure = group.v2().and_then(|part| PressureStats::of(part.dir.as_fd()));
+        stats
+    }
+
+    /// The totals of a life: what there is "now" means nothing any more. `reported` is what PID 1 has said.
+    pub(crate) fn at_the_end(self, reported: &Stats) -> Stats {
+        Stats {
+            cpu_user: self.cpu_user.or(reported.cpu_user),
+            cpu_system: self.cpu_system.or(reported.cpu_system),
+            max_rss: reported.max_rss,
+            wall: reported.wall,
+            memory_current: None,
+            memory_anon: None,
+            memory_file: None,
+            memory_shmem: None,
+            memory_kernel: None,
+            memory_swap: None,
+            pids: None,
+            ..self
+        }
+    }
+}
+
+fn cpu_of_v2(stats: &mut Stats, part: &Part) {
+    let Ok(text) = read(part.dir.as_fd(), "cpu.stat") else { return };
+    let time = |key| value_of(&text, key).map(Duration::from_micros);
+    (stats.cpu_user, stats.cpu_system) = (time("user_usec"), time("system_usec"));
+    (stats.cpu_throttled, stats.cpu_throttled_periods) = (time("throttled_usec"), value_of(&text, "nr_throttled"));
+}
+
+fn cpu_of_v1(stats: &mut Stats, part: &Part) {
+    let time = |name| read(part.dir.as_fd(), name).ok().and_then(|text| number(&text)).map(Duration::from_nanos);
+    (stats.cpu_user, stats.cpu_system) = (time("cpuacct.usage_user"), time("cpuacct.usage_sys"));
+}
+
+fn throttling_of_v1(stats: &mut Stats, part: &Part) {
+    let Ok(text) = read(part.dir.as_fd(), "cpu.stat") else { return };
+    stats.cpu_throttled = value_of(&text, "throttled_time").map(Duration::from_nanos);
+    stats.cpu_throttled_periods = value_of(&text, "nr_throttled");
+}
+
+fn memory_of_v2(stats: &mut Stats, part: &Part) {
+    let dir = part.dir.as_fd();
+    let one = |name| read(dir, name).ok().and_then(|text| number(&text));
+    stats.memory_current = one("memory.current");
+    stats.memory_peak = one("memory.peak");
+    stats.memory_swap = one("memory.swap.current");
+    stats.memory_limit = one("memory.max");
+    if let Ok(text) = read(dir, "memory.stat") {
+        stats.memory_anon = value_of(&text, "anon");
+        stats.memory_file = value_of(&text, "file");
+        stats.memory_shmem = value_of(&text, "shmem");
+        stats.memory_kernel = value_of(&text, "kernel");
+    }
+    if let Ok(text) = read(dir, "memory.events") {
+        stats.oom_events = value_of(&text, "oom");
+        stats.oom_kills = value_of(&text, "oom_kill");
+        stats.memory_high_events = value_of(&text, "high");
+    }
+}
+
+fn memory_of_v1(stats: &mut Stats, part: &Part) {
+    let dir = part.dir.as_fd();
+    let one = |name| read(dir, name).ok().and_then(|text| number(&text));
+    stats.memory_current = one("memory.usage_in_bytes");
+    stats.memory_peak = one("memory.max_usage_in_bytes");
+    stats.memory_kernel = one("memory.kmem.usage_in_bytes");
+    // Without a limit it is the greatest number of whole pages.
+    stats.memory_limit = one("memory.limit_in_bytes").filter(|bytes| *bytes < i64::MAX as u64 & !0xffff);
+    if let Ok(text) = read(dir, "memory.stat") {
+        stats.memory_anon = value_of(&text, "total_rss");
+        stats.memory_file = value_of(&text, "total_cache");
+        stats.memory_shmem = value_of(&text, "total_shmem");
+        stats.memory_swap = value_of(&text, "total_swap");
+    }
+    if let Ok(text) = read(dir, "memory.oom_control") {
+        stats.oom_kills = value_of(&text, "oom_kill");
+    }
+}
+
+fn pids(stats: &mut Stats, part: &Part, helpers: u64) {
+    let dir = part.dir.as_fd();
+    let one = |name| read(dir, name).ok().and_then(|text| number(&text)).map(|count| count.saturating_sub(helpers));
+    (stats.pids, stats.pids_peak) = (one("pids.current"), one("pids.peak"));
+    stats.pids_limited = read(dir, "pids.events").ok().and_then(|text| value_of(&text, "max"));
+}
+
+fn io_of_v2(text: &str) -> Vec<IoStats> {
+    let line = |line: &str| {
+        let mut words = line.split_ascii_whitespace();
+        let mut io = IoStats { device: super::limits::numbers(words.next()?)?, ..IoStats::default() };
+        for word in words {
+            let (key, value) = word.split_once('=')?;
+            let slot = match key {
+                "rbytes" => &mut io.read_bytes,
+                "wbytes" => &mut io.write_bytes,
+                "rios" => &mut io.reads,
+                "wios" => &mut io.writes,
+                _ => continue,
+            };
+            *slot = value.parse().ok()?;
+        }
+        Some(io)
+    };
+    text.lines().filter_map(line).collect()
+}
+
+fn io_of_v1(dir: BorrowedFd<'_>) -> Option<Vec<IoStats>> {
+    let mut all: Vec<IoStats> = Vec::new();
+    let bytes = read(dir, "blkio.throttle.io_service_bytes").ok()?;
+    let count = read(dir, "blkio.throttle.io_serviced").ok()?;
+    for (text, is_bytes) in [(bytes, true), (count, false)] {
+        for line in text.lines() {
+            let words: Vec<&str> = line.split_ascii_whitespace().collect();
+            let [device, what, value] = words[..] else { continue };
+            let (Some(device), Ok(value)) = (super::limits::numbers(device), value.parse()) else { continue };
+            let at = all.iter().position(|io| io.device == device).unwrap_or_else(|| {
+                all.push(IoStats { device, ..IoStats::default() });
+                all.len() - 1
+            });
+            match (what, is_bytes) {
+                ("Read", true) => all[at].read_bytes = value,
+                ("Write", true) => all[at].write_bytes = value,
+                ("Read", false) => all[at].reads = value,
+                ("Write", false) => all[at].writes = value,
+                _ => {}
+            }
+        }
+    }
+    Some(all)
+}
+
+impl PressureStats {
+    /// `None` where the kernel keeps no such account.
+    pub(super) fn of(dir: BorrowedFd<'_>) -> Option<PressureStats> {
+        let one = |name| read(dir, name).ok().and_then(|text| Pressure::parse(&text));
+        let stats = PressureStats { cpu: one("cpu.pressure"), memory: one("memory.pressure"), io: one("io.pressure") };
+        (stats != PressureStats::default()).then_some(stats)
+    }
+}
+
+impl Pressure {
+    /// The text of a `*.pressure` file or of one below `/proc/pressure`.
+    pub(crate) fn parse(text: &str) -> Option<Pressure> {
+        let stall = |kind: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(kind)?.strip_prefix(' '))?;
+            let value = |key: &str| line.split(' ').find_map(|word| word.strip_prefix(key)?.strip_prefix('='));
+            let percent = |key| value(key)?.parse().ok();
+            Some(Stall {
+                avg10: percent("avg10")?,
+                avg60: percent("avg60")?,
+                avg300: percent("avg300")?,
+                total: Duration::from_micros(value("total")?.parse().ok()?),
+            })
+        };
+        // Before Linux 5.13 cpu.pressure has no second line.
+        Some(Pressure { some: stall("some")?, full: stall("full").unwrap_or_default() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pressure_and_disks_are_read_from_their_lines() {
+        let text =
+            "some avg10=1.50 avg60=0.00 avg300=0.00 total=2500\nfull avg10=0.00 avg60=0.00 avg300=0.25 total=7\n";
+        let pressure = Pressure::parse(text).unwrap();
+        assert_eq!((pressure.some.avg10, pressure.some.total), (1.5, Duration::from_micros(2500)));
+        assert_eq!((pressure.full.avg300, pressure.full.total), (0.25, Duration::from_micros(7)));
+        assert_eq!(Pressure::parse("some avg10=x"), None);
+        let io = io_of_v2("254:0 rbytes=4096 wbytes=1 rios=1 wios=2 dbytes=0 dios=0\n8:0\nrubbish a=b\n");
+        assert_eq!((io[0].device, io[0].read_bytes, io[0].writes), ((254, 0), 4096, 2));
+        assert_eq!(io.len(), 2);
+    }
 }

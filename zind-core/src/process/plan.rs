@@ -14,6 +14,7 @@ use zind_init::plan::{self as wire, Enter, FsKind, List, MAGIC, Plan, SchedAttr,
 use super::identity::{self, Caller, Identity};
 use super::planfile::PlanWriter;
 use super::stdio::Streams;
+use crate::cgroup::{Cgroup, Resources};
 use crate::error::{At, Error, Result, Step};
 use crate::isolation::{Isolation, MountReport};
 use crate::namespace::idmap::{self, IdMaps, ReadyMaps};
@@ -39,6 +40,10 @@ pub(crate) struct Prepared {
     /// For the clone of the launcher.
     pub(crate) clone_flags: u64,
     pub(crate) cgroup: Option<Arc<OwnedFd>>,
+    /// The control group of the container's own.
+    pub(crate) group: Option<Arc<Cgroup>>,
+    /// How the launcher comes into those parts of it that nobody is born into.
+    pub(crate) attach: Option<Attach>,
     pub(crate) streams: Streams,
     /// Open until the launcher has its copies.
     descriptors: Vec<OwnedFd>,
@@ -58,9 +63,17 @@ pub(crate) struct Prepared {
     pub(crate) is_init: bool,
 }
 
+/// Files to write the launcher's pid to, and where to tell it that this is done.
+pub(crate) struct Attach {
+    pub(crate) files: Vec<OwnedFd>,
+    pub(crate) done: OwnedFd,
+}
+
 /// What the indices of a report stand for.
 #[derive(Debug, Default)]
 pub(crate) struct Names {
+    /// The files through which the launcher came into its groups.
+    pub(crate) groups: Vec<PathBuf>,
     pub(crate) enter: Vec<PathBuf>,
     /// The operations on the file system.
     pub(crate) fs: Vec<Op>,
@@ -112,6 +125,7 @@ fn blank() -> Plan {
         proc: -1,
         network: -1,
         network_ready: -1,
+        groups_ready: -1,
         keep: List::EMPTY,
         holds: List::EMPTY,
         enter: List::EMPTY,
@@ -157,6 +171,8 @@ pub(crate) fn prepare_mount_namespace(ops: &Ops) -> Prepared {
         writer,
         clone_flags: Kind::Mount.flag(),
         cgroup: None,
+        group: None,
+        attach: None,
         streams: Streams::default(),
         descriptors: Vec::new(),
         shared: Vec::new(),
@@ -241,6 +257,7 @@ pub(crate) fn prepare_look(spec: &Spec, have_clone3: bool) -> Result<Prepared> {
         hostname: None,
         domainname: None,
         cgroup: None,
+        resources: None,
         require: Vec::new(),
         stdin: Stdio::Null,
         stdout: Stdio::Null,
@@ -357,12 +374,19 @@ pub(crate) fn prepare_with(mut spec: Spec, have_clone3: bool, stand_in: Option<&
     if let (Some(layers), false) = (&layers, spec.read_only) {
         isolation.overlay = layers.upper().to_string_lossy().into_owned();
     }
+    isolation.limits = spec.resources.as_ref().map(Resources::parts).unwrap_or_default();
     isolation.require(&spec.require)?;
+    let (group, attach) = builder.groups(&spec)?;
+    isolation.cgroup = group.iter().flat_map(|group| group.paths()).collect();
+    let born_into = group.as_ref().and_then(|group| group.v2()).map(|part| part.dir.try_clone().map(Arc::new));
+    let born_into = born_into.transpose().at(Step::JoinCgroup, "dup", "")?;
     Ok(Prepared {
         header: builder.plan,
         writer: builder.writer,
         clone_flags: builder.clone_flags,
-        cgroup: spec.cgroup,
+        cgroup: spec.cgroup.or(born_into),
+        group,
+        attach,
         streams,
         descriptors: builder.descriptors,
         shared: builder.shared,
@@ -505,6 +529,45 @@ impl Builder {
         }
         self.plan.enter = self.writer.list(&enter);
         Ok(())
+    }
+
+    /// Makes the control group. It comes last, when nothing else can be refused any more.
+    fn groups(&mut self, spec: &Spec) -> Result<(Option<Arc<Cgroup>>, Option<Attach>)> {
+        let Some(resources) = &spec.resources else { return Ok((None, None)) };
+        let forks_first = self.plan.flags & wire::FORK_FIRST != 0;
+        let group = Cgroup::make(crate::cgroup::Request {
+            resources,
+            parent: spec.cgroup_parent.as_deref(),
+            helpers: 1 + u64::from(forks_first),
+            dies_with_owner: spec.die_with_owner,
+        })?;
+        if group.is_nowhere() {
+            return Ok((None, None));
+        }
+        // A namespace begins at the groups of whoever makes it, which at the clone are still the caller's.
+        if self.clone_flags & Kind::Cgroup.flag() != 0 {
+            self.clone_flags &= !Kind::Cgroup.flag();
+            self.plan.flags |= wire::CGROUP_NAMESPACE;
+        }
+        let is_mounted = |mount: &crate::mount::Mount| matches!(mount.kind(), "cgroup" | "cgroup2");
+        let is_pinned = spec.pins.iter().any(|(kind, _)| *kind == Kind::Cgroup);
+        // On v1 only root may move somebody whose ids have changed.
+        let is_early = !rustix::process::geteuid().is_root() || is_pinned || spec.mounts.iter().any(is_mounted);
+        if is_early || group.is_to_settle() {
+            self.plan.flags |= wire::GROUPS_EARLY;
+        }
+        let (files, paths): (Vec<OwnedFd>, Vec<PathBuf>) = group.entrances()?.into_iter().unzip();
+        self.names.groups = paths;
+        let attach = if files.is_empty() && !group.is_to_settle() {
+            None
+        } else {
+            let pipe = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC);
+            let (ready, done) = pipe.at(Step::Socket, "pipe2", "")?;
+            self.plan.groups_ready = ready.as_raw_fd();
+            self.descriptors.push(ready);
+            Some(Attach { files, done })
+        };
+        Ok((Some(Arc::new(group)), attach))
     }
 
     fn open_namespace(&mut self, kind: Kind, source: &Source) -> Result<RawFd> {
@@ -840,6 +903,8 @@ fn isolation(spec: &Spec, situation: Situation, identity: &Identity, maps: Optio
         namespaces: Kind::ALL.into_iter().map(|kind| (kind, how(kind))).collect(),
         uid_map: maps_or(|maps| &maps.uid),
         gid_map: maps_or(|maps| &maps.gid),
+        cgroup: Vec::new(),
+        limits: Vec::new(),
         rootfs: String::new(),
         overlay: String::new(),
         copy_on_write: "none",
