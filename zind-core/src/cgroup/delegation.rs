@@ -92,13 +92,22 @@ fn enables(dir: &Path, controllers: &[&str]) -> bool {
 
 impl Scope {
     /// Has systemd make the scope `<name>.scope` around processes, and makes the group `name` in it, with these processes
-    /// and these controllers. Returns its directory and the controllers it has. With its last process the scope is gone, and
-    /// the group with it.
+    /// and these controllers. Returns its directory and the controllers it has.
+    ///
+    /// systemd takes the scope away with its last process, and what the group has counted with it. So there is one more,
+    /// `keeper`, in a group beside it, which lives until that has been read.
     ///
     /// Errors: [`Error::Sys`] at [`Step::Systemd`]; [`Error::Unsupported`] for a controller that the manager was not given.
-    pub(crate) fn make(&self, name: &str, pids: &[u32], controllers: &[&str]) -> Result<(PathBuf, Vec<String>)> {
+    pub(crate) fn make(
+        &self,
+        name: &str,
+        pids: &[u32],
+        keeper: Option<u32>,
+        controllers: &[&str],
+    ) -> Result<(PathBuf, Vec<String>)> {
         let unit = format!("{name}.scope");
-        self.manager.start_scope(&unit, self.slice.as_deref(), pids)?;
+        let all: Vec<u32> = pids.iter().copied().chain(keeper).collect();
+        self.manager.start_scope(&unit, self.slice.as_deref(), &all)?;
         let scope = self.dir_of(&unit, pids)?;
         let given = std::fs::read_to_string(scope.join("cgroup.controllers")).at(Step::Systemd, "open", &scope)?;
         if let Some(missing) = controllers.iter().find(|name| !given.split_ascii_whitespace().any(|has| has == **name))
@@ -118,6 +127,11 @@ impl Scope {
         // Processes first: a group with any enables nothing for those below.
         for pid in pids {
             write(&group.join("cgroup.procs"), &pid.to_string())?;
+        }
+        if let Some(keeper) = keeper {
+            let beside = scope.join("keeper");
+            std::fs::create_dir(&beside).at(Step::Systemd, "mkdir", &beside)?;
+            write(&beside.join("cgroup.procs"), &keeper.to_string())?;
         }
         // Those that are only good for readings are in the scope's budget too, where they are there at all.
         let given: Vec<&str> = given.split_ascii_whitespace().collect();

@@ -20,12 +20,14 @@ use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use rustix::fs::{Mode, OFlags, openat};
 
 use crate::error::{At, Error, IntoErrno, Result, Step};
+use crate::sys::clone::Keeper;
 use crate::sys::descriptors::{pidfd_open, pidfd_send_signal};
 use events::LastWords;
 use limits::{Situation, Version};
@@ -51,6 +53,8 @@ pub struct Cgroup {
     places: Places,
     /// The part of version 2, made when the launcher is there: [`Cgroup::settle`].
     later: Option<Later>,
+    /// Keeps systemd's scope until the last readings are taken.
+    keeper: Mutex<Option<Keeper>>,
     last_words: LastWords,
     is_gone: AtomicBool,
 }
@@ -144,6 +148,7 @@ impl Cgroup {
             helpers: request.helpers,
             places,
             later: None,
+            keeper: Mutex::new(None),
             last_words: LastWords::default(),
             is_gone: AtomicBool::new(false),
         };
@@ -174,7 +179,11 @@ impl Cgroup {
     /// user's manager was not given; those of [`Cgroup::create`].
     pub(crate) fn settle(&mut self, pids: &[u32]) -> Result<()> {
         let Some(later) = self.later.take() else { return Ok(()) };
-        let (path, controllers) = later.scope.make(&later.name, pids, &later.needed)?;
+        // Without clone3(2) the last readings are lost.
+        let keeper = Keeper::start().ok();
+        let pid = keeper.as_ref().map(Keeper::pid);
+        let (path, controllers) = later.scope.make(&later.name, pids, pid, &later.needed)?;
+        *self.keeper.lock().unwrap_or_else(PoisonError::into_inner) = keeper;
         let dir = files::open_dir(&path).map_err(|errno| Error::sys(Step::MakeCgroup, "open", &path, errno))?;
         self.parts.push(Part { dir, path, is_v2: true, controllers });
         self.write_limits(&later.resources, &Layout::read()?)
@@ -499,6 +508,7 @@ impl Cgroup {
     }
 
     fn remove_places(&self) {
+        drop(self.keeper.lock().unwrap_or_else(PoisonError::into_inner).take());
         for dir in self.places.made.iter().rev() {
             let _ = rustix::fs::rmdir(dir);
         }
