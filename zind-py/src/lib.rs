@@ -11,6 +11,7 @@ mod lowlevel;
 mod mount;
 mod options;
 mod process;
+mod resources;
 
 use pyo3::prelude::*;
 
@@ -24,10 +25,12 @@ fn _zind(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<process::Isolation>()?;
     module.add_class::<process::Process>()?;
     module.add_class::<process::Start>()?;
+    module.add_class::<resources::Resources>()?;
     module.add_class::<process::Exchange>()?;
     module.add_function(wrap_pyfunction!(process::run, module)?)?;
     module.add_function(wrap_pyfunction!(process::spawn, module)?)?;
     module.add_function(wrap_pyfunction!(process::begin, module)?)?;
+    module.add_function(wrap_pyfunction!(resources::sweep_groups, module)?)?;
     copy::add(module)?;
     lowlevel::add(module)
 }

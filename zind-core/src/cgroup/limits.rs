@@ -46,6 +46,37 @@ impl Row {
     }
 }
 
+/// A row of the table for people: an option of [`Resources`], and the files behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LimitInfo {
+    /// Its name in [`Resources`].
+    pub option: &'static str,
+    /// What it counts.
+    pub unit: &'static str,
+    /// The name in `require` and in the isolation report.
+    pub part: &'static str,
+    /// Its file on version 2; empty where there is none.
+    pub v2: &'static str,
+    /// Its controller on version 1.
+    pub v1_controller: &'static str,
+    /// Its file there; empty where there is none.
+    pub v1: &'static str,
+}
+
+/// Every limit there is.
+pub fn limits() -> Vec<LimitInfo> {
+    let info = |row: &Row| LimitInfo {
+        option: row.option,
+        unit: row.unit,
+        part: row.part,
+        v2: row.v2,
+        v1_controller: row.v1.0,
+        v1: row.v1.1,
+    };
+    ROWS.iter().map(info).collect()
+}
+
 /// What a text may depend on.
 pub(super) struct Situation<'a> {
     pub(super) version: Version,

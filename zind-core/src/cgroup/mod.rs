@@ -8,6 +8,7 @@ pub(crate) mod events;
 mod files;
 pub(crate) mod layout;
 mod limits;
+mod oci;
 mod owner;
 mod place;
 pub(crate) mod resources;
@@ -35,6 +36,7 @@ use place::{Place, Places};
 
 pub use events::{Event, EventKind, Events, PressureOf, PressureTrigger};
 pub use layout::{Hierarchy, Layout};
+pub use limits::{LimitInfo, limits};
 pub use owner::sweep;
 pub(crate) use owner::{abandon, reap_abandoned};
 pub use resources::{DeviceKind, DeviceRule, IoLimit, RdmaLimit, Resources};

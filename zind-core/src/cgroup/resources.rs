@@ -157,6 +157,34 @@ impl IoLimit {
         IoLimit { device: device.into(), ..IoLimit::default() }
     }
 
+    /// Sets the bytes read and written per second.
+    #[must_use]
+    pub fn bps(mut self, read: Option<u64>, write: Option<u64>) -> IoLimit {
+        (self.rbps, self.wbps) = (read, write);
+        self
+    }
+
+    /// Sets the reads and writes per second.
+    #[must_use]
+    pub fn iops(mut self, read: Option<u64>, write: Option<u64>) -> IoLimit {
+        (self.riops, self.wiops) = (read, write);
+        self
+    }
+
+    /// Sets [`IoLimit::weight`].
+    #[must_use]
+    pub fn weight(mut self, weight: u64) -> IoLimit {
+        self.weight = Some(weight);
+        self
+    }
+
+    /// Sets [`IoLimit::latency_us`].
+    #[must_use]
+    pub fn latency_us(mut self, target: u64) -> IoLimit {
+        self.latency_us = Some(target);
+        self
+    }
+
     pub(super) fn rates(&self) -> [(&'static str, Option<u64>); 4] {
         [("rbps", self.rbps), ("wbps", self.wbps), ("riops", self.riops), ("wiops", self.wiops)]
     }
@@ -212,6 +240,57 @@ fn refuse<T>(rule: impl Into<String>) -> Result<T> {
     Err(Error::spec("resources", rule))
 }
 
+/// Setters that store one value.
+macro_rules! setters {
+    ($($(#[$doc:meta])* $name:ident($type:ty);)*) => {
+        $($(#[$doc])*
+        #[must_use]
+        pub fn $name(mut self, value: $type) -> Resources {
+            self.$name = Some(value.into());
+            self
+        })*
+    };
+}
+
+impl Resources {
+    setters! {
+        /// Sets [`Resources::memory`], in bytes.
+        memory(u64);
+        /// Sets [`Resources::memory_high`], in bytes.
+        memory_high(u64);
+        /// Sets [`Resources::swap`], in bytes.
+        swap(u64);
+        /// Sets [`Resources::oom_group`].
+        oom_group(bool);
+        /// Sets [`Resources::cpus`].
+        cpus(f64);
+        /// Sets [`Resources::cpu_weight`].
+        cpu_weight(u64);
+        /// Sets [`Resources::cpuset_cpus`].
+        cpuset_cpus(impl Into<String>);
+        /// Sets [`Resources::cpuset_mems`].
+        cpuset_mems(impl Into<String>);
+        /// Sets [`Resources::pids`].
+        pids(u64);
+        /// Sets [`Resources::io_weight`].
+        io_weight(u64);
+    }
+
+    /// Adds a limit of one disk.
+    #[must_use]
+    pub fn io(mut self, limit: IoLimit) -> Resources {
+        self.io.push(limit);
+        self
+    }
+
+    /// Adds a file of cgroup v2 with its text.
+    #[must_use]
+    pub fn unified(mut self, file: impl Into<String>, text: impl Into<String>) -> Resources {
+        self.unified.insert(file.into(), text.into());
+        self
+    }
+}
+
 impl Resources {
     /// No limits.
     pub fn new() -> Resources {
@@ -235,7 +314,9 @@ impl Resources {
     }
 
     /// The rules that need no kernel, and those that need only the number of CPUs.
-    pub(crate) fn check(&self) -> Result<()> {
+    ///
+    /// Errors: [`Error::Spec`].
+    pub fn check(&self) -> Result<()> {
         let within = |name: &str, value: Option<u64>, low: u64, high: u64| match value {
             Some(value) if !(low..=high).contains(&value) => {
                 refuse(format!("{name}: {value} is not within {low} to {high}"))

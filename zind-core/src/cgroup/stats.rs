@@ -4,6 +4,8 @@
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
+use serde_json::{Value, json};
+
 use super::files::{number, read, value_of};
 use super::{Cgroup, Part};
 
@@ -157,6 +159,73 @@ impl Stats {
             pids: None,
             ..self
         }
+    }
+}
+
+impl Stats {
+    /// True if a control group has said something, and not only PID 1.
+    pub fn has_group(&self) -> bool {
+        let bare = Stats {
+            cpu_user: self.cpu_user,
+            cpu_system: self.cpu_system,
+            max_rss: self.max_rss,
+            wall: self.wall,
+            ..Stats::default()
+        };
+        *self != bare
+    }
+
+    /// All of it, for other languages: seconds as fractions, sizes in bytes, unknown ones `null`.
+    pub fn to_json(&self) -> Value {
+        let seconds = |time: Option<Duration>| time.map(|time| time.as_secs_f64());
+        let io = |io: &IoStats| {
+            json!({
+                "device": format!("{}:{}", io.device.0, io.device.1),
+                "read_bytes": io.read_bytes,
+                "write_bytes": io.write_bytes,
+                "reads": io.reads,
+                "writes": io.writes,
+            })
+        };
+        json!({
+            "cpu_user": seconds(self.cpu_user),
+            "cpu_system": seconds(self.cpu_system),
+            "cpu_throttled": seconds(self.cpu_throttled),
+            "cpu_throttled_periods": self.cpu_throttled_periods,
+            "max_rss": self.max_rss,
+            "memory_current": self.memory_current,
+            "memory_peak": self.memory_peak,
+            "memory_anon": self.memory_anon,
+            "memory_file": self.memory_file,
+            "memory_shmem": self.memory_shmem,
+            "memory_kernel": self.memory_kernel,
+            "memory_swap": self.memory_swap,
+            "memory_limit": self.memory_limit,
+            "oom_events": self.oom_events,
+            "oom_kills": self.oom_kills,
+            "memory_high_events": self.memory_high_events,
+            "pids": self.pids,
+            "pids_peak": self.pids_peak,
+            "pids_limited": self.pids_limited,
+            "io": self.io.as_ref().map(|list| list.iter().map(io).collect::<Vec<_>>()),
+            "pressure": self.pressure.as_ref().map(PressureStats::to_json),
+            "wall": self.wall.as_secs_f64(),
+        })
+    }
+}
+
+impl PressureStats {
+    /// All of it: averages in percent, totals in seconds.
+    pub fn to_json(&self) -> Value {
+        let stall = |stall: &Stall| {
+            json!({
+                "avg10": stall.avg10, "avg60": stall.avg60, "avg300": stall.avg300, "total": stall.total.as_secs_f64(),
+            })
+        };
+        let one = |pressure: Option<Pressure>| {
+            pressure.map(|pressure| json!({"some": stall(&pressure.some), "full": stall(&pressure.full)}))
+        };
+        json!({"cpu": one(self.cpu), "memory": one(self.memory), "io": one(self.io)})
     }
 }
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::communicate::{Output, communicate};
 use super::handle::{Exit, Process};
 use super::launch::{Starting, spawn};
+use crate::cgroup::Resources;
 use crate::device::{Console, Device};
 use crate::error::{Error, Result};
 use crate::mount::Mount;
@@ -108,6 +109,18 @@ impl Command {
     /// A directory as root, below a copy-on-write layer in memory unless [`Command::overlay`] says otherwise.
     pub fn rootfs(&mut self, path: impl Into<PathBuf>) -> &mut Command {
         self.spec.rootfs = Rootfs::Path(path.into());
+        self
+    }
+
+    /// What the container may use; it gets a control group, even if nothing is limited.
+    pub fn resources(&mut self, resources: Resources) -> &mut Command {
+        self.spec.resources = Some(resources);
+        self
+    }
+
+    /// The control group below which its own is made: a path from the root of the hierarchies.
+    pub fn cgroup_parent(&mut self, path: impl Into<PathBuf>) -> &mut Command {
+        self.spec.cgroup_parent = Some(path.into());
         self
     }
 

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 use nix::unistd::{SysconfVar, sysconf};
+use serde_json::{Value, json};
 
 use crate::proc::Proc;
 
@@ -35,6 +36,23 @@ pub struct ProcessInfo {
 }
 
 impl ProcessInfo {
+    /// All of it, for other languages; `cpu` in seconds.
+    pub fn to_json(&self) -> Value {
+        let text = |text: &OsString| text.to_string_lossy().into_owned();
+        json!({
+            "pid": self.pid,
+            "container_pid": self.container_pid,
+            "ppid": self.ppid,
+            "uid": self.uid,
+            "name": text(&self.name),
+            "cmdline": self.cmdline.iter().map(text).collect::<Vec<_>>(),
+            "state": self.state.to_string(),
+            "threads": self.threads,
+            "rss": self.rss,
+            "cpu": self.cpu.as_secs_f64(),
+        })
+    }
+
     /// `None` if it is gone.
     pub(super) fn of(pid: i32) -> Option<ProcessInfo> {
         let process = Proc::open(pid).ok()?;

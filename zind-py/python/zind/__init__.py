@@ -11,6 +11,17 @@ from . import _zind
 from ._copy import CopyStats, Root, Volume, VolumeHold, Volumes
 from ._layers import Change, Layers, Metadata, Snapshot
 from ._process import DEVNULL, PIPE, STDOUT, Popen, run
+from ._resources import (
+    DeviceRule,
+    IoLimit,
+    IoStats,
+    Pressure,
+    PressureStats,
+    ProcessInfo,
+    Resources,
+    Stall,
+    sweep_groups,
+)
 from ._results import CompletedProcess, Exit, IdMap, Isolation, Stats, TimeOffsets
 from ._zind import LAUNCHER_SIZE, Device, Mount, __version__
 from .errors import (
@@ -66,10 +77,13 @@ __all__ = [
     "CompletedProcess",
     "CopyStats",
     "Device",
+    "DeviceRule",
     "Error",
     "ExistsError",
     "Exit",
     "IdMap",
+    "IoLimit",
+    "IoStats",
     "Isolation",
     "Layers",
     "Metadata",
@@ -77,12 +91,17 @@ __all__ = [
     "Namespace",
     "NotFoundError",
     "Popen",
+    "Pressure",
+    "PressureStats",
     "Proc",
     "ProcAttr",
+    "ProcessInfo",
     "Report",
+    "Resources",
     "Root",
     "Snapshot",
     "SpecError",
+    "Stall",
     "StateError",
     "Stats",
     "SysError",
@@ -105,6 +124,7 @@ __all__ = [
     "sethostname",
     "setns",
     "spawn",
+    "sweep_groups",
     "umount",
     "unshare",
     *_constants,

@@ -13,6 +13,7 @@ from subprocess import PIPE
 from . import _zind
 from ._copy import CopyStats, Root
 from ._process import completed, streams
+from ._resources import ProcessInfo
 from ._results import CompletedProcess, Exit, Isolation, Stats
 from ._text import Text
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from ._options import Argv, Options, Path
+    from ._resources import Resources
     from ._zind import Mount
 
 __all__ = ["PIPE", "Popen", "run"]
@@ -128,11 +130,34 @@ class Popen:
         """As in :mod:`subprocess`; ``None`` until somebody has waited."""
         return None if self._exit is None else self._exit.returncode
 
+    def stats(self) -> Stats:
+        """What it uses now; once it has ended, what it used over its whole life."""
+        return Stats._of(self._process.stats())
+
+    def update(self, resources: Resources) -> None:
+        """Changes limits while it runs; what is not given stays as it is, ``-1`` or ``"max"`` takes a limit away.
+
+        :raises zind.StateError: it has ended, or was started without ``resources=``, or without that controller.
+        :raises zind.SysError: ``EBUSY`` for less memory than is in use and cannot be taken back.
+        """
+        self._process.update(resources)
+
+    def pause(self) -> None:
+        """Stops everything in the container until :meth:`resume`. It needs ``resources=``, be it without limits."""
+        self._process.pause()
+
+    def resume(self) -> None:
+        """Lets everything go on."""
+        self._process.resume()
+
     @property
-    def stats(self) -> Stats | None:
-        """What it used, once it has ended."""
-        stats = self._process.stats
-        return None if stats is None else Stats(*stats)
+    def paused(self) -> bool:
+        """Between :meth:`pause` and :meth:`resume`."""
+        return self._process.is_paused()
+
+    def processes(self) -> list[ProcessInfo]:
+        """Everything that runs in the container, zind's PID 1 included; nothing once it has ended."""
+        return [ProcessInfo(**info) for info in self._process.processes()]
 
     async def wait(self) -> int:
         """Waits for the end; the return code."""
@@ -278,6 +303,6 @@ async def run(
         if timer is not None:
             timer.cancel()
     exit = process.exit
-    stats = process.stats
-    assert exit is not None and stats is not None
+    assert exit is not None
+    stats = process.stats()
     return completed(argv, exit, stats, process.isolation, mode, stdout if out else None, stderr if err else None, timeout, check)
