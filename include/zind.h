@@ -46,7 +46,7 @@
 
 /** Initializers for the structures that begin with struct_size. */
 #define ZIND_EXIT_INIT {sizeof(zind_exit), 0, -1, 0, 0}
-#define ZIND_STATS_INIT {sizeof(zind_stats), -1, -1, -1, -1}
+#define ZIND_STATS_INIT {sizeof(zind_stats), -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1}
 #define ZIND_METADATA_INIT {sizeof(zind_metadata), 0, 0, 0, 0, 0, 0, 0, 0, NULL}
 #define ZIND_COPY_OPTIONS_INIT {sizeof(zind_copy_options), 0, 0, 0}
 #define ZIND_COPY_STATS_INIT {sizeof(zind_copy_stats), 0, 0, 0, 0, 0, 0, 0, 0}
@@ -123,6 +123,8 @@ enum zind_exit_kind
     ZIND_EXIT_KIND_SIGNALED = 2,
     /* zind killed it because its time was over. */
     ZIND_EXIT_KIND_TIMEOUT = 3,
+    /* The kernel killed it because memory ran out: the limit of its control group, or the machine's. */
+    ZIND_EXIT_KIND_OOM = 4,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
@@ -265,7 +267,7 @@ typedef struct zind_exit {
  * longjmp, no C++ exception). */
 typedef bool (*zind_interrupted)(void *data);
 
-/* What a container used over its whole life. Begin with ZIND_STATS_INIT; -1 is "unknown". */
+/* What a container used over its whole life, or uses now. Begin with ZIND_STATS_INIT; -1 is "unknown". */
 typedef struct zind_stats {
     /* sizeof(zind_stats), set by the caller; no more than this is written. */
     size_t struct_size;
@@ -277,6 +279,27 @@ typedef struct zind_stats {
     int64_t max_rss;
     /* From the call of the start to the end, in nanoseconds. */
     int64_t wall_ns;
+    /* Time it waited because its quota of CPU was used up, in nanoseconds. This and what follows takes a control group:
+     * zind_spec_set_resources_json() and the setters beside it. */
+    int64_t cpu_throttled_ns;
+    /* Bytes of memory now, page cache and tmpfs included. */
+    int64_t memory_current;
+    /* The most there were. */
+    int64_t memory_peak;
+    /* Bytes that belong to no file, now. */
+    int64_t memory_anon;
+    /* Bytes of page cache and tmpfs, now. */
+    int64_t memory_file;
+    /* Bytes swapped out, now. */
+    int64_t memory_swap;
+    /* Processes killed because memory ran out. */
+    int64_t oom_kills;
+    /* Processes and threads now, zind's own not counted. */
+    int64_t pids;
+    /* The most there were. */
+    int64_t pids_peak;
+    /* How often a fork met the limit. */
+    int64_t pids_limited;
 } zind_stats;
 
 /* How to copy. Begin with ZIND_COPY_OPTIONS_INIT. */
@@ -769,6 +792,34 @@ zind_status zind_spec_set_cgroup_fd(zind_spec *spec, int32_t fd, zind_error **er
  * zind_process_isolation_json() lists as "in_force". Returns also ZIND_STATUS_UTF8. */
 zind_status zind_spec_require(zind_spec *spec, const char *name, zind_error **err);
 
+/* What the container may use, all at once: the linux.resources object of OCI as JSON, which takes the place of what was
+ * set before. What OCI has no field for is in its "unified" object: files of cgroup v2 with their texts, like
+ * {"memory.high": "64000000"}. "{}" limits nothing, but makes a control group: for readings, and to pause.
+ * json: NULL for no group at all, the default. A limit that cannot be set fails the start.
+ * Returns also ZIND_STATUS_UTF8, _SPEC (no such object, a value without sense, an unknown field), _UNSUPPORTED (a field
+ * that no kernel has any more). */
+zind_status zind_spec_set_resources_json(zind_spec *spec, const char *json, zind_error **err);
+
+/* Most memory in bytes, page cache and tmpfs included; beyond it something of the container is killed. UINT64_MAX: no
+ * limit. */
+zind_status zind_spec_set_memory(zind_spec *spec, uint64_t bytes, zind_error **err);
+
+/* Most swap space in bytes, by itself; 0 is none, UINT64_MAX no limit. On cgroup v1 it needs zind_spec_set_memory() too. */
+zind_status zind_spec_set_swap(zind_spec *spec, uint64_t bytes, zind_error **err);
+
+/* CPUs it may use: 0.5 is half of one. */
+zind_status zind_spec_set_cpus(zind_spec *spec, double cpus, zind_error **err);
+
+/* CPUs it may run on, as a list: "0-3,7". Returns also ZIND_STATUS_UTF8. */
+zind_status zind_spec_set_cpuset(zind_spec *spec, const char *cpus, zind_error **err);
+
+/* Most processes and threads of the payload's; zind's own PID 1 does not count. UINT64_MAX: no limit. */
+zind_status zind_spec_set_pids(zind_spec *spec, uint64_t most, zind_error **err);
+
+/* The control group below which the container's is made: a path from the root of the hierarchies, made where it is
+ * missing and removed with the last container. NULL, the default: wherever the caller may make groups. */
+zind_status zind_spec_set_cgroup_parent(zind_spec *spec, const char *path, zind_error **err);
+
 /* A PID 1 that reaps and forwards signals above the payload. On for containers, off for the low level. */
 zind_status zind_spec_set_init(zind_spec *spec, bool on, zind_error **err);
 
@@ -869,9 +920,8 @@ zind_status zind_process_communicate(zind_process *process,
                                      zind_output **output,
                                      zind_error **err);
 
-/* What the container used. stats: begin with ZIND_STATS_INIT.
- * Returns also ZIND_STATUS_STATE before the end was seen by a wait or poll, and _SPEC for a struct_size that is too
- * small. */
+/* What the container uses now; once a wait or poll has seen its end, what it used over its whole life.
+ * stats: begin with ZIND_STATS_INIT. Returns also ZIND_STATUS_SPEC for a struct_size that is too small. */
 zind_status zind_process_stats(const zind_process *process, zind_stats *stats, zind_error **err);
 
 /* What is in force, as a JSON object: "namespaces", "uid_map", "rootfs", "overlay", "seccomp", "capabilities",
@@ -898,6 +948,42 @@ zind_status zind_process_mount(const zind_process *process,
 /* Takes away what is mounted at target in a running container, and what is mounted below it.
  * Returns also ZIND_STATUS_STATE (it has ended), _SPEC (target is no absolute path), _SYS. */
 zind_status zind_process_umount(const zind_process *process, const char *target, zind_error **err);
+
+/* Everything that zind_process_stats() tells and more, as a JSON object: "cpu_user", "cpu_system", "cpu_throttled",
+ * "wall" (seconds), "memory_current", "memory_peak", "memory_anon", "memory_file", "memory_swap" (bytes), "pids",
+ * "oom_kills", "io" (a list by device), "pressure" and others; null is unknown.
+ * json: receives a string; free it with zind_string_free(). */
+zind_status zind_process_stats_json(const zind_process *process, char **json, zind_error **err);
+
+/* Changes limits of a running container. resources: as for zind_spec_set_resources_json(); what is not in there stays as
+ * it is, -1 takes a limit away.
+ * Returns also ZIND_STATUS_UTF8, _SPEC, _UNSUPPORTED, _STATE (it has ended, or was started without resources or without
+ * that controller), _SYS (EBUSY: more memory is in use, and cannot be taken back). */
+zind_status zind_process_update(const zind_process *process, const char *resources, zind_error **err);
+
+/* Stops everything in a container until zind_process_resume(), and waits until all of it has stopped.
+ * Returns also ZIND_STATUS_STATE (it has ended, or was started without resources), _UNSUPPORTED (no freezer), _SYS
+ * (ETIMEDOUT: something of it sleeps in the kernel). */
+zind_status zind_process_pause(const zind_process *process, zind_error **err);
+
+/* Lets everything in a container go on. Returns also what zind_process_pause() returns. */
+zind_status zind_process_resume(const zind_process *process, zind_error **err);
+
+/* Tells whether a container is paused. Returns also what zind_process_pause() returns. */
+zind_status zind_process_is_paused(const zind_process *process, bool *paused, zind_error **err);
+
+/* Everything that runs in a container, zind's PID 1 included, as a JSON list of objects: "pid", "ppid" (the caller's
+ * numbers), "container_pid", "uid", "name", "cmdline", "state", "threads", "rss" (bytes), "cpu" (seconds); an empty one
+ * once it has ended. json: receives a string; free it with zind_string_free(). Returns also ZIND_STATUS_SYS. */
+zind_status zind_process_list_json(const zind_process *process, char **json, zind_error **err);
+
+/* Removes the control groups that crashed processes left behind, below the caller's own groups or below parent (NULL: the
+ * own ones); what runs in one is killed, unless it was started with die_with_owner off. Every start with resources does it
+ * too, every few seconds at most.
+ * removed: receives a JSON list of paths; free it with zind_string_free(). Returns also ZIND_STATUS_SYS. */
+zind_status zind_groups_sweep(const char *parent,
+                              char **removed,
+                              zind_error **err);
 
 /* Opens the root in a directory of the host. Links in path itself are followed.
  * root: receives the handle; free it with zind_root_free(). Returns also ZIND_STATUS_SYS, _SPEC (an empty path). */
@@ -1048,6 +1134,9 @@ zind_status zind_output_exit(const zind_output *output, zind_exit *exit, zind_er
 /* What it used. stats: begin with ZIND_STATS_INIT. Returns also ZIND_STATUS_SPEC for a struct_size that is too
  * small. */
 zind_status zind_output_stats(const zind_output *output, zind_stats *stats, zind_error **err);
+
+/* What it used, as zind_process_stats_json(). json: receives a string; free it with zind_string_free(). */
+zind_status zind_output_stats_json(const zind_output *output, char **json, zind_error **err);
 
 /* What was in force, as zind_process_isolation_json().
  * json: receives a string; free it with zind_string_free(). */

@@ -20,6 +20,8 @@ mod exit;
 
 mod process;
 
+mod groups;
+
 mod copy;
 
 mod volume;
@@ -40,6 +42,7 @@ pub use copy::*;
 pub use doctor::*;
 pub use error::*;
 pub use exit::*;
+pub use groups::*;
 pub use layers::*;
 pub use lowlevel::*;
 pub use output::*;

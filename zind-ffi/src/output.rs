@@ -162,6 +162,23 @@ pub unsafe extern "C" fn zind_output_stats(
     }
 }
 
+/// What it used, as zind_process_stats_json(). json: receives a string; free it with zind_string_free().
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zind_output_stats_json(
+    output: *const zind_output,
+    json: *mut *mut c_char,
+    err: *mut *mut zind_error,
+) -> zind_status {
+    // SAFETY: the header's demand.
+    unsafe {
+        guard(err, || {
+            let json = Out::handle(json, "json")?;
+            give_string(json, handle(output, "output")?.stats.to_json().to_string());
+            Ok(())
+        })
+    }
+}
+
 /// What was in force, as zind_process_isolation_json().
 /// json: receives a string; free it with zind_string_free().
 #[unsafe(no_mangle)]

@@ -78,7 +78,7 @@ impl Resources {
         r.net_classid.map(|class| dict.set_item("net_classid", class)).transpose()?;
         if !r.io.is_empty() {
             let one = |limit: &IoLimit| {
-                (limit.device.clone(), limit.rbps, limit.wbps, limit.riops, limit.wiops, limit.latency_us, limit.weight)
+                (limit.device.as_os_str(), limit.rbps, limit.wbps, limit.riops, limit.wiops, limit.latency_us, limit.weight)
             };
             dict.set_item("io", r.io.iter().map(one).collect::<Vec<_>>())?;
         }

@@ -340,6 +340,16 @@ impl Cgroup {
         files::read(part.dir.as_fd(), file).ok().and_then(|text| files::value_of(&text, "oom_kill")).unwrap_or(0)
     }
 
+    /// True if the limit of memory was ever met, whatever came of it.
+    pub(crate) fn memory_was_short(&self) -> bool {
+        let Some(part) = self.with("memory") else { return false };
+        let read = |name| files::read(part.dir.as_fd(), name).unwrap_or_default();
+        if part.is_v2 {
+            return files::value_of(&read("memory.events"), "max").is_some_and(|count| count > 0);
+        }
+        files::number(&read("memory.failcnt")).is_some_and(|count| count > 0)
+    }
+
     /// The processes in it and in groups below it, by their pids in the caller's pid namespace; a process the caller cannot
     /// see is left out.
     pub fn processes(&self) -> Result<Vec<i32>> {

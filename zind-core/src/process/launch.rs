@@ -303,7 +303,7 @@ impl Starting {
     /// The launcher is gone without a word.
     fn died_early(&mut self) -> Error {
         self.wait_for_end();
-        let memory_ran_out = self.prepared.group.as_ref().is_some_and(|group| group.oom_kills() > 0);
+        let memory_ran_out = self.prepared.group.as_ref().is_some_and(|group| group.memory_was_short());
         let too_little = "memory ran out before the program ran: the limit in resources= is too low to start anything";
         match self.waiter.as_ref().and_then(Waiter::failure) {
             Some(StartFailure::Clone(errno)) => {
