@@ -218,6 +218,7 @@ impl LastWords {
 const INOTIFY: u64 = 0;
 const END: u64 = 1;
 const OOM: u64 = 2;
+const PENDING: u64 = 3;
 const FIRST_TRIGGER: u64 = 16;
 
 /// A trigger that is set, and the state of its total when it was last looked at.
@@ -242,6 +243,8 @@ pub struct Events {
     end: OwnedFd,
     told: Counts,
     queue: VecDeque<Event>,
+    /// Readable while something is queued.
+    pending: OwnedFd,
     is_over: bool,
     is_new: bool,
 }
@@ -284,11 +287,13 @@ impl Events {
             end: end.try_clone_to_owned().at(Step::Watch, "dup", "")?,
             told: Counts::default(),
             queue: VecDeque::new(),
+            pending: eventfd(1, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).at(Step::Watch, "eventfd2", "")?,
             is_over: false,
             is_new: true,
             group,
         };
         events.add(END, events.end.as_fd(), EventFlags::IN)?;
+        events.add(PENDING, events.pending.as_fd(), EventFlags::IN)?;
         events.watch_files()?;
         events.watch_oom()?;
         for trigger in triggers {
@@ -395,6 +400,7 @@ impl Events {
         loop {
             if let Some(event) = self.queue.pop_front() {
                 self.is_over = event.kind == EventKind::Empty;
+                self.show_pending();
                 return Ok(Some(event));
             }
             if self.is_over {
@@ -402,6 +408,7 @@ impl Events {
             }
             if std::mem::take(&mut self.is_new) {
                 self.compare();
+                self.show_pending();
                 continue;
             }
             let left = until.map(|until| until.saturating_duration_since(Instant::now()));
@@ -414,6 +421,15 @@ impl Events {
     /// True once [`EventKind::Empty`] was told.
     pub fn is_over(&self) -> bool {
         self.is_over
+    }
+
+    /// Whoever polls is to come back for what is queued.
+    fn show_pending(&self) {
+        if self.queue.is_empty() {
+            drain(&self.pending);
+        } else {
+            let _ = rustix::io::write(&self.pending, &1u64.to_ne_bytes());
+        }
     }
 
     /// Waits for something to happen, and queues what it means; false if nothing did.
@@ -434,6 +450,7 @@ impl Events {
                 INOTIFY => is_other |= self.inotify.as_ref().is_some_and(drain),
                 OOM => is_other |= self.oom.as_ref().is_some_and(drain),
                 END => has_ended = true,
+                PENDING => is_other = true,
                 token => {
                     let at = (token - FIRST_TRIGGER) as usize;
                     let (flags, Some(armed)) = (event.flags, self.triggers.get(at)) else { continue };
@@ -452,6 +469,7 @@ impl Events {
             let _ = epoll::delete(&self.epoll, &self.end);
             self.queue.push_back(Event { kind: EventKind::Empty, count: 1 });
         }
+        self.show_pending();
         Ok(!ready.is_empty() || !self.queue.is_empty())
     }
 

@@ -129,7 +129,7 @@ def stage(into: pathlib.Path, with_rust: bool) -> None:
 def run(name: str, suite: dict, where: pathlib.Path, more: list[str]) -> bool:
     """One boot. True if all of it passed, and nothing was skipped but what is known to be."""
     # No `-x`: one boot is to tell everything.
-    python = f"/usr/bin/python3 -m pytest -q -rs -p no:cacheprovider --rootdir {where} --tb=short --durations=5"
+    python = f"/usr/bin/python3 -m pytest -v -rs -p no:cacheprovider --rootdir {where} --tb=short --durations=5"
     modules = [f"{where}/zind-py/tests/{module}.py" for module in suite["modules"]]
     script = "ok=0\n"
     if suite["rust"] and not more:
@@ -139,17 +139,21 @@ def run(name: str, suite: dict, where: pathlib.Path, more: list[str]) -> bool:
     options = [item for key, value in environment.items() for item in ("--env", f"{key}={value}")]
     command = [str(HERE / "run-in-vm"), *suite["vm"], "--timeout", "420", *options, str(where), "--", "sh", "-c", script]
     began = time.monotonic()
-    say(f"{name}: {' '.join(suite['vm'])}: {' '.join(suite['modules'])}")
-    ended = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
-    skips = set(re.findall(r"^SKIPPED \[\d+\] [^:]+:\d+: (.*)$", ended.stdout, re.MULTILINE))
+    log = TOP / "build" / f"test-vm-{name}.log"
+    log.parent.mkdir(exist_ok=True)
+    say(f"{name}: {' '.join(suite['vm'])}: {' '.join(suite['modules'])}, into {log.relative_to(TOP)}")
+    with open(log, "wb") as file:
+        ended = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, check=False)
+    output = log.read_text(encoding="utf-8", errors="replace")
+    skips = set(re.findall(r"^SKIPPED \[\d+\] [^:]+:\d+: (.*)$", output, re.MULTILINE))
     passed = ended.returncode == 0 and (bool(more) or skips == suite["skips"])
     if passed:
-        for line in re.findall(r"^(?:test result: ok.*|\d+ passed.*)$", ended.stdout, re.MULTILINE):
+        for line in re.findall(r"^(?:test result: ok.*|\d+ passed.*)$", output, re.MULTILINE):
             say(f"{name}: {line}")
         for reason in sorted(skips):
             say(f"{name}: skipped, as expected: {reason}")
     else:
-        print(ended.stdout, flush=True)
+        print(output, flush=True)
         say(f"{name}: FAILED, status {ended.returncode}")
         for reason in sorted(skips - suite["skips"]):
             say(f"{name}: skipped unexpectedly: {reason}")
