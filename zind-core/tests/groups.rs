@@ -1,5 +1,5 @@
-//! Limits and readings, on the real kernel: whatever hierarchies this machine has. Run as root; what an ordinary user meets
-//! is at the end.
+//! Limits and readings, on the real kernel: whatever hierarchies this machine has. Run as root, all of it is run again where
+//! only version 1 is mounted, and as an ordinary user to whom groups were handed over.
 #![allow(missing_docs)]
 
 mod support;
@@ -16,16 +16,24 @@ use zind_core::{Cgroup, Command, Errno, Error, ExitKind, IoLimit, Process, Resou
 
 static TURN: Mutex<()> = Mutex::new(());
 
+/// The group that was handed over to the ordinary user who runs this, as a path from the root.
+fn delegated() -> Option<String> {
+    std::env::var("ZIND_TEST_DELEGATED").ok()
+}
+
 /// The groups of this process: their names begin with its pid and namespace.
 fn groups() -> BTreeSet<PathBuf> {
     let layout = Layout::read().unwrap();
     let mine = format!("-{}-", std::process::id());
     let mut found = BTreeSet::new();
     for hierarchy in layout.v2.iter().chain(&layout.v1) {
-        for entry in fs::read_dir(hierarchy.own.as_ref().unwrap_or(&hierarchy.mount)).unwrap().flatten() {
-            let name = entry.file_name().to_string_lossy().into_owned();
-            if name.starts_with("zind-") && name.contains(&mine) {
-                found.insert(entry.path());
+        let own = hierarchy.own.as_ref().unwrap_or(&hierarchy.mount);
+        for dir in own.ancestors().take_while(|dir| dir.starts_with(&hierarchy.mount)) {
+            for entry in fs::read_dir(dir).unwrap().flatten() {
+                let name = entry.file_name().to_string_lossy().into_owned();
+                if name.starts_with("zind-") && name.contains(&mine) {
+                    found.insert(entry.path());
+                }
             }
         }
     }
@@ -34,8 +42,8 @@ fn groups() -> BTreeSet<PathBuf> {
 
 fn alone(body: impl FnOnce()) {
     let _turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    if !nix::unistd::geteuid().is_root() {
-        println!("skipped: needs root, an ordinary user has no groups here");
+    if !is_root() && delegated().is_none() {
+        println!("skipped: an ordinary user has no groups here");
         return;
     }
     Command::new("true").output().unwrap();
@@ -43,6 +51,10 @@ fn alone(body: impl FnOnce()) {
     body();
     assert_eq!(groups(), BTreeSet::new(), "groups are left");
     before.assert_same();
+}
+
+fn is_root() -> bool {
+    nix::unistd::geteuid().is_root()
 }
 
 fn sh(script: &str, resources: Resources) -> Command {
@@ -139,13 +151,13 @@ fn pids_count_the_payload_s_own() {
 #[test]
 fn a_fork_bomb_is_held_and_ends_at_once() {
     alone(|| {
-        let mut command = sh("b() { b | b & }; b; sleep 60", Resources::new().pids(50).memory(64 << 20));
-        command.timeout(Duration::from_secs(1));
+        let mut command = sh("b() { b | b & }; b; exec sleep 60", Resources::new().pids(50).memory(64 << 20));
+        command.timeout(Duration::from_secs(3));
         let output = command.output().unwrap();
         assert_eq!(output.exit.kind, ExitKind::Timeout);
         // The same without a PID 1 whose end is everybody's.
-        let mut command = sh("b() { b | b & }; b; sleep 60", Resources::new().pids(50));
-        command.init(false).timeout(Duration::from_secs(1));
+        let mut command = sh("b() { b | b & }; b; exec sleep 60", Resources::new().pids(50));
+        command.init(false).timeout(Duration::from_secs(3));
         assert_eq!(command.output().unwrap().exit.kind, ExitKind::Timeout);
     });
 }
@@ -154,7 +166,7 @@ fn a_fork_bomb_is_held_and_ends_at_once() {
 fn the_cpu_is_shared_as_asked() {
     alone(|| {
         let mut command = sh("while :; do :; done", Resources::new().cpus(0.2));
-        command.timeout(Duration::from_secs(1));
+        command.timeout(Duration::from_secs(3));
         let output = command.output().unwrap();
         assert_eq!(output.exit.kind, ExitKind::Timeout);
         let stats = &output.stats;
@@ -329,7 +341,7 @@ fn what_is_not_there_is_refused_by_name() {
 #[test]
 fn a_named_parent_is_made_and_removed_with_the_last() {
     alone(|| {
-        let name = format!("/zind-test-{}/below", std::process::id());
+        let name = format!("{}/test-{}/below", delegated().unwrap_or_default(), std::process::id());
         let mut command = sh("echo; exec sleep 60", Resources::new().memory(64 << 20).cpuset_cpus("0"));
         command.cgroup_parent(&name).spec_mut().stdout = Stdio::Pipe;
         let process = command.spawn().unwrap();
@@ -408,6 +420,7 @@ fn a_group_of_its_own_takes_processes_in() {
 #[test]
 fn a_dropped_handle_leaves_the_group_to_a_later_start() {
     alone(|| {
+        let before = Traces::now();
         let process = running("echo; exec sleep 60", Resources::new().pids(5));
         let pid = process.pid();
         drop(process);
@@ -415,9 +428,125 @@ fn a_dropped_handle_leaves_the_group_to_a_later_start() {
         rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), rustix::process::Signal::KILL)
             .unwrap();
         let until = Instant::now() + Duration::from_secs(10);
-        while !groups().is_empty() {
+        while !groups().is_empty() || !Traces::now().is_within(&before) {
             assert!(Instant::now() < until, "{:?}", groups());
             Command::new("true").output().unwrap();
         }
     });
+}
+
+/// Everything in here again, as somebody else or somewhere else.
+fn again(prepare: &str, environment: &[(&str, &str)]) -> String {
+    let dir = std::env::temp_dir().join(format!("zind-test-groups-{}", std::process::id()));
+    fs::create_dir_all(&dir).unwrap();
+    let binary = dir.join("groups");
+    fs::copy(std::env::current_exe().unwrap(), &binary).unwrap();
+    for path in [&dir, &binary] {
+        fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    }
+    let mut host = std::process::Command::new("unshare");
+    host.args(["-m", "--propagation", "private", "sh", "-ec", prepare, "sh"]).arg(&binary).current_dir("/");
+    host.env("ZIND_TEST_INNER", "1").envs(environment.iter().copied());
+    let output = host.output().unwrap();
+    fs::remove_dir_all(&dir).unwrap();
+    let all = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && all.contains("0 failed"), "{all}");
+    all
+}
+
+/// True where the whole file is not being run again already.
+fn is_outer() -> bool {
+    is_root() && std::env::var_os("ZIND_TEST_INNER").is_none()
+}
+
+const AS_NOBODY: &str = "exec setpriv --reuid=65534 --regid=65534 --clear-groups --inh-caps=-all";
+
+#[test]
+fn all_of_it_with_version_1_alone() {
+    let _turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let layout = Layout::read().unwrap();
+    let (Some(v2), false, true) = (&layout.v2, layout.v1.is_empty(), is_outer()) else { return };
+    let all = again("umount \"$MOUNT\"; exec \"$1\"", &[("MOUNT", v2.mount.to_str().unwrap())]);
+    assert!(!all.contains("skipped:"), "{all}");
+}
+
+/// Makes a group for an ordinary user in each hierarchy; what moves a shell into them.
+fn hand_over(name: &str) -> (Vec<PathBuf>, String) {
+    let layout = Layout::read().unwrap();
+    let mut dirs = Vec::new();
+    let mut enter = String::new();
+    for hierarchy in layout.v2.iter().chain(&layout.v1) {
+        if hierarchy.controllers.iter().any(|name| name.starts_with("name=")) {
+            continue;
+        }
+        let is_v2 = layout.v2.as_ref() == Some(hierarchy);
+        let dir = hierarchy.mount.join(name);
+        let own = |path: &Path| std::os::unix::fs::chown(path, Some(65534), Some(65534)).unwrap();
+        let mut made = vec![dir.clone()];
+        if is_v2 {
+            let wanted: Vec<String> = hierarchy.controllers.iter().map(|name| format!("+{name}")).collect();
+            fs::write(hierarchy.mount.join("cgroup.subtree_control"), wanted.join(" ")).unwrap();
+            // A group with processes hands nothing down.
+            made.push(dir.join("leaf"));
+        }
+        for dir in &made {
+            fs::create_dir(dir).unwrap();
+            own(dir);
+            for file in ["cgroup.procs", "cgroup.threads", "cgroup.subtree_control"] {
+                if dir.join(file).exists() {
+                    own(&dir.join(file));
+                }
+            }
+        }
+        for file in ["cpuset.cpus", "cpuset.mems"].iter().filter(|_| !is_v2 && hierarchy.has("cpuset")) {
+            fs::write(dir.join(file), fs::read(hierarchy.mount.join(file)).unwrap()).unwrap();
+        }
+        enter += &format!("echo $$ > {}/cgroup.procs\n", made.last().unwrap().display());
+        dirs.extend(made);
+    }
+    (dirs, enter)
+}
+
+#[test]
+fn all_of_it_as_an_ordinary_user_with_groups() {
+    let _turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    if !is_outer() {
+        return;
+    }
+    let name = format!("zind-test-user-{}", std::process::id());
+    let (dirs, enter) = hand_over(&name);
+    let result = std::panic::catch_unwind(|| {
+        again(&format!("{enter}{AS_NOBODY} \"$1\""), &[("ZIND_TEST_DELEGATED", &format!("/{name}"))])
+    });
+    let until = Instant::now() + Duration::from_secs(10);
+    for dir in dirs.iter().rev() {
+        while fs::remove_dir(dir).is_err() {
+            assert!(Instant::now() < until, "{dir:?} is in use");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+    let all = result.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    assert!(!all.contains("skipped:"), "{all}");
+}
+
+#[test]
+fn an_ordinary_user_without_groups_is_told_the_cure() {
+    let _turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    if is_outer() {
+        let all = again(&format!("{AS_NOBODY} \"$1\" --exact an_ordinary_user_without_groups_is_told_the_cure"), &[]);
+        assert!(all.contains("1 passed"), "{all}");
+    }
+    if is_root() || delegated().is_some() {
+        return;
+    }
+    let mut command = sh("true", Resources::new().memory(64 << 20));
+    command.require(["memory"]);
+    let error = command.output().unwrap_err();
+    assert!(error.hint().is_some_and(|hint| hint.contains("Delegate=yes") || hint.contains("chown")), "{error}");
+    // What costs nothing is to be had all the same.
+    let mut command = sh("ulimit -n", Resources::new());
+    command.rlimit(7, Some(99), Some(99));
+    let output = command.output().unwrap();
+    assert_eq!((text(&output.stdout).trim(), output.isolation.cgroup.len()), ("99", 0));
+    assert!(output.stats.cpu_user.is_some() && output.stats.max_rss.is_some());
 }

@@ -98,7 +98,9 @@ impl From<zind_core::Event> for zind_event {
 fn trigger(line: &str) -> Result<PressureTrigger, Error> {
     let wrong = || Error::Spec {
         field: "pressure",
-        rule: format!("{line:?} is not like \"cpu some 150000 2000000\": cpu, memory or io; some or full; microseconds"),
+        rule: format!(
+            "{line:?} is not like \"cpu some 150000 2000000\": cpu, memory or io; some or full; microseconds"
+        ),
     };
     let words: Vec<&str> = line.split_ascii_whitespace().collect();
     let [of, which, stall, window] = words[..] else { return Err(wrong()) };

@@ -78,7 +78,8 @@ impl Resources {
         r.net_classid.map(|class| dict.set_item("net_classid", class)).transpose()?;
         if !r.io.is_empty() {
             let one = |limit: &IoLimit| {
-                (limit.device.as_os_str(), limit.rbps, limit.wbps, limit.riops, limit.wiops, limit.latency_us, limit.weight)
+                let device = limit.device.clone().into_os_string();
+                (device, limit.rbps, limit.wbps, limit.riops, limit.wiops, limit.latency_us, limit.weight)
             };
             dict.set_item("io", r.io.iter().map(one).collect::<Vec<_>>())?;
         }

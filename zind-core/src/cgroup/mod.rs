@@ -155,6 +155,11 @@ impl Cgroup {
             is_gone: AtomicBool::new(false),
         };
         group.make_parts(request.dies_with_owner)?;
+        if let (Some(parent), true) = (request.parent, group.is_nowhere()) {
+            let needs =
+                format!("no group can be made below {} in any hierarchy: it is somebody else's", parent.display());
+            return Err(Error::unsupported("cgroup_parent", needs));
+        }
         match group.places.scope.take() {
             None => group.write_limits(resources, &layout)?,
             Some(scope) => {
@@ -347,7 +352,7 @@ impl Cgroup {
         if part.is_v2 {
             return files::value_of(&read("memory.events"), "max").is_some_and(|count| count > 0);
         }
-        files::number(&read("memory.failcnt")).is_some_and(|count| count > 0)
+        self.oom_kills() > 0 || files::number(&read("memory.failcnt")).is_some_and(|count| count > 0)
     }
 
     /// The processes in it and in groups below it, by their pids in the caller's pid namespace; a process the caller cannot
@@ -564,7 +569,12 @@ fn unified_controller(file: &str, layout: &Layout) -> Result<&'static str> {
 
 fn make_part(place: &Place, name: &str) -> Result<Part> {
     let path = place.dir.join(name);
-    rustix::fs::mkdir(&path, Mode::from_raw_mode(0o755)).map_err(|errno| place::refused(&path, errno.into_errno()))?;
+    rustix::fs::mkdir(&path, Mode::from_raw_mode(0o755)).map_err(|errno| match errno.into_errno() {
+        errno @ (Errno::EACCES | Errno::EPERM | Errno::EROFS) => {
+            place::forbidden(&place.controllers.join(", "), &path, errno)
+        }
+        errno => place::refused(&path, errno),
+    })?;
     let made =
         files::open_dir(&path).map_err(|errno| Error::sys(Step::MakeCgroup, "open", &path, errno)).and_then(|dir| {
             if place.version == Version::V1 && place.controllers.iter().any(|name| name == "cpuset") {

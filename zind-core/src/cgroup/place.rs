@@ -115,11 +115,31 @@ impl Places {
     }
 
     fn v2(&mut self, hierarchy: &Hierarchy, asked: &[&str], parent: Option<&Path>) -> Result<Found> {
+        let dir = match self.v2_dir(hierarchy, asked, parent)? {
+            Found::Dir(dir) => dir,
+            // systemd moves the launcher itself.
+            scope => return Ok(scope),
+        };
+        match barrier(hierarchy, &dir) {
+            None => Ok(Found::Dir(dir)),
+            Some(above) => Err(Error::unsupported(
+                if asked.is_empty() { "a control group".to_owned() } else { asked.join(", ") },
+                format!(
+                    "nobody comes from the group of this process into one below {}: on control groups v2 that takes the right \
+                     to write to {}; root has to move this process into a group below the one it has handed over",
+                    dir.display(),
+                    above.join("cgroup.procs").display()
+                ),
+            )),
+        }
+    }
+
+    fn v2_dir(&mut self, hierarchy: &Hierarchy, asked: &[&str], parent: Option<&Path>) -> Result<Found> {
         let slice = parent.and_then(Path::to_str).filter(|name| name.ends_with(".slice") && !name.contains('/'));
         if let (Some(parent), None) = (parent, slice) {
             let dir = self.descend(hierarchy, parent, |dir| match is_enabled(dir, asked) {
                 true => Ok(()),
-                false => make_usable(dir, asked).map_err(|why| why.into_error(dir, asked)),
+                false => make_usable(dir, asked).map(drop).map_err(|why| why.into_error(dir, asked)),
             })?;
             make_usable(&dir, asked).map_err(|why| why.into_error(&dir, asked))?;
             return Ok(Found::Dir(dir));
@@ -129,17 +149,36 @@ impl Places {
             delegation::Found::Free(top) => top,
         };
         let own = hierarchy.own.as_ref().ok_or_else(|| invisible(hierarchy))?;
+        // One that has what was asked for, but not all for readings, is the second choice.
+        let mut second = None;
         let first = match make_usable(own, asked) {
-            Ok(()) => return Ok(Found::Dir(own.clone())),
-            Err(why) => why.into_error(own, asked),
+            Ok(true) => return Ok(Found::Dir(own.clone())),
+            Ok(false) => {
+                second = Some(own.clone());
+                None
+            }
+            Err(why) => Some(why.into_error(own, asked)),
         };
         let top = top.as_deref().unwrap_or(&hierarchy.mount);
         for dir in own.ancestors().skip(1).take_while(|dir| dir.starts_with(top)) {
-            if make_usable(dir, asked).is_ok() {
-                return Ok(Found::Dir(dir.to_owned()));
+            if barrier(hierarchy, dir).is_some() {
+                continue;
+            }
+            match make_usable(dir, asked) {
+                Ok(true) => return Ok(Found::Dir(dir.to_owned())),
+                Ok(false) => second = second.or(Some(dir.to_owned())),
+                Err(_) => {}
             }
         }
-        Err(first)
+        if let Some(dir) = second {
+            return Ok(Found::Dir(dir));
+        }
+        // The root has no limits of its own, and nobody's groups are disturbed by one more.
+        let is_root = open_dir(&hierarchy.mount).is_ok_and(|dir| is_real_root(dir.as_fd()));
+        if is_root && top == hierarchy.mount && make_usable(&hierarchy.mount, asked).is_ok() {
+            return Ok(Found::Dir(hierarchy.mount.clone()));
+        }
+        Err(first.unwrap_or_else(|| invisible(hierarchy)))
     }
 
     /// The directory of a named group, made where it is missing; `pass` is asked about each one above it.
@@ -181,7 +220,7 @@ enum Found {
 /// The error of a directory that could not be made.
 pub(super) fn refused(dir: &Path, errno: Errno) -> Error {
     let hint = match errno {
-        Errno::EACCES | Errno::EPERM | Errno::EROFS => delegation_cure(dir),
+        Errno::EACCES | Errno::EPERM | Errno::EROFS => cure_of(dir),
         Errno::EAGAIN => "cgroup.max.depth or cgroup.max.descendants of a group above is reached".to_owned(),
         Errno::ENOENT => "the group above was removed meanwhile".to_owned(),
         Errno::ENOSPC | Errno::ENOMEM => {
@@ -196,8 +235,14 @@ pub(super) fn refused(dir: &Path, errno: Errno) -> Error {
     Error::sys(Step::MakeCgroup, "mkdir", dir, errno).with_hint(hint)
 }
 
+/// The error about a directory that this user may not make.
+pub(super) fn forbidden(feature: &str, dir: &Path, errno: Errno) -> Error {
+    let what = format!("{}: {} ({errno:?}) from mkdir", dir.display(), crate::error::describe(errno));
+    Error::unsupported(feature, format!("{what}; {}", cure_of(dir)))
+}
+
 /// How an ordinary user comes by a group of its own.
-fn delegation_cure(dir: &Path) -> String {
+fn cure_of(dir: &Path) -> String {
     let is_v2 = exists_at(dir.parent().unwrap_or(dir), "cgroup.controllers");
     let how = if is_v2 {
         "run as root, or in a delegated group: systemd-run --user --scope -p Delegate=yes COMMAND"
@@ -239,7 +284,7 @@ impl Why {
     fn into_error(self, dir: &Path, asked: &[&str]) -> Error {
         let feature = if asked.is_empty() { "a control group".to_owned() } else { asked.join(", ") };
         match self {
-            Why::NotWritable => Error::unsupported(feature, format!("{}: {}", dir.display(), delegation_cure(&dir.join("x")))),
+            Why::NotWritable => forbidden(&feature, &dir.join("zind-*"), Errno::EACCES),
             Why::Lacks(name) => Error::unsupported(
                 name,
                 format!(
@@ -261,8 +306,8 @@ impl Why {
     }
 }
 
-/// Sees to it that groups below `dir` can have the controllers.
-fn make_usable(dir: &Path, asked: &[&str]) -> Result<(), Why> {
+/// Sees to it that groups below `dir` can have the controllers. True if they have all that there are for readings, too.
+fn make_usable(dir: &Path, asked: &[&str]) -> Result<bool, Why> {
     let may = |path: &Path| accessat(CWD, path, Access::WRITE_OK, AtFlags::EACCESS).is_ok();
     if !may(dir) || !may(&dir.join("cgroup.procs")) {
         return Err(Why::NotWritable);
@@ -272,7 +317,7 @@ fn make_usable(dir: &Path, asked: &[&str]) -> Result<(), Why> {
     let enabled = read(fd, "cgroup.subtree_control").map_err(Why::Refused)?;
     let missing = |names: &[&'static str]| names.iter().any(|name| !has_word(&enabled, name));
     if asked.iter().all(|name| has_word(&enabled, name)) && !missing(&WANTED) {
-        return Ok(());
+        return Ok(true);
     }
     let available = read(fd, "cgroup.controllers").map_err(Why::Refused)?;
     if let Some(lacks) = asked.iter().find(|name| !has_word(&available, name)) {
@@ -291,12 +336,23 @@ fn make_usable(dir: &Path, asked: &[&str]) -> Result<(), Why> {
             Err(errno) => return Err(Why::Refused(errno)),
         }
     }
-    if is_free {
-        for name in WANTED.iter().filter(|name| has_word(&available, name) && !has_word(&enabled, name)) {
-            let _ = write(fd, "cgroup.subtree_control", &format!("+{name}"));
-        }
+    let mut wanted = WANTED.iter().filter(|name| has_word(&available, name) && !has_word(&enabled, name));
+    if !is_free {
+        return Ok(wanted.next().is_none());
     }
-    Ok(())
+    let mut has_all = true;
+    for name in wanted {
+        has_all &= write(fd, "cgroup.subtree_control", &format!("+{name}")).is_ok();
+    }
+    Ok(has_all)
+}
+
+/// On version 2, the group above the caller's own and `dir` if this user may take nobody from the one to the other.
+fn barrier(hierarchy: &Hierarchy, dir: &Path) -> Option<PathBuf> {
+    let own = hierarchy.own.as_ref().unwrap_or(&hierarchy.mount);
+    let above = own.ancestors().find(|above| dir.starts_with(above))?;
+    let may = accessat(CWD, above.join("cgroup.procs"), Access::WRITE_OK, AtFlags::EACCESS).is_ok();
+    (!may).then(|| above.to_owned())
 }
 
 fn is_enabled(dir: &Path, asked: &[&str]) -> bool {

@@ -182,7 +182,9 @@ fn request(unit: &str, slice: Option<&str>, pids: &[u32]) -> Body {
         // The default is a share of the machine's; the limit is the caller's business, on the group below.
         all.structure().string("TasksMax").signature("t").u64(u64::MAX);
         all.structure().string("PIDs").signature("au").array(4, |list| {
-            pids.iter().for_each(|pid| drop(list.u32(*pid)));
+            for pid in pids {
+                list.u32(*pid);
+            }
         });
     });
     body.array(8, |_| {});

@@ -195,6 +195,11 @@ fn check_process(spec: &Spec) -> Result<()> {
 }
 
 fn check_resources(spec: &Spec) -> Result<()> {
+    if let Some(parent) = &spec.cgroup_parent
+        && parent.components().any(|part| part == std::path::Component::ParentDir)
+    {
+        return Err(Error::spec("cgroup_parent", format!("{} has \"..\" in it", parent.display())));
+    }
     match &spec.resources {
         Some(_) if spec.cgroup.is_some() => {
             Err(Error::spec("resources", "excludes cgroup_fd: the payload can be born into one group only"))

@@ -13,7 +13,11 @@ use crate::strings::{optional_path, optional_text, text};
 ///
 /// # Safety
 /// As for [`set`].
-unsafe fn limit(spec: *mut zind_spec, err: *mut *mut zind_error, change: impl FnOnce(&mut Resources) -> Outcome) -> zind_status {
+unsafe fn limit(
+    spec: *mut zind_spec,
+    err: *mut *mut zind_error,
+    change: impl FnOnce(&mut Resources) -> Outcome,
+) -> zind_status {
     // SAFETY: the caller's promise.
     unsafe { set(spec, err, |spec| change(spec.resources.get_or_insert_with(Resources::new))) }
 }
@@ -58,7 +62,11 @@ pub unsafe extern "C" fn zind_spec_set_memory(
 
 /// Most swap space in bytes, by itself; 0 is none, UINT64_MAX no limit. On cgroup v1 it needs zind_spec_set_memory() too.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn zind_spec_set_swap(spec: *mut zind_spec, bytes: u64, err: *mut *mut zind_error) -> zind_status {
+pub unsafe extern "C" fn zind_spec_set_swap(
+    spec: *mut zind_spec,
+    bytes: u64,
+    err: *mut *mut zind_error,
+) -> zind_status {
     // SAFETY: the header's demand.
     unsafe {
         limit(spec, err, |resources| {
