@@ -13,7 +13,7 @@
  *     zind_error_free(error); zind_process_free(process); zind_spec_free(spec);
  *
  * Handles (zind_spec, zind_start, zind_process, zind_root, zind_output, zind_layers,
- * zind_changes, zind_error) are opaque. The caller owns each it gets
+ * zind_changes, zind_events, zind_error) are opaque. The caller owns each it gets
  * and gives it back by its _free function, for which NULL is fine. All other pointers in arguments are borrowed for the
  * length of the call: what has to stay is copied. A handle in an out-parameter is NULL after a failure.
  *
@@ -47,6 +47,7 @@
 /** Initializers for the structures that begin with struct_size. */
 #define ZIND_EXIT_INIT {sizeof(zind_exit), 0, -1, 0, 0}
 #define ZIND_STATS_INIT {sizeof(zind_stats), -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1}
+#define ZIND_EVENT_INIT {sizeof(zind_event), 0, 0, 0}
 #define ZIND_METADATA_INIT {sizeof(zind_metadata), 0, 0, 0, 0, 0, 0, 0, 0, NULL}
 #define ZIND_COPY_OPTIONS_INIT {sizeof(zind_copy_options), 0, 0, 0}
 #define ZIND_COPY_STATS_INIT {sizeof(zind_copy_stats), 0, 0, 0, 0, 0, 0, 0, 0}
@@ -157,6 +158,64 @@ typedef int32_t zind_stdio;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
+/* What happened. Numbers are never reused, and new ones come at the end. */
+enum zind_event_kind
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /* Nothing: there are no more. */
+    ZIND_EVENT_KIND_NONE = 0,
+    /* Memory ran out: the limit is reached and nothing could be taken back. */
+    ZIND_EVENT_KIND_OOM = 1,
+    /* A process was killed because memory ran out. */
+    ZIND_EVENT_KIND_OOM_KILL = 2,
+    /* The container is beyond memory_high and is slowed down. Version 2 only, as all below but the last. */
+    ZIND_EVENT_KIND_MEMORY_HIGH = 3,
+    /* It was about to go beyond its memory; mostly some can be taken back. */
+    ZIND_EVENT_KIND_MEMORY_MAX = 4,
+    /* A fork met the limit of processes. */
+    ZIND_EVENT_KIND_PIDS_MAX = 5,
+    /* More time than a trigger's was lost waiting for the resource. */
+    ZIND_EVENT_KIND_PRESSURE = 6,
+    /* Everything in the container stands still. */
+    ZIND_EVENT_KIND_FROZEN = 7,
+    /* It goes on. */
+    ZIND_EVENT_KIND_THAWED = 8,
+    /* The container has ended. Nothing comes after it. */
+    ZIND_EVENT_KIND_EMPTY = 9,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum zind_event_kind zind_event_kind;
+#else
+typedef int32_t zind_event_kind;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/* What is waited for, in a pressure event. */
+enum zind_pressure
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /* It is no pressure event. */
+    ZIND_PRESSURE_NONE = 0,
+    /* A CPU. */
+    ZIND_PRESSURE_CPU = 1,
+    /* Memory. */
+    ZIND_PRESSURE_MEMORY = 2,
+    /* A disk. */
+    ZIND_PRESSURE_IO = 3,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum zind_pressure zind_pressure;
+#else
+typedef int32_t zind_pressure;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
 /* What happened to a path. Numbers are never reused, and new ones come at the end. */
 enum zind_change_kind
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
@@ -216,6 +275,9 @@ typedef struct zind_changes zind_changes;
 
 /* What went wrong. All its strings are borrowed from it until zind_error_free(). */
 typedef struct zind_error zind_error;
+
+/* The events of a container. */
+typedef struct zind_events zind_events;
 
 /* A root file system in a directory of overlay layers: it stays from one container to the next, has snapshots to go
  * back to and clones to branch off. The handle is only the path; several processes may use the same directory, one at
@@ -301,6 +363,18 @@ typedef struct zind_stats {
     /* How often a fork met the limit. */
     int64_t pids_limited;
 } zind_stats;
+
+/* One event; equal ones that came together are one with a count. Begin with ZIND_EVENT_INIT. */
+typedef struct zind_event {
+    /* sizeof(zind_event), set by the caller; no more than this is written. */
+    size_t struct_size;
+    /* A zind_event_kind. */
+    int32_t kind;
+    /* A zind_pressure. */
+    int32_t resource;
+    /* How often since it was last told. */
+    uint64_t count;
+} zind_event;
 
 /* How to copy. Begin with ZIND_COPY_OPTIONS_INIT. */
 typedef struct zind_copy_options {
@@ -984,6 +1058,35 @@ zind_status zind_process_list_json(const zind_process *process, char **json, zin
 zind_status zind_groups_sweep(const char *parent,
                               char **removed,
                               zind_error **err);
+
+/* What happens in a container from its start on, as it happens: memory that runs out, processes killed for it, limits met,
+ * freezing, and its end.
+ * pressure: NULL, or an array of lines that ends with NULL, to be told of time lost waiting, too: the resource (cpu, memory,
+ * io), some or full (of the tasks), the time lost and the window it is measured in, in microseconds (500000 to 10000000;
+ * for an ordinary user a multiple of 2000000): "cpu some 150000 2000000".
+ * events: receives the handle; free it with zind_events_free(). The process need not live as long.
+ * Returns also ZIND_STATUS_UTF8, _SPEC, _STATE (it was started without resources), _UNSUPPORTED (pressure without a group of
+ * version 2), _SYS. */
+zind_status zind_process_events(const zind_process *process,
+                                const char *const *pressure,
+                                zind_events **events,
+                                zind_error **err);
+
+/* Readable when zind_events_next() will not block, for an event loop. Borrowed: the events close it; do not read from it.
+ * -1 for NULL. */
+int32_t zind_events_fd(const zind_events *events);
+
+/* The next event.
+ * timeout_ms: how long to wait, in milliseconds; negative: as long as it takes.
+ * event: begin with ZIND_EVENT_INIT; its kind is ZIND_EVENT_KIND_NONE when there are no more.
+ * Returns also ZIND_STATUS_TIMEOUT when timeout_ms is over, and _SYS. */
+zind_status zind_events_next(zind_events *events,
+                             int64_t timeout_ms,
+                             zind_event *event,
+                             zind_error **err);
+
+/* Frees events and closes their descriptors; the container is none of their business. events: NULL is fine. */
+void zind_events_free(zind_events *events);
 
 /* Opens the root in a directory of the host. Links in path itself are followed.
  * root: receives the handle; free it with zind_root_free(). Returns also ZIND_STATUS_SYS, _SPEC (an empty path). */

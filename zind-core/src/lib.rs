@@ -35,7 +35,8 @@ mod sys;
 mod volume;
 
 pub use cgroup::{
-    Cgroup, DeviceKind, DeviceRule, IoLimit, IoStats, Pressure, PressureStats, RdmaLimit, Resources, Stall, Stats,
+    Cgroup, DeviceKind, DeviceRule, Event, EventKind, Events, IoLimit, IoStats, Pressure, PressureOf, PressureStats,
+    PressureTrigger, RdmaLimit, Resources, Stall, Stats,
 };
 pub use copy::{CopyOptions, CopyStats, Root};
 pub use device::{Console, Device};

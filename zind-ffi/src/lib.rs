@@ -22,6 +22,8 @@ mod process;
 
 mod groups;
 
+mod events;
+
 mod copy;
 
 mod volume;

@@ -226,4 +226,12 @@ steps! {
     KillCgroup = 195, "kill the control group";
     /// Remove a control group.
     RemoveCgroup = 196, "remove the control group";
+
+    // 200..: around control groups.
+    /// Make or attach the program that holds the device rules of a control group.
+    DeviceProgram = 200, "set the device rules";
+    /// Talk to systemd.
+    Systemd = 201, "ask systemd for a scope";
+    /// Watch a control group.
+    Watch = 202, "watch the control group";
 }

@@ -6,6 +6,7 @@ mod convert;
 mod copy;
 mod device;
 mod errors;
+mod events;
 mod layers;
 mod lowlevel;
 mod mount;
@@ -20,6 +21,7 @@ fn _zind(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add("LAUNCHER_SIZE", zind_core::LAUNCHER_SIZE)?;
     module.add_class::<device::Device>()?;
+    module.add_class::<events::Events>()?;
     module.add_class::<layers::Layers>()?;
     module.add_class::<mount::Mount>()?;
     module.add_class::<process::Isolation>()?;

@@ -12,6 +12,7 @@ use crate::bytes::from_captured;
 use crate::convert::to_python;
 use crate::copy::Root;
 use crate::errors::{detached, raise};
+use crate::events::{self, Events, TriggerTuple};
 use crate::mount::Mount;
 use crate::options;
 
@@ -187,6 +188,11 @@ impl Process {
     #[getter]
     fn root(&self, py: Python<'_>) -> PyResult<Root> {
         self.0.root().map(Root).map_err(|error| raise(py, &error))
+    }
+
+    fn events(&self, py: Python<'_>, pressure: Vec<TriggerTuple>) -> PyResult<Events> {
+        let triggers: Vec<_> = pressure.into_iter().map(|given| events::trigger(py, given)).collect::<PyResult<_>>()?;
+        self.0.events(&triggers).map(Events::of).map_err(|error| raise(py, &error))
     }
 
     fn kill(&self, py: Python<'_>) -> PyResult<()> {

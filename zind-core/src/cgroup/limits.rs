@@ -9,7 +9,7 @@ use std::path::Path;
 use nix::errno::Errno;
 use rustix::fs::FileType;
 
-use super::resources::{DeviceKind, IoLimit, Resources};
+use super::resources::{IoLimit, Resources};
 use crate::error::{At, Error, Result, Step};
 
 /// The version of the hierarchy that has a controller.
@@ -200,12 +200,10 @@ rows! {
             Ok(r.misc.iter().flat_map(|(name, most)| write(row, s, format!("{name} {}", limit(*most, Version::V2)))).collect())
         });
     "devices", "rules; on v2 a program of the kernel's", "devices", "", ("devices", "devices.allow, devices.deny"),
-        (|r| !r.devices.is_empty(), |r, row, _| Ok(r.devices.iter().map(|rule| {
-            let number = |number: Option<u32>| number.map_or("*".to_owned(), |number| number.to_string());
-            let kind = match rule.kind { DeviceKind::All => 'a', DeviceKind::Block => 'b', DeviceKind::Char => 'c' };
-            let file = if rule.allow { "devices.allow" } else { "devices.deny" };
-            to_file(row, file, format!("{kind} {}:{} {}", number(rule.major), number(rule.minor), rule.access))
-        }).collect()));
+        (|r| !r.devices.is_empty(), |r, row, _| {
+            let lines = super::devices::v1_lines(&r.devices)?;
+            Ok(lines.into_iter().map(|(file, text)| to_file(row, file, text)).collect())
+        });
     "net_classid", "class", "net_cls", "", ("net_cls", "net_cls.classid"),
         (|r| r.net_classid.is_some(), |r, row, s| Ok(write(row, s, r.net_classid.unwrap_or(0))));
     "net_priorities", "priority by interface", "net_prio", "", ("net_prio", "net_prio.ifpriomap"),

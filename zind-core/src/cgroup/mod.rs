@@ -1,8 +1,10 @@
 //! Control groups: limits, readings, freezing and killing, with one face over v2, v1 and the hybrid of both.
 #![forbid(unsafe_code)]
 
-mod delegation;
+mod dbus;
+pub(crate) mod delegation;
 mod devices;
+pub(crate) mod events;
 mod files;
 pub(crate) mod layout;
 mod limits;
@@ -11,21 +13,28 @@ mod owner;
 mod place;
 pub(crate) mod resources;
 pub(crate) mod stats;
+pub(crate) mod systemd;
+#[cfg(test)]
+mod testing;
 
 use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use rustix::fs::{Mode, OFlags, openat};
 
 use crate::error::{At, Error, IntoErrno, Result, Step};
+use crate::sys::clone::Keeper;
 use crate::sys::descriptors::{pidfd_open, pidfd_send_signal};
+use events::LastWords;
 use limits::{Situation, Version};
 use place::{Place, Places};
 
+pub use events::{Event, EventKind, Events, PressureOf, PressureTrigger};
 pub use layout::{Hierarchy, Layout};
 pub use limits::{LimitInfo, limits};
 pub use owner::sweep;
@@ -44,7 +53,21 @@ pub struct Cgroup {
     helpers: u64,
     /// Directories that had to be made above it.
     places: Places,
+    /// The part of version 2, made when the launcher is there: [`Cgroup::settle`].
+    later: Option<Later>,
+    /// Keeps systemd's scope until the last readings are taken.
+    keeper: Mutex<Option<Keeper>>,
+    last_words: LastWords,
     is_gone: AtomicBool,
+}
+
+/// A part that is made in a scope of systemd's, and what is written to it then.
+#[derive(Debug)]
+struct Later {
+    scope: delegation::Scope,
+    name: String,
+    needed: Vec<&'static str>,
+    resources: Resources,
 }
 
 /// The group in one hierarchy.
@@ -126,6 +149,9 @@ impl Cgroup {
             parts: Vec::with_capacity(places.list.len()),
             helpers: request.helpers,
             places,
+            later: None,
+            keeper: Mutex::new(None),
+            last_words: LastWords::default(),
             is_gone: AtomicBool::new(false),
         };
         group.make_parts(request.dies_with_owner)?;
@@ -134,8 +160,56 @@ impl Cgroup {
                 format!("no group can be made below {} in any hierarchy: it is somebody else's", parent.display());
             return Err(Error::unsupported("cgroup_parent", needs));
         }
-        group.write_limits(resources, &layout)?;
+        match group.places.scope.take() {
+            None => group.write_limits(resources, &layout)?,
+            Some(scope) => {
+                let on_v2 = needed.iter().filter(|(version, _)| *version == Version::V2);
+                group.later = Some(Later {
+                    scope,
+                    name: owner::next_name(request.dies_with_owner)?,
+                    needed: on_v2.map(|(_, controller)| *controller).collect(),
+                    resources: resources.clone(),
+                });
+            }
+        }
         Ok(group)
+    }
+
+    /// True if processes have to be there for the rest of it to be made.
+    pub(crate) fn is_to_settle(&self) -> bool {
+        self.later.is_some()
+    }
+
+    /// Makes the part that systemd's scope is for, around processes which have done nothing yet, and sets its limits.
+    ///
+    /// Errors: [`Error::Sys`] at [`Step::Systemd`] with what systemd said; [`Error::Unsupported`] for a controller that the
+    /// user's manager was not given; those of [`Cgroup::create`].
+    pub(crate) fn settle(&mut self, pids: &[u32]) -> Result<()> {
+        let Some(later) = self.later.take() else { return Ok(()) };
+        // Without clone3(2) the last readings are lost.
+        let keeper = Keeper::start().ok();
+        let pid = keeper.as_ref().map(Keeper::pid);
+        let (path, controllers) = later.scope.make(&later.name, pids, pid, &later.needed)?;
+        *self.keeper.lock().unwrap_or_else(PoisonError::into_inner) = keeper;
+        let dir = files::open_dir(&path).map_err(|errno| Error::sys(Step::MakeCgroup, "open", &path, errno))?;
+        self.parts.push(Part { dir, path, is_v2: true, controllers });
+        self.write_limits(&later.resources, &Layout::read()?)
+    }
+
+    /// What happens in the group, until `end` is readable.
+    pub(crate) fn events(&self, end: BorrowedFd<'_>, triggers: &[PressureTrigger]) -> Result<Events> {
+        fn view(part: &Part) -> (BorrowedFd<'_>, &Path) {
+            (part.dir.as_fd(), &part.path)
+        }
+        let (v2, v1) = (self.v2().map(view), self.v1_with("memory").map(view));
+        let watched = match self.last_words.are_spoken() {
+            false => Events::watch(v2, v1, end, triggers, self.last_words.clone()),
+            true => Events::watch(None, None, end, &[], self.last_words.clone()),
+        };
+        match watched {
+            Err(_) if self.last_words.are_spoken() => Events::watch(None, None, end, &[], self.last_words.clone()),
+            watched => watched,
+        }
     }
 
     fn make_parts(&mut self, dies_with_owner: bool) -> Result<()> {
@@ -195,7 +269,7 @@ impl Cgroup {
 
     /// True if there is no directory at all: nothing was asked for, and this user may make no groups.
     pub(crate) fn is_nowhere(&self) -> bool {
-        self.parts.is_empty()
+        self.parts.is_empty() && self.later.is_none()
     }
 
     /// Files to write a pid to, for the hierarchies into which nobody is born: those of version 1, and of version 2 where
@@ -229,7 +303,7 @@ impl Cgroup {
         }
         if !resources.devices.is_empty() && layout.v1_with("devices").is_none() {
             let part = self.v2().ok_or_else(|| without("devices"))?;
-            devices::attach(part.dir.as_fd(), &resources.devices)?;
+            devices::attach_v2(part.dir.as_fd(), &part.path, &resources.devices)?;
         }
         for (file, text) in &resources.unified {
             let controller = unified_controller(file, layout)?;
@@ -412,6 +486,7 @@ impl Cgroup {
             return Ok(());
         }
         self.thaw_for_killing();
+        self.keep_last_words();
         let mut result = Ok(());
         for part in self.parts.iter().rev() {
             let removed = owner::remove(&part.path, true);
@@ -441,7 +516,13 @@ impl Cgroup {
         all
     }
 
+    fn keep_last_words(&self) {
+        self.last_words
+            .keep(self.v2().map(|part| part.dir.as_fd()), self.v1_with("memory").map(|part| part.dir.as_fd()));
+    }
+
     fn remove_places(&self) {
+        drop(self.keeper.lock().unwrap_or_else(PoisonError::into_inner).take());
         for dir in self.places.made.iter().rev() {
             let _ = rustix::fs::rmdir(dir);
         }

@@ -8,10 +8,11 @@ use std::path::{Component, Path, PathBuf};
 use nix::errno::Errno;
 use rustix::fs::{Access, AtFlags, CWD, Mode, accessat, mkdir};
 
+use super::delegation::{self, Scope};
 use super::files::{exists, has_word, open_dir, read, write};
+use super::fill_cpuset;
 use super::layout::{Hierarchy, Layout};
 use super::limits::Version;
-use super::{delegation, fill_cpuset};
 use crate::error::{Error, IntoErrno, Result, Step};
 
 /// One directory below which a group is made.
@@ -30,13 +31,12 @@ pub(super) struct Place {
 pub(super) struct Places {
     pub(super) list: Vec<Place>,
     pub(super) made: Vec<PathBuf>,
+    /// The group of version 2 is made later, when the launcher is there: in a scope of systemd's.
+    pub(super) scope: Option<Scope>,
 }
 
 /// What is good to have for readings, where it costs nobody anything.
-const WANTED: [&str; 4] = ["memory", "pids", "cpu", "io"];
-
-/// Where systemd runs, the tree is systemd's: systemd.io/CONTROL_GROUP_INTERFACE
-const SYSTEMD: &str = "/run/systemd/system";
+pub(super) const WANTED: [&str; 4] = ["memory", "pids", "cpu", "io"];
 
 impl Places {
     /// Finds a directory for each controller that is needed. `needs_v2`: the group in version 2 is needed by itself.
@@ -66,7 +66,8 @@ impl Places {
         if let Some(v2) = &layout.v2 {
             let is_required = needs_v2 || !on_v2.is_empty();
             match self.v2(v2, &on_v2, parent) {
-                Ok(dir) => {
+                Ok(Found::Scope(scope)) => self.scope = Some(scope),
+                Ok(Found::Dir(dir)) => {
                     let controllers = controllers_below(&dir);
                     self.list.push(Place { version: Version::V2, dir, controllers, is_required });
                 }
@@ -113,10 +114,14 @@ impl Places {
         hierarchy.own.clone().ok_or_else(|| invisible(hierarchy))
     }
 
-    fn v2(&mut self, hierarchy: &Hierarchy, asked: &[&str], parent: Option<&Path>) -> Result<PathBuf> {
-        let dir = self.v2_dir(hierarchy, asked, parent)?;
+    fn v2(&mut self, hierarchy: &Hierarchy, asked: &[&str], parent: Option<&Path>) -> Result<Found> {
+        let dir = match self.v2_dir(hierarchy, asked, parent)? {
+            Found::Dir(dir) => dir,
+            // systemd moves the launcher itself.
+            scope => return Ok(scope),
+        };
         match barrier(hierarchy, &dir) {
-            None => Ok(dir),
+            None => Ok(Found::Dir(dir)),
             Some(above) => Err(Error::unsupported(
                 if asked.is_empty() { "a control group".to_owned() } else { asked.join(", ") },
                 format!(
@@ -129,47 +134,49 @@ impl Places {
         }
     }
 
-    fn v2_dir(&mut self, hierarchy: &Hierarchy, asked: &[&str], parent: Option<&Path>) -> Result<PathBuf> {
-        if let Some(parent) = parent {
+    fn v2_dir(&mut self, hierarchy: &Hierarchy, asked: &[&str], parent: Option<&Path>) -> Result<Found> {
+        let slice = parent.and_then(Path::to_str).filter(|name| name.ends_with(".slice") && !name.contains('/'));
+        if let (Some(parent), None) = (parent, slice) {
             let dir = self.descend(hierarchy, parent, |dir| match is_enabled(dir, asked) {
                 true => Ok(()),
                 false => make_usable(dir, asked).map(drop).map_err(|why| why.into_error(dir, asked)),
             })?;
             make_usable(&dir, asked).map_err(|why| why.into_error(&dir, asked))?;
-            return Ok(dir);
+            return Ok(Found::Dir(dir));
         }
+        let top = match delegation::v2(hierarchy, asked, slice)? {
+            delegation::Found::Scope(scope) => return Ok(Found::Scope(scope)),
+            delegation::Found::Free(top) => top,
+        };
         let own = hierarchy.own.as_ref().ok_or_else(|| invisible(hierarchy))?;
         // One that has what was asked for, but not all for readings, is the second choice.
         let mut second = None;
         let first = match make_usable(own, asked) {
-            Ok(true) => return Ok(own.clone()),
+            Ok(true) => return Ok(Found::Dir(own.clone())),
             Ok(false) => {
                 second = Some(own.clone());
                 None
             }
             Err(why) => Some(why.into_error(own, asked)),
         };
-        let has_systemd = Path::new(SYSTEMD).is_dir();
-        for dir in own.ancestors().skip(1).take_while(|dir| dir.starts_with(&hierarchy.mount)) {
-            if has_systemd && !is_delegated(dir) || barrier(hierarchy, dir).is_some() {
+        let top = top.as_deref().unwrap_or(&hierarchy.mount);
+        for dir in own.ancestors().skip(1).take_while(|dir| dir.starts_with(top)) {
+            if barrier(hierarchy, dir).is_some() {
                 continue;
             }
             match make_usable(dir, asked) {
-                Ok(true) => return Ok(dir.to_owned()),
+                Ok(true) => return Ok(Found::Dir(dir.to_owned())),
                 Ok(false) => second = second.or(Some(dir.to_owned())),
                 Err(_) => {}
             }
         }
         if let Some(dir) = second {
-            return Ok(dir);
-        }
-        if let Some(dir) = delegation::v2(hierarchy, asked)? {
-            return Ok(dir);
+            return Ok(Found::Dir(dir));
         }
         // The root has no limits of its own, and nobody's groups are disturbed by one more.
         let is_root = open_dir(&hierarchy.mount).is_ok_and(|dir| is_real_root(dir.as_fd()));
-        if is_root && make_usable(&hierarchy.mount, asked).is_ok() {
-            return Ok(hierarchy.mount.clone());
+        if is_root && top == hierarchy.mount && make_usable(&hierarchy.mount, asked).is_ok() {
+            return Ok(Found::Dir(hierarchy.mount.clone()));
         }
         Err(first.unwrap_or_else(|| invisible(hierarchy)))
     }
@@ -202,6 +209,12 @@ impl Places {
         }
         Ok(dir)
     }
+}
+
+/// Where the group of version 2 is made.
+enum Found {
+    Dir(PathBuf),
+    Scope(Scope),
 }
 
 /// The error of a directory that could not be made.
@@ -360,14 +373,4 @@ fn is_real_root(dir: BorrowedFd<'_>) -> bool {
 
 fn exists_at(dir: &Path, name: &str) -> bool {
     dir.join(name).exists()
-}
-
-/// systemd has marked it as somebody else's; that of a user's manager is the manager's.
-fn is_delegated(dir: &Path) -> bool {
-    let is_managers = dir.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"user@"));
-    let marked = |name: &str| {
-        let mut value = [0u8; 8];
-        matches!(rustix::fs::getxattr(dir, name, &mut value[..]), Ok(1) if value[0] == b'1')
-    };
-    !is_managers && (marked("user.delegate") || marked("trusted.delegate"))
 }

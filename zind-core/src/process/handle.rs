@@ -18,7 +18,7 @@ use super::launch::{self, Received, receive, wait_readable};
 use super::plan::Inside;
 use super::stdio::Streams;
 use super::table::{self, ProcessInfo};
-use crate::cgroup::{self, Cgroup, Resources, Stats};
+use crate::cgroup::{self, Cgroup, Events, PressureTrigger, Resources, Stats};
 use crate::copy::{CopyOptions, CopyStats, Root};
 use crate::error::{At, Error, Result, Step};
 use crate::isolation::Isolation;
@@ -328,12 +328,7 @@ impl Process {
         if self.try_wait()?.is_some() {
             return Err(Error::State("the container has ended, and its control group with it".to_owned()));
         }
-        self.group.as_ref().ok_or_else(|| {
-            Error::State(
-                "the container was started without a control group: give resources= at the start, be it without limits"
-                    .to_owned(),
-            )
-        })
+        self.group.as_ref().ok_or_else(without_group)
     }
 
     /// Changes limits of the running container; what is `None` stays as it is, and `u64::MAX` takes a limit away.
@@ -356,6 +351,16 @@ impl Process {
     /// Errors: as for [`Process::pause`].
     pub fn resume(&self) -> Result<()> {
         self.group()?.thaw()
+    }
+
+    /// What happens in the container from its start on, as it happens: memory that runs out, processes killed for it, limits
+    /// met, freezing, and its end. `pressure` asks for the time lost waiting, too.
+    ///
+    /// Errors: [`Error::State`] for a container that was started without resources; [`Error::Spec`] for a trigger without
+    /// sense; [`Error::Unsupported`] for triggers where the kernel has none; [`Error::Sys`] at [`Step::Watch`].
+    pub fn events(&self, pressure: &[PressureTrigger]) -> Result<Events> {
+        let group = self.group.as_ref().ok_or_else(without_group)?;
+        group.events(self.end_fd(), pressure)
     }
 
     /// True between [`Process::pause`] and [`Process::resume`].
@@ -467,6 +472,13 @@ impl Drop for Process {
             cgroup::abandon(group);
         }
     }
+}
+
+fn without_group() -> Error {
+    Error::State(
+        "the container was started without a control group: give resources= at the start, be it without limits"
+            .to_owned(),
+    )
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

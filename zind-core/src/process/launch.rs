@@ -5,6 +5,7 @@ use std::io::IoSliceMut;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -109,6 +110,7 @@ impl Starting {
         let plan = memory_file("zind-plan", &bytes)?;
         let image = image()?;
         let attach = prepared.attach.take();
+        let is_to_settle = prepared.group.as_ref().is_some_and(|group| group.is_to_settle());
         let start = Start {
             image: image.as_fd(),
             plan: plan.as_fd(),
@@ -116,7 +118,8 @@ impl Starting {
             flags: prepared.clone_flags,
             cgroup: prepared.cgroup.as_ref().map(|fd| fd.as_fd()),
             groups: attach.iter().flat_map(|attach| &attach.files).map(AsRawFd::as_raw_fd).collect(),
-            groups_done: attach.as_ref().map(|attach| attach.done.as_fd()),
+            // In a scope of systemd's it is we who tell: `settle`.
+            groups_done: attach.as_ref().filter(|_| !is_to_settle).map(|attach| attach.done.as_fd()),
         };
         let waiter = if prepared.forked { clone::start_by_fork(start) } else { clone::start(start) }
             .at(Step::Clone, "clone3", "")
@@ -133,9 +136,34 @@ impl Starting {
             ended: false,
         };
         // The waiter got copies as it was cloned; ours must go, for a reader to see the last writer leave.
-        drop((theirs, plan, attach));
+        drop((theirs, plan));
         starting.prepared.streams.close_ours();
+        if let Some(attach) = attach.filter(|_| is_to_settle) {
+            starting.settle(attach.done)?;
+        }
         Ok(starting)
+    }
+
+    /// Has systemd make a scope around the launcher, which waits for the word that it is in there.
+    fn settle(&mut self, done: OwnedFd) -> Result<()> {
+        let pid = loop {
+            let Some(waiter) = &self.waiter else { return Ok(()) };
+            if let Some(pid) = waiter.launcher_pid() {
+                break pid;
+            }
+            if waiter.has_ended() {
+                return Err(self.died_early());
+            }
+            let _ = wait_readable(waiter.pidfd(), Some(Duration::from_millis(1)), &mut || false);
+        };
+        let group = self.prepared.group.as_mut().and_then(Arc::get_mut);
+        let Some(group) = group else { return Err(self.died_early()) };
+        if let Err(error) = group.settle(&[pid as u32]) {
+            // It may have failed because the launcher is gone.
+            return Err(if self.waiter.as_ref().is_some_and(Waiter::has_ended) { self.died_early() } else { error });
+        }
+        self.prepared.isolation.cgroup = group.paths();
+        rustix::io::write(&done, &[0; 8]).at(Step::JoinCgroup, "write", "").map(drop)
     }
 
     /// Becomes readable when [`Starting::finish`] will not block for long.

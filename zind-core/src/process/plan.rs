@@ -537,7 +537,7 @@ impl Builder {
             // Without clone3 nobody is born into one.
             let fd = spec.cgroup.as_ref().filter(|_| !have_clone3);
             let entrance = fd.map(|fd| cgroup::entrance(fd.as_fd(), Path::new("cgroup_fd"))).transpose()?;
-            return Ok((None, self.attach(entrance.into_iter().collect())?));
+            return Ok((None, self.attach(entrance.into_iter().collect(), false)?));
         };
         let forks_first = self.plan.flags & wire::FORK_FIRST != 0;
         let group = Cgroup::make(crate::cgroup::Request {
@@ -558,16 +558,16 @@ impl Builder {
         let is_pinned = spec.pins.iter().any(|(kind, _)| *kind == Kind::Cgroup);
         // On v1 only root may move somebody whose ids have changed.
         let is_early = !rustix::process::geteuid().is_root() || is_pinned || spec.mounts.iter().any(is_mounted);
-        if is_early {
+        if is_early || group.is_to_settle() {
             self.plan.flags |= wire::GROUPS_EARLY;
         }
-        let attach = self.attach(group.entrances(have_clone3)?)?;
+        let attach = self.attach(group.entrances(have_clone3)?, group.is_to_settle())?;
         Ok((Some(Arc::new(group)), attach))
     }
 
-    /// Has the launcher wait until its pid was written to these files.
-    fn attach(&mut self, entrances: Vec<(OwnedFd, PathBuf)>) -> Result<Option<Attach>> {
-        if entrances.is_empty() {
+    /// Has the launcher wait until its pid was written to these files, or somebody else has settled it.
+    fn attach(&mut self, entrances: Vec<(OwnedFd, PathBuf)>, is_to_settle: bool) -> Result<Option<Attach>> {
+        if entrances.is_empty() && !is_to_settle {
             return Ok(None);
         }
         let (files, paths) = entrances.into_iter().unzip();

@@ -485,15 +485,7 @@ unsafe extern "C" fn make_network(task: *mut u8) -> ! {
     // SAFETY: raw code, see the top of the file. The task stays until we are reaped.
     unsafe {
         let (ready, hold) = ((*task).ready as usize, (*task).hold as usize);
-        // The caller's other descriptors are none of our business, and their readers wait for the last holder.
-        let (low, high) = if ready < hold { (ready, hold) } else { (hold, ready) };
-        if low > 0 {
-            raw(libc::SYS_close_range, 0, low - 1, 0, 0, 0);
-        }
-        if high > low + 1 {
-            raw(libc::SYS_close_range, low + 1, high - 1, 0, 0, 0);
-        }
-        raw(libc::SYS_close_range, high + 1, u32::MAX as usize, 0, 0, 0);
+        close_all_but(ready, hold);
         // Two words that add up: see `Plan::network_ready`.
         let say = |word: u64| raw(libc::SYS_write, ready, (&raw const word) as usize, 8, 0, 0);
         let made = raw(libc::SYS_unshare, libc::CLONE_NEWNET as usize, 0, 0, 0, 0);
@@ -514,6 +506,94 @@ unsafe extern "C" fn make_network(task: *mut u8) -> ! {
         }
         let mut byte = 0u8;
         raw(libc::SYS_read, hold, (&raw mut byte) as usize, 1, 0, 0);
+        exit_group(0)
+    }
+}
+
+/// The caller's other descriptors are none of a task's business, and their readers wait for the last holder.
+///
+/// # Safety
+/// The calling task has descriptors of its own.
+unsafe fn close_all_but(one: usize, other: usize) {
+    let (low, high) = if one < other { (one, other) } else { (other, one) };
+    // SAFETY: raw code, see the top of the file; numbers only.
+    unsafe {
+        if low > 0 {
+            raw(libc::SYS_close_range, 0, low - 1, 0, 0, 0);
+        }
+        if high > low + 1 {
+            raw(libc::SYS_close_range, low + 1, high - 1, 0, 0, 0);
+        }
+        raw(libc::SYS_close_range, high + 1, u32::MAX as usize, 0, 0, 0);
+    }
+}
+
+/// A task that does nothing: where it is put, somebody is. It ends when it is dropped, and with the caller's process.
+pub(crate) struct Keeper {
+    task: Waiter,
+    /// While this is open the task lives.
+    hold: Option<OwnedFd>,
+}
+
+/// What the task needs; at the start of its [`Region`].
+#[repr(C)]
+struct KeeperTask {
+    hold: i32,
+    owner: i32,
+}
+
+impl Keeper {
+    /// Starts it.
+    ///
+    /// Errors: `ENOSYS` where `clone3(2)` is hidden.
+    pub(crate) fn start() -> Result<Keeper, Errno> {
+        let errno = |errno: rustix::io::Errno| Errno::from_raw(errno.raw_os_error());
+        let (theirs, hold) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(errno)?;
+        let owner = super::descriptors::pidfd_open(std::process::id() as i32)?;
+        let region = Region::take()?;
+        let task: *mut KeeperTask = region.0.cast();
+        // SAFETY: the region is large enough, aligned to a page, and nobody else's until the clone.
+        unsafe { task.write(KeeperTask { hold: theirs.as_raw_fd(), owner: owner.as_raw_fd() }) };
+        let task = start_task(region, keep_place, Vec::new(), Vec::new())?;
+        Ok(Keeper { task, hold: Some(hold) })
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.task.pid as u32
+    }
+}
+
+impl std::fmt::Debug for Keeper {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Keeper").field("pid", &self.task.pid).finish()
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        self.hold = None;
+        // It is on its last instruction; a bounded wait keeps a debugger's stop from stopping us.
+        let mut poll = [libc::pollfd { fd: self.task.pidfd.as_raw_fd(), events: libc::POLLIN, revents: 0 }];
+        // SAFETY: one live pollfd.
+        unsafe { libc::poll(poll.as_mut_ptr(), 1, 1000) };
+        self.task.try_reap();
+    }
+}
+
+/// The task, from its first instruction to its last.
+unsafe extern "C" fn keep_place(task: *mut u8) -> ! {
+    let task: *const KeeperTask = task.cast();
+    // SAFETY: raw code, see the top of the file. The task stays until we are reaped.
+    unsafe {
+        let (hold, owner) = ((*task).hold, (*task).owner);
+        close_all_but(hold as usize, owner as usize);
+        raw(libc::SYS_prctl, libc::PR_SET_NAME as usize, c"zind-keeper".as_ptr() as usize, 0, 0, 0);
+        // A fork of the caller's may hold the other end of the pipe for longer than the caller lives.
+        let mut fds = [
+            libc::pollfd { fd: hold, events: libc::POLLIN, revents: 0 },
+            libc::pollfd { fd: owner, events: libc::POLLIN, revents: 0 },
+        ];
+        while raw(libc::SYS_poll, (&raw mut fds) as usize, 2, usize::MAX, 0, 0) == -(libc::EINTR as isize) {}
         exit_group(0)
     }
 }

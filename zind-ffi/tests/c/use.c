@@ -623,6 +623,33 @@ static int descriptors(void) {
 }
 
 /* An ordinary user has groups only where some were handed down. */
+/* Of a container whose memory runs out. */
+static void events_come_until_the_end(zind_process *process) {
+    const char *bad[] = {"cpu some 1 2 3", NULL}, *late[] = {"disk some 1 2000000", NULL};
+    zind_events *events = NULL;
+    zind_event event = ZIND_EVENT_INIT;
+    int kills = 0;
+    OK(zind_process_events(process, NULL, &events, &error));
+    struct pollfd wait = {zind_events_fd(events), POLLIN, 0};
+    while (event.kind != ZIND_EVENT_KIND_EMPTY) {
+        CHECK(poll(&wait, 1, 60000) == 1);
+        zind_status status = zind_events_next(events, 0, &event, NULL);
+        CHECK(status == ZIND_STATUS_OK || status == ZIND_STATUS_TIMEOUT);
+        if (status == ZIND_STATUS_OK && event.kind == ZIND_EVENT_KIND_OOM_KILL) kills += (int)event.count;
+    }
+    CHECK(kills == 1);
+    OK(zind_events_next(events, -1, &event, &error));
+    CHECK(event.kind == ZIND_EVENT_KIND_NONE && event.resource == ZIND_PRESSURE_NONE);
+    zind_events_free(events);
+    FAILS(zind_process_events(process, bad, &events, &error), ZIND_STATUS_SPEC);
+    SAME(zind_error_field(error), "pressure");
+    zind_error_clear(&error);
+    FAILS(zind_process_events(process, late, &events, &error), ZIND_STATUS_SPEC);
+    zind_error_clear(&error);
+    CHECK(events == NULL && zind_events_fd(NULL) == -1);
+    zind_events_free(NULL);
+}
+
 static void limits_hold_and_readings_come(void) {
     zind_spec *spec = container("exec dd if=/dev/zero of=/dev/null bs=100M count=1 2>/dev/null");
     zind_process *process = NULL;
@@ -638,6 +665,7 @@ static void limits_hold_and_readings_come(void) {
     OK(zind_spec_set_swap(spec, 0, &error));
     OK(zind_spec_require(spec, "memory", &error));
     OK(zind_run(spec, &process, &error));
+    events_come_until_the_end(process);
     OK(zind_process_wait(process, -1, &end, &error));
     CHECK(end.kind == ZIND_EXIT_KIND_OOM && end.signal == 9 && end.returncode == -9);
     OK(zind_process_stats(process, &stats, &error));

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from . import _zind
 from ._copy import CopyStats, Root, Volume, VolumeHold, Volumes
+from ._events import Event, Events, PressureTrigger
 from ._layers import Change, Layers, Metadata, Snapshot
 from ._process import DEVNULL, PIPE, STDOUT, Popen, run
 from ._resources import (
@@ -79,6 +80,8 @@ __all__ = [
     "Device",
     "DeviceRule",
     "Error",
+    "Event",
+    "Events",
     "ExistsError",
     "Exit",
     "IdMap",
@@ -93,6 +96,7 @@ __all__ = [
     "Popen",
     "Pressure",
     "PressureStats",
+    "PressureTrigger",
     "Proc",
     "ProcAttr",
     "ProcessInfo",

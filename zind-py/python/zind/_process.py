@@ -9,6 +9,7 @@ from subprocess import DEVNULL, PIPE, STDOUT
 
 from . import _zind
 from ._copy import CopyStats, Root
+from ._events import Events
 from ._resources import ProcessInfo
 from ._results import CompletedProcess, Exit, Isolation, Stats
 from ._text import Text
@@ -16,11 +17,13 @@ from .errors import CalledProcessError, TimeoutExpired
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from types import TracebackType
     from typing import IO, Any
 
     from typing_extensions import Unpack
 
+    from ._events import PressureTrigger
     from ._options import Argv, Options, Path
     from ._resources import Resources
     from ._zind import Mount
@@ -238,6 +241,15 @@ class Popen:
     def paused(self) -> bool:
         """Between :meth:`pause` and :meth:`resume`."""
         return self._process.is_paused()
+
+    def events(self, *, pressure: Iterable[PressureTrigger] = ()) -> Events:
+        """What happens in the container from its start on, as it happens: an iterator of :class:`zind.Event`, which ends
+        with the container. It needs ``resources=``, be it without limits.
+
+        :raises zind.StateError: it was started without ``resources=``.
+        :raises zind.UnsupportedError: ``pressure`` without a group of v2, or a kernel that does not measure it.
+        """
+        return Events(self._process, pressure)
 
     def processes(self) -> list[ProcessInfo]:
         """Everything that runs in the container, zind's PID 1 included; nothing once it has ended."""

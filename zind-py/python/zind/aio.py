@@ -12,6 +12,8 @@ from subprocess import PIPE
 
 from . import _zind
 from ._copy import CopyStats, Root
+from ._events import Event
+from ._events import Events as _Events
 from ._process import completed, streams
 from ._resources import ProcessInfo
 from ._results import CompletedProcess, Exit, Isolation, Stats
@@ -19,15 +21,17 @@ from ._text import Text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Any
 
     from typing_extensions import Unpack
 
+    from ._events import PressureTrigger
     from ._options import Argv, Options, Path
     from ._resources import Resources
     from ._zind import Mount
 
-__all__ = ["PIPE", "Popen", "run"]
+__all__ = ["PIPE", "Events", "Popen", "run"]
 
 
 async def _readable(fd: int) -> None:
@@ -155,6 +159,10 @@ class Popen:
         """Between :meth:`pause` and :meth:`resume`."""
         return self._process.is_paused()
 
+    def events(self, *, pressure: Iterable[PressureTrigger] = ()) -> Events:
+        """As :meth:`zind.Popen.events`, for ``async for``."""
+        return Events(_Events(self._process, pressure))
+
     def processes(self) -> list[ProcessInfo]:
         """Everything that runs in the container, zind's PID 1 included; nothing once it has ended."""
         return [ProcessInfo(**info) for info in self._process.processes()]
@@ -269,6 +277,41 @@ class Popen:
     def __repr__(self) -> str:
         state = "running" if self.returncode is None else repr(self._exit)
         return f"<zind.aio.Popen pid={self.pid} {state} args={self.args!r}>"
+
+
+class Events:
+    """The events of a container, awaited: ``async for event in process.events()``. It ends after ``empty``."""
+
+    def __init__(self, events: _Events) -> None:
+        self._events = events
+
+    async def get(self) -> Event | None:
+        """The next event; ``None`` when there will be no more."""
+        while True:
+            event = self._events.get(0)
+            if event is not None or self._events.over:
+                return event
+            await _readable(self._events.fileno())
+
+    def close(self) -> None:
+        """Lets go of its descriptors; twice is fine."""
+        self._events.close()
+
+    def __aiter__(self) -> Events:
+        return self
+
+    async def __anext__(self) -> Event:
+        event = await self.get()
+        if event is None:
+            self.close()
+            raise StopAsyncIteration
+        return event
+
+    async def __aenter__(self) -> Events:
+        return self
+
+    async def __aexit__(self, kind: object, value: object, traceback: object) -> None:
+        self.close()
 
 
 async def run(
