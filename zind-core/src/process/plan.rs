@@ -280,13 +280,17 @@ pub(crate) fn prepare(spec: Spec, have_clone3: bool) -> Result<Prepared> {
 pub(crate) fn prepare_with(mut spec: Spec, have_clone3: bool, stand_in: Option<&StandIn>) -> Result<Prepared> {
     let told = root_report(&spec, stand_in);
     let mut tree = None;
-    let root = match stand_in {
+    let mut root = match stand_in {
         None => RootFrom::Request,
         Some(StandIn::Directory(path)) => {
             (spec.rootfs, spec.overlay) = (Rootfs::Path(path.clone()), Overlay::None);
             RootFrom::Request
         }
         Some(StandIn::Staged(_)) => RootFrom::Library,
+        Some(StandIn::Fuse(fuse)) => match &fuse.tree {
+            Some(root) => RootFrom::Tree(tree.insert(root.try_clone().at(Step::OpenRoot, "dup", "")?).as_raw_fd()),
+            None => RootFrom::Fuse(0, 0),
+        },
         Some(StandIn::Tree(root)) => {
             RootFrom::Tree(tree.insert(root.try_clone().at(Step::OpenRoot, "dup", "")?).as_raw_fd())
         }
@@ -306,6 +310,12 @@ pub(crate) fn prepare_with(mut spec: Spec, have_clone3: bool, stand_in: Option<&
     let maps = id_maps(&spec, &identity, caller)?;
     let new_user = spec.is_new(Kind::User);
     let in_user_namespace = new_user || spec.is_joined(Kind::User);
+    if let RootFrom::Fuse(uid, gid) = &mut root
+        && let Some(maps) = &maps
+    {
+        // Somebody whom the user namespace knows.
+        (*uid, *gid) = (idmap::first(&maps.uid), idmap::first(&maps.gid));
+    }
     let has_namespace_proc = Path::new("/proc/self/ns").exists();
     let situation = Situation {
         admin: caller.admin && !older_mounts,
@@ -355,7 +365,9 @@ pub(crate) fn prepare_with(mut spec: Spec, have_clone3: bool, stand_in: Option<&
     if maps.is_some() || !spec.pins.is_empty() {
         builder.plan.flags |= wire::WAIT_WHEN_READY;
     }
-    let on_disk = matches!(spec.overlay, Overlay::Dir(_)) || layers.is_some();
+    // What a program serves must end with the container, too.
+    let is_served = matches!(stand_in, Some(StandIn::Fuse(_)));
+    let on_disk = matches!(spec.overlay, Overlay::Dir(_)) || layers.is_some() || is_served;
     if !on_disk && !spec.mounts.iter().any(caller::is_on_disk) {
         builder.plan.flags |= wire::UNMOUNT_LATER;
     }
@@ -893,7 +905,7 @@ fn root_report(spec: &Spec, stand_in: Option<&StandIn>) -> (String, String, &'st
     };
     let copy_on_write = match stand_in {
         _ if overlay == "none" => "none",
-        Some(_) => "copy",
+        Some(stand_in) => stand_in.name(),
         None => "overlay",
     };
     (rootfs, overlay, copy_on_write)
