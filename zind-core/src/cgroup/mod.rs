@@ -9,6 +9,7 @@ mod files;
 pub(crate) mod layout;
 mod limits;
 mod oci;
+pub(crate) mod outlook;
 mod owner;
 mod place;
 pub(crate) mod resources;
@@ -173,6 +174,14 @@ impl Cgroup {
             }
         }
         Ok(group)
+    }
+
+    /// Gives the part of version 2 to the root of a container of its own user namespace, who can make groups below it then, but
+    /// not change its limits.
+    ///
+    /// Errors: [`Error::Sys`] at [`Step::MakeCgroup`].
+    pub(crate) fn give(&self, uid: u32, gid: u32) -> Result<()> {
+        self.v2().map_or(Ok(()), |part| delegation::give(part.dir.as_fd(), &part.path, uid, gid))
     }
 
     /// True if processes have to be there for the rest of it to be made.

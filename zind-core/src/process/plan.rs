@@ -377,6 +377,12 @@ pub(crate) fn prepare_with(mut spec: Spec, have_clone3: bool, stand_in: Option<&
     isolation.limits = spec.resources.as_ref().map(Resources::parts).unwrap_or_default();
     isolation.require(&spec.require)?;
     let (group, attach) = builder.groups(&spec)?;
+    if let Some(group) = &group {
+        let root = [&isolation.uid_map, &isolation.gid_map].map(|map| idmap::to_host(map, 0));
+        if let ([Some(uid), Some(gid)], true) = (root, rustix::process::geteuid().is_root()) {
+            group.give(uid, gid)?;
+        }
+    }
     isolation.cgroup = group.iter().flat_map(|group| group.paths()).collect();
     let born_into = group.as_ref().and_then(|group| group.v2()).map(|part| part.dir.try_clone().map(Arc::new));
     let born_into = born_into.transpose().at(Step::JoinCgroup, "dup", "")?;
