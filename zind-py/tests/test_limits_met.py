@@ -130,15 +130,32 @@ def test_cpu_quota_in_a_period_of_its_own():
 )
 def test_cpu_share_of_two_that_want_one_cpu(much, little):
     need("cpu")
-    # One CPU for both: a control group for it where it can be had, else affinity, which a process hands down.
+    # One CPU for both by affinity, which a process hands down; a cpuset is not everybody's. Both begin at the same time.
+    source = """
+import sys, time
+print("ready", flush=True)
+sys.stdin.readline()
+end, used = time.monotonic() + 4, time.process_time()
+while time.monotonic() < end: pass
+print(time.process_time() - used)
+"""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {groups.CPUS[0]})
+    pair = []
     try:
-        burn = ["/usr/bin/python3", "-S", "-c", BURN, "3"]
-        pair = [zind.Popen(burn, stdin=zind.DEVNULL, stdout=zind.PIPE, text=True, resources=zind.Resources(**limits)) for limits in (much, little)]
-        got = [float(process.communicate(timeout=90)[0]) for process in pair]
+        for limits in (much, little):
+            options = {"stdin": zind.PIPE, "stdout": zind.PIPE, "text": True, "resources": zind.Resources(**limits)}
+            pair.append(zind.Popen(["/usr/bin/python3", "-S", "-c", source], **options))
+            assert pair[-1].stdout.readline() == "ready\n"
+        for process in pair:
+            process.stdin.write("go\n")
+            process.stdin.flush()
+        got = [float(process.stdout.read()) for process in pair]
     finally:
         os.sched_setaffinity(0, before)
+        for process in pair:
+            process.kill()
+            process.communicate()
     assert got[0] > 2 * got[1], got
 
 
