@@ -30,7 +30,8 @@ pub struct Isolation {
     pub rootfs: String,
     /// `"tmpfs"`, a directory, or `"none"`: where changes to the root go.
     pub overlay: String,
-    /// `"overlay"`; `"copy"`, where the kernel made no overlay of the root and the whole of it was copied; or `"none"`.
+    /// `"overlay"`; where the kernel made none of the root, `"fuse-overlayfs"`, if that program did, or `"copy"`, if the whole of
+    /// it was copied; or `"none"`.
     pub copy_on_write: &'static str,
     /// Nothing of the root can be changed.
     pub read_only: bool,

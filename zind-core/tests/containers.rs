@@ -389,6 +389,31 @@ fn files_go_in_and_out_of_a_running_container() {
 }
 
 #[test]
+fn mounts_are_what_their_words_say() {
+    alone(|| {
+        let here = std::env::temp_dir().join(format!("zind-test-{}-mounts", std::process::id()));
+        fs::create_dir_all(here.join("lo,we:r")).unwrap();
+        fs::write(here.join("lo,we:r/file"), "below\n").unwrap();
+        std::os::unix::fs::symlink("../etc/passwd", here.join("link")).unwrap();
+        let words = ["size=64k", "noexec", "mode=0711"];
+        let mut command = sh("grep ' /t ' /proc/self/mountinfo; cat /o/file; rm /o/file; readlink /made/link");
+        command
+            .mount(Mount::new("tmpfs", None, "/t", words).unwrap())
+            .mount(Mount::overlay("/o", [here.join("lo,we:r")]))
+            .mount(Mount::new("bind", Some(&here.join("link")), "/made/link", ["copy-symlink"]).unwrap());
+        let told = said(&command);
+        assert!(told.contains("noexec") && told.contains("size=64k") && told.contains("mode=711"), "{told}");
+        assert!(told.ends_with("below\n../etc/passwd\n"), "{told}");
+        assert!(here.join("lo,we:r/file").exists());
+        let error =
+            sh("true").mount(Mount::tmpfs("/a")).mount(Mount::bind(here.join("none"), "/b")).output().unwrap_err();
+        assert_eq!(error.errno(), Some(nix::errno::Errno::ENOENT));
+        assert!(error.to_string().contains("mounts[1]"), "{error}");
+        fs::remove_dir_all(here).unwrap();
+    });
+}
+
+#[test]
 fn a_volume_is_filled_once_and_held_while_it_is_used() {
     let Some(root) = tiny_root("volume") else { return };
     alone(|| {

@@ -5,10 +5,11 @@
 use crate::older::{Change, Older};
 use crate::plan::{
     AS_SETUP, CREATE, DEVICE, FsKind, FsOp, IN_ROOT, MUST_PIVOT, NO_SYMLINKS, OLDER_MOUNTS, OPTIONAL, QUICK, RECURSIVE, SAME_FILE,
-    SOURCE_IN_ROOT, Str, TAKEN, TARGET_FILE,
+    SOURCE_IN_ROOT, SOURCE_NOFOLLOW, Str, TAKEN, TARGET_FILE, TARGET_NOFOLLOW,
 };
 use crate::planfile::PlanFile;
 use crate::step::Step;
+use crate::watch::decimal;
 use crate::sys::{self, AT_EMPTY_PATH, AT_FDCWD, AT_RECURSIVE, EMPTY, OPEN_TREE_CLONE};
 use crate::{At, Done, Failure, namespaces};
 
@@ -17,7 +18,9 @@ const MOUNT_ATTR_IDMAP: u64 = 0x10_0000;
 pub const MS_REMOUNT: u64 = 32;
 pub const MS_BIND: u64 = 4096;
 pub const MS_REC: u64 = 16384;
+pub const MS_UNBINDABLE: u64 = 1 << 17;
 pub const MS_PRIVATE: u64 = 1 << 18;
+pub const MS_SHARED: u64 = 1 << 20;
 
 const UMOUNT_NOFOLLOW: u32 = 8;
 
@@ -67,8 +70,8 @@ fn one(plan: &mut PlanFile, place: &mut Place, op: &FsOp) -> Done {
         FsKind::Stage => stage(plan, place, op),
         FsKind::Mkdir => make(plan, place, op, |dir, name| sys::mkdirat(dir, name, op.mode)).at(Step::Mkdir),
         FsKind::Symlink => {
-            let target = plan.str(op.source);
-            make(plan, place, op, |dir, name| sys::symlinkat(target, dir, name)).at(Step::Symlink)
+            let (target, text) = (plan.str(op.source), plan.text(op.source));
+            make(plan, place, op, |dir, name| link(target, text, dir, name)).at(Step::Symlink)
         }
         FsKind::File => file(plan, place, op).at(Step::WriteFile),
         FsKind::Write => {
@@ -115,7 +118,20 @@ fn one(plan: &mut PlanFile, place: &mut Place, op: &FsOp) -> Done {
             crate::report(plan, Step::HandedOver, 0, 0, dir.0);
             crate::wait_for_go(plan)
         }
+        FsKind::Fuse => fuse(plan, op),
         FsKind::Umount => sys::umount(plan.str(op.path), op.propagation).at(Step::Umount).map(drop),
+    }
+}
+
+/// A symbolic link; one that is there already must lead to the same place.
+fn link(to: sys::CStr, text: &[u8], dir: i32, name: sys::CStr) -> sys::Result {
+    match sys::symlinkat(to, dir, name) {
+        Err(sys::EEXIST) => {
+            let mut found = [0u8; 4096];
+            let len = sys::readlinkat(dir, name, &mut found).map_err(|_| sys::EEXIST)?;
+            if found.get(..len) == Some(text) { Ok(0) } else { Err(sys::EEXIST) }
+        }
+        other => other,
     }
 }
 
@@ -139,6 +155,21 @@ fn stage(plan: &PlanFile, place: &mut Place, op: &FsOp) -> Done {
     sys::fchdir(place.staging).at(Step::Staging).map(drop)
 }
 
+/// The descriptor has to be of the user namespace that mounts. Nobody here keeps it: the file system ends with its server.
+fn fuse(plan: &PlanFile, op: &FsOp) -> Done {
+    let kind = c"fuse".as_ptr().cast();
+    let device = Fd(sys::openat(AT_FDCWD, c"/dev/fuse".as_ptr().cast(), sys::O_RDWR, 0).at(Step::Fuse)?);
+    let (mut data, mut digits) = ([0u8; 256], [0u8; 12]);
+    let words = [b"fd=".as_slice(), decimal(device.0, &mut digits), b",", plan.text(op.text)];
+    // The last byte stays the end of the string.
+    let room = data.iter_mut().rev().skip(1).rev();
+    room.zip(words.into_iter().flatten()).for_each(|(to, from)| *to = *from);
+    sys::mount(plan.str(op.source), plan.str(op.path), kind, mount_flags(op.attr_set), data.as_ptr()).at(Step::Fuse)?;
+    crate::report(plan, Step::HandedOver, 0, 0, device.0);
+    drop(device);
+    crate::wait_for_go(plan)
+}
+
 /// By the directory that holds it and its name there, which is not followed.
 fn detach(plan: &mut PlanFile, place: &Place, op: &FsOp) -> sys::Result<()> {
     let (dir, name) = parent(plan, place, op)?;
@@ -149,7 +180,7 @@ fn detach(plan: &mut PlanFile, place: &Place, op: &FsOp) -> sys::Result<()> {
 /// In a copy of the caller's mount namespace, and still with the caller's rights to its files.
 fn take(plan: &PlanFile, place: &mut Place, op: &FsOp) -> sys::Result<()> {
     let recursive = if op.flags & RECURSIVE != 0 { AT_RECURSIVE } else { 0 };
-    let tree = Fd(sys::open_tree(AT_FDCWD, plan.str(op.source), OPEN_TREE_CLONE | recursive)?);
+    let tree = Fd(sys::open_tree(AT_FDCWD, plan.str(op.source), OPEN_TREE_CLONE | recursive | nofollow(op))?);
     is_that_file(op, tree.0)?;
     place.taken = tree.0;
     core::mem::forget(tree);
@@ -202,7 +233,7 @@ fn pass_log_on(plan: &PlanFile, context: i32) {
 
 fn mount(plan: &mut PlanFile, place: &Place, op: &FsOp) -> Done {
     if plan.has(OLDER_MOUNTS) {
-        let target = target(plan, place, op).at(Step::MountTarget)?;
+        let Some(target) = place_of(plan, place, op)? else { return Ok(()) };
         return match op.text {
             // An option with a character that this interface cannot take.
             Str(0) => Err(sys::EINVAL),
@@ -215,9 +246,17 @@ fn mount(plan: &mut PlanFile, place: &Place, op: &FsOp) -> Done {
         return Ok(());
     }
     // The newer interface says in words what was wrong.
-    let target = target(plan, place, op).at(Step::MountTarget)?;
+    let Some(target) = place_of(plan, place, op)? else { return Ok(()) };
     let tree = Fd(new_file_system(plan, plan.str(op.source), op).at(Step::Mount)?);
     sys::attach(tree.0, target.0).at(Step::Mount).map(drop)
+}
+
+/// The target; none if it is missing, and the mount is only wanted where it is.
+fn place_of(plan: &mut PlanFile, place: &Place, op: &FsOp) -> Result<Option<Fd>, Failure> {
+    match target(plan, place, op) {
+        Err(sys::ENOENT | sys::ENOTDIR) if op.flags & OPTIONAL != 0 => Ok(None),
+        other => other.at(Step::MountTarget).map(Some),
+    }
 }
 
 /// One `mount(2)`, on the working directory: the place was found safely, and names itself.
@@ -326,6 +365,7 @@ fn change_of(op: &FsOp) -> Change {
         top_set: op.top_set,
         top_clear: op.top_clear,
         propagation: u64::from(op.propagation) & !MS_REC,
+        of_the_top: is_of_the_top(op),
         recursive: op.flags & RECURSIVE != 0,
     }
 }
@@ -369,16 +409,30 @@ fn clone_tree(plan: &PlanFile, place: &mut Place, op: &FsOp, recursive: u32) -> 
         let source = Fd(sys::openat2(place.root, plan.str(op.source), sys::O_PATH, resolve_flags(op))?);
         return sys::open_tree(source.0, EMPTY, AT_EMPTY_PATH | OPEN_TREE_CLONE | recursive).map(Fd);
     }
-    sys::open_tree(AT_FDCWD, plan.str(op.source), OPEN_TREE_CLONE | recursive).map(Fd)
+    sys::open_tree(AT_FDCWD, plan.str(op.source), OPEN_TREE_CLONE | recursive | nofollow(op)).map(Fd)
+}
+
+fn nofollow(op: &FsOp) -> u32 {
+    if op.flags & SOURCE_NOFOLLOW != 0 { sys::AT_SYMLINK_NOFOLLOW } else { 0 }
 }
 
 /// Applies the attributes of `op` to the tree, if it has any.
 fn change(tree: i32, op: &FsOp, recursive: u32) -> sys::Result<()> {
     let propagation = u64::from(op.propagation) & !MS_REC;
+    let of_all = if is_of_the_top(op) { MS_PRIVATE } else { propagation };
     if op.attr_set | op.attr_clear | propagation != 0 {
-        sys::mount_setattr(tree, EMPTY, AT_EMPTY_PATH | recursive, op.attr_set, op.attr_clear, propagation)?;
+        sys::mount_setattr(tree, EMPTY, AT_EMPTY_PATH | recursive, op.attr_set, op.attr_clear, of_all)?;
+    }
+    if of_all != propagation {
+        sys::mount_setattr(tree, EMPTY, AT_EMPTY_PATH, 0, 0, propagation)?;
     }
     Ok(())
+}
+
+/// The mounts below are private, though the top is shared or unbindable. A slave that was private for a moment is none.
+fn is_of_the_top(op: &FsOp) -> bool {
+    let propagation = u64::from(op.propagation);
+    op.flags & RECURSIVE != 0 && propagation & MS_REC == 0 && propagation & (MS_SHARED | MS_UNBINDABLE) != 0
 }
 
 /// Applies what `op` wants of the mount itself, but not of those below it.
@@ -524,7 +578,8 @@ fn target(plan: &mut PlanFile, place: &Place, op: &FsOp) -> sys::Result<Fd> {
     if op.flags & IN_ROOT == 0 {
         return sys::openat(AT_FDCWD, plan.str(op.path), sys::O_PATH, 0).map(Fd);
     }
-    match sys::openat2(place.root, plan.str(op.path), sys::O_PATH, resolve_flags(op)) {
+    let last = if op.flags & TARGET_NOFOLLOW != 0 { sys::O_NOFOLLOW } else { 0 };
+    match sys::openat2(place.root, plan.str(op.path), sys::O_PATH | last, resolve_flags(op)) {
         Err(sys::ENOENT) if op.flags & CREATE != 0 => create(plan, place, op),
         other => other.map(Fd),
     }

@@ -32,6 +32,8 @@ pub struct Change {
     pub top_clear: u64,
     /// `MS_PRIVATE` or its siblings, or 0.
     pub propagation: u64,
+    /// The propagation is not that of the mounts below, which are private.
+    pub of_the_top: bool,
     pub recursive: bool,
 }
 
@@ -68,8 +70,11 @@ impl Older {
 
     /// Applies a change to the mount whose root `mount` is, and to those below it if it is recursive.
     pub fn change(self, mount: i32, change: Change) -> sys::Result<()> {
+        if change.of_the_top {
+            self.mount(-1, mount, MS_PRIVATE | MS_REC)?;
+        }
         if change.propagation != 0 {
-            let recursive = if change.recursive { MS_REC } else { 0 };
+            let recursive = if change.recursive && !change.of_the_top { MS_REC } else { 0 };
             self.mount(-1, mount, change.propagation | recursive)?;
         }
         if change.set | change.clear != 0 {

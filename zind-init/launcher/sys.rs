@@ -28,6 +28,8 @@ pub const AT_RECURSIVE: u32 = 0x8000;
 pub const OPEN_TREE_CLONE: u32 = 1;
 pub const OPEN_TREE_CLOEXEC: u32 = 0o2000000;
 pub const O_WRONLY: u32 = 1;
+pub const O_RDWR: u32 = 2;
+pub const AT_SYMLINK_NOFOLLOW: u32 = 0x100;
 pub const O_CREAT: u32 = 0o100;
 pub const O_EXCL: u32 = 0o200;
 pub const O_DIRECTORY: u32 = 0o200000;
@@ -502,7 +504,6 @@ pub fn mknodat(dir: i32, path: CStr, mode: u32, device: u64) -> Result {
 }
 
 pub fn chown(dir: i32, path: CStr, uid: u32, gid: u32) -> Result {
-    const AT_SYMLINK_NOFOLLOW: u32 = 0x100;
     call!(FCHOWNAT, dir, path, uid, gid, AT_SYMLINK_NOFOLLOW)
 }
 

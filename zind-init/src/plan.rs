@@ -174,6 +174,8 @@ pub enum FsKind {
     Take = 24,
     /// Be in the mount namespace of the process behind the pidfd `fd` from here on; with [`AS_SETUP`] as that user, too.
     JoinMounts = 25,
+    /// Mount a FUSE file system at `path` with the options `text`, and hand its descriptor of `/dev/fuse` over to the library.
+    Fuse = 26,
 }
 
 /// `path` begins at the container's root and is resolved below it, never above.
@@ -184,7 +186,7 @@ pub const RECURSIVE: u32 = 2;
 pub const CREATE: u32 = 4;
 /// No part of `path` may be a symbolic link.
 pub const NO_SYMLINKS: u32 = 8;
-/// An absent source is no error.
+/// An absent source of a bind is no error, nor is an absent target of a new file system.
 pub const OPTIONAL: u32 = 16;
 /// The target is a file.
 pub const TARGET_FILE: u32 = 32;
@@ -200,6 +202,11 @@ pub const DEVICE: u32 = 512;
 pub const TAKEN: u32 = 1024;
 /// Become `setup_uid` and `setup_gid` of the plan.
 pub const AS_SETUP: u32 = 2048;
+
+/// A symbolic link as the source of a bind is mounted itself.
+pub const SOURCE_NOFOLLOW: u32 = 4096;
+/// A symbolic link as the last part of the target is covered itself.
+pub const TARGET_NOFOLLOW: u32 = 8192;
 
 /// Every part of the path is zind's own, or in the directory entered: `mount(2)` by name is safe, and quicker.
 pub const QUICK: u32 = 128;

@@ -146,6 +146,8 @@ steps! {
     Umount = 84, "unmount";
     /// Find the place of a mount inside the root.
     MountTarget = 85, "find the mount point";
+    /// Mount the file system of fuse-overlayfs(1), or start it.
+    Fuse = 86, "mount with fuse-overlayfs";
     /// `setsid(2)`.
     Setsid = 100, "make a session";
     /// `setpgid(2)`.

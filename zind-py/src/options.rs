@@ -26,7 +26,10 @@ pub(crate) fn size_of_object(field: &'static str, value: &Bound<'_, PyAny>) -> P
     if let Ok(text) = value.cast::<PyString>() {
         return parse_size(field, &text.extract::<String>()?).map_err(|error| raise(value.py(), &error));
     }
-    value.extract().map_err(|_| type_error(field, "a number of bytes or text like \"64m\"", value))
+    value.extract().map_err(|_| match value.cast::<PyInt>() {
+        Ok(number) => spec_error(value.py(), field, &format!("{number} is no size in bytes")),
+        Err(_) => type_error(field, "a number of bytes or text like \"64m\"", value),
+    })
 }
 
 /// `str`, `bytes` or a path, as the kernel's bytes.

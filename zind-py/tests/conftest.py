@@ -25,11 +25,17 @@ USER = "zindtest"
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _warm():
+def _warm(tmp_path_factory):
     """Whatever is orphaned below this process comes to it, where it is seen; what zind keeps for good is made now."""
     kit.prctl(PR_SET_CHILD_SUBREAPER, 1)
     zind.run(["true"])
+    global BASE
+    BASE = str(tmp_path_factory.getbasetemp())
     yield
+
+
+#: Where this session's temporary files are, set as it begins.
+BASE = "/"
 
 
 def _survivors() -> set[tuple[int, str, str]]:
@@ -49,7 +55,10 @@ def _survivors() -> set[tuple[int, str, str]]:
 
 def _state() -> dict[str, set]:
     netns = "/run/netns"
+    backing = {path.read_text().strip() for path in pathlib.Path("/sys/block").glob("loop*/loop/backing_file")}
     return {
+        # Those of suites that run at the same time are of other files.
+        "loop devices": {path for path in backing if path.startswith(BASE)},
         # mmdebstrap of another suite that runs at the same time mounts for a while.
         "mounts": {line for line in kit.mounts() if "/debian-root-" not in line},
         "processes": _survivors(),

@@ -189,6 +189,7 @@ CALLS = {
     "open_tree": 428,
     "move_mount": 429,
     "fsopen": 430,
+    "clone3": 435,
     "fsconfig": 431,
     "fsmount": 432,
     "mount_setattr": 442,
@@ -228,3 +229,9 @@ def refused(kind: type[BaseException], call, *, step=None, number=None, field=No
         assert error.hint, f"no hint: {error}"
         assert error.hint in str(error)
     return error
+
+
+def kernel() -> tuple[int, int]:
+    """The version of the kernel that runs."""
+    major, minor = os.uname().release.split(".")[:2]
+    return int(major), int(minor)

@@ -15,7 +15,7 @@ from kit import needs_root, outside
 HERE = pathlib.Path(__file__).resolve().parent
 NEWER_MOUNTS = "fsopen fsconfig fsmount move_mount open_tree mount_setattr".split()
 #: What mount(2) cannot do: see docs/kernel-features.md.
-ONLY_NEWER = ["test_idmapped_bind", "test_an_unknown_option_is_named_by_the_kernel"]
+ONLY_NEWER = ["test_idmapped_bind", "test_idmaps_of_the_top_or_of_all", "test_an_unknown_option_is_named_by_the_kernel"]
 #: An ordinary user's filter takes its strength from newuidmap(1), which these need.
 NEED_MAPS = ["test_users_are_those_of_the_root", "test_a_number_is_a_number_though_a_user_has_it_as_name"]
 
@@ -145,8 +145,13 @@ zind.run(["true"], check=True, require={"pivot_root"})
 #: An overlay of an overlay of an overlay is one too many for the kernel. Run in a mount namespace of its own.
 STACKED = """
 import os, sys, zind
-place, root, uid = sys.argv[1:]
+place, root, uid, fuse = sys.argv[1:]
 zind.mount(None, "/", None, zind.MS_REC | zind.MS_PRIVATE)
+# A device that is none, or one that everybody may open, as udev makes it.
+if fuse:
+    os.mknod(place + "/fuse", 0o20666, os.makedev(10, 229))
+    os.chmod(place + "/fuse", 0o666)
+zind.mount(place + "/fuse" if fuse else "/dev/null", "/dev/fuse", None, zind.MS_BIND)
 lower = root
 for level in ("1", "2"):
     parts = [f"{place}/{name}{level}" for name in ("lower", "upper", "work", "merged")]
@@ -177,14 +182,14 @@ def stacked(request, tmp_path, tiny_root):
     needs_root("mounting in the caller's namespace")
     place = tmp_path / "place"
 
-    def run(script):
+    def run(script, fuse=False, **env):
         place.mkdir()
         for path in (tmp_path, *tmp_path.parents[:2]):
             path.chmod(0o755)
         subprocess.run(["chmod", "-R", "a+rX", tiny_root], check=True)
         result = subprocess.run(
-            ["unshare", "-m", sys.executable, "-c", STACKED + script, place, tiny_root, request.param],
-            env=kit.child_env(PYTHONPATH=os.pathsep.join(sys.path)),
+            ["unshare", "-m", sys.executable, "-c", STACKED + script, place, tiny_root, request.param, "fuse" * fuse],
+            env=kit.child_env(PYTHONPATH=os.pathsep.join(sys.path), **env),
             capture_output=True,
             text=True,
         )
@@ -219,6 +224,139 @@ refused(overlay=own, require={"overlay"})
     assert error[0] == "UnsupportedError" and "copy of the root" in error[3]
 
 
+FUSE_SERVERS = """
+def servers():
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            words = open(f"/proc/{pid}/cmdline").read().split("\\0")
+            if words[0].endswith("fuse-overlayfs") and int(open(f"/proc/{pid}/stat").read().rsplit(")")[1].split()[1]) > 0:
+                if os.stat(f"/proc/{pid}").st_uid == int(uid): found.append(int(pid))
+        except (OSError, ValueError):
+            pass
+    return found
+"""
+
+
+def test_fuse_overlayfs_stands_in_for_an_overlay(stacked, tiny_root):
+    kit.needs_program("fuse-overlayfs")
+    script = """
+start("cat /marker; echo changed >/marker; cat /marker; rm -r /etc; mkdir /etc; ls -a /etc; mv /marker /m; ln /m /n; ls /; stat -c '%u %h' /n")
+start("cat /marker; ls /m; id -u")
+"""
+    first, second = stacked(script, fuse=True)
+    assert first[1:] == ["", "tmpfs", "fuse-overlayfs", False], first
+    assert first[0].split() == "untouched changed . .. bin dev etc home m n proc root sys tmp 0 2".split()
+    assert second[0] == "untouched\n0\n" and "/m" in second[1]
+    assert (tiny_root / "marker").read_text().strip() == "untouched" and (tiny_root / "etc/group").exists()
+
+
+def test_its_server_is_nobody_s_child_and_ends_with_the_container(stacked):
+    kit.needs_program("fuse-overlayfs")
+    script = FUSE_SERVERS + """
+before = servers()
+p = zind.Popen(["sh", "-c", "echo; read x; ls /marker"], rootfs=lower, stdin=zind.PIPE, stdout=zind.PIPE)
+p.stdout.readline()
+new = set(servers()) - set(before)
+try: child = os.waitpid(-1, os.WNOHANG)
+except ChildProcessError: child = None
+out = p.communicate(b"\\n")[0]
+print([len(new), child, out, p.returncode, len(set(servers()) & new)])
+# Killed from outside: errors inside, and no more.
+p = zind.Popen(["sh", "-c", "echo; read x; : </marker; echo $?"], rootfs=lower, stdin=zind.PIPE, stdout=zind.PIPE, stderr=zind.PIPE)
+p.stdout.readline()
+for pid in set(servers()) - set(before): os.kill(pid, 9)
+out, err = p.communicate(b"\\n")
+print([out, p.returncode])
+# With the owner.
+pid = os.fork()
+if pid == 0:
+    p = zind.Popen(["sleep", "100"], rootfs=lower)
+    os.kill(os.getpid(), 9)
+os.waitpid(pid, 0)
+import time
+for _ in range(500):
+    left = set(servers()) - set(before)
+    if not left: break
+    time.sleep(0.01)
+print([len(left)])
+"""
+    ended, killed, owner = stacked(script, fuse=True)
+    assert ended == [1, None, b"/marker\n", 0, 0]
+    assert killed[0] != b"0\n"
+    assert owner == [0]
+
+
+def test_what_fuse_overlayfs_changed_in_an_overlay_directory_stays(stacked):
+    kit.needs_program("fuse-overlayfs")
+    script = """
+start("echo changed >/marker; rm -r /etc", overlay=own)
+start("cat /marker; ls -d /etc", overlay=own)
+p = zind.Popen(["cat"], rootfs=lower, overlay=own, stdin=zind.PIPE)
+refused(overlay=own)
+p.communicate()
+refused(overlay=own, require={"overlay"})
+print(sorted(os.listdir(own)))
+start("cat /marker", overlay=own)
+refused(overlay=own, mounts=[zind.Mount.bind("/none", "/x")])
+zind.mount("/dev/null", "/dev/fuse", None, zind.MS_BIND) if uid == "0" else None
+refused(overlay=own) if uid == "0" else None
+"""
+    first, second, busy, required, names, third, bad, *gone = stacked(script, fuse=True)
+    assert first[2].endswith("/own") and first[3:] == ["fuse-overlayfs", False]
+    assert second[0] == "changed\n" and "/etc" in second[1] and third[0] == "changed\n"
+    assert busy[1:3] == ["Fuse", 16] and "another container" in busy[3]
+    assert required[0] == "UnsupportedError" and "fuse-overlayfs" in required[3]
+    assert "fuse" in names and "copy" not in names
+    assert bad[2] == 2 and "mounts[0]" in bad[3]
+    assert not gone or gone[0][1] == "Fuse", gone
+
+
+def test_fuse_overlayfs_has_a_limit_of_memory(stacked):
+    kit.needs_program("fuse-overlayfs")
+    script = """start("dd if=/dev/zero of=/big bs=64k count=100 2>&1; true", tmpfs_size="1m")"""
+    assert "No space left" in stacked(script, fuse=True)[0][0]
+
+
+@pytest.mark.parametrize("program", ["#!/bin/sh\nexit 1\n", "no program"], ids=["ends", "none"])
+def test_a_copy_where_fuse_overlayfs_does_not_work(stacked, tmp_path, program):
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/fuse-overlayfs").write_text(program)
+    (tmp_path / "bin/fuse-overlayfs").chmod(0o755)
+    script = """
+start("cat /marker")
+start("echo changed >/marker", overlay=own)
+start("cat /marker", overlay=own)
+try: zind.run(["/none"], rootfs=lower)
+except FileNotFoundError: print(sorted(os.listdir(own)))
+"""
+    first, second, third, names = stacked(script, fuse=True, PATH=f"{tmp_path}/bin:{os.environ['PATH']}")
+    assert first[0] == "untouched\n" and third[0] == "changed\n"
+    assert [each[3] for each in (first, second, third)] == ["copy"] * 3
+    assert "copy" in names and "fuse" not in names
+
+
+@pytest.mark.parametrize("fuse", [False, True], ids=["copy", "fuse"])
+def test_a_fresh_volume_begins_with_the_root_s_content_without_an_overlay_too(stacked, fuse):
+    if fuse:
+        kit.needs_program("fuse-overlayfs")
+    script = """
+volume = lambda name, **more: zind.Mount.volume(name, "/etc", place=own + "/volumes", **more)
+start("cat /etc/group", mounts=[volume("a")])
+start("cat /etc/group", mounts=[volume("b")], overlay=own)
+start("echo new >/etc/group", overlay=own)
+start("ls /etc", mounts=[volume("d", copy_up=False)], overlay=own)
+if os.path.isdir(own + "/fuse"):
+    refused(mounts=[volume("c")], overlay=own)
+else:
+    start("cat /etc/group", mounts=[volume("c")], overlay=own)
+"""
+    first, second, _, empty, changed = stacked(script, fuse=fuse)
+    assert "staff" in first[0] and "staff" in second[0] and empty[0] == ""
+    assert second[3] == empty[3] == ("fuse-overlayfs" if fuse else "copy")
+    assert changed[0] == ("UnsupportedError" if fuse else "new\n")
+
+
 def test_no_copy_where_an_overlay_is_required(stacked):
     error = stacked("refused(require={'overlay'})")[0]
     assert error[:3] == ["SysError", "Mount", 22] and "read_only=True" in error[3]
@@ -229,6 +367,7 @@ def test_a_copy_that_does_not_fit_is_an_error(stacked):
     assert error[1:3] == ["CopyIn", 28] and "tmpfs_size" in error[3]
 
 
+@pytest.mark.limit(240)
 def test_a_copy_ends_with_the_time_limit(stacked, tiny_root):
     (tiny_root / "many").mkdir()
     for number in range(30_000):

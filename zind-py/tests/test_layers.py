@@ -186,7 +186,8 @@ def test_whiteouts_of_the_other_form(layers):
     os.setxattr(upper / "d", f"{space}.overlay.opaque", b"x")
     assert changes(layers) == ["d /d/gone"]
     layers.snapshot("s")
-    assert "gone" not in sh("ls /d", rootfs=layers).split()
+    if kit.kernel() >= (6, 7):  # An older kernel shows the empty file.
+        assert "gone" not in sh("ls /d", rootfs=layers).split()
 
 
 def test_a_directory_can_be_moved(layers):
@@ -258,6 +259,7 @@ def test_volatile(layers):
 
 
 # --- snapshots -------------------------------------------------------------------------------------------------------
+@pytest.mark.limit(240)
 def test_a_restored_state_is_exactly_the_old_one(layers):
     steps = {
         "empty": "true",

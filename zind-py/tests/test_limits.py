@@ -364,3 +364,40 @@ print("ok")
 
 def test_an_ordinary_user_without_groups_is_told_the_cure(user_python):
     assert user_python.snippet(NO_GROUPS) == "ok\n"
+
+
+WITHOUT_CLONE3 = """
+import os, sys, kit, zind
+R = zind.Resources
+kit.hide_calls("clone3")
+for options in ({}, {"init": False}, {"namespaces": {"user": "new"}}):
+    r = zind.run(["sh", "-c", "sleep 60 & sleep 60 & sleep 60 & echo forked"], resources=R(pids=2), capture_output=True, **options)
+    assert r.returncode and r.stdout == b"" and r.stats.pids_limited >= 1, r
+    r = zind.run(["sh", "-c", "cat /proc/self/cgroup"], resources=R(pids=2, memory="64m"), capture_output=True, text=True, **options)
+    lines = [line for line in r.stdout.splitlines() if line.split(":")[1] in ("memory", "pids", "")]
+    assert lines and all(line.endswith(":/") for line in lines), r.stdout
+group = sys.argv[1]
+os.mkdir(group)
+fd = os.open(group, os.O_PATH)
+r = zind.run(["cat", "/proc/self/cgroup"], cgroup_fd=fd, namespaces={"cgroup": "host"}, capture_output=True, text=True)
+assert os.path.basename(group) in r.stdout, r.stdout
+kit.wait_until(lambda: not open(f"{group}/cgroup.procs").read())
+os.rmdir(group)
+print("ok")
+"""
+
+
+@needs_groups
+def test_where_clone3_is_hidden():
+    tops = [path for path in ("/sys/fs/cgroup/unified", "/sys/fs/cgroup") if os.path.exists(f"{path}/cgroup.controllers")]
+    assert kit.outside(WITHOUT_CLONE3, f"{tops[0]}/zind-test-{os.getpid()}").stdout == "ok\n"
+
+
+@needs_groups
+def test_many_are_killed_at_once():
+    running = [zind.Popen(["sh", "-c", "sleep 60 & wait"], resources=Resources(pids=5)) for _ in range(50)]
+    for p in running:
+        p.kill()
+    for p in running:
+        assert p.wait(timeout=30) == -9
+    assert groups() == set()

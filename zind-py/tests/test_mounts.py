@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pathlib
 import subprocess
@@ -86,6 +87,62 @@ def test_access_times_are_one_of_three():
         assert {"relatime", "noatime"} & set(words) == ({word} if word else set()), option
 
 
+#: What a mount below the source says after each of the recursive words, beside those it had, and what it says no more.
+BELOW = {
+    "rrw": ("rw", "ro"),
+    "rsuid": ("", "nosuid"),
+    "rdev": ("", "nodev"),
+    "rexec": ("", "noexec"),
+    "rsymfollow": ("", "nosymfollow"),
+    "rdiratime": ("", "nodiratime"),
+    "ratime": ("relatime", "noatime"),
+    "rrelatime": ("relatime", "noatime"),
+    "rnorelatime": ("relatime", "noatime"),
+    "rnostrictatime": ("relatime", "noatime"),
+    "rstrictatime": ("", "noatime"),
+}
+HAD = {"ro", "nosuid", "nodev", "noexec", "nosymfollow", "nodiratime", "noatime"}
+
+
+def test_recursive_words_take_away_what_mounts_below_have(source):
+    needs_root("a bind mount in the caller's mount namespace")
+    (source / "below").mkdir()
+    script = """
+import json, os, sys, zind
+source, words = sys.argv[1], sys.argv[2:]
+flags = zind.MS_RDONLY | zind.MS_NOSUID | zind.MS_NODEV | zind.MS_NOEXEC | zind.MS_NOSYMFOLLOW | zind.MS_NOATIME | zind.MS_NODIRATIME
+zind.mount(None, "/", None, zind.MS_REC | zind.MS_PRIVATE)
+zind.mount("t", source + "/below", "tmpfs", flags)
+found = {}
+for word in words:
+    m = zind.Mount(type="bind", source=source, target="/t", options=["rbind", word])
+    r = zind.run(["cat", "/proc/self/mountinfo"], mounts=[m], capture_output=True, text=True, check=True)
+    rows = [line.split() for line in r.stdout.splitlines()]
+    found[word] = {row[4]: [row[5].split(","), [field.split(":")[0] for field in row[6:row.index("-")]]] for row in rows if row[4].startswith("/t")}
+print(json.dumps(found))
+"""
+    plain = [word[1:] for word in BELOW]
+    words = {"private": [], "slave": [], "shared": ["shared"], "unbindable": ["unbindable"]}
+    every = [*BELOW, *plain, *words, *("r" + word for word in words)]
+    out = subprocess.run(["unshare", "-m", sys.executable, "-c", script, source, *every], env=kit.child_env(), capture_output=True, text=True)
+    assert out.returncode == 0, out.stderr
+    found = json.loads(out.stdout)
+    for word, (more, less) in BELOW.items():
+        assert set(found[word]["/t/below"][0]) == (HAD - {less}) | ({more} - {""}), word
+        # Without the "r" it is a matter of the top alone.
+        assert set(found[word[1:]]["/t/below"][0]) == HAD, word[1:]
+    for word, fields in words.items():
+        assert found["r" + word]["/t"][1] == found["r" + word]["/t/below"][1] == fields, word
+        assert found[word]["/t"][1] == fields and found[word]["/t/below"][1] == [], word
+
+
+def test_a_remount_changes_what_is_there(source):
+    mounts = [Mount.tmpfs("/t", options=["exec"]), Mount(type="none", target="/t", options=["remount", "bind", "ro", "noexec"])]
+    assert {"ro", "noexec", "nosuid", "nodev"} <= set(row("/t", *mounts)[1])
+    mounts = [Mount.bind(source, "/t"), Mount(type="bind", source=source, target="/t", options=["remount", "ro"])]
+    assert "ro" in row("/t", *mounts)[1]
+
+
 def test_recursive_read_only_reaches_every_mount_below(source):
     needs_root("a bind mount in the caller's mount namespace")
     (source / "below").mkdir()
@@ -138,7 +195,7 @@ def test_flags_of_the_file_system_itself(flag):
     assert flag in words[5] + words[1]
 
 
-@pytest.mark.parametrize("word", "async defaults exec rw symfollow atime diratime loud nomand norelatime nolazytime noiversion silent rexec rrelatime".split())
+@pytest.mark.parametrize("word", "async defaults exec rw symfollow atime diratime loud mand nomand relatime norelatime nostrictatime nolazytime iversion noiversion silent rrw rexec rsymfollow ratime rdiratime rrelatime rnorelatime rnostrictatime".split())
 def test_options_that_say_what_is_so_anyway(word):
     assert "rw" in row("/t", Mount(type="tmpfs", target="/t", options=[word]))[1]
 
@@ -167,8 +224,28 @@ def test_sysfs_keeps_its_masks():
     assert probe("answer(os.listdir('/sys/firmware'))", mounts=[Mount.sysfs()]) == []
 
 
+def test_something_else_at_sys():
+    assert rows("/sys", Mount.tmpfs("/sys", size="64k"))[-1][3] == "tmpfs"
+    assert probe("answer(os.listdir('/sys'))", mounts=[Mount.tmpfs("/sys")]) == []
+
+
 def test_cgroup():
-    assert row("/sys/fs/cgroup", Mount.cgroup())[3] == "cgroup2"
+    found = row("/sys/fs/cgroup", Mount.cgroup())
+    assert found[3] == "cgroup2" and {"nosuid", "nodev", "noexec"} <= set(found[1])
+
+
+def test_a_cgroup_of_version_1(source):
+    """A hierarchy that the host has, by its controllers; a name of one's own would be a new one for the whole machine."""
+    lines = [line.split(":") for line in open("/proc/self/cgroup")]
+    controllers = next((line[1] for line in lines if line[1] and not line[1].startswith("name=")), None)
+    mount = Mount(type="cgroup", target="/t", options=["ro", controllers or "cpu"])
+    try:
+        found = row("/t", mount)
+    except zind.SysError as error:
+        # Without privilege the kernel mounts none of it; and a machine may have none.
+        assert "mounts[0]" in str(error) and (not ROOT or controllers is None), error
+        return
+    assert found[3] == "cgroup" and "ro" in found[1] and set(controllers.split(",")) <= set(found[5])
 
 
 def test_ramfs():
@@ -241,6 +318,41 @@ def test_tmpcopyup_begins_with_what_is_there(tiny_root):
     assert not (tiny_root / "etc/new").exists()
 
 
+def test_links_are_copied_mounted_or_covered_themselves(source, tiny_root):
+    (source / "link").symlink_to("../../etc/group")
+    (tiny_root / "place").symlink_to("/etc/passwd")
+    (source / "file").chmod(0o644)
+
+    def look(script, target, *options, overlay="tmpfs", source=source / "link", **more):
+        mount = Mount(type="bind", source=source, target=target, options=["bind", *options])
+        r = zind.run(["sh", "-c", script], rootfs=tiny_root, overlay=overlay, mounts=[mount], capture_output=True, text=True, check=True, **more)
+        return r.stdout.split()
+
+    for option in ("copy-symlink", "src-nofollow"):
+        target = "/made/here/t"
+        if option == "src-nofollow" and "mount" == zind.run(["true"]).isolation.mount_interface:
+            with pytest.raises(zind.SysError, match="newer interface") as caught:
+                look("true", target, option)
+            assert caught.value.errno == 40
+            continue
+        found = look(f"readlink {target}; grep -c staff {target}; grep -c ' {target} ' /proc/self/mountinfo; true", target, option)
+        assert found == ["../../etc/group", "1", "0" if option == "copy-symlink" else "1"]
+        # No link: an ordinary bind.
+        assert look("cat /t", "/t", option, source=source / "file") == ["data"]
+    # The same link may be there already, another one or a file may not.
+    for _ in range(2):
+        assert look("readlink /kept", "/kept", "copy-symlink", overlay=False) == ["../../etc/group"]
+    for target in ("/place", "/marker"):
+        with pytest.raises(zind.SysError, match=r"mounts\[0\]") as caught:
+            look("true", target, "copy-symlink")
+        assert caught.value.errno == 17
+    assert look("cat /place; head -c 4 /etc/passwd", "/place", "dest-nofollow", source=source / "file") == ["data", "root"]
+    assert look("cat /place; head -c 4 /etc/passwd", "/place", source=source / "file") == ["data", "data"]
+    for option in ("copy-symlink", "src-nofollow"):
+        with pytest.raises(zind.SpecError, match="for binds"):
+            zind.run(["true"], mounts=[Mount(type="tmpfs", target="/t", options=[option])])
+
+
 def test_idmapped_bind(source):
     if not ROOT:
         with pytest.raises(zind.UnsupportedError, match="idmapped"):
@@ -266,6 +378,53 @@ def test_a_file_system_in_a_file(tmp_path):
     sh("echo kept >/t/a; sync", mounts=[disk()])
     assert sh("cat /t/a; (: >/t/b) 2>&1; true", mounts=[disk("ro")]).startswith("kept")
     assert kit.wait_until(lambda: set(subprocess.check_output(["/sbin/losetup", "-a"], text=True).splitlines()) <= before, 3)
+
+
+#: How to make an image of a directory.
+IMAGES = {"squashfs": ["mksquashfs", "{dir}", "{image}", "-quiet", "-no-progress"], "erofs": ["mkfs.erofs", "--quiet", "{image}", "{dir}"]}
+
+
+@pytest.mark.parametrize("kind", IMAGES)
+def test_an_image_of_a_read_only_file_system(kind, source, tmp_path):
+    needs_root("a loop device")
+    kit.needs_program(IMAGES[kind][0])
+    image = tmp_path / "image"
+    subprocess.run([word.format(dir=source, image=image) for word in IMAGES[kind]], check=True, capture_output=True)
+    mount = Mount(type=kind, source=image, target="/t", options=["ro"])
+    try:
+        found = row("/t", mount)
+    except zind.SysError as error:
+        # The kernel's modules may not be there; then it is said.
+        assert kind not in open("/proc/filesystems").read() and error.errno == 19 and "mounts[0]" in str(error)
+        pytest.skip(f"this kernel has no {kind}")
+    assert found[3] == kind and {"ro", "nosuid", "nodev"} <= set(found[1])
+    assert sh("cat /t/file; (: >/t/x) 2>&1; true", mounts=[mount]).startswith("data\n")
+    # What it is mounted from is not changed, and no root is needed to have it below an overlay.
+    assert "ro" in row("/t", Mount(type=kind, source=image, target="/t", options=["ro", "rnoexec"]))[1]
+    with pytest.raises(zind.SysError, match=r"mounts\[0\]") as caught:
+        zind.run(["true"], mounts=[Mount(type=kind, source=source / "file", target="/t", options=["ro"])])
+    assert caught.value.errno in (5, 15, 22, 117), caught.value
+
+
+def test_idmaps_of_the_top_or_of_all(source):
+    needs_root("a bind mount in the caller's mount namespace")
+    (source / "below").mkdir()
+    script = """
+import os, sys, zind
+source = sys.argv[1]
+zind.mount(None, "/", None, zind.MS_REC | zind.MS_PRIVATE)
+zind.mount("t", source + "/below", "tmpfs", 0, "mode=755")
+for path in (source, source + "/below"): os.chown(path, 1234, 1234)
+for word in ("idmap", "ridmap"):
+    m = zind.Mount.bind(source, "/t", idmap=[zind.IdMap(1234, 0, 1)], options=[word])
+    print(zind.run(["stat", "-c", "%u", "/t", "/t/below"], mounts=[m], capture_output=True, text=True, check=True).stdout.split())
+"""
+    out = subprocess.run(["unshare", "-m", sys.executable, "-c", script, source], env=kit.child_env(), capture_output=True, text=True)
+    if out.returncode and "cannot map ids" in out.stderr and kit.kernel() < (6, 3):
+        pytest.skip("tmpfs maps no ids before Linux 6.3")
+    assert out.stdout.splitlines() == ["['0', '1234']", "['0', '0']"], out.stderr
+    with pytest.raises(zind.SpecError, match="needs the maps"):
+        zind.run(["true"], mounts=[Mount(type="bind", source=source, target="/t", options=["rbind", "ridmap"])])
 
 
 @pytest.mark.parametrize("path", ["/dev/extra", "/dev/deep/er/x"])
@@ -329,6 +488,21 @@ def test_an_unknown_option_is_named_by_the_kernel():
         zind.run(["true"], mounts=[Mount.tmpfs("/a"), Mount(type="tmpfs", target="/t", options=["colour=red"])])
     assert caught.value.errno == 22 and "mounts[1]" in str(caught.value) and "colour" in str(caught.value)
     assert caught.value.filename == "/t"
+
+
+def test_sizes_that_are_none():
+    for make in (lambda: Mount.tmpfs("/t", size=-1), lambda: zind.run(["true"], tmpfs_size=-1), lambda: zind.run(["true"], tmpfs_size=0)):
+        with pytest.raises(zind.SpecError, match="size"):
+            make()
+    with pytest.raises(TypeError):
+        Mount.tmpfs("/t", size=1.5)
+
+
+def test_what_is_put_together_apart_is_told_by_its_target(source):
+    overlay = Mount(type="overlay", target="/t/here", options=[f"lowerdir={source}", "colour=red"])
+    with pytest.raises(zind.SysError) as caught:
+        zind.run(["true"], mounts=[Mount.tmpfs("/a"), overlay])
+    assert caught.value.filename == "/t/here" and "mounts[1]" in str(caught.value)
 
 
 def test_an_unknown_file_system():

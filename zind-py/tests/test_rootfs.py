@@ -71,6 +71,14 @@ def test_a_layer_in_a_directory_stays(tiny_root, tmp_path):
     assert sh("cat /marker", rootfs=tiny_root) == "untouched"
 
 
+def test_the_directory_of_a_layer_is_made_or_the_error_names_it(tiny_root, tmp_path):
+    (tmp_path / "file").write_text("")
+    error = refused(zind.SysError, lambda: zind.run(["true"], rootfs=tiny_root, overlay=tmp_path / "file"), step="Mkdir", number=errno.ENOTDIR)
+    assert error.filename == str(tmp_path / "file/upper")
+    sh("touch /x", rootfs=tiny_root, overlay=tmp_path / "not/there")
+    assert (tmp_path / "not/there/upper/x").exists()
+
+
 def test_a_layer_in_memory_is_limited(tiny_root):
     r = zind.run(["sh", "-c", "head -c 3000000 /dev/zero >/big"], rootfs=tiny_root, tmpfs_size="1m", stderr=zind.DEVNULL)
     assert r.returncode != 0

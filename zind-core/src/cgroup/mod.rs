@@ -281,14 +281,11 @@ impl Cgroup {
         self.parts.is_empty() && self.later.is_none()
     }
 
-    /// Files to write a pid to, for the hierarchies into which nobody is born.
-    pub(crate) fn entrances(&self) -> Result<Vec<(OwnedFd, PathBuf)>> {
-        let open = |part: &Part| {
-            let path = part.path.join("cgroup.procs");
-            let file = openat(&part.dir, "cgroup.procs", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty());
-            file.at(Step::JoinCgroup, "openat", &path).map(|file| (file, path))
-        };
-        self.v1().map(open).collect()
+    /// Files to write a pid to, for the hierarchies into which nobody is born: those of version 1, and of version 2 where
+    /// `clone3(2)` is hidden.
+    pub(crate) fn entrances(&self, have_clone3: bool) -> Result<Vec<(OwnedFd, PathBuf)>> {
+        let parts = self.parts.iter().filter(|part| !part.is_v2 || !have_clone3);
+        parts.map(|part| entrance(part.dir.as_fd(), &part.path)).collect()
     }
 
     /// Changes limits; what is `None` stays as it is. A limit of memory below what is in use and cannot be taken back is
@@ -551,6 +548,13 @@ impl Drop for Cgroup {
     fn drop(&mut self) {
         self.try_delete();
     }
+}
+
+/// The file of a group to write a pid to.
+pub(crate) fn entrance(dir: BorrowedFd<'_>, path: &Path) -> Result<(OwnedFd, PathBuf)> {
+    let path = path.join("cgroup.procs");
+    let file = openat(dir, "cgroup.procs", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty());
+    file.at(Step::JoinCgroup, "openat", &path).map(|file| (file, path))
 }
 
 /// The error about a controller that a group was made without.

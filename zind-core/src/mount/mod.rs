@@ -323,7 +323,7 @@ impl Mount {
         if !self.target.is_absolute() {
             return refuse("the target is not absolute");
         }
-        if self.idmap.is_some() != self.options.idmap && self.options.idmap {
+        if self.options.idmap.is_some() && self.idmap.is_none() {
             return refuse("idmap needs the maps");
         }
         if let Some(ids) = &self.idmap {
@@ -348,6 +348,9 @@ impl Mount {
                 result => result,
             },
             _ if self.idmap.is_some() => refuse("idmap is for binds and volumes"),
+            _ if self.options.copy_symlink || self.options.source_nofollow => {
+                refuse("copy-symlink and src-nofollow are for binds")
+            }
             What::FileSystem { kind, .. } if kind.is_empty() => refuse("the type is empty"),
             What::FileSystem { kind, .. } if self.options.copy_up && kind != "tmpfs" => {
                 refuse("tmpcopyup is for a tmpfs")

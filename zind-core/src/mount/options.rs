@@ -29,8 +29,10 @@ pub(crate) struct Options {
     pub(crate) remount: bool,
     /// `tmpcopyup`
     pub(crate) copy_up: bool,
-    /// `idmap`, `ridmap`
-    pub(crate) idmap: bool,
+    /// `idmap` (false) or `ridmap` (true), which holds for the mounts below, too.
+    pub(crate) idmap: Option<bool>,
+    /// `copy-symlink`
+    pub(crate) copy_symlink: bool,
     /// `src-nofollow`, `dest-nofollow`
     pub(crate) source_nofollow: bool,
     pub(crate) target_nofollow: bool,
@@ -58,6 +60,7 @@ enum Effect {
     Remount,
     CopyUp,
     IdMap,
+    CopySymlink,
     SourceNofollow,
     TargetNofollow,
     /// What the kernel does anyway.
@@ -114,6 +117,7 @@ const OTHERS: &[(&str, Effect)] = &[
     ("tmpcopyup", Effect::CopyUp),
     ("idmap", Effect::IdMap),
     ("ridmap", Effect::IdMap),
+    ("copy-symlink", Effect::CopySymlink),
     ("src-nofollow", Effect::SourceNofollow),
     ("dest-nofollow", Effect::TargetNofollow),
 ];
@@ -158,7 +162,8 @@ impl Options {
             Some(Effect::Bind) => self.bind = Some(word == "rbind"),
             Some(Effect::Remount) => self.remount = true,
             Some(Effect::CopyUp) => self.copy_up = true,
-            Some(Effect::IdMap) => self.idmap = true,
+            Some(Effect::IdMap) => self.idmap = Some(word == "ridmap"),
+            Some(Effect::CopySymlink) => self.copy_symlink = true,
             Some(Effect::SourceNofollow) => self.source_nofollow = true,
             Some(Effect::TargetNofollow) => self.target_nofollow = true,
             Some(_) => {}
@@ -221,7 +226,7 @@ mod tests {
             noexec noiversion nolazytime nomand norelatime nostrictatime nosuid nosymfollow private ratime rbind rdev rdiratime \
             relatime remount rexec rnoatime rnodev rnodiratime rnoexec rnorelatime rnostrictatime rnosuid rnosymfollow ro \
             rprivate rro rrelatime rrw rshared rslave rstrictatime rsuid rsymfollow runbindable rw shared silent slave \
-            strictatime suid symfollow sync tmpcopyup unbindable idmap ridmap src-nofollow dest-nofollow";
+            strictatime suid symfollow sync tmpcopyup unbindable idmap ridmap copy-symlink src-nofollow dest-nofollow";
         for name in names.split_whitespace() {
             let options = parse(name).unwrap();
             assert!(options.data.is_empty(), "{name} went to the file system");
@@ -317,7 +322,8 @@ mod tests {
                 Effect::Bind => options.bind == Some(*name == "rbind"),
                 Effect::Remount => options.remount,
                 Effect::CopyUp => options.copy_up,
-                Effect::IdMap => options.idmap,
+                Effect::IdMap => options.idmap == Some(*name == "ridmap"),
+                Effect::CopySymlink => options.copy_symlink,
                 Effect::SourceNofollow => options.source_nofollow,
                 Effect::TargetNofollow => options.target_nofollow,
                 _ => false,
@@ -371,8 +377,9 @@ mod tests {
             chance.shuffle(&mut other);
             let sorted = |mut options: Options| {
                 options.data.sort();
-                // The last of two says whether a bind is recursive.
+                // The last of two says whether a bind, or its ids, are recursive.
                 options.bind = options.bind.map(|_| true);
+                options.idmap = options.idmap.map(|_| true);
                 options
             };
             match (read(&words), read(&other)) {

@@ -85,6 +85,20 @@ pub fn to_host(maps: &[IdMap], id: u32) -> Option<u32> {
         .map(|map| map.host + (id - map.container))
 }
 
+/// Somebody whom a user namespace with these maps knows: root of it, if it has one.
+pub(crate) fn first(maps: &[IdMap]) -> u32 {
+    let first = maps.iter().map(|map| map.container).min();
+    first.unwrap_or(0)
+}
+
+/// The one id of the container that is mapped, if there is only one.
+pub(crate) fn only(maps: &[IdMap]) -> Option<u32> {
+    match maps {
+        [IdMap { container, size: 1, .. }] => Some(*container),
+        _ => None,
+    }
+}
+
 /// Maps made ready for one start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ReadyMaps {

@@ -24,6 +24,7 @@ use crate::error::{At, Error, Result, Step};
 use crate::isolation::Isolation;
 use crate::mount::Mount;
 use crate::namespace::idmap;
+use crate::rootfs::fuse::Server;
 use crate::rootfs::layers;
 use crate::rootfs::resolve::PLACE;
 use crate::spec::Kind;
@@ -106,7 +107,13 @@ pub struct Process {
 enum State {
     /// The second has done its work, and is reaped when the container has ended. The third is the lock of the root's
     /// layers; dropped without the end being known, it stays with the container.
-    Running(Waiter, #[expect(dead_code, reason = "kept to be dropped")] Option<NetworkMaker>, Option<OwnedFd>),
+    /// The last serves the root's file system, and ends with it.
+    Running(
+        Waiter,
+        #[expect(dead_code, reason = "kept to be dropped")] Option<NetworkMaker>,
+        Option<OwnedFd>,
+        Option<Box<Server>>,
+    ),
     Ended(Exit, Stats),
 }
 
@@ -121,6 +128,8 @@ pub(crate) struct Parts {
     pub(crate) group: Option<Arc<Cgroup>>,
     /// `pid` is a PID 1 of zind's.
     pub(crate) is_init: bool,
+    /// Serves the root's file system.
+    pub(crate) server: Option<Server>,
     pub(crate) socket: OwnedFd,
     pub(crate) pid: i32,
     pub(crate) pidfd: OwnedFd,
@@ -146,7 +155,7 @@ impl Process {
             stdin: Mutex::new(parts.streams.stdin),
             stdout: Mutex::new(parts.streams.stdout),
             stderr: Mutex::new(parts.streams.stderr),
-            state: Mutex::new(State::Running(parts.waiter, parts.network, parts.layers)),
+            state: Mutex::new(State::Running(parts.waiter, parts.network, parts.layers, parts.server.map(Box::new))),
             timed_out: AtomicBool::new(false),
             was_killed: AtomicBool::new(false),
             group: parts.group,
@@ -238,13 +247,16 @@ impl Process {
     /// The exit, if the container has ended.
     pub fn try_wait(&self) -> Result<Option<Exit>> {
         let mut state = lock(&self.state);
-        let (waiter, lock) = match &mut *state {
+        let (waiter, lock, server) = match &mut *state {
             State::Ended(exit, _) => return Ok(Some(*exit)),
-            State::Running(waiter, _, lock) => (waiter, lock),
+            State::Running(waiter, _, lock, server) => (waiter, lock, server),
         };
         let Some(status) = waiter.try_reap() else { return Ok(None) };
         // With its last process the container's mounts are gone too.
         lock.iter().for_each(|lock| layers::release(lock.as_fd()));
+        if let Some(server) = server.take() {
+            server.end();
+        }
         let wall = self.began.elapsed();
         let (exit, stats) = match self.last_report()? {
             Some(report) => (exit_of(&report), stats_of(&report, wall)),

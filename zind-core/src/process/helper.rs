@@ -30,7 +30,8 @@ pub(crate) fn run(argv: &[String]) -> Result<String> {
     Ok(text)
 }
 
-fn find(program: &str) -> Option<PathBuf> {
+/// The path of a program of the host.
+pub(crate) fn find(program: &str) -> Option<PathBuf> {
     let _ = CString::new(program).ok()?;
     let path = std::env::var_os("PATH").unwrap_or_default();
     let system = ["/usr/bin", "/bin", "/usr/sbin", "/sbin", "/usr/local/bin"].map(PathBuf::from);

@@ -26,6 +26,7 @@ use crate::copy::Root;
 use crate::error::{At, Error, Result, Step};
 use crate::namespace::idmap::IdMap;
 use crate::namespace::{idmap, pin};
+use crate::rootfs::fuse::{self, Fuse, Launcher};
 use crate::rootfs::layers::Lock;
 use crate::rootfs::ops::{Op, Ops};
 use crate::rootfs::stand_in::{self, StandIn};
@@ -51,6 +52,8 @@ pub(crate) struct Starting {
     again: Option<Box<Spec>>,
     /// The directory whose content the launcher waits for.
     to_fill: Option<PathBuf>,
+    /// What stands in for the overlay, if that is a program's: it is started, or will be when the launcher asks for it.
+    fuse: Option<Box<Fuse>>,
     ended: bool,
 }
 
@@ -60,19 +63,21 @@ impl Starting {
         check::check(&spec)?;
         clone::reap_orphans();
         cgroup::reap_abandoned();
-        let stand_in = stand_in::kept(&spec)?;
+        let stand_in = stand_in::kept(&spec, plan::may_make_file_systems)?;
         let again = (stand_in.is_none() && stand_in::is_allowed(&spec)).then(|| Box::new(spec.clone()));
-        let holds = volumes::take(&mut spec, interrupted)?;
+        let holds = volumes::take(&mut spec, stand_in.as_ref(), interrupted)?;
         let began = Instant::now();
         let deadline = spec.timeout.map(|timeout| began + timeout);
         let mut prepared = plan::prepare_with(spec, clone::have_clone3(), stand_in.as_ref())?;
         prepared.hold(holds);
         let mut starting = Starting::start(prepared, deadline, began)?;
         starting.again = again;
+        starting.stand_by(stand_in);
         Ok(starting)
     }
 
-    /// Begins again without an overlay, if it was the root's that the kernel refused.
+    /// Begins again without an overlay of the kernel's, if it was the root's that it refused; and with a copy, if nothing
+    /// came of a program's overlay.
     fn begin_without_overlay(
         &mut self,
         report: &Report,
@@ -81,19 +86,38 @@ impl Starting {
         let is_refused = report.step == Step::Mount as u16
             && stand_in::is_refusal(Errno::from_raw(report.value))
             && self.prepared.names.is_overlay_of_root(usize::from(report.index));
-        let Some(mut spec) = self.again.take().filter(|_| is_refused) else { return Ok(None) };
+        let has_failed = report.step == Step::Fuse as u16
+            || self.fuse.is_some() && fuse::is_disconnection(Errno::from_raw(report.value));
+        let Some(mut spec) = self.again.take_if(|_| is_refused || has_failed) else { return Ok(None) };
         let may_mount = plan::may_make_file_systems()?;
-        let Some(stand_in) = self.in_time(interrupted, |stop| stand_in::make(&spec, may_mount, stop))? else {
-            return Ok(None);
-        };
-        let holds = volumes::take(&mut spec, interrupted)?;
+        let fuse = if has_failed { None } else { stand_in::make_fuse(&spec, may_mount) };
+        let again = fuse.is_some().then(|| spec.clone());
+        if let Some(fuse) = self.fuse.take() {
+            fuse.give_up();
+        }
+        let copy = |stop: &mut dyn FnMut() -> bool| stand_in::make(&spec, may_mount, stop);
+        let stand_in = if fuse.is_some() { fuse } else { self.in_time(interrupted, copy)? };
+        let Some(stand_in) = stand_in else { return Ok(None) };
+        let holds = volumes::take(&mut spec, None, interrupted)?;
         let mut prepared = plan::prepare_with(*spec, clone::have_clone3(), Some(&stand_in))?;
         prepared.hold(holds);
         let mut starting = Starting::start(prepared, self.deadline, self.began)?;
-        if let StandIn::Staged(rootfs) = stand_in {
-            starting.to_fill = Some(rootfs);
-        }
+        starting.again = again;
+        starting.stand_by(Some(stand_in));
         Ok(Some(starting))
+    }
+
+    /// What the launcher is going to ask for.
+    fn stand_by(&mut self, stand_in: Option<StandIn>) {
+        match stand_in {
+            Some(StandIn::Staged(rootfs)) => self.to_fill = Some(rootfs),
+            Some(StandIn::Fuse(mut fuse)) => {
+                // The launcher has its copy, and who serves it must be told of the end.
+                fuse.tree = None;
+                self.fuse = Some(fuse);
+            }
+            _ => {}
+        }
     }
 
     fn start(mut prepared: Prepared, deadline: Option<Instant>, began: Instant) -> Result<Starting> {
@@ -133,6 +157,7 @@ impl Starting {
             log: String::new(),
             again: None,
             to_fill: None,
+            fuse: None,
             ended: false,
         };
         // The waiter got copies as it was cloned; ours must go, for a reader to see the last writer leave.
@@ -177,7 +202,7 @@ impl Starting {
             let Some(message) = self.next_message(interrupted)? else { return Err(self.died_early()) };
             match Step::from_number(message.report.step) {
                 Some(Step::Ready) => self.answer(message.pid)?,
-                Some(Step::HandedOver) => self.fill(message.fd, interrupted)?,
+                Some(Step::HandedOver) => self.hand_back(message.fd, message.pid, interrupted)?,
                 Some(Step::Started) => {
                     if let Some(network) = &mut self.prepared.network {
                         network.let_go();
@@ -202,10 +227,24 @@ impl Starting {
         }
     }
 
-    /// Fills the directory that the launcher has handed over.
-    fn fill(&mut self, dir: Option<OwnedFd>, interrupted: &mut dyn FnMut() -> bool) -> Result<()> {
-        let (Some(dir), Some(rootfs)) = (dir, self.to_fill.take()) else { return Err(self.died_early()) };
-        self.in_time(interrupted, |stop| stand_in::fill(&rootfs, dir.as_fd(), stop))?;
+    /// Fills the directory that the launcher has handed over, or serves the file system behind the descriptor.
+    fn hand_back(
+        &mut self,
+        fd: Option<OwnedFd>,
+        pid: Option<i32>,
+        interrupted: &mut dyn FnMut() -> bool,
+    ) -> Result<()> {
+        let pid = pid.or_else(|| self.waiter.as_ref().and_then(Waiter::launcher_pid));
+        let only_ids = self.prepared.maps.as_ref().and_then(|maps| idmap::only(&maps.uid).zip(idmap::only(&maps.gid)));
+        let launcher = pid.map(|pid| Launcher { pid, only_ids });
+        match (fd, self.to_fill.take(), &mut self.fuse) {
+            (Some(dir), Some(rootfs), _) => {
+                self.in_time(interrupted, |stop| stand_in::fill(&rootfs, dir.as_fd(), stop))?;
+            }
+            // If it does not start, nobody is left at the other end, and the launcher says what does not work then.
+            (Some(device), None, Some(fuse)) => drop(fuse.serve(device, launcher)),
+            _ => return Err(self.died_early()),
+        }
         send(&self.socket, &[GO], SendFlags::NOSIGNAL).at(Step::Report, "send", "").map(drop)
     }
 
@@ -265,6 +304,7 @@ impl Starting {
             layers: self.prepared.layers.take().and_then(Lock::into_fd),
             group: self.prepared.group.take(),
             is_init: self.prepared.is_init,
+            server: self.fuse.take().and_then(|mut fuse| fuse.take_server()),
             streams: std::mem::take(&mut self.prepared.streams),
             isolation: std::mem::take(&mut self.prepared.isolation),
             began: self.began,
@@ -350,6 +390,9 @@ impl Starting {
 impl Drop for Starting {
     fn drop(&mut self) {
         self.wait_for_end();
+        if let Some(fuse) = self.fuse.take() {
+            fuse.give_up();
+        }
         if let Some(group) = self.prepared.group.take() {
             let _ = group.delete();
         }
@@ -711,9 +754,18 @@ impl Names {
             | Step::ReadonlyPath
             | Step::Umount
             | Step::MountTarget
-            | Step::Staging => self.fs.get(index).map(Op::object).unwrap_or_default(),
+            | Step::Fuse
+            | Step::Staging => self.place(index),
             _ => PathBuf::new(),
         }
+    }
+
+    /// What an operation was about. What is put together in the staging area is told by where it was to come.
+    fn place(&self, index: usize) -> PathBuf {
+        let Some(op) = self.fs.get(index) else { return PathBuf::new() };
+        let is_its_place = |other: &&Op| other.mount.is_some() && other.mount == op.mount && other.is_in_root();
+        let place = self.fs.iter().skip(index).find(is_its_place).filter(|_| !op.is_in_root());
+        place.unwrap_or(op).object()
     }
 
     fn hint(&self, step: Step, errno: Errno) -> String {
@@ -760,6 +812,7 @@ impl Names {
             (Step::Mount, Errno::EINVAL) if self.older_mounts => {
                 "mount(2) does not say what it dislikes, as the newer interface would, which is hidden here; the kernel's log may"
             }
+            (_, Errno::ENOTCONN | Errno::ECONNABORTED) => "fuse-overlayfs(1), which serves the root, has ended",
             (Step::Mount, Errno::ENODEV) => "this kernel has no such file system",
             (Step::Mount, Errno::ELOOP) => "the directories of an overlay must not lie in each other",
             (Step::Mount | Step::Bind, Errno::EPERM) => "this user may not mount that here",

@@ -14,7 +14,7 @@ use zind_init::plan::{self as wire, Enter, FsKind, List, MAGIC, Plan, SchedAttr,
 use super::identity::{self, Caller, Identity};
 use super::planfile::PlanWriter;
 use super::stdio::Streams;
-use crate::cgroup::{Cgroup, Resources};
+use crate::cgroup::{self, Cgroup, Resources};
 use crate::error::{At, Error, Result, Step};
 use crate::isolation::{Isolation, MountReport};
 use crate::namespace::idmap::{self, IdMaps, ReadyMaps};
@@ -280,13 +280,17 @@ pub(crate) fn prepare(spec: Spec, have_clone3: bool) -> Result<Prepared> {
 pub(crate) fn prepare_with(mut spec: Spec, have_clone3: bool, stand_in: Option<&StandIn>) -> Result<Prepared> {
     let told = root_report(&spec, stand_in);
     let mut tree = None;
-    let root = match stand_in {
+    let mut root = match stand_in {
         None => RootFrom::Request,
         Some(StandIn::Directory(path)) => {
             (spec.rootfs, spec.overlay) = (Rootfs::Path(path.clone()), Overlay::None);
             RootFrom::Request
         }
         Some(StandIn::Staged(_)) => RootFrom::Library,
+        Some(StandIn::Fuse(fuse)) => match &fuse.tree {
+            Some(root) => RootFrom::Tree(tree.insert(root.try_clone().at(Step::OpenRoot, "dup", "")?).as_raw_fd()),
+            None => RootFrom::Fuse(0, 0),
+        },
         Some(StandIn::Tree(root)) => {
             RootFrom::Tree(tree.insert(root.try_clone().at(Step::OpenRoot, "dup", "")?).as_raw_fd())
         }
@@ -306,6 +310,12 @@ pub(crate) fn prepare_with(mut spec: Spec, have_clone3: bool, stand_in: Option<&
     let maps = id_maps(&spec, &identity, caller)?;
     let new_user = spec.is_new(Kind::User);
     let in_user_namespace = new_user || spec.is_joined(Kind::User);
+    if let RootFrom::Fuse(uid, gid) = &mut root
+        && let Some(maps) = &maps
+    {
+        // Somebody whom the user namespace knows.
+        (*uid, *gid) = (idmap::first(&maps.uid), idmap::first(&maps.gid));
+    }
     let has_namespace_proc = Path::new("/proc/self/ns").exists();
     let situation = Situation {
         admin: caller.admin && !older_mounts,
@@ -355,7 +365,9 @@ pub(crate) fn prepare_with(mut spec: Spec, have_clone3: bool, stand_in: Option<&
     if maps.is_some() || !spec.pins.is_empty() {
         builder.plan.flags |= wire::WAIT_WHEN_READY;
     }
-    let on_disk = matches!(spec.overlay, Overlay::Dir(_)) || layers.is_some();
+    // What a program serves must end with the container, too.
+    let is_served = matches!(stand_in, Some(StandIn::Fuse(_)));
+    let on_disk = matches!(spec.overlay, Overlay::Dir(_)) || layers.is_some() || is_served;
     if !on_disk && !spec.mounts.iter().any(caller::is_on_disk) {
         builder.plan.flags |= wire::UNMOUNT_LATER;
     }
@@ -376,7 +388,7 @@ pub(crate) fn prepare_with(mut spec: Spec, have_clone3: bool, stand_in: Option<&
     }
     isolation.limits = spec.resources.as_ref().map(Resources::parts).unwrap_or_default();
     isolation.require(&spec.require)?;
-    let (group, attach) = builder.groups(&spec)?;
+    let (group, attach) = builder.groups(&spec, have_clone3)?;
     if let Some(group) = &group {
         let root = [&isolation.uid_map, &isolation.gid_map].map(|map| idmap::to_host(map, 0));
         if let ([Some(uid), Some(gid)], true) = (root, rustix::process::geteuid().is_root()) {
@@ -538,8 +550,13 @@ impl Builder {
     }
 
     /// Makes the control group. It comes last, when nothing else can be refused any more.
-    fn groups(&mut self, spec: &Spec) -> Result<(Option<Arc<Cgroup>>, Option<Attach>)> {
-        let Some(resources) = &spec.resources else { return Ok((None, None)) };
+    fn groups(&mut self, spec: &Spec, have_clone3: bool) -> Result<(Option<Arc<Cgroup>>, Option<Attach>)> {
+        let Some(resources) = &spec.resources else {
+            // Without clone3 nobody is born into one.
+            let fd = spec.cgroup.as_ref().filter(|_| !have_clone3);
+            let entrance = fd.map(|fd| cgroup::entrance(fd.as_fd(), Path::new("cgroup_fd"))).transpose()?;
+            return Ok((None, self.attach(entrance.into_iter().collect(), false)?));
+        };
         let forks_first = self.plan.flags & wire::FORK_FIRST != 0;
         let group = Cgroup::make(crate::cgroup::Request {
             resources,
@@ -562,18 +579,22 @@ impl Builder {
         if is_early || group.is_to_settle() {
             self.plan.flags |= wire::GROUPS_EARLY;
         }
-        let (files, paths): (Vec<OwnedFd>, Vec<PathBuf>) = group.entrances()?.into_iter().unzip();
-        self.names.groups = paths;
-        let attach = if files.is_empty() && !group.is_to_settle() {
-            None
-        } else {
-            let pipe = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC);
-            let (ready, done) = pipe.at(Step::Socket, "pipe2", "")?;
-            self.plan.groups_ready = ready.as_raw_fd();
-            self.descriptors.push(ready);
-            Some(Attach { files, done })
-        };
+        let attach = self.attach(group.entrances(have_clone3)?, group.is_to_settle())?;
         Ok((Some(Arc::new(group)), attach))
+    }
+
+    /// Has the launcher wait until its pid was written to these files, or somebody else has settled it.
+    fn attach(&mut self, entrances: Vec<(OwnedFd, PathBuf)>, is_to_settle: bool) -> Result<Option<Attach>> {
+        if entrances.is_empty() && !is_to_settle {
+            return Ok(None);
+        }
+        let (files, paths) = entrances.into_iter().unzip();
+        self.names.groups = paths;
+        let pipe = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC);
+        let (ready, done) = pipe.at(Step::Socket, "pipe2", "")?;
+        self.plan.groups_ready = ready.as_raw_fd();
+        self.descriptors.push(ready);
+        Ok(Some(Attach { files, done }))
     }
 
     fn open_namespace(&mut self, kind: Kind, source: &Source) -> Result<RawFd> {
@@ -890,7 +911,7 @@ fn root_report(spec: &Spec, stand_in: Option<&StandIn>) -> (String, String, &'st
     };
     let copy_on_write = match stand_in {
         _ if overlay == "none" => "none",
-        Some(_) => "copy",
+        Some(stand_in) => stand_in.name(),
         None => "overlay",
     };
     (rootfs, overlay, copy_on_write)

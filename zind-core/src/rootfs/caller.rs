@@ -10,7 +10,7 @@ use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags};
 use zind_init::plan::{self, FsKind};
 
 use super::ops::{Op, Ops, attr, c_path, c_string, joined, pairs};
@@ -79,7 +79,7 @@ fn attributes(mount: &Mount, op: Op) -> Op {
 /// The last step: what is at `source` of the staging area comes to its target.
 fn place(mount: &Mount, op: Op) -> Op {
     let create = if mount.create { plan::CREATE } else { 0 };
-    let nofollow = if mount.options.target_nofollow { plan::NO_SYMLINKS } else { 0 };
+    let nofollow = if mount.options.target_nofollow { plan::TARGET_NOFOLLOW } else { 0 };
     op.in_root().flags(create | nofollow)
 }
 
@@ -95,9 +95,16 @@ fn remount(ops: &mut Ops, mount: &Mount) -> Result<()> {
 fn bind(ops: &mut Ops, mount: &Mount, source: &Path, recursive: bool, situation: Situation) -> Result<()> {
     let flags = if recursive { plan::RECURSIVE } else { 0 };
     let source = std::path::absolute(source).at(Step::OpenSource, "getcwd", source)?;
-    if mount.options.source_nofollow && std::fs::symlink_metadata(&source).is_ok_and(|meta| meta.is_symlink()) {
-        return Err(Error::sys(Step::OpenSource, "open_tree", source, nix::errno::Errno::ELOOP));
+    let is_link = || std::fs::symlink_metadata(&source).is_ok_and(|meta| meta.is_symlink());
+    if mount.options.copy_symlink && is_link() {
+        return link_like(ops, mount, &source);
     }
+    let nofollow = mount.options.source_nofollow && is_link();
+    if nofollow && situation.older_mounts {
+        return Err(Error::sys(Step::OpenSource, "mount", source, nix::errno::Errno::ELOOP)
+            .with_hint("mount(2) always follows the source; the newer interface, which does not, is hidden here"));
+    }
+    let flags = flags | if nofollow { plan::SOURCE_NOFOLLOW } else { 0 };
     let op = Op::bind(&c_path("mounts", &source)?, &target(mount)?);
     let op = place(mount, attributes(mount, op)).flags(flags);
     if !situation.admin {
@@ -112,12 +119,28 @@ fn bind(ops: &mut Ops, mount: &Mount, source: &Path, recursive: bool, situation:
         ops.push(op);
         return Ok(());
     }
-    let tree = open_tree(&source, recursive)?;
+    let tree = if nofollow { open_link(&source)? } else { open_tree(&source, recursive)? };
     if let Some(ids) = &mount.idmap {
-        map_ids(&tree, ids, recursive, &source)?;
+        map_ids(&tree, ids, recursive && mount.options.idmap != Some(false), &source)?;
     }
     ops.push_tree(tree, |tree| Op { fd: tree.as_raw_fd(), ..op });
     Ok(())
+}
+
+/// A symbolic link like `source` instead of a mount.
+fn link_like(ops: &mut Ops, mount: &Mount, source: &Path) -> Result<()> {
+    let text = std::fs::read_link(source).at(Step::OpenSource, "readlink", source)?;
+    if let Some(parent) = mount.target.parent() {
+        ops.push(place(mount, Op::new(FsKind::Place, &c_path("mounts", parent)?)));
+    }
+    ops.push(Op::symlink(&c_path("mounts", &text)?, &target(mount)?).in_root());
+    Ok(())
+}
+
+/// A detached mount of a symbolic link itself.
+fn open_link(path: &Path) -> Result<OwnedFd> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_SYMLINK_NOFOLLOW;
+    rustix::mount::open_tree(rustix::fs::CWD, path, flags).at(Step::OpenSource, "open_tree", path)
 }
 
 fn map_ids(tree: &OwnedFd, ids: &MountIds, recursive: bool, source: &Path) -> Result<()> {

@@ -90,8 +90,11 @@ pub(crate) fn quick_operations() -> Vec<Op> {
 /// What is masked in `/sys`, with nothing but new file systems: the sources are out of reach once the root has changed.
 pub(crate) fn sysfs_operations() -> Vec<Op> {
     let hidden = attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC;
-    let mount =
-        |path: &&str| Op::mount(c"tmpfs", &c(path), &[("size", "4k")], hidden).in_root().flags(plan::NO_SYMLINKS);
+    let mount = |path: &&str| {
+        // The caller may have mounted something else at /sys.
+        let flags = plan::NO_SYMLINKS | plan::OPTIONAL;
+        Op::mount(c"tmpfs", &c(path), &[("size", "4k")], hidden).in_root().flags(flags)
+    };
     masked_paths().iter().filter(|path| path.starts_with("/sys/")).map(mount).collect()
 }
 

@@ -4,6 +4,7 @@ pub(crate) mod caller;
 pub(crate) mod dev;
 pub(crate) mod devices;
 pub(crate) mod fault;
+pub(crate) mod fuse;
 pub(crate) mod host;
 pub(crate) mod layers;
 pub(crate) mod mask;

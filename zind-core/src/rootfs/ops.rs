@@ -113,6 +113,10 @@ impl Op {
         self.flags(plan::IN_ROOT)
     }
 
+    pub(crate) fn is_in_root(&self) -> bool {
+        self.flags & plan::IN_ROOT != 0
+    }
+
     pub(crate) fn is_overlay_of_root(&self) -> bool {
         self.kind == FsKind::Mount
             && self.source.as_deref() == Some(c"overlay")

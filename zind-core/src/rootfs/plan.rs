@@ -18,7 +18,7 @@ use super::devices::Devices;
 use super::host::{self, Entry, ExtraUser, Trees};
 use super::layers::Layers;
 use super::ops::{Op, Ops, attr, c_path, c_string, joined, pairs};
-use super::{Overlay, Rootfs, caller, dev, mask};
+use super::{Overlay, Rootfs, caller, dev, fuse, mask};
 use crate::device::Device;
 use crate::error::{At, Error, Result, Step};
 use crate::mount::Mount;
@@ -49,6 +49,8 @@ pub(crate) enum RootFrom {
     Request,
     /// The library fills a directory of the staging area.
     Library,
+    /// The launcher mounts it, for a server of the library's; the ids are those whose it is.
+    Fuse(u32, u32),
     /// A detached tree, by its descriptor.
     Tree(RawFd),
 }
@@ -174,7 +176,7 @@ fn sysfs(ops: &mut Ops) {
 pub(crate) fn low_level(spec: &Spec) -> Result<Ops> {
     let mut ops = Ops::default();
     if spec.propagation != 0 {
-        let propagation = spec.propagation as u32;
+        let propagation = (spec.propagation | libc::MS_REC) as u32;
         ops.push(Op { propagation, ..Op::new(FsKind::Setattr, c"/").flags(plan::RECURSIVE) });
     }
     if spec.binfmt.is_some() || !spec.mounts.is_empty() || spec.mount_proc.is_some() {
@@ -186,6 +188,9 @@ pub(crate) fn low_level(spec: &Spec) -> Result<Ops> {
             return Err(Error::spec("mounts", format!("[{index}] a {} is for containers", mount.kind())));
         }
         caller::mount(&mut ops, mount, index, situation)?;
+    }
+    for path in &spec.directories {
+        ops.push(Op::mkdir(&c_path("rootfs", path)?, 0o755));
     }
     if let Some(binfmt) = &spec.binfmt {
         let target = c_path("binfmt", &binfmt.path)?;
@@ -230,10 +235,12 @@ fn take_along(ops: &mut Ops) -> Result<()> {
     let mut before = Vec::new();
     for bind in ops.list.iter_mut().filter(|op| op.kind == FsKind::Bind) {
         let path = Path::new(OsStr::from_bytes(bind.source.as_deref().unwrap_or_default().to_bytes()));
-        let place = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
+        let nofollow = bind.flags & plan::SOURCE_NOFOLLOW;
+        let open = OFlags::PATH | OFlags::CLOEXEC | if nofollow != 0 { OFlags::NOFOLLOW } else { OFlags::empty() };
+        let place = rustix::fs::open(path, open, Mode::empty());
         let place = place.at(Step::OpenSource, "open", path)?;
         let meta = rustix::fs::fstat(&place).at(Step::OpenSource, "fstat", path)?;
-        let flags = plan::SAME_FILE | bind.flags & plan::RECURSIVE;
+        let flags = plan::SAME_FILE | bind.flags & plan::RECURSIVE | nofollow;
         let (device, inode, source) = (meta.st_dev, meta.st_ino, bind.source.clone());
         before.push(Op { device, inode, source, flags, ..Op::new(FsKind::Take, &bind.path) });
         bind.flags |= plan::TAKEN;
@@ -350,6 +357,13 @@ fn path_root(ops: &mut Ops, spec: &Spec, situation: Situation, path: &Path) -> R
         RootFrom::Library => {
             ops.push(Op::new(FsKind::HandOver, ROOT));
             ops.extend([Op::bind(ROOT, ROOT).attr(S_NODEV), Op::new(FsKind::Root, ROOT)]);
+            return Ok(());
+        }
+        RootFrom::Fuse(uid, gid) => {
+            let text = c_string("rootfs", fuse::options(uid, gid).as_ref())?;
+            let source = Some(c"fuse-overlayfs".to_owned());
+            ops.push(Op { text: Some(text), source, ..Op::new(FsKind::Fuse, ROOT) }.attr(S_NODEV));
+            ops.push(Op::new(FsKind::Root, ROOT));
             return Ok(());
         }
         RootFrom::Tree(fd) => {

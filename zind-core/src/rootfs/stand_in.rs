@@ -1,5 +1,6 @@
-//! What stands in for a copy-on-write root where the kernel makes no overlay of a directory: a copy of it, in memory or,
-//! for `overlay=DIRECTORY`, kept there for the next container.
+//! What stands in for a copy-on-write root where the kernel makes no overlay of a directory: an overlay by
+//! fuse-overlayfs(1), if that is installed; else a copy of it, in memory or, for `overlay=DIRECTORY`, kept there for the next
+//! container.
 #![forbid(unsafe_code)]
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -10,6 +11,7 @@ use rustix::fs::{CWD, FlockOperation, Mode, OFlags, RenameFlags, flock, openat, 
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen};
 
 use super::fault::By;
+use super::fuse::{self, Fuse};
 use super::resolve::Side;
 use super::{Overlay, Rootfs};
 use crate::copy::{self, CopyOptions, CopyStats, remove};
@@ -31,6 +33,15 @@ pub(crate) enum StandIn {
     /// A directory of the staging area, which [`fill`] fills when the launcher has made it: only there an ordinary user
     /// has a file system in memory.
     Staged(PathBuf),
+    /// The file system of a program.
+    Fuse(Box<Fuse>),
+}
+
+impl StandIn {
+    /// What the isolation report calls it.
+    pub(crate) fn name(&self) -> &'static str {
+        if matches!(self, StandIn::Fuse(_)) { "fuse-overlayfs" } else { "copy" }
+    }
 }
 
 /// True for an errno with which the kernel says that it makes no overlay of these directories, or none at all.
@@ -44,25 +55,34 @@ pub(crate) fn is_allowed(spec: &Spec) -> bool {
     is_overlay && matches!(spec.rootfs, Rootfs::Path(_)) && !spec.require.iter().any(|name| name == "overlay")
 }
 
-/// The copy that an earlier start has left in the overlay directory: what was changed is in there.
-pub(crate) fn kept(spec: &Spec) -> Result<Option<StandIn>> {
+/// What an earlier start has left in the overlay directory: what was changed is in there. `admin`: as of [`make`].
+pub(crate) fn kept(spec: &Spec, admin: impl FnOnce() -> Result<bool>) -> Result<Option<StandIn>> {
     let (Overlay::Dir(dir), Rootfs::Path(_), false) = (&spec.overlay, &spec.rootfs, spec.read_only) else {
         return Ok(None);
     };
     let copy = dir.join(COPY);
-    if !copy.is_dir() {
+    let (is_copy, is_fuse) = (copy.is_dir(), fuse::is_kept(dir));
+    if !is_copy && !is_fuse {
         return Ok(None);
     }
     if !is_allowed(spec) {
-        return Err(Error::unsupported(
-            "overlay",
-            format!("{} holds a copy of the root, made when there was no overlay to be had", dir.display()),
-        ));
+        let what = if is_copy { "a copy of the root" } else { "changes by fuse-overlayfs(1)" };
+        let needs = format!("{} holds {what}, made when there was no overlay of the kernel's to be had", dir.display());
+        return Err(Error::unsupported("overlay", needs));
     }
-    Ok(Some(StandIn::Directory(copy)))
+    if is_copy {
+        return Ok(Some(StandIn::Directory(copy)));
+    }
+    fuse::make(spec, admin()?)?.map(Box::new).map(StandIn::Fuse).map(Some).ok_or_else(|| fuse::missing(dir))
 }
 
-/// Makes what the root of `spec` is replaced by. `admin`: the caller may make file systems.
+/// An overlay that is not the kernel's. `admin`: the caller may make file systems. What goes wrong on the way is no error: a
+/// copy is there for it.
+pub(crate) fn make_fuse(spec: &Spec, admin: bool) -> Option<StandIn> {
+    fuse::make(spec, admin).ok().flatten().map(Box::new).map(StandIn::Fuse)
+}
+
+/// Makes the copy by which the root of `spec` is replaced. `admin`: the caller may make file systems.
 /// Errors: [`Error::Sys`] at [`Step::CopyIn`] with the path of what cannot be copied, `ENOSPC` above `tmpfs_size`.
 pub(crate) fn make(spec: &Spec, admin: bool, interrupted: &mut dyn FnMut() -> bool) -> Result<Option<StandIn>> {
     let Rootfs::Path(rootfs) = &spec.rootfs else { return Ok(None) };

@@ -53,6 +53,9 @@ fn check_root(spec: &Spec) -> Result<()> {
     if matches!(spec.rootfs, Rootfs::Layers(_)) && spec.overlay != Overlay::Tmpfs {
         return Err(Error::spec("overlay", "excludes layers as root: they are the place where changes go"));
     }
+    if spec.tmpfs_size == Some(0) {
+        return Err(Error::spec("tmpfs_size", "is 0, which tmpfs takes for no limit at all"));
+    }
     if spec.read_only && matches!(spec.overlay, Overlay::Dir(_)) {
         return Err(Error::spec("read_only", "excludes an overlay directory: nothing could be written to it"));
     }

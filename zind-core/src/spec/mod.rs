@@ -155,6 +155,8 @@ pub struct Spec {
     pub binfmt: Option<Binfmt>,
     /// `chroot(2)`, for the low level.
     pub chroot: Option<PathBuf>,
+    /// Directories to make after the mounts, for the low level.
+    pub(crate) directories: Vec<PathBuf>,
     /// Propagation (`MS_PRIVATE`, `MS_SLAVE`, `MS_SHARED`) of all mounts of a new mount namespace, for the low level;
     /// 0 leaves it as it is.
     pub propagation: u64,
@@ -264,6 +266,7 @@ impl Default for Spec {
             mount_proc: None,
             binfmt: None,
             chroot: None,
+            directories: Vec::new(),
             propagation: 0,
             namespaces: new.into_iter().map(|kind| (kind, Source::New)).collect(),
             pins: Vec::new(),
