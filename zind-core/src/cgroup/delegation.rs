@@ -77,13 +77,6 @@ pub(crate) fn is_delegated(dir: &Path) -> bool {
     })
 }
 
-/// The unit of systemd's that this process is in, and whether it was given to whoever runs in it; `None` without either.
-pub(crate) fn own_unit(hierarchy: &Hierarchy) -> Option<(String, bool)> {
-    let own = hierarchy.own.as_deref().filter(|_| Manager::runs())?;
-    let unit = unit_of(own, &hierarchy.mount)?;
-    Some((unit.file_name()?.to_string_lossy().into_owned(), is_delegated(unit)))
-}
-
 /// True if the groups below have all of these controllers.
 fn enables(dir: &Path, controllers: &[&str]) -> bool {
     let text = std::fs::read_to_string(dir.join("cgroup.subtree_control")).unwrap_or_default();
@@ -91,6 +84,24 @@ fn enables(dir: &Path, controllers: &[&str]) -> bool {
 }
 
 impl Scope {
+    /// Which manager makes it: `"the user manager"`.
+    pub(crate) fn manager_name(&self) -> &'static str {
+        self.manager.name()
+    }
+
+    /// True if the manager has this controller to give.
+    pub(crate) fn offers(&self, controller: &str) -> bool {
+        let dir = match self.manager {
+            Manager::System(_) => self.mount.clone(),
+            Manager::User(_) => {
+                let uid = rustix::process::geteuid().as_raw();
+                self.mount.join(format!("user.slice/user-{uid}.slice/user@{uid}.service"))
+            }
+        };
+        let text = std::fs::read_to_string(dir.join("cgroup.controllers")).unwrap_or_default();
+        text.split_ascii_whitespace().any(|name| name == controller)
+    }
+
     /// Has systemd make the scope `<name>.scope` around processes, and makes the group `name` in it, with these processes
     /// and these controllers. Returns its directory and the controllers it has.
     ///
@@ -168,19 +179,19 @@ fn write(path: &Path, text: &str) -> Result<()> {
 
 /// Gives a group to the user of a container: its directory, and those files that the kernel says make a subtree somebody's.
 ///
-/// Errors: [`Error::Sys`] at [`Step::Systemd`].
+/// Errors: [`Error::Sys`] at [`Step::MakeCgroup`].
 /// Source: <https://docs.kernel.org/admin-guide/cgroup-v2.html#delegation>
 pub(crate) fn give(group: BorrowedFd<'_>, path: &Path, uid: u32, gid: u32) -> Result<()> {
     use rustix::fs::{AtFlags, Gid, Uid, chownat};
     let list = std::fs::read_to_string("/sys/kernel/cgroup/delegate");
     let list = list.unwrap_or_else(|_| "cgroup.procs\ncgroup.threads\ncgroup.subtree_control\n".to_owned());
     let (uid, gid) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
-    chownat(group, "", uid, gid, AtFlags::EMPTY_PATH).at(Step::Systemd, "fchownat", path)?;
+    chownat(group, "", uid, gid, AtFlags::EMPTY_PATH).at(Step::MakeCgroup, "fchownat", path)?;
     for name in list.split_ascii_whitespace().filter(|name| !name.contains('/')) {
         match chownat(group, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW) {
             // The list is of all that may be there; what is not depends on the controllers.
             Ok(()) | Err(rustix::io::Errno::NOENT) => {}
-            Err(errno) => return Err(errno).at(Step::Systemd, "fchownat", path.join(name)),
+            Err(errno) => return Err(errno).at(Step::MakeCgroup, "fchownat", path.join(name)),
         }
     }
     Ok(())

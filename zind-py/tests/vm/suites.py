@@ -11,6 +11,7 @@ import json
 import os
 import pathlib
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -180,7 +181,7 @@ def main() -> int:
         parser.error(f"no suite {', '.join(unknown)}")
     install_what_is_missing()
     subprocess.run([str(HERE / "run-in-vm"), "--setup"], check=True)
-    more = ["-k", arguments.k] if arguments.k else []
+    more = ["-k", shlex.quote(arguments.k)] if arguments.k else []
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="zind-vm-", dir="/var/tmp") as directory:
         where = pathlib.Path(directory)
