@@ -401,3 +401,19 @@ def test_many_are_killed_at_once():
     for p in running:
         assert p.wait(timeout=30) == -9
     assert groups() == set()
+
+
+@needs_groups
+def test_a_container_makes_groups_of_its_own_below():
+    # Its root in a user namespace may, if it has the mount; its limits are not its own to change.
+    script = """
+        cd /sys/fs/cgroup && mkdir inner && echo $$ > inner/cgroup.procs && cat /proc/self/cgroup | grep ^0
+        echo max > cgroup.max.depth; echo 1 > cgroup.kill; rmdir x
+    """
+    mounts = [zind.Mount.cgroup(options=["rw"])]
+    options = {"uid_map": "auto", "gid_map": "auto", "mounts": mounts, "capture_output": True, "text": True}
+    r = zind.run(["sh", "-c", script], resources=Resources(pids=10), **options)
+    assert r.stdout == "0::/inner\n", r
+    assert "cgroup.max.depth: Permission denied" in r.stderr and "cgroup.kill: Permission denied" in r.stderr, r
+    r = zind.run(["mkdir", "/sys/fs/cgroup/inner"], resources=Resources(), mounts=[zind.Mount.cgroup()])
+    assert r.returncode

@@ -176,14 +176,6 @@ impl Cgroup {
         Ok(group)
     }
 
-    /// Gives the part of version 2 to the root of a container of its own user namespace, who can make groups below it then, but
-    /// not change its limits.
-    ///
-    /// Errors: [`Error::Sys`] at [`Step::MakeCgroup`].
-    pub(crate) fn give(&self, uid: u32, gid: u32) -> Result<()> {
-        self.v2().map_or(Ok(()), |part| delegation::give(part.dir.as_fd(), &part.path, uid, gid))
-    }
-
     /// True if processes have to be there for the rest of it to be made.
     pub(crate) fn is_to_settle(&self) -> bool {
         self.later.is_some()
@@ -279,6 +271,11 @@ impl Cgroup {
     /// True if there is no directory at all: nothing was asked for, and this user may make no groups.
     pub(crate) fn is_nowhere(&self) -> bool {
         self.parts.is_empty() && self.later.is_none()
+    }
+
+    /// Lets this user of the host make groups below the part of version 2; what limits it stays the caller's.
+    pub(crate) fn give(&self, uid: u32, gid: u32) -> Result<()> {
+        self.v2().map_or(Ok(()), |part| delegation::give(part.dir.as_fd(), &part.path, uid, gid))
     }
 
     /// Files to write a pid to, for the hierarchies into which nobody is born: those of version 1, and of version 2 where

@@ -114,7 +114,7 @@ enum State {
         Option<OwnedFd>,
         Option<Box<Server>>,
     ),
-    Ended(Exit, Stats),
+    Ended(Exit, Box<Stats>),
 }
 
 /// What a start hands over.
@@ -271,7 +271,7 @@ impl Process {
         } else {
             exit
         };
-        *state = State::Ended(exit, stats);
+        *state = State::Ended(exit, Box::new(stats));
         Ok(Some(exit))
     }
 
@@ -317,7 +317,7 @@ impl Process {
     /// What the container uses now; once it has ended, what it used over its whole life.
     pub fn stats(&self) -> Result<Stats> {
         match &*lock(&self.state) {
-            State::Ended(_, stats) => Ok(stats.clone()),
+            State::Ended(_, stats) => Ok((**stats).clone()),
             State::Running(..) => {
                 let used = self.group.as_ref().map(|group| group.stats()).unwrap_or_default();
                 Ok(Stats { wall: self.began.elapsed(), ..used })

@@ -388,13 +388,7 @@ pub(crate) fn prepare_with(mut spec: Spec, have_clone3: bool, stand_in: Option<&
     }
     isolation.limits = spec.resources.as_ref().map(Resources::parts).unwrap_or_default();
     isolation.require(&spec.require)?;
-    let (group, attach) = builder.groups(&spec, have_clone3)?;
-    if let Some(group) = &group {
-        let root = [&isolation.uid_map, &isolation.gid_map].map(|map| idmap::to_host(map, 0));
-        if let ([Some(uid), Some(gid)], true) = (root, rustix::process::geteuid().is_root()) {
-            group.give(uid, gid)?;
-        }
-    }
+    let (group, attach) = builder.groups(&spec, have_clone3, maps.as_ref())?;
     isolation.cgroup = group.iter().flat_map(|group| group.paths()).collect();
     let born_into = group.as_ref().and_then(|group| group.v2()).map(|part| part.dir.try_clone().map(Arc::new));
     let born_into = born_into.transpose().at(Step::JoinCgroup, "dup", "")?;
@@ -550,7 +544,12 @@ impl Builder {
     }
 
     /// Makes the control group. It comes last, when nothing else can be refused any more.
-    fn groups(&mut self, spec: &Spec, have_clone3: bool) -> Result<(Option<Arc<Cgroup>>, Option<Attach>)> {
+    fn groups(
+        &mut self,
+        spec: &Spec,
+        have_clone3: bool,
+        maps: Option<&ReadyMaps>,
+    ) -> Result<(Option<Arc<Cgroup>>, Option<Attach>)> {
         let Some(resources) = &spec.resources else {
             // Without clone3 nobody is born into one.
             let fd = spec.cgroup.as_ref().filter(|_| !have_clone3);
@@ -566,6 +565,13 @@ impl Builder {
         })?;
         if group.is_nowhere() {
             return Ok((None, None));
+        }
+        // Who is to make groups of its own below has to own the group; the limits stay ours.
+        let is_to_own = |mount: &crate::mount::Mount| mount.kind() == "cgroup2" && !mount.is_read_only();
+        if let (Some(maps), true) = (maps, spec.mounts.iter().any(is_to_own))
+            && let (Some(uid), Some(gid)) = (idmap::to_host(&maps.uid, 0), idmap::to_host(&maps.gid, 0))
+        {
+            group.give(uid, gid)?;
         }
         // A namespace begins at the groups of whoever makes it, which at the clone are still the caller's.
         if self.clone_flags & Kind::Cgroup.flag() != 0 {
