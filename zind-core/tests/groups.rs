@@ -93,7 +93,7 @@ fn who_is_in_a_group_sees_it_as_the_root() {
         let command = sh("cat /proc/self/cgroup", Resources::new().memory(64 << 20).pids(10).cpus(0.5));
         let output = command.output().unwrap();
         let said = text(&output.stdout);
-        assert!(output.isolation.cgroup.len() >= 1 && output.isolation.in_force().contains("memory"));
+        assert!(!output.isolation.cgroup.is_empty() && output.isolation.in_force().contains("memory"));
         for controller in ["memory", "pids", "cpu"] {
             let line = said.lines().find(|line| {
                 line.split(':').nth(1).is_some_and(|names| names.split(',').any(|name| name == controller))
