@@ -151,12 +151,12 @@ fn pids_count_the_payload_s_own() {
 #[test]
 fn a_fork_bomb_is_held_and_ends_at_once() {
     alone(|| {
-        let mut command = sh("b() { b | b & }; b; exec sleep 60", Resources::new().pids(50).memory(64 << 20));
+        let mut command = sh("b() { b | b & }; (b) & exec sleep 60", Resources::new().pids(50).memory(64 << 20));
         command.timeout(Duration::from_secs(3));
         let output = command.output().unwrap();
         assert_eq!(output.exit.kind, ExitKind::Timeout);
         // The same without a PID 1 whose end is everybody's.
-        let mut command = sh("b() { b | b & }; b; exec sleep 60", Resources::new().pids(50));
+        let mut command = sh("b() { b | b & }; (b) & exec sleep 60", Resources::new().pids(50));
         command.init(false).timeout(Duration::from_secs(3));
         assert_eq!(command.output().unwrap().exit.kind, ExitKind::Timeout);
     });

@@ -273,11 +273,6 @@ impl Cgroup {
         self.parts.is_empty() && self.later.is_none()
     }
 
-    /// Lets this user of the host make groups below the part of version 2; what limits it stays the caller's.
-    pub(crate) fn give(&self, uid: u32, gid: u32) -> Result<()> {
-        self.v2().map_or(Ok(()), |part| delegation::give(part.dir.as_fd(), &part.path, uid, gid))
-    }
-
     /// Files to write a pid to, for the hierarchies into which nobody is born: those of version 1, and of version 2 where
     /// `clone3(2)` is hidden.
     pub(crate) fn entrances(&self, have_clone3: bool) -> Result<Vec<(OwnedFd, PathBuf)>> {
