@@ -11,7 +11,9 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 
 use super::layout::Hierarchy;
+use super::limits::shares_to_weight;
 use super::place::WANTED;
+use super::resources::Resources;
 use super::systemd::Manager;
 use crate::error::{At, Error, Result, Step};
 
@@ -115,10 +117,11 @@ impl Scope {
         pids: &[u32],
         keeper: Option<u32>,
         controllers: &[&str],
+        resources: &Resources,
     ) -> Result<(PathBuf, Vec<String>)> {
         let unit = format!("{name}.scope");
         let all: Vec<u32> = pids.iter().copied().chain(keeper).collect();
-        self.manager.start_scope(&unit, self.slice.as_deref(), &all)?;
+        self.manager.start_scope(&unit, self.slice.as_deref(), &all, &properties(resources))?;
         let scope = self.dir_of(&unit, pids)?;
         let given = std::fs::read_to_string(scope.join("cgroup.controllers")).at(Step::Systemd, "open", &scope)?;
         if let Some(missing) = controllers.iter().find(|name| !given.split_ascii_whitespace().any(|has| has == **name))
@@ -152,6 +155,16 @@ impl Scope {
         Ok((group, enable.into_iter().map(|name| name[1..].to_owned()).collect()))
     }
 
+    /// The same for an update of the group `name`.
+    ///
+    /// Errors: [`Error::Sys`] at [`Step::Systemd`].
+    pub(crate) fn update(&self, name: &str, resources: &Resources) -> Result<()> {
+        match &properties(resources)[..] {
+            [] => Ok(()),
+            changed => self.manager.set_properties(&format!("{name}.scope"), changed),
+        }
+    }
+
     /// The directory of the scope: what the kernel says of its process, and no name of ours put together.
     fn dir_of(&self, unit: &str, pids: &[u32]) -> Result<PathBuf> {
         let first = pids.first().copied().unwrap_or_default();
@@ -165,6 +178,20 @@ impl Scope {
         Err(Error::sys(Step::Systemd, "", dir, Errno::ENOENT)
             .with_hint("systemd made the scope, but it is not in this mount of the tree"))
     }
+}
+
+/// What counts among siblings, and so has to be the scope's too: shares and protection. Limits are the group's alone.
+fn properties(resources: &Resources) -> Vec<(&'static str, u64)> {
+    // systemd's "idle".
+    let idle = resources.cpu_idle.map(|idle| if idle { 0 } else { 100 });
+    let weight = resources.cpu_weight.or(resources.cpu_shares.map(shares_to_weight)).or(idle);
+    let all = [
+        ("CPUWeight", if resources.cpu_idle == Some(true) { idle } else { weight }),
+        ("IOWeight", resources.io_weight),
+        ("MemoryLow", resources.memory_low),
+        ("MemoryMin", resources.memory_min),
+    ];
+    all.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
 }
 
 fn write(path: &Path, text: &str) -> Result<()> {

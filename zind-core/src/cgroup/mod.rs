@@ -56,6 +56,8 @@ pub struct Cgroup {
     places: Places,
     /// The part of version 2, made when the launcher is there: [`Cgroup::settle`].
     later: Option<Later>,
+    /// The scope of systemd's that it is in, and its name there.
+    scope: Option<(delegation::Scope, String)>,
     /// Keeps systemd's scope until the last readings are taken.
     keeper: Mutex<Option<Keeper>>,
     last_words: LastWords,
@@ -151,6 +153,7 @@ impl Cgroup {
             helpers: request.helpers,
             places,
             later: None,
+            scope: None,
             keeper: Mutex::new(None),
             last_words: LastWords::default(),
             is_gone: AtomicBool::new(false),
@@ -176,14 +179,6 @@ impl Cgroup {
         Ok(group)
     }
 
-    /// Gives the part of version 2 to the root of a container of its own user namespace, who can make groups below it then, but
-    /// not change its limits.
-    ///
-    /// Errors: [`Error::Sys`] at [`Step::MakeCgroup`].
-    pub(crate) fn give(&self, uid: u32, gid: u32) -> Result<()> {
-        self.v2().map_or(Ok(()), |part| delegation::give(part.dir.as_fd(), &part.path, uid, gid))
-    }
-
     /// True if processes have to be there for the rest of it to be made.
     pub(crate) fn is_to_settle(&self) -> bool {
         self.later.is_some()
@@ -198,11 +193,21 @@ impl Cgroup {
         // Without clone3(2) the last readings are lost.
         let keeper = Keeper::start().ok();
         let pid = keeper.as_ref().map(Keeper::pid);
-        let (path, controllers) = later.scope.make(&later.name, pids, pid, &later.needed)?;
+        let (path, controllers) = later.scope.make(&later.name, pids, pid, &later.needed, &later.resources)?;
         *self.keeper.lock().unwrap_or_else(PoisonError::into_inner) = keeper;
         let dir = files::open_dir(&path).map_err(|errno| Error::sys(Step::MakeCgroup, "open", &path, errno))?;
         self.parts.push(Part { dir, path, is_v2: true, controllers });
-        self.write_limits(&later.resources, &Layout::read()?)
+        self.write_limits(&later.resources, &Layout::read()?)?;
+        self.scope = Some((later.scope, later.name));
+        Ok(())
+    }
+
+    /// Gives the part of version 2 to the root of a container of its own user namespace, who can make groups below it then, but
+    /// not change its limits.
+    ///
+    /// Errors: [`Error::Sys`] at [`Step::MakeCgroup`].
+    pub(crate) fn give(&self, uid: u32, gid: u32) -> Result<()> {
+        self.v2().map_or(Ok(()), |part| delegation::give(part.dir.as_fd(), &part.path, uid, gid))
     }
 
     /// What happens in the group, until `end` is readable.
@@ -297,7 +302,8 @@ impl Cgroup {
         if let (Some(memory), Some(part)) = (resources.memory, self.with("memory").filter(|part| part.is_v2)) {
             make_room(part, memory)?;
         }
-        self.write_limits(resources, &Layout::read()?)
+        self.write_limits(resources, &Layout::read()?)?;
+        self.scope.as_ref().map_or(Ok(()), |(scope, name)| scope.update(name, resources))
     }
 
     fn write_limits(&self, resources: &Resources, layout: &Layout) -> Result<()> {

@@ -67,28 +67,18 @@ impl Manager {
 
     /// Makes a scope around processes, and waits until they are in it.
     ///
-    /// `unit` is its name (`"zind-….scope"`), `slice` the one it goes into (`None`: where the manager puts scopes).
+    /// `properties` are numbers of the scope's; `unit` is its name (`"zind-….scope"`), `slice` the one it goes into (`None`: where the manager puts scopes).
     /// Errors: [`Error::Sys`] at [`Step::Systemd`], with what systemd said as the hint: `EACCES` where it refuses this user,
     /// `EEXIST` where the unit exists, `ETIMEDOUT` where it does not answer.
-    pub(crate) fn start_scope(&self, unit: &str, slice: Option<&str>, pids: &[u32]) -> Result<()> {
+    pub(crate) fn start_scope(
+        &self,
+        unit: &str,
+        slice: Option<&str>,
+        pids: &[u32],
+        properties: &[(&'static str, u64)],
+    ) -> Result<()> {
         let mut bus = Bus::connect(self.bus(), PATIENCE)?;
         let empty = Body::default();
-        let to_bus = |member, signature, body| Call {
-            destination: BUS,
-            path: "/org/freedesktop/DBus",
-            interface: BUS,
-            member,
-            signature,
-            body,
-        };
-        let to_systemd = |member, signature, body| Call {
-            destination: SYSTEMD,
-            path: OBJECT,
-            interface: MANAGER,
-            member,
-            signature,
-            body,
-        };
         bus.call(&to_bus("Hello", "", &empty))?;
         let mut rule = Body::default();
         rule.string(&format!(
@@ -96,7 +86,8 @@ impl Manager {
         ));
         bus.call(&to_bus("AddMatch", "s", &rule))?;
         bus.call(&to_systemd("Subscribe", "", &empty))?;
-        let asked = bus.call(&to_systemd("StartTransientUnit", "ssa(sv)a(sa(sv))", &request(unit, slice, pids)))?;
+        let body = request(unit, slice, pids, properties);
+        let asked = bus.call(&to_systemd("StartTransientUnit", "ssa(sv)a(sa(sv))", &body))?;
         // The end of the job may be told before the answer that names it.
         let mut job: Option<(String, String)> = None;
         let mut ended: Vec<((String, String), String)> = Vec::new();
@@ -108,7 +99,7 @@ impl Manager {
                     job = Some((message.sender, path));
                 }
                 // Who does not need Subscribe may be refused it; the job's own client is told all the same.
-                ERROR if message.reply_to == asked => return Err(refusal(unit, &message)),
+                ERROR if message.reply_to == asked => return Err(refusal(unit, "StartTransientUnit", &message)),
                 SIGNAL => ended.extend(removed(&message)),
                 _ => {}
             }
@@ -121,6 +112,40 @@ impl Manager {
                 };
             }
         }
+    }
+
+    /// Changes properties of a unit, until it ends.
+    ///
+    /// Errors: as for [`Manager::start_scope`].
+    pub(crate) fn set_properties(&self, unit: &str, properties: &[(&'static str, u64)]) -> Result<()> {
+        let mut bus = Bus::connect(self.bus(), PATIENCE)?;
+        bus.call(&to_bus("Hello", "", &Body::default()))?;
+        let mut body = Body::default();
+        body.string(unit).u32(1).array(8, |all| numbers(all, properties));
+        let asked = bus.call(&to_systemd("SetUnitProperties", "sba(sv)", &body))?;
+        loop {
+            let message = bus.receive()?;
+            match message.kind {
+                METHOD_RETURN if message.reply_to == asked => return Ok(()),
+                ERROR if message.reply_to == asked => return Err(refusal(unit, "SetUnitProperties", &message)),
+                _ => {}
+            }
+        }
+    }
+}
+
+fn to_bus<'a>(member: &'a str, signature: &'a str, body: &'a Body) -> Call<'a> {
+    Call { destination: BUS, path: "/org/freedesktop/DBus", interface: BUS, member, signature, body }
+}
+
+fn to_systemd<'a>(member: &'a str, signature: &'a str, body: &'a Body) -> Call<'a> {
+    Call { destination: SYSTEMD, path: OBJECT, interface: MANAGER, member, signature, body }
+}
+
+/// Properties that are numbers.
+fn numbers(all: &mut Body, properties: &[(&'static str, u64)]) {
+    for (name, value) in properties {
+        all.structure().string(name).signature("t").u64(*value);
     }
 }
 
@@ -156,7 +181,7 @@ fn unescape(text: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// The body of `StartTransientUnit`: name, mode, properties, no further units.
-fn request(unit: &str, slice: Option<&str>, pids: &[u32]) -> Body {
+fn request(unit: &str, slice: Option<&str>, pids: &[u32], properties: &[(&'static str, u64)]) -> Body {
     let mut body = Body::default();
     body.string(unit).string("fail");
     body.array(8, |all| {
@@ -180,7 +205,8 @@ fn request(unit: &str, slice: Option<&str>, pids: &[u32]) -> Body {
         yes_or_no(all, "IOAccounting", true);
         yes_or_no(all, "TasksAccounting", true);
         // The default is a share of the machine's; the limit is the caller's business, on the group below.
-        all.structure().string("TasksMax").signature("t").u64(u64::MAX);
+        numbers(all, &[("TasksMax", u64::MAX)]);
+        numbers(all, properties);
         all.structure().string("PIDs").signature("au").array(4, |list| {
             for pid in pids {
                 list.u32(*pid);
@@ -208,7 +234,7 @@ fn protocol(unit: &str) -> Error {
 }
 
 /// What systemd said no with.
-fn refusal(unit: &str, message: &Incoming) -> Error {
+fn refusal(unit: &str, call: &'static str, message: &Incoming) -> Error {
     let errno = match message.error.rsplit('.').next().unwrap_or_default() {
         "AccessDenied" | "InteractiveAuthorizationRequired" | "AuthFailed" => Errno::EACCES,
         "UnitExists" => Errno::EEXIST,
@@ -251,7 +277,7 @@ mod tests {
             body: body.into_bytes(),
             ..Incoming::default()
         };
-        let error = refusal("a.scope", &message);
+        let error = refusal("a.scope", "StartTransientUnit", &message);
         assert_eq!(error.errno(), Some(Errno::EACCES));
         assert!(error.hint().unwrap().contains("Access denied"));
     }
@@ -266,10 +292,11 @@ mod tests {
         let group = || std::fs::read_to_string(format!("/proc/{}/cgroup", child.id())).unwrap();
         let unit = format!("zind-test-{}.scope", child.id());
         let before = group();
-        manager.start_scope(&unit, None, &[child.id()]).unwrap();
+        manager.start_scope(&unit, None, &[child.id()], &[("CPUWeight", 50)]).unwrap();
         let after = group();
         assert!(after.trim_end().ends_with(&unit), "{before} {after}");
-        let again = manager.start_scope(&unit, None, &[child.id()]).unwrap_err();
+        manager.set_properties(&unit, &[("CPUWeight", 60)]).unwrap();
+        let again = manager.start_scope(&unit, None, &[child.id()], &[("CPUWeight", 50)]).unwrap_err();
         assert_eq!(again.errno(), Some(Errno::EEXIST), "{again}");
         let path = after.lines().find_map(|line| line.strip_prefix("0::")).unwrap().to_owned();
         child.kill().unwrap();
