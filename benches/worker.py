@@ -200,7 +200,14 @@ def filesystem(what, **arguments):
     return questions[what](**arguments)
 
 
+def cgroups(what, **arguments):
+    from cgroups import QUESTIONS as questions
+
+    return questions[what](**arguments)
+
+
 QUESTIONS = {
+    "cgroups": cgroups,
     "filesystem": filesystem,
     "time_zind": time_zind,
     "time_process": time_process,

@@ -5,11 +5,11 @@
 #include <zind.h>
 
 /* A line for each piece of work; a question without an event is answered with "go on". */
-static int show(const zind_event *event, void *data) {
+static int show(const zind_progress_event *event, void *data) {
     static const char *const names[] = {"work", "download", "upload", "unpack", "load", "save", "check", "pack", "build"};
     (void)data;
     if (event == NULL) return 0;
-    const char *name = event->kind >= 0 && event->kind <= ZIND_EVENT_KIND_BUILD ? names[event->kind] : names[0];
+    const char *name = event->kind >= 0 && event->kind <= ZIND_PROGRESS_KIND_BUILD ? names[event->kind] : names[0];
     fprintf(stderr, "\r%-9s", name);
     if (event->layer >= 0) fprintf(stderr, " %d of %d", event->layer + 1, event->layers);
     if (event->total > 0) fprintf(stderr, " %3.0f %%", 100.0 * (double)event->done / (double)event->total);

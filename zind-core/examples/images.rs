@@ -3,14 +3,15 @@
 use std::path::Path;
 
 use zind_core::{
-    ArchiveFormat, Builder, Command, CommitOptions, Error, Event, IdMaps, Image, Layers, Progress, PullOptions, Store,
+    ArchiveFormat, Builder, Command, CommitOptions, Error, IdMaps, Image, Layers, Progress, ProgressEvent, PullOptions,
+    Store,
 };
 
 /// A line for each piece of work that has come to its end.
 struct Lines;
 
 impl Progress for Lines {
-    fn step(&mut self, event: &Event<'_>) {
+    fn step(&mut self, event: &ProgressEvent<'_>) {
         if Some(event.done) == event.total {
             eprintln!("{} {:?}: {} bytes", event.kind.name(), event.layer, event.done);
         }

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
-use zind_core::{Error, Event, Progress, PullOptions, PullPolicy, Store};
+use zind_core::{Error, Progress, ProgressEvent, PullOptions, PullPolicy, Store};
 
 static STOP: AtomicBool = AtomicBool::new(false);
 
@@ -25,7 +25,7 @@ struct Bars {
 }
 
 impl Progress for Bars {
-    fn step(&mut self, event: &Event<'_>) {
+    fn step(&mut self, event: &ProgressEvent<'_>) {
         let (Some((layer, _)), Some(total), true) = (event.layer, event.total, std::io::stderr().is_terminal()) else {
             return;
         };

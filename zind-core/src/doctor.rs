@@ -14,9 +14,10 @@ use nix::errno::Errno;
 use rustix::fs::{Access, AtFlags, CWD, ResolveFlags};
 use serde_json::{Value, json};
 
+use crate::cgroup::{delegation, outlook};
 use crate::lowlevel;
 use crate::namespace::kind::Kind;
-use crate::proc::{self, CgroupMembership, Proc, Status};
+use crate::proc::{self, Proc, Status};
 use crate::sys::probe;
 
 /// Capabilities that decide what a container can be given: capabilities(7).
@@ -524,14 +525,10 @@ fn cgroup(mounts: &[MountLine]) -> Check {
     if mounts.is_empty() {
         return check("cgroup", false, NO_PROC, MOUNT_PROC);
     }
-    let memberships = Proc::current().and_then(|own| own.cgroup()).unwrap_or_default();
-    let v2 = mounts.iter().any(|mount| mount.fstype == "cgroup2");
-    let v1 = mounts.iter().any(|mount| mount.fstype == "cgroup");
-    let layout = match (v2, v1) {
-        (true, false) => "v2",
-        (true, true) => "hybrid (v1 and v2)",
-        (false, true) => "v1",
-        (false, false) => {
+    let outlook = outlook::look().unwrap_or_default();
+    let layout = match outlook.kind {
+        "hybrid" => "hybrid (v1 and v2)",
+        "none" | "" => {
             let cure = "as root: mount -t cgroup2 none /sys/fs/cgroup";
             return check(
                 "cgroup",
@@ -540,58 +537,29 @@ fn cgroup(mounts: &[MountLine]) -> Check {
                 cure,
             );
         }
+        kind => kind,
     };
-    let mut writable = Vec::new();
-    let mut locked = Vec::new();
-    for controller in CONTROLLERS {
-        match own_group(mounts, &memberships, controller) {
-            Some(dir) if may_make_groups(&dir) => writable.push(controller),
-            _ => locked.push(controller),
-        }
-    }
-    let detail = match (writable.is_empty(), locked.is_empty()) {
-        (false, true) => format!("{layout}; groups can be made below this process's own"),
-        (false, false) => {
-            format!("{layout}; groups can be made for {}, not for {}", writable.join(" "), locked.join(" "))
-        }
-        _ => format!("{layout}; no groups can be made: memory, cpu and pids stay unlimited"),
+    let (can, cannot) = (outlook.can.join(" "), outlook.cannot.join(" "));
+    let places = outlook.places.join("; ");
+    let detail = match (can.is_empty(), cannot.is_empty()) {
+        (true, _) => format!("{layout}; no groups can be made: memory, cpu and pids stay unlimited"),
+        (false, true) => format!("{layout}; limits of {can}: {places}"),
+        (false, false) => format!("{layout}; limits of {can}: {places}; none of {cannot}"),
     };
-    let cure = match v1 {
-        true => {
+    let cure = match layout {
+        "v2" if can.is_empty() => delegation::CURE,
+        "v2" => {
+            "the groups above do not hand the others down: as root, Delegate=cpu cpuset io memory pids in a drop-in of \
+             user@.service"
+        }
+        _ => {
             "run as root, or let root make a group in each hierarchy, give it to this user (chown) and move this \
-                 process there"
+             process there"
         }
-        false => "run as root, or in a delegated group: systemd-run --user --scope -p Delegate=yes COMMAND",
     };
-    check("cgroup", locked.is_empty(), detail, cure)
-}
-
-/// The directory of this process's group in the hierarchy that has the controller.
-fn own_group(mounts: &[MountLine], memberships: &[CgroupMembership], controller: &str) -> Option<PathBuf> {
-    let v1 = memberships.iter().find(|group| group.controllers.iter().any(|name| name == controller));
-    let (group, mount) = match v1 {
-        Some(group) => (
-            group,
-            mounts.iter().rfind(|mount| {
-                mount.fstype == "cgroup" && mount.super_options.split(',').any(|option| option == controller)
-            })?,
-        ),
-        None => (
-            memberships.iter().find(|group| group.hierarchy == 0)?,
-            mounts.iter().rfind(|mount| mount.fstype == "cgroup2")?,
-        ),
-    };
-    let dir = mount.point.join(group.path.strip_prefix(&mount.root).ok()?);
-    if v1.is_none() {
-        let available = std::fs::read_to_string(dir.join("cgroup.controllers")).ok()?;
-        available.split_ascii_whitespace().find(|name| *name == controller)?;
-    }
-    Some(dir)
-}
-
-fn may_make_groups(dir: &Path) -> bool {
-    let may = |path: &Path| rustix::fs::accessat(CWD, path, Access::WRITE_OK, AtFlags::EACCESS).is_ok();
-    may(dir) && may(&dir.join("cgroup.procs"))
+    // What most limits need; the others are told, and are mostly root's.
+    let ok = CONTROLLERS.iter().all(|name| outlook.can.contains(name));
+    check("cgroup", ok, detail, cure)
 }
 
 fn fuse() -> Check {
@@ -707,22 +675,5 @@ mod tests {
         assert_eq!(covered_proc(&lines(&second)), None);
         let part = "22 27 0:21 /sys /proc/sys ro - proc proc rw";
         assert_eq!(covered_proc(&lines(part)), Some(vec![]));
-    }
-
-    #[test]
-    fn own_group_is_found_below_the_mount_of_its_hierarchy() {
-        let mounts = lines(
-            "31 30 0:31 / /cg/mem rw - cgroup c rw,memory\n32 30 0:32 /docker/x /cg/cpu rw - cgroup c rw,cpu,cpuacct",
-        );
-        let group = |controllers: &str, path: &str| CgroupMembership {
-            hierarchy: 1,
-            controllers: controllers.split(',').map(str::to_owned).collect(),
-            path: path.into(),
-        };
-        let own = [group("memory", "/a/b"), group("cpu,cpuacct", "/docker/x/y")];
-        assert_eq!(own_group(&mounts, &own, "memory"), Some("/cg/mem/a/b".into()));
-        assert_eq!(own_group(&mounts, &own, "cpu"), Some("/cg/cpu/y".into()));
-        assert_eq!(own_group(&mounts, &own, "pids"), None);
-        assert_eq!(own_group(&mounts, &[group("cpu", "/elsewhere")], "cpu"), None);
     }
 }

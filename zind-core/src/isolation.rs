@@ -22,6 +22,10 @@ pub struct Isolation {
     pub uid_map: Vec<IdMap>,
     /// Group ids of a new user namespace.
     pub gid_map: Vec<IdMap>,
+    /// The directories of the container's control group, one in each hierarchy; empty without one.
+    pub cgroup: Vec<PathBuf>,
+    /// What is limited: `memory`, `cpu`, `cpuset`, `pids`, `io`, `hugetlb`, `devices`...
+    pub limits: Vec<&'static str>,
     /// `"host"`, the path of a root directory, or `"unchanged"`.
     pub rootfs: String,
     /// `"tmpfs"`, a directory, or `"none"`: where changes to the root go.
@@ -126,7 +130,10 @@ impl MountReport {
 }
 
 /// Names that a later version knows and this one cannot have in force.
-const FUTURE: [&str; 7] = ["memory", "cpu", "pids", "io", "landlock", "apparmor", "selinux"];
+const FUTURE: [&str; 3] = ["landlock", "apparmor", "selinux"];
+
+/// Limits, by controller.
+const LIMITS: [&str; 10] = ["memory", "cpu", "cpuset", "pids", "io", "hugetlb", "rdma", "misc", "net_cls", "net_prio"];
 
 /// Names of [`Isolation::in_force`] besides the namespaces'.
 const PARTS: [&str; 15] = [
@@ -150,11 +157,14 @@ const PARTS: [&str; 15] = [
 /// Refuses names nobody knows.
 pub(crate) fn check_names(names: &[String]) -> Result<()> {
     for name in names {
-        let known =
-            PARTS.contains(&name.as_str()) || FUTURE.contains(&name.as_str()) || Kind::from_name(name).is_some();
+        let known = [&PARTS[..], &FUTURE, &LIMITS].iter().any(|list| list.contains(&name.as_str()))
+            || Kind::from_name(name).is_some();
         if !known {
             let kinds = Kind::ALL.map(Kind::name).join(", ");
-            return Err(Error::spec("require", format!("{name:?} is none of {}, {kinds}", PARTS.join(", "))));
+            return Err(Error::spec(
+                "require",
+                format!("{name:?} is none of {}, {}, {kinds}", PARTS.join(", "), LIMITS.join(", ")),
+            ));
         }
     }
     Ok(())
@@ -182,7 +192,8 @@ impl Isolation {
         ];
         let parts = parts.into_iter().filter(|(_, is)| *is).map(|(name, _)| name);
         let kinds = self.namespaces.iter().filter(|(_, how)| **how != "host").map(|(kind, _)| kind.name());
-        parts.chain(kinds).collect()
+        let limits = self.limits.iter().copied().filter(|name| LIMITS.contains(name));
+        parts.chain(kinds).chain(limits).collect()
     }
 
     /// An error for the first of `names` that is not in force.
@@ -192,6 +203,10 @@ impl Isolation {
             let canonical = Kind::from_name(name).map_or(name.as_str(), |kind| kind.name());
             if FUTURE.contains(&canonical) {
                 return Err(Error::unsupported(name, "this version of zind does not have it"));
+            }
+            if LIMITS.contains(&canonical) && !in_force.contains(canonical) {
+                let needs = "nothing limits it: give resources=, for example memory=\"256m\", cpus=0.5, pids=64";
+                return Err(Error::unsupported(name, needs));
             }
             if !in_force.iter().any(|part| *part == canonical) {
                 return Err(Error::unsupported(
@@ -212,6 +227,8 @@ impl Isolation {
             "namespaces": self.namespaces.iter().map(|(kind, how)| (kind.name().to_owned(), json!(how))).collect::<serde_json::Map<_, _>>(),
             "uid_map": maps(&self.uid_map),
             "gid_map": maps(&self.gid_map),
+            "cgroup": self.cgroup.iter().map(|path| path.to_string_lossy()).collect::<Vec<_>>(),
+            "limits": self.limits,
             "rootfs": self.rootfs,
             "overlay": self.overlay,
             "copy_on_write": self.copy_on_write,

@@ -18,6 +18,7 @@
 //! this machine and user can do.
 
 mod build;
+pub mod cgroup;
 mod copy;
 mod device;
 pub mod doctor;
@@ -38,13 +39,17 @@ mod sys;
 mod volume;
 
 pub use build::{BuildStep, Builder, Built};
+pub use cgroup::{
+    Cgroup, DeviceKind, DeviceRule, Event, EventKind, Events, IoLimit, IoStats, Pressure, PressureOf, PressureStats,
+    PressureTrigger, RdmaLimit, Resources, Stall, Stats,
+};
 pub use copy::{CopyOptions, CopyStats, Root};
 pub use device::{Console, Device};
 pub use doctor::{Doctor, doctor};
 pub use error::{At, Error, IntoErrno, Result, Step, describe};
 pub use image::{
-    ArchiveFormat, CommitOptions, Compression, Digest, Event, EventKind, Image, ImageConfig, Limits, PackStats,
-    Platform, Progress, Reference, RunConfig,
+    ArchiveFormat, CommitOptions, Compression, Digest, Image, ImageConfig, Limits, PackStats, Platform, Progress,
+    ProgressEvent, ProgressKind, Reference, RunConfig,
 };
 pub use isolation::{Isolation, MountReport};
 pub use mount::{Mount, flags};
@@ -53,7 +58,7 @@ pub use namespace::kind::Kind;
 pub use namespace::list::{Namespace, namespaces};
 pub use namespace::{Source, TimeOffsets};
 pub use nix::errno::Errno;
-pub use process::{Captured, Command, Exchange, Exit, ExitKind, Output, Process, Start, Stats};
+pub use process::{Captured, Command, Exchange, Exit, ExitKind, Output, Process, ProcessInfo, Start};
 pub use registry::{Auth, Mirror, PullOptions, PullPolicy, PushOptions, RegistryOptions};
 pub use rootfs::layers::{Change, ChangeKind, FileType, Layers, Metadata, Snapshot};
 pub use rootfs::{Overlay, Rootfs};

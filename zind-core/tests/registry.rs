@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use fake::{Fake, INDEX, MANIFEST, Made};
 use server::{Reply, Seen, Server};
 use zind_core::{
-    Auth, Digest, Error, Event, Image, Mirror, Platform, Progress, PullOptions, PullPolicy, PushOptions, Store,
+    Auth, Digest, Error, Image, Mirror, Platform, Progress, ProgressEvent, PullOptions, PullPolicy, PushOptions, Store,
 };
 
 /// A store in a directory of its own, which is gone with it.
@@ -676,7 +676,7 @@ impl Until {
 }
 
 impl Progress for Until {
-    fn step(&mut self, event: &Event<'_>) {
+    fn step(&mut self, event: &ProgressEvent<'_>) {
         self.seen = self.seen.max(event.done);
         self.events.push((event.kind.name(), event.layer, event.done, event.total));
     }

@@ -11,7 +11,9 @@ use std::path::{Path, PathBuf};
 use images::{Layout, Tar, Temp, gzip, header, octal, record};
 use serde_json::Value;
 use zind_core::image::media;
-use zind_core::{ArchiveFormat, Digest, Error, Event, IdMap, Image, ImageConfig, Limits, Owners, Progress, Store};
+use zind_core::{
+    ArchiveFormat, Digest, Error, IdMap, Image, ImageConfig, Limits, Owners, Progress, ProgressEvent, Store,
+};
 
 fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
@@ -1061,7 +1063,7 @@ fn what_was_cut_off_is_gone_on_with() {
 fn work_can_be_stopped() {
     struct Stop(u32);
     impl Progress for Stop {
-        fn step(&mut self, event: &Event<'_>) {
+        fn step(&mut self, event: &ProgressEvent<'_>) {
             assert!(event.total.is_none_or(|total| event.done <= total));
         }
 

@@ -18,6 +18,8 @@ pub enum zind_exit_kind {
     Signaled = 2,
     /// zind killed it because its time was over.
     Timeout = 3,
+    /// The kernel killed it because memory ran out: the limit of its control group, or the machine's.
+    Oom = 4,
 }
 
 /// How a payload ended. Begin with ZIND_EXIT_INIT.
@@ -36,7 +38,7 @@ pub struct zind_exit {
     pub returncode: i32,
 }
 
-/// What a container used over its whole life. Begin with ZIND_STATS_INIT; -1 is "unknown".
+/// What a container used over its whole life, or uses now. Begin with ZIND_STATS_INIT; -1 is "unknown".
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct zind_stats {
@@ -50,6 +52,27 @@ pub struct zind_stats {
     pub max_rss: i64,
     /// From the call of the start to the end, in nanoseconds.
     pub wall_ns: i64,
+    /// Time it waited because its quota of CPU was used up, in nanoseconds. This and what follows takes a control group:
+    /// zind_spec_set_resources_json() and the setters beside it.
+    pub cpu_throttled_ns: i64,
+    /// Bytes of memory now, page cache and tmpfs included.
+    pub memory_current: i64,
+    /// The most there were.
+    pub memory_peak: i64,
+    /// Bytes that belong to no file, now.
+    pub memory_anon: i64,
+    /// Bytes of page cache and tmpfs, now.
+    pub memory_file: i64,
+    /// Bytes swapped out, now.
+    pub memory_swap: i64,
+    /// Processes killed because memory ran out.
+    pub oom_kills: i64,
+    /// Processes and threads now, zind's own not counted.
+    pub pids: i64,
+    /// The most there were.
+    pub pids_peak: i64,
+    /// How often a fork met the limit.
+    pub pids_limited: i64,
 }
 
 /// A structure whose first field is the `size_t struct_size` of whoever allocated it.
@@ -143,6 +166,7 @@ impl From<Exit> for zind_exit {
         let kind = match exit.kind {
             ExitKind::Exited => zind_exit_kind::Exited,
             ExitKind::Timeout => zind_exit_kind::Timeout,
+            ExitKind::Oom => zind_exit_kind::Oom,
             _ => zind_exit_kind::Signaled,
         };
         zind_exit {
@@ -164,12 +188,23 @@ impl zind_exit {
 impl From<Stats> for zind_stats {
     fn from(stats: Stats) -> zind_stats {
         let ns = |time: Option<Duration>| time.and_then(|time| i64::try_from(time.as_nanos()).ok()).unwrap_or(-1);
+        let number = |value: Option<u64>| value.and_then(|value| i64::try_from(value).ok()).unwrap_or(-1);
         zind_stats {
             struct_size: 0,
             cpu_user_ns: ns(stats.cpu_user),
             cpu_system_ns: ns(stats.cpu_system),
-            max_rss: stats.max_rss.and_then(|bytes| i64::try_from(bytes).ok()).unwrap_or(-1),
+            max_rss: number(stats.max_rss),
             wall_ns: ns(Some(stats.wall)),
+            cpu_throttled_ns: ns(stats.cpu_throttled),
+            memory_current: number(stats.memory_current),
+            memory_peak: number(stats.memory_peak),
+            memory_anon: number(stats.memory_anon),
+            memory_file: number(stats.memory_file),
+            memory_swap: number(stats.memory_swap),
+            oom_kills: number(stats.oom_kills),
+            pids: number(stats.pids),
+            pids_peak: number(stats.pids_peak),
+            pids_limited: number(stats.pids_limited),
         }
     }
 }
@@ -188,6 +223,7 @@ mod tests {
         exit.struct_size = 8;
         // SAFETY: as above; only the size is read.
         assert!(matches!(unsafe { Target::new(&raw mut exit, "exit") }, Err(Failure::Core(Error::Spec { .. }))));
-        assert_eq!((size_of::<zind_exit>(), size_of::<zind_stats>()), (zind_exit::FIRST_SIZE, zind_stats::FIRST_SIZE));
+        assert_eq!(size_of::<zind_exit>(), zind_exit::FIRST_SIZE);
+        assert_eq!(size_of::<zind_stats>(), zind_stats::FIRST_SIZE + 10 * 8, "it only grows at its end");
     }
 }

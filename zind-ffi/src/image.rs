@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 use zind_core::{
-    ArchiveFormat, CommitOptions, Compression, Error, Event, EventKind, Image, ImageConfig, Layers, Progress, Rootfs,
-    RunConfig, Store,
+    ArchiveFormat, CommitOptions, Compression, Error, Image, ImageConfig, Layers, Progress, ProgressEvent,
+    ProgressKind, Rootfs, RunConfig, Store,
 };
 
 use crate::copy::zind_root;
@@ -41,7 +41,7 @@ impl zind_image {
 /// What is being done. Numbers are never reused, and new ones come at the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(i32)]
-pub enum zind_event_kind {
+pub enum zind_progress_kind {
     /// Something that this header does not know.
     Other = 0,
     /// A blob comes from a registry.
@@ -65,10 +65,10 @@ pub enum zind_event_kind {
 /// How far one piece of work has come.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
-pub struct zind_event {
-    /// sizeof(zind_event) of the library: later ones have more fields at the end.
+pub struct zind_progress_event {
+    /// sizeof(zind_progress_event) of the library: later ones have more fields at the end.
     pub struct_size: usize,
-    /// A zind_event_kind.
+    /// A zind_progress_kind.
     pub kind: i32,
     /// Which layer, counted from 0; -1 for what is no layer.
     pub layer: i32,
@@ -85,7 +85,7 @@ pub struct zind_event {
 /// Hears of long work, on the thread of the call, and is asked several times a second whether to stop. event: what went on;
 /// NULL for the mere question. data: the caller's. Anything but 0 stops the work with ZIND_STATUS_INTERRUPTED, and nothing is
 /// left half done.
-pub type zind_progress = Option<unsafe extern "C" fn(event: *const zind_event, data: *mut c_void) -> i32>;
+pub type zind_progress = Option<unsafe extern "C" fn(event: *const zind_progress_event, data: *mut c_void) -> i32>;
 
 /// A function of the caller's as a [`Progress`].
 struct Told {
@@ -99,7 +99,7 @@ impl Told {
         Told { hear, data, stopped: false }
     }
 
-    fn tell(&mut self, event: *const zind_event) {
+    fn tell(&mut self, event: *const zind_progress_event) {
         let Some(hear) = self.hear else { return };
         if !self.stopped {
             // SAFETY: the caller gave the function together with its data, for the length of the call.
@@ -109,22 +109,22 @@ impl Told {
 }
 
 impl Progress for Told {
-    fn step(&mut self, event: &Event<'_>) {
+    fn step(&mut self, event: &ProgressEvent<'_>) {
         let digest = event.digest.map(|digest| c_string(digest.to_string()));
         let number = |number: usize| i32::try_from(number).unwrap_or(i32::MAX);
         let kind = match event.kind {
-            EventKind::Download => zind_event_kind::Download,
-            EventKind::Upload => zind_event_kind::Upload,
-            EventKind::Unpack => zind_event_kind::Unpack,
-            EventKind::Load => zind_event_kind::Load,
-            EventKind::Save => zind_event_kind::Save,
-            EventKind::Check => zind_event_kind::Check,
-            EventKind::Pack => zind_event_kind::Pack,
-            EventKind::Build => zind_event_kind::Build,
-            _ => zind_event_kind::Other,
+            ProgressKind::Download => zind_progress_kind::Download,
+            ProgressKind::Upload => zind_progress_kind::Upload,
+            ProgressKind::Unpack => zind_progress_kind::Unpack,
+            ProgressKind::Load => zind_progress_kind::Load,
+            ProgressKind::Save => zind_progress_kind::Save,
+            ProgressKind::Check => zind_progress_kind::Check,
+            ProgressKind::Pack => zind_progress_kind::Pack,
+            ProgressKind::Build => zind_progress_kind::Build,
+            _ => zind_progress_kind::Other,
         };
-        self.tell(&zind_event {
-            struct_size: size_of::<zind_event>(),
+        self.tell(&zind_progress_event {
+            struct_size: size_of::<zind_progress_event>(),
             kind: kind as i32,
             layer: event.layer.map_or(-1, |(layer, _)| number(layer)),
             layers: event.layer.map_or(0, |(_, of)| number(of)),

@@ -20,6 +20,10 @@ mod exit;
 
 mod process;
 
+mod groups;
+
+mod events;
+
 mod copy;
 
 mod volume;
@@ -44,6 +48,7 @@ pub use copy::*;
 pub use doctor::*;
 pub use error::*;
 pub use exit::*;
+pub use groups::*;
 pub use image::*;
 pub use layers::*;
 pub use lowlevel::*;

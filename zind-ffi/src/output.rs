@@ -156,7 +156,24 @@ pub unsafe extern "C" fn zind_output_stats(
     // SAFETY: the header's demand.
     unsafe {
         guard(err, || {
-            Target::new(stats, "stats")?.put(handle(output, "output")?.stats.into());
+            Target::new(stats, "stats")?.put(handle(output, "output")?.stats.clone().into());
+            Ok(())
+        })
+    }
+}
+
+/// What it used, as zind_process_stats_json(). json: receives a string; free it with zind_string_free().
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zind_output_stats_json(
+    output: *const zind_output,
+    json: *mut *mut c_char,
+    err: *mut *mut zind_error,
+) -> zind_status {
+    // SAFETY: the header's demand.
+    unsafe {
+        guard(err, || {
+            let json = Out::handle(json, "json")?;
+            give_string(json, handle(output, "output")?.stats.to_json().to_string());
             Ok(())
         })
     }

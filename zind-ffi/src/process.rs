@@ -279,9 +279,8 @@ pub unsafe extern "C" fn zind_process_communicate(
     }
 }
 
-/// What the container used. stats: begin with ZIND_STATS_INIT.
-/// Returns also ZIND_STATUS_STATE before the end was seen by a wait or poll, and _SPEC for a struct_size that is too
-/// small.
+/// What the container uses now; once a wait or poll has seen its end, what it used over its whole life.
+/// stats: begin with ZIND_STATS_INIT. Returns also ZIND_STATUS_SPEC for a struct_size that is too small.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn zind_process_stats(
     process: *const zind_process,
@@ -292,10 +291,7 @@ pub unsafe extern "C" fn zind_process_stats(
     unsafe {
         guard(err, || {
             let stats = Target::new(stats, "stats")?;
-            let used = handle(process, "process")?.0.stats();
-            stats.put(
-                used.ok_or_else(|| Error::State("the container was not seen to end yet: wait for it".into()))?.into(),
-            );
+            stats.put(handle(process, "process")?.0.stats()?.into());
             Ok(())
         })
     }

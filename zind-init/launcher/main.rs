@@ -9,6 +9,7 @@
 
 mod deputy;
 mod files;
+mod groups;
 mod memory;
 mod namespaces;
 mod older;
@@ -31,7 +32,7 @@ mod wire;
 
 use core::arch::global_asm;
 
-use plan::{DEPUTY, FORK_FIRST, TEMPLATE, Topology, WAIT_WHEN_READY};
+use plan::{DEPUTY, FORK_FIRST, GROUPS_EARLY, TEMPLATE, Topology, WAIT_WHEN_READY};
 use planfile::PlanFile;
 use report::{GO, Report};
 use step::Step;
@@ -119,6 +120,9 @@ fn carry_out(plan: &mut PlanFile) -> Result<i32, Failure> {
 
 /// Everything the container's first process does before it turns to the payload.
 fn build(plan: &mut PlanFile) -> Done {
+    if plan.has(GROUPS_EARLY) {
+        groups::join(plan)?;
+    }
     namespaces::set_clocks(plan)?;
     if plan.has(WAIT_WHEN_READY) {
         report(plan, Step::Ready, 0, sys::getpid(), -1);

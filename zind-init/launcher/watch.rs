@@ -9,7 +9,7 @@ use crate::planfile::PlanFile;
 use crate::report::{Report, Usage};
 use crate::step::Step;
 use crate::sys::{self, PollFd};
-use crate::{At, Failure, build, payload, report, report_all};
+use crate::{At, Failure, build, groups, payload, report, report_all};
 
 const PR_SET_DUMPABLE: i32 = 4;
 const PR_SET_CHILD_SUBREAPER: i32 = 36;
@@ -27,6 +27,7 @@ enum Role {
 /// Starts the payload as a child and stays above it as PID 1. Returns the exit status.
 pub fn start_as_init(plan: &mut PlanFile) -> Result<i32, Failure> {
     static mut STACK: [u8; 16384] = [0; 16384];
+    groups::join(plan)?;
     set_oom_score(plan)?;
     let signals = sys::signalfd().at(Step::Fork)?;
     // From here on the payload must find nothing to trace in us.
@@ -60,6 +61,7 @@ pub fn start_as_init(plan: &mut PlanFile) -> Result<i32, Failure> {
 /// Forks into the namespaces of `fork_flags`. `None` in the child; the parent's exit status in the parent, once the child
 /// has ended.
 pub fn go_on_in_a_child(plan: &PlanFile) -> Result<Option<i32>, Failure> {
+    groups::join(plan)?;
     let mut pidfd = -1;
     let pid = sys::clone(plan.fork_flags, &mut pidfd).at(Step::Fork)?;
     if pid == 0 {
@@ -91,6 +93,7 @@ extern "C" fn payload_in_our_memory(shared: *const u8) -> ! {
 
 /// Forks the process that builds the container and becomes the payload, and stays outside.
 pub fn start_as_watcher(plan: &mut PlanFile) -> Result<i32, Failure> {
+    groups::join(plan)?;
     let signals = sys::signalfd().at(Step::Fork)?;
     let failed = sys::map_shared_page().at(Step::Fork)?;
     // SAFETY: a fresh page, shared with the child only, and never unmapped.

@@ -320,8 +320,12 @@ pub const OLDER_MOUNTS: u64 = 1 << 32;
 pub const MUST_PIVOT: u64 = 1 << 33;
 /// Set by the launcher: it had to move the root over the old one.
 pub const ROOT_MOVED: u64 = 1 << 34;
+/// Be in the control groups before anything else is done, not only before the payload is there.
+pub const GROUPS_EARLY: u64 = 1 << 35;
+/// Make a control group namespace once we are in our groups.
+pub const CGROUP_NAMESPACE: u64 = 1 << 36;
 /// This plan makes a deputy: report [`crate::step::Step::Ready`] after the operations, then serve until the socket closes.
-pub const DEPUTY: u64 = 1 << 35;
+pub const DEPUTY: u64 = 1 << 37;
 
 /// All a launcher needs.
 #[derive(Clone, Copy, Debug)]
@@ -348,6 +352,9 @@ pub struct Plan {
     /// An eventfd to which that task adds 1 << 32 when it is there, and 1 when its loopback interface is up; 2 more than
     /// the errno instead, where either fails.
     pub network_ready: i32,
+    /// A pipe from somebody who moves the launcher into its control groups meanwhile, or -1: eight bytes, the index of the
+    /// one that refused it and the errno, 0 if none did.
+    pub groups_ready: i32,
     /// Every descriptor the launcher keeps, in ascending order.
     pub keep: List<i32>,
     /// Those of them that whoever watches over the payload keeps to its end, for the locks that they stand for.

@@ -238,4 +238,28 @@ steps! {
     Pack = 185, "pack the layer";
     /// Put a step of a build together, or keep its result.
     Build = 186, "build the image";
+
+    // 190..: control groups.
+    /// Find out which hierarchies there are, and where the caller is in them.
+    CgroupLayout = 190, "look at the control groups";
+    /// Make a control group, or have the one above hand controllers down.
+    MakeCgroup = 191, "make the control group";
+    /// Set a limit.
+    WriteCgroup = 192, "set the limit";
+    /// Read from a control group.
+    ReadCgroup = 193, "read the control group";
+    /// Freeze or thaw a control group.
+    Freeze = 194, "freeze the control group";
+    /// Kill everything in a control group.
+    KillCgroup = 195, "kill the control group";
+    /// Remove a control group.
+    RemoveCgroup = 196, "remove the control group";
+
+    // 200..: around control groups.
+    /// Make or attach the program that holds the device rules of a control group.
+    DeviceProgram = 200, "set the device rules";
+    /// Talk to systemd.
+    Systemd = 201, "ask systemd for a scope";
+    /// Watch a control group.
+    Watch = 202, "watch the control group";
 }

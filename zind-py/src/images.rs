@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
 use zind_core::{
-    ArchiveFormat, Auth, CommitOptions, Compression, Error, Event, ImageConfig, Mirror, PackStats, Platform, Progress,
-    PullOptions, PullPolicy, PushOptions, RegistryOptions, Result, RunConfig, parse_duration,
+    ArchiveFormat, Auth, CommitOptions, Compression, Error, ImageConfig, Mirror, PackStats, Platform, Progress,
+    ProgressEvent, PullOptions, PullPolicy, PushOptions, RegistryOptions, Result, RunConfig, parse_duration,
 };
 
 use crate::convert::to_python;
@@ -43,7 +43,7 @@ pub(crate) struct Told {
 }
 
 impl Progress for Told {
-    fn step(&mut self, event: &Event<'_>) {
+    fn step(&mut self, event: &ProgressEvent<'_>) {
         let Some(callback) = &self.callback else { return };
         if self.raised.is_some() {
             return;

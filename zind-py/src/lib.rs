@@ -6,12 +6,14 @@ mod convert;
 mod copy;
 mod device;
 mod errors;
+mod events;
 mod images;
 mod layers;
 mod lowlevel;
 mod mount;
 mod options;
 mod process;
+mod resources;
 
 use pyo3::prelude::*;
 
@@ -20,15 +22,18 @@ fn _zind(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add("LAUNCHER_SIZE", zind_core::LAUNCHER_SIZE)?;
     module.add_class::<device::Device>()?;
+    module.add_class::<events::Events>()?;
     module.add_class::<layers::Layers>()?;
     module.add_class::<mount::Mount>()?;
     module.add_class::<process::Isolation>()?;
     module.add_class::<process::Process>()?;
     module.add_class::<process::Start>()?;
+    module.add_class::<resources::Resources>()?;
     module.add_class::<process::Exchange>()?;
     module.add_function(wrap_pyfunction!(process::run, module)?)?;
     module.add_function(wrap_pyfunction!(process::spawn, module)?)?;
     module.add_function(wrap_pyfunction!(process::begin, module)?)?;
+    module.add_function(wrap_pyfunction!(resources::sweep_groups, module)?)?;
     copy::add(module)?;
     images::add(module)?;
     lowlevel::add(module)

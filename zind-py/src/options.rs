@@ -17,7 +17,7 @@ use crate::device::Device;
 use crate::errors::{raise, spec as spec_error, unsupported};
 use crate::mount::Mount;
 
-fn type_error(field: &str, wanted: &str, value: &Bound<'_, PyAny>) -> PyErr {
+pub(crate) fn type_error(field: &str, wanted: &str, value: &Bound<'_, PyAny>) -> PyErr {
     let found = value.get_type().name().map_or_else(|_| "?".to_owned(), |name| name.to_string());
     PyTypeError::new_err(format!("{field} must be {wanted}, not {found}"))
 }
@@ -95,8 +95,7 @@ pub(crate) fn spec(
 pub(crate) type Maps<'py> = (Option<Bound<'py, PyAny>>, Option<Bound<'py, PyAny>>);
 
 /// The options of later versions, told apart from plain typing errors.
-const LATER: [&str; 11] =
-    ["resources", "publish", "dns", "hosts", "sysctl", "name", "labels", "pty", "cgroup_parent", "volumes", "hooks"];
+const LATER: [&str; 9] = ["publish", "dns", "hosts", "sysctl", "name", "labels", "pty", "volumes", "hooks"];
 
 fn option<'py>(
     py: Python<'py>,
@@ -139,6 +138,7 @@ const KNOWN: &[&str] = &[
     "binfmt",
     "capabilities",
     "cgroup_fd",
+    "cgroup_parent",
     "chroot",
     "clear_env",
     "console",
@@ -181,6 +181,7 @@ const KNOWN: &[&str] = &[
     "ptrace",
     "read_only",
     "require",
+    "resources",
     "rlimits",
     "rootfs",
     "scheduler",
@@ -506,6 +507,8 @@ fn process(py: Python<'_>, spec: &mut Spec, key: &str, value: &Bound<'_, PyAny>)
         }
         "ptrace" => spec.ptrace = value.extract()?,
         "cgroup_fd" => spec.cgroup = Some(Arc::new(descriptor("cgroup_fd", value)?)),
+        "resources" => spec.resources = Some(crate::resources::of_object(value)?),
+        "cgroup_parent" => spec.cgroup_parent = Some(os_string("cgroup_parent", value)?.into()),
         "timeout" => spec.timeout = Some(parse_duration("timeout", value.extract()?).map_err(failed)?),
         "init" => spec.init = value.extract()?,
         "die_with_owner" => spec.die_with_owner = value.extract()?,

@@ -12,25 +12,27 @@ use crate::bytes::from_captured;
 use crate::convert::to_python;
 use crate::copy::Root;
 use crate::errors::{detached, raise};
+use crate::events::{self, Events, TriggerTuple};
 use crate::images::{CommitTuple, Image, Watch, commit_options, watched};
 use crate::mount::Mount;
 use crate::options;
 
 /// kind, code, signal
 type ExitTuple = (&'static str, Option<i32>, Option<i32>);
-/// CPU seconds in user mode and in the kernel, largest resident set in bytes, wall seconds
-type StatsTuple = (Option<f64>, Option<f64>, Option<u64>, f64);
+/// CPU seconds in user mode and in the kernel, largest resident set in bytes, wall seconds; with a control group all of it
+type StatsTuple<'py> = (Option<f64>, Option<f64>, Option<u64>, f64, Option<Bound<'py, PyAny>>);
 
 /// exit, stats, isolation, stdout, stderr
-type RunTuple<'py> = (ExitTuple, StatsTuple, Isolation, Bound<'py, PyBytes>, Bound<'py, PyBytes>);
+type RunTuple<'py> = (ExitTuple, StatsTuple<'py>, Isolation, Bound<'py, PyBytes>, Bound<'py, PyBytes>);
 
 fn exit_tuple(exit: Exit) -> ExitTuple {
     (exit.kind.name(), exit.code, exit.signal)
 }
 
-fn stats_tuple(stats: Stats) -> StatsTuple {
+fn stats_tuple(py: Python<'_>, stats: Stats) -> PyResult<StatsTuple<'_>> {
     let seconds = |duration: Option<Duration>| duration.map(|duration| duration.as_secs_f64());
-    (seconds(stats.cpu_user), seconds(stats.cpu_system), stats.max_rss, stats.wall.as_secs_f64())
+    let more = stats.has_group().then(|| to_python(py, &stats.to_json())).transpose()?;
+    Ok((seconds(stats.cpu_user), seconds(stats.cpu_system), stats.max_rss, stats.wall.as_secs_f64(), more))
 }
 
 /// Runs a container to its end: exit, stats, isolation, stdout, stderr. Streams that were not piped are empty.
@@ -46,7 +48,7 @@ pub(crate) fn run<'py>(
     let output = detached(py, |interrupted| Command::run(spec, input, interrupted))?;
     let stdout = from_captured(py, output.stdout)?;
     let stderr = from_captured(py, output.stderr)?;
-    Ok((exit_tuple(output.exit), stats_tuple(output.stats), Isolation(output.isolation), stdout, stderr))
+    Ok((exit_tuple(output.exit), stats_tuple(py, output.stats)?, Isolation(output.isolation), stdout, stderr))
 }
 
 /// What was in force, not yet turned into objects: most callers never look.
@@ -157,9 +159,31 @@ impl Process {
         Ok(exit.map(exit_tuple))
     }
 
-    #[getter]
-    fn stats(&self) -> Option<StatsTuple> {
-        self.0.stats().map(stats_tuple)
+    fn stats<'py>(&self, py: Python<'py>) -> PyResult<StatsTuple<'py>> {
+        let stats = detached(py, |_| self.0.stats())?;
+        stats_tuple(py, stats)
+    }
+
+    fn update(&self, py: Python<'_>, resources: &Bound<'_, PyAny>) -> PyResult<()> {
+        let resources = crate::resources::of_object(resources)?;
+        detached(py, |_| self.0.update(&resources))
+    }
+
+    fn pause(&self, py: Python<'_>) -> PyResult<()> {
+        detached(py, |_| self.0.pause())
+    }
+
+    fn resume(&self, py: Python<'_>) -> PyResult<()> {
+        detached(py, |_| self.0.resume())
+    }
+
+    fn is_paused(&self, py: Python<'_>) -> PyResult<bool> {
+        detached(py, |_| self.0.is_paused())
+    }
+
+    fn processes<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyAny>>> {
+        let all = detached(py, |_| self.0.processes())?;
+        all.iter().map(|info| to_python(py, &info.to_json())).collect()
     }
 
     #[getter]
@@ -186,6 +210,11 @@ impl Process {
     #[getter]
     fn stop_signal(&self) -> i32 {
         self.0.stop_signal()
+    }
+
+    fn events(&self, py: Python<'_>, pressure: Vec<TriggerTuple>) -> PyResult<Events> {
+        let triggers: Vec<_> = pressure.into_iter().map(|given| events::trigger(py, given)).collect::<PyResult<_>>()?;
+        self.0.events(&triggers).map(Events::of).map_err(|error| raise(py, &error))
     }
 
     fn kill(&self, py: Python<'_>) -> PyResult<()> {

@@ -64,6 +64,12 @@ def _state() -> dict[str, set]:
         "processes": _survivors(),
         "descriptors": set(kit.open_fds().items()),
         "threads": set(os.listdir("/proc/self/task")),
+        # Those of other suites that run at the same time are not ours.
+        "control groups": {
+            path
+            for path, _, _ in os.walk("/sys/fs/cgroup")
+            if os.path.basename(path).startswith("zind-") and f"-{os.getpid()}-" in os.path.basename(path)
+        },
         "network namespaces": set(os.listdir(netns)) if os.path.isdir(netns) else set(),
         # Those of the Rust and C tests, which may run at the same time, are not ours.
         "files in /tmp": {name for name in os.listdir("/tmp") if name.startswith("zind-") and not name.startswith(("zind-ffi-", "zind-test-"))},

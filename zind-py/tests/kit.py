@@ -189,6 +189,7 @@ CALLS = {
     "open_tree": 428,
     "move_mount": 429,
     "fsopen": 430,
+    "clone3": 435,
     "fsconfig": 431,
     "fsmount": 432,
     "mount_setattr": 442,

@@ -361,11 +361,11 @@ def test_popen_streams_line_by_line():
             p.stdin.write(word + b"\n")
             p.stdin.flush()
             assert p.stdout.readline() == b"got " + word + b"\n"
-        assert p.poll() is None and p.returncode is None and p.exit is None and p.stats is None
+        assert p.poll() is None and p.returncode is None and p.exit is None and p.stats().max_rss is None
         p.stdin.close()
         assert p.stderr.read() == b"end\n"
         assert p.wait() == 0
-    assert p.returncode == 0 and p.exit.kind == "exited" and p.stats.wall > 0
+    assert p.returncode == 0 and p.exit.kind == "exited" and p.stats().wall > 0
     assert p.stdout.closed and p.stderr.closed
 
 

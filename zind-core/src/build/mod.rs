@@ -19,7 +19,8 @@ use workspace::Workspace;
 use crate::error::{Error, Result};
 use crate::image::commit::{self, now};
 use crate::image::{
-    CommitOptions, Descriptor, Digest, Event, EventKind, History, Image, ImageConfig, Progress, RunConfig, apply,
+    CommitOptions, Descriptor, Digest, History, Image, ImageConfig, Progress, ProgressEvent, ProgressKind, RunConfig,
+    apply,
 };
 use crate::process::Command;
 use crate::spec::{IdMaps, Spec, Stdio};
@@ -202,7 +203,7 @@ impl Builder {
         let mut build = Build::begin(self, options)?;
         let mut steps = Vec::new();
         for (index, action) in self.steps.iter().enumerate() {
-            progress.step(&Event::new(EventKind::Build).layer(index, self.steps.len()));
+            progress.step(&ProgressEvent::new(ProgressKind::Build).layer(index, self.steps.len()));
             if progress.interrupted() {
                 return Err(Error::Interrupted);
             }

@@ -11,7 +11,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::digest::{Algorithm, Digest, Hasher};
 use super::pack::{self, Compression, Encoder, PackStats};
-use super::{Descriptor, Event, EventKind, History, Image, ImageConfig, Progress, RunConfig};
+use super::{Descriptor, History, Image, ImageConfig, Progress, ProgressEvent, ProgressKind, RunConfig};
 use crate::error::{At, Error, Result, Step};
 use crate::rootfs::layers::{Ids, Layer, Marks, View};
 use crate::store::{Ingest, Store};
@@ -152,7 +152,7 @@ fn told(progress: &mut dyn Progress) -> impl FnMut(u64) -> bool {
     move |done| {
         count = count.wrapping_add(1);
         if done >= next {
-            progress.step(&Event::new(EventKind::Pack).bytes(done, None));
+            progress.step(&ProgressEvent::new(ProgressKind::Pack).bytes(done, None));
             next = done + EVERY;
             return progress.interrupted();
         }

@@ -6,7 +6,7 @@ use super::digest::Digest;
 /// What is being done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum EventKind {
+pub enum ProgressKind {
     /// A blob comes from a registry.
     Download,
     /// A blob goes to a registry.
@@ -25,18 +25,18 @@ pub enum EventKind {
     Build,
 }
 
-impl EventKind {
+impl ProgressKind {
     /// `"download"`, `"upload"`, `"unpack"`, `"load"`, `"save"`, `"check"`, `"pack"` or `"build"`.
     pub fn name(self) -> &'static str {
         match self {
-            EventKind::Download => "download",
-            EventKind::Upload => "upload",
-            EventKind::Unpack => "unpack",
-            EventKind::Load => "load",
-            EventKind::Save => "save",
-            EventKind::Check => "check",
-            EventKind::Pack => "pack",
-            EventKind::Build => "build",
+            ProgressKind::Download => "download",
+            ProgressKind::Upload => "upload",
+            ProgressKind::Unpack => "unpack",
+            ProgressKind::Load => "load",
+            ProgressKind::Save => "save",
+            ProgressKind::Check => "check",
+            ProgressKind::Pack => "pack",
+            ProgressKind::Build => "build",
         }
     }
 }
@@ -44,9 +44,9 @@ impl EventKind {
 /// How far one piece of work has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Event<'a> {
+pub struct ProgressEvent<'a> {
     /// What is being done.
-    pub kind: EventKind,
+    pub kind: ProgressKind,
     /// Which layer, counted from 0, of how many. `None` for what is no layer.
     pub layer: Option<(usize, usize)>,
     /// The blob, where its name is known before it was read.
@@ -57,35 +57,35 @@ pub struct Event<'a> {
     pub total: Option<u64>,
 }
 
-impl<'a> Event<'a> {
+impl<'a> ProgressEvent<'a> {
     /// An event about something of unknown size that begins.
-    pub fn new(kind: EventKind) -> Event<'a> {
-        Event { kind, layer: None, digest: None, done: 0, total: None }
+    pub fn new(kind: ProgressKind) -> ProgressEvent<'a> {
+        ProgressEvent { kind, layer: None, digest: None, done: 0, total: None }
     }
 
-    /// Sets [`Event::layer`].
+    /// Sets [`ProgressEvent::layer`].
     #[must_use]
-    pub fn layer(self, index: usize, of: usize) -> Event<'a> {
-        Event { layer: Some((index, of)), ..self }
+    pub fn layer(self, index: usize, of: usize) -> ProgressEvent<'a> {
+        ProgressEvent { layer: Some((index, of)), ..self }
     }
 
-    /// Sets [`Event::digest`].
+    /// Sets [`ProgressEvent::digest`].
     #[must_use]
-    pub fn digest(self, digest: &'a Digest) -> Event<'a> {
-        Event { digest: Some(digest), ..self }
+    pub fn digest(self, digest: &'a Digest) -> ProgressEvent<'a> {
+        ProgressEvent { digest: Some(digest), ..self }
     }
 
-    /// Sets [`Event::done`] and [`Event::total`].
+    /// Sets [`ProgressEvent::done`] and [`ProgressEvent::total`].
     #[must_use]
-    pub fn bytes(self, done: u64, total: Option<u64>) -> Event<'a> {
-        Event { done, total, ..self }
+    pub fn bytes(self, done: u64, total: Option<u64>) -> ProgressEvent<'a> {
+        ProgressEvent { done, total, ..self }
     }
 }
 
 /// Hears of long work, on the caller's thread, and may stop it. `()` hears nothing and never stops.
 pub trait Progress {
     /// Something went on: at the beginning and end of each piece, and at most a few hundred times in between.
-    fn step(&mut self, event: &Event<'_>) {
+    fn step(&mut self, event: &ProgressEvent<'_>) {
         let _ = event;
     }
 

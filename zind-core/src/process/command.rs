@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::communicate::{Output, communicate};
 use super::handle::{Exit, Process};
 use super::launch::{Starting, spawn};
+use crate::cgroup::Resources;
 use crate::device::{Console, Device};
 use crate::error::{Error, Result};
 use crate::image::Image;
@@ -128,6 +129,18 @@ impl Command {
     /// Replaces the image's entrypoint; without arguments its command is not used then, either. Empty: nothing.
     pub fn entrypoint(&mut self, argv: impl IntoIterator<Item = impl Into<OsString>>) -> &mut Command {
         self.spec.entrypoint = Some(argv.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// What the container may use; it gets a control group, even if nothing is limited.
+    pub fn resources(&mut self, resources: Resources) -> &mut Command {
+        self.spec.resources = Some(resources);
+        self
+    }
+
+    /// The control group below which its own is made: a path from the root of the hierarchies.
+    pub fn cgroup_parent(&mut self, path: impl Into<PathBuf>) -> &mut Command {
+        self.spec.cgroup_parent = Some(path.into());
         self
     }
 

@@ -9,8 +9,9 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::Errno;
 
-use super::handle::{Exit, Process, Stats};
+use super::handle::{Exit, Process};
 use super::launch::SLICE;
+use crate::cgroup::Stats;
 use crate::error::{At, Error, Result, Step};
 use crate::isolation::Isolation;
 

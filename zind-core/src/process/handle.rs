@@ -4,8 +4,8 @@
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -17,6 +17,8 @@ use super::identity::Caller;
 use super::launch::{self, Received, receive, wait_readable};
 use super::plan::Inside;
 use super::stdio::Streams;
+use super::table::{self, ProcessInfo};
+use crate::cgroup::{self, Cgroup, Events, PressureTrigger, Resources, Stats};
 use crate::copy::{CopyOptions, CopyStats, Root};
 use crate::error::{At, Error, Result, Step};
 use crate::image::apply::Origin;
@@ -44,15 +46,18 @@ pub enum ExitKind {
     Signaled,
     /// zind killed it because its time was over.
     Timeout,
+    /// The kernel killed it because memory ran out: the limit of its own control group, or the machine's.
+    Oom,
 }
 
 impl ExitKind {
-    /// `"exited"`, `"signaled"`, `"timeout"`.
+    /// `"exited"`, `"signaled"`, `"timeout"`, `"oom"`.
     pub const fn name(self) -> &'static str {
         match self {
             ExitKind::Exited => "exited",
             ExitKind::Signaled => "signaled",
             ExitKind::Timeout => "timeout",
+            ExitKind::Oom => "oom",
         }
     }
 }
@@ -80,20 +85,6 @@ impl Exit {
     }
 }
 
-/// What a container used over its whole life.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-#[non_exhaustive]
-pub struct Stats {
-    /// CPU time in user mode; `None` if the container was killed from outside, which leaves nobody to tell.
-    pub cpu_user: Option<Duration>,
-    /// CPU time in the kernel.
-    pub cpu_system: Option<Duration>,
-    /// Largest resident set of a single process, in bytes: `ru_maxrss` of getrusage(2).
-    pub max_rss: Option<u64>,
-    /// From the call to the end.
-    pub wall: Duration,
-}
-
 /// A running payload.
 ///
 /// Dropping it neither waits nor kills; the container ends with the caller's process at the latest, unless
@@ -108,6 +99,10 @@ pub struct Process {
     stderr: Mutex<Option<OwnedFd>>,
     state: Mutex<State>,
     timed_out: AtomicBool,
+    /// The caller killed it.
+    was_killed: AtomicBool,
+    group: Option<Arc<Cgroup>>,
+    is_init: bool,
     isolation: Isolation,
     origin: Option<Origin>,
     overlay: Option<PathBuf>,
@@ -125,7 +120,7 @@ enum State {
         Option<OwnedFd>,
         Option<Box<Server>>,
     ),
-    Ended(Exit, Stats),
+    Ended(Exit, Box<Stats>),
 }
 
 /// What a start hands over.
@@ -135,6 +130,10 @@ pub(crate) struct Parts {
     pub(crate) network: Option<NetworkMaker>,
     /// The lock of the root's layers.
     pub(crate) layers: Option<OwnedFd>,
+    /// The control group of its own.
+    pub(crate) group: Option<Arc<Cgroup>>,
+    /// `pid` is a PID 1 of zind's.
+    pub(crate) is_init: bool,
     /// Serves the root's file system.
     pub(crate) server: Option<Server>,
     pub(crate) socket: OwnedFd,
@@ -168,6 +167,9 @@ impl Process {
             stderr: Mutex::new(parts.streams.stderr),
             state: Mutex::new(State::Running(parts.waiter, parts.network, parts.layers, parts.server.map(Box::new))),
             timed_out: AtomicBool::new(false),
+            was_killed: AtomicBool::new(false),
+            group: parts.group,
+            is_init: parts.is_init,
             isolation: parts.isolation,
             origin: parts.origin,
             overlay: parts.overlay,
@@ -329,9 +331,16 @@ impl Process {
             Some(report) => (exit_of(&report), stats_of(&report, wall)),
             None => (killed(status), Stats { wall, ..Stats::default() }),
         };
-        let timed_out = self.timed_out.load(Ordering::Acquire) && exit.signal == Some(libc::SIGKILL);
-        let exit = if timed_out { Exit { kind: ExitKind::Timeout, ..exit } } else { exit };
-        *state = State::Ended(exit, stats);
+        let (stats, ran_out) = self.close_group(stats);
+        let killed = exit.signal == Some(libc::SIGKILL);
+        let exit = if killed && self.timed_out.load(Ordering::Acquire) {
+            Exit { kind: ExitKind::Timeout, ..exit }
+        } else if killed && ran_out && !self.was_killed.load(Ordering::Acquire) {
+            Exit { kind: ExitKind::Oom, ..exit }
+        } else {
+            exit
+        };
+        *state = State::Ended(exit, Box::new(stats));
         Ok(Some(exit))
     }
 
@@ -374,16 +383,97 @@ impl Process {
         self.kill()
     }
 
-    /// What the container used, once it has ended.
-    pub fn stats(&self) -> Option<Stats> {
+    /// What the container uses now; once it has ended, what it used over its whole life.
+    pub fn stats(&self) -> Result<Stats> {
         match &*lock(&self.state) {
-            State::Ended(_, stats) => Some(*stats),
-            State::Running(..) => None,
+            State::Ended(_, stats) => Ok((**stats).clone()),
+            State::Running(..) => {
+                let used = self.group.as_ref().map(|group| group.stats()).unwrap_or_default();
+                Ok(Stats { wall: self.began.elapsed(), ..used })
+            }
         }
+    }
+
+    /// What the group has counted over the container's life, and whether memory ran out; then the group goes.
+    fn close_group(&self, reported: Stats) -> (Stats, bool) {
+        let Some(group) = &self.group else { return (reported, false) };
+        let ran_out = group.oom_kills() > 0;
+        let stats = group.stats().at_the_end(&reported);
+        // What could not be removed now is removed by a later start; the exit is what counts here.
+        let _ = group.delete();
+        (stats, ran_out)
+    }
+
+    /// The container's control group, while it has one.
+    pub(crate) fn group(&self) -> Result<&Arc<Cgroup>> {
+        if self.try_wait()?.is_some() {
+            return Err(Error::State("the container has ended, and its control group with it".to_owned()));
+        }
+        self.group.as_ref().ok_or_else(without_group)
+    }
+
+    /// Changes limits of the running container; what is `None` stays as it is, and `u64::MAX` takes a limit away.
+    ///
+    /// Errors: [`Error::State`] for a container that has ended, that was started without resources, or without the
+    /// controller; those of [`Cgroup::update`].
+    pub fn update(&self, resources: &Resources) -> Result<()> {
+        self.group()?.update(resources)
+    }
+
+    /// Stops everything in the container until [`Process::resume`], and waits until all of it has stopped.
+    ///
+    /// Errors: [`Error::State`] as for [`Process::update`]; those of [`Cgroup::freeze`].
+    pub fn pause(&self) -> Result<()> {
+        self.group()?.freeze()
+    }
+
+    /// Lets everything go on.
+    ///
+    /// Errors: as for [`Process::pause`].
+    pub fn resume(&self) -> Result<()> {
+        self.group()?.thaw()
+    }
+
+    /// What happens in the container from its start on, as it happens: memory that runs out, processes killed for it, limits
+    /// met, freezing, and its end. `pressure` asks for the time lost waiting, too.
+    ///
+    /// Errors: [`Error::State`] for a container that was started without resources; [`Error::Spec`] for a trigger without
+    /// sense; [`Error::Unsupported`] for triggers where the kernel has none; [`Error::Sys`] at [`Step::Watch`].
+    pub fn events(&self, pressure: &[PressureTrigger]) -> Result<Events> {
+        let group = self.group.as_ref().ok_or_else(without_group)?;
+        group.events(self.end_fd(), pressure)
+    }
+
+    /// True between [`Process::pause`] and [`Process::resume`].
+    ///
+    /// Errors: as for [`Process::pause`].
+    pub fn is_paused(&self) -> Result<bool> {
+        self.group()?.is_frozen()
+    }
+
+    /// Everything that runs in the container, zind's PID 1 included, as `ps` would list it; ended, there is nothing.
+    ///
+    /// Errors: [`Error::Sys`] at [`Step::ReadCgroup`].
+    pub fn processes(&self) -> Result<Vec<ProcessInfo>> {
+        if self.try_wait()?.is_some() {
+            return Ok(Vec::new());
+        }
+        let pids = match &self.group {
+            Some(group) => group.processes()?,
+            None => table::descendants(self.pid),
+        };
+        Ok(pids.into_iter().filter_map(ProcessInfo::of).collect())
     }
 
     /// Ends the whole container at once. Nothing happens if it has ended.
     pub fn kill(&self) -> Result<()> {
+        if let Some(group) = &self.group {
+            self.was_killed.store(true, Ordering::Release);
+            if !self.is_init {
+                return group.kill();
+            }
+            group.thaw_for_killing();
+        }
         match pidfd_send_signal(self.pidfd.as_fd(), libc::SIGKILL) {
             Ok(()) | Err(Errno::ESRCH) => Ok(()),
             Err(errno) => Err(Error::sys(Step::Kill, "pidfd_send_signal", self.pid.to_string(), errno)),
@@ -457,6 +547,21 @@ impl Process {
     }
 }
 
+impl Drop for Process {
+    fn drop(&mut self) {
+        if let (Some(group), State::Running(..)) = (self.group.take(), &*lock(&self.state)) {
+            cgroup::abandon(group);
+        }
+    }
+}
+
+fn without_group() -> Error {
+    Error::State(
+        "the container was started without a control group: give resources= at the start, be it without limits"
+            .to_owned(),
+    )
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
@@ -481,5 +586,6 @@ fn stats_of(report: &Report, wall: Duration) -> Stats {
         cpu_system: Some(Duration::from_micros(report.usage.system_us)),
         max_rss: Some(report.usage.max_rss),
         wall,
+        ..Stats::default()
     }
 }

@@ -5,6 +5,7 @@ use std::io::IoSliceMut;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -20,6 +21,7 @@ use zind_init::report::{GO, REPORT_SIZE, Report, Usage};
 use super::handle::{Parts, Process};
 use super::plan::{self, Inside, Names, Prepared};
 use super::volumes;
+use crate::cgroup;
 use crate::copy::Root;
 use crate::error::{At, Error, Result, Step};
 use crate::image::apply;
@@ -65,6 +67,7 @@ impl Starting {
         let image = apply::settle(&mut spec, interrupted)?;
         check::check(&spec)?;
         clone::reap_orphans();
+        cgroup::reap_abandoned();
         let stand_in = stand_in::kept(&spec, plan::may_make_file_systems)?;
         let again = (stand_in.is_none() && stand_in::is_allowed(&spec)).then(|| Box::new(spec.clone()));
         let mut holds = volumes::take(&mut spec, stand_in.as_ref(), interrupted)?;
@@ -142,16 +145,21 @@ impl Starting {
         let (bytes, keep) = prepared.encode(theirs.as_fd());
         let plan = memory_file("zind-plan", &bytes)?;
         let image = image()?;
+        let attach = prepared.attach.take();
+        let is_to_settle = prepared.group.as_ref().is_some_and(|group| group.is_to_settle());
         let start = Start {
             image: image.as_fd(),
             plan: plan.as_fd(),
             keep,
             flags: prepared.clone_flags,
             cgroup: prepared.cgroup.as_ref().map(|fd| fd.as_fd()),
+            groups: attach.iter().flat_map(|attach| &attach.files).map(AsRawFd::as_raw_fd).collect(),
+            // In a scope of systemd's it is we who tell: `settle`.
+            groups_done: attach.as_ref().filter(|_| !is_to_settle).map(|attach| attach.done.as_fd()),
         };
         let waiter = if prepared.forked { clone::start_by_fork(start) } else { clone::start(start) }
             .at(Step::Clone, "clone3", "")
-            .map_err(explain_clone)?;
+            .map_err(|error| explain_clone(error, prepared.group.is_some()))?;
         let mut starting = Starting {
             prepared,
             waiter: Some(waiter),
@@ -168,7 +176,32 @@ impl Starting {
         // The waiter got copies as it was cloned; ours must go, for a reader to see the last writer leave.
         drop((theirs, plan));
         starting.prepared.streams.close_ours();
+        if let Some(attach) = attach.filter(|_| is_to_settle) {
+            starting.settle(attach.done)?;
+        }
         Ok(starting)
+    }
+
+    /// Has systemd make a scope around the launcher, which waits for the word that it is in there.
+    fn settle(&mut self, done: OwnedFd) -> Result<()> {
+        let pid = loop {
+            let Some(waiter) = &self.waiter else { return Ok(()) };
+            if let Some(pid) = waiter.launcher_pid() {
+                break pid;
+            }
+            if waiter.has_ended() {
+                return Err(self.died_early());
+            }
+            let _ = wait_readable(waiter.pidfd(), Some(Duration::from_millis(1)), &mut || false);
+        };
+        let group = self.prepared.group.as_mut().and_then(Arc::get_mut);
+        let Some(group) = group else { return Err(self.died_early()) };
+        if let Err(error) = group.settle(&[pid as u32]) {
+            // It may have failed because the launcher is gone.
+            return Err(if self.waiter.as_ref().is_some_and(Waiter::has_ended) { self.died_early() } else { error });
+        }
+        self.prepared.isolation.cgroup = group.paths();
+        rustix::io::write(&done, &[0; 8]).at(Step::JoinCgroup, "write", "").map(drop)
     }
 
     /// Becomes readable when [`Starting::finish`] will not block for long.
@@ -282,6 +315,8 @@ impl Starting {
             pidfd,
             network: self.prepared.network.take(),
             layers: self.prepared.layers.take().and_then(Lock::into_fd),
+            group: self.prepared.group.take(),
+            is_init: self.prepared.is_init,
             server: self.fuse.take().and_then(|mut fuse| fuse.take_server()),
             streams: std::mem::take(&mut self.prepared.streams),
             isolation: std::mem::take(&mut self.prepared.isolation),
@@ -310,6 +345,9 @@ impl Starting {
         if let Some(source) = self.prepared.names.source(step, index) {
             hint = format!("{source} was to come there{}{hint}", if hint.is_empty() { "" } else { "; " });
         }
+        if step == Step::JoinCgroup {
+            hint = join_hint(errno).to_owned();
+        }
         if !self.log.is_empty() {
             hint = format!("the kernel says: {}{}{hint}", self.log, if hint.is_empty() { "" } else { "; " });
         }
@@ -320,9 +358,21 @@ impl Starting {
     /// The launcher is gone without a word.
     fn died_early(&mut self) -> Error {
         self.wait_for_end();
+        let memory_ran_out = self.prepared.group.as_ref().is_some_and(|group| group.memory_was_short());
+        let too_little = "memory ran out before the program ran: the limit in resources= is too low to start anything";
         match self.waiter.as_ref().and_then(Waiter::failure) {
-            Some(StartFailure::Clone(errno)) => explain_clone(Error::sys(Step::Clone, "clone3", "", errno)),
-            Some(StartFailure::Exec(errno)) => Error::sys(Step::Launcher, "execveat", "", errno),
+            Some(StartFailure::Clone(errno)) => {
+                explain_clone(Error::sys(Step::Clone, "clone3", "", errno), self.prepared.group.is_some())
+            }
+            Some(StartFailure::Exec(errno)) => {
+                let error = Error::sys(Step::Launcher, "execveat", "", errno);
+                if errno == Errno::ENOMEM && self.prepared.group.is_some() {
+                    error.with_hint(too_little)
+                } else {
+                    error
+                }
+            }
+            None if memory_ran_out => Error::sys(Step::Report, "", "zind-init", Errno::ENOMEM).with_hint(too_little),
             None => Error::sys(Step::Report, "", "zind-init", Errno::ECHILD)
                 .with_hint("the launcher ended before the program ran: somebody killed it, or memory ran out"),
         }
@@ -357,6 +407,9 @@ impl Drop for Starting {
         self.wait_for_end();
         if let Some(fuse) = self.fuse.take() {
             fuse.give_up();
+        }
+        if let Some(group) = self.prepared.group.take() {
+            let _ = group.delete();
         }
     }
 }
@@ -604,8 +657,24 @@ fn unnamed_executable(place: &Path) -> Result<OwnedFd> {
     rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).at(Step::Memfd, "open", place)
 }
 
-fn explain_clone(error: Error) -> Error {
+/// What to do about a group that takes nobody in.
+fn join_hint(errno: Errno) -> &'static str {
+    match errno {
+        Errno::EACCES | Errno::EPERM => {
+            "this user may not move processes there: who moves one has to own it, and on v2 may write to cgroup.procs of the group above both"
+        }
+        Errno::ENOSPC => "the cpuset has no CPUs or memory nodes",
+        Errno::EINVAL => "a process with a real-time policy needs cpu_rt_runtime_us in its group",
+        Errno::EBUSY => "a group that hands controllers down takes no processes",
+        Errno::EOPNOTSUPP => "the group is a threaded one, or below one",
+        Errno::ESRCH | Errno::ECHILD => "the launcher, or who was to move it, ended meanwhile",
+        _ => "",
+    }
+}
+
+fn explain_clone(error: Error, has_group: bool) -> Error {
     let hint = match error.errno() {
+        Some(errno @ (Errno::EACCES | Errno::EBUSY | Errno::EOPNOTSUPP)) if has_group => join_hint(errno),
         Some(Errno::EPERM) => {
             "the kernel or a security module does not let this user make namespaces; zind.doctor() tells which setting"
         }
@@ -642,6 +711,7 @@ fn syscall_of(step: Step) -> &'static str {
         Step::Setpgid => "setpgid",
         Step::ControllingTerminal | Step::Foreground | Step::Loopback => "ioctl",
         Step::ArrangeFds => "dup3",
+        Step::JoinCgroup => "write",
         Step::Rlimit => "prlimit",
         Step::Nice => "setpriority",
         Step::Scheduler => "sched_setattr",
@@ -694,6 +764,7 @@ impl Names {
                 self.programs[0].file_name().map(PathBuf::from).unwrap_or_default()
             }
             Step::Exec | Step::Interpreter => list(&self.programs),
+            Step::JoinCgroup => list(&self.groups),
             Step::Rlimit => self.rlimits.get(index).map(PathBuf::from).unwrap_or_default(),
             Step::Chdir => self.cwd.clone(),
             Step::Setuid | Step::Setgid => self.user.clone(),

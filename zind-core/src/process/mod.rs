@@ -10,8 +10,10 @@ pub(crate) mod launch;
 mod plan;
 pub(crate) mod planfile;
 mod stdio;
+mod table;
 mod volumes;
 
 pub use command::{Command, Start};
 pub use communicate::{Captured, Exchange, Output};
-pub use handle::{Exit, ExitKind, Process, Stats};
+pub use handle::{Exit, ExitKind, Process};
+pub use table::ProcessInfo;

@@ -14,6 +14,7 @@ use zind_init::plan::{self as wire, Enter, FsKind, List, MAGIC, Plan, SchedAttr,
 use super::identity::{self, Caller, Identity};
 use super::planfile::PlanWriter;
 use super::stdio::Streams;
+use crate::cgroup::{self, Cgroup, Resources};
 use crate::error::{At, Error, Result, Step};
 use crate::image::apply::Origin;
 use crate::isolation::{Isolation, MountReport};
@@ -40,6 +41,10 @@ pub(crate) struct Prepared {
     /// For the clone of the launcher.
     pub(crate) clone_flags: u64,
     pub(crate) cgroup: Option<Arc<OwnedFd>>,
+    /// The control group of the container's own.
+    pub(crate) group: Option<Arc<Cgroup>>,
+    /// How the launcher comes into those parts of it that nobody is born into.
+    pub(crate) attach: Option<Attach>,
     pub(crate) streams: Streams,
     /// Open until the launcher has its copies.
     descriptors: Vec<OwnedFd>,
@@ -62,9 +67,17 @@ pub(crate) struct Prepared {
     pub(crate) is_init: bool,
 }
 
+/// Files to write the launcher's pid to, and where to tell it that this is done.
+pub(crate) struct Attach {
+    pub(crate) files: Vec<OwnedFd>,
+    pub(crate) done: OwnedFd,
+}
+
 /// What the indices of a report stand for.
 #[derive(Debug, Default)]
 pub(crate) struct Names {
+    /// The files through which the launcher came into its groups.
+    pub(crate) groups: Vec<PathBuf>,
     pub(crate) enter: Vec<PathBuf>,
     /// The operations on the file system.
     pub(crate) fs: Vec<Op>,
@@ -116,6 +129,7 @@ fn blank() -> Plan {
         proc: -1,
         network: -1,
         network_ready: -1,
+        groups_ready: -1,
         keep: List::EMPTY,
         holds: List::EMPTY,
         enter: List::EMPTY,
@@ -161,6 +175,8 @@ pub(crate) fn prepare_mount_namespace(ops: &Ops) -> Prepared {
         writer,
         clone_flags: Kind::Mount.flag(),
         cgroup: None,
+        group: None,
+        attach: None,
         streams: Streams::default(),
         descriptors: Vec::new(),
         shared: Vec::new(),
@@ -256,6 +272,7 @@ pub(crate) fn prepare_look(spec: &Spec, have_clone3: bool) -> Result<Prepared> {
         hostname: None,
         domainname: None,
         cgroup: None,
+        resources: None,
         require: Vec::new(),
         stdin: Stdio::Null,
         stdout: Stdio::Null,
@@ -384,12 +401,19 @@ pub(crate) fn prepare_with(mut spec: Spec, have_clone3: bool, stand_in: Option<&
     if let (Some(layers), false) = (&layers, spec.read_only) {
         isolation.overlay = layers.upper().to_string_lossy().into_owned();
     }
+    isolation.limits = spec.resources.as_ref().map(Resources::parts).unwrap_or_default();
     isolation.require(&spec.require)?;
+    let (group, attach) = builder.groups(&spec, have_clone3, maps.as_ref())?;
+    isolation.cgroup = group.iter().flat_map(|group| group.paths()).collect();
+    let born_into = group.as_ref().and_then(|group| group.v2()).map(|part| part.dir.try_clone().map(Arc::new));
+    let born_into = born_into.transpose().at(Step::JoinCgroup, "dup", "")?;
     Ok(Prepared {
         header: builder.plan,
         writer: builder.writer,
         clone_flags: builder.clone_flags,
-        cgroup: spec.cgroup,
+        cgroup: spec.cgroup.or(born_into),
+        group,
+        attach,
         streams,
         descriptors: builder.descriptors,
         shared: builder.shared,
@@ -542,6 +566,66 @@ impl Builder {
         }
         self.plan.enter = self.writer.list(&enter);
         Ok(())
+    }
+
+    /// Makes the control group. It comes last, when nothing else can be refused any more.
+    fn groups(
+        &mut self,
+        spec: &Spec,
+        have_clone3: bool,
+        maps: Option<&ReadyMaps>,
+    ) -> Result<(Option<Arc<Cgroup>>, Option<Attach>)> {
+        let Some(resources) = &spec.resources else {
+            // Without clone3 nobody is born into one.
+            let fd = spec.cgroup.as_ref().filter(|_| !have_clone3);
+            let entrance = fd.map(|fd| cgroup::entrance(fd.as_fd(), Path::new("cgroup_fd"))).transpose()?;
+            return Ok((None, self.attach(entrance.into_iter().collect(), false)?));
+        };
+        let forks_first = self.plan.flags & wire::FORK_FIRST != 0;
+        let group = Cgroup::make(crate::cgroup::Request {
+            resources,
+            parent: spec.cgroup_parent.as_deref(),
+            helpers: 1 + u64::from(forks_first),
+            dies_with_owner: spec.die_with_owner,
+        })?;
+        if group.is_nowhere() {
+            return Ok((None, None));
+        }
+        // Who is to make groups of its own below has to own the group; the limits stay ours.
+        let is_to_own = |mount: &crate::mount::Mount| mount.kind() == "cgroup2" && !mount.is_read_only();
+        if let (Some(maps), true) = (maps, spec.mounts.iter().any(is_to_own))
+            && let (Some(uid), Some(gid)) = (idmap::to_host(&maps.uid, 0), idmap::to_host(&maps.gid, 0))
+        {
+            group.give(uid, gid)?;
+        }
+        // A namespace begins at the groups of whoever makes it, which at the clone are still the caller's.
+        if self.clone_flags & Kind::Cgroup.flag() != 0 {
+            self.clone_flags &= !Kind::Cgroup.flag();
+            self.plan.flags |= wire::CGROUP_NAMESPACE;
+        }
+        let is_mounted = |mount: &crate::mount::Mount| matches!(mount.kind(), "cgroup" | "cgroup2");
+        let is_pinned = spec.pins.iter().any(|(kind, _)| *kind == Kind::Cgroup);
+        // On v1 only root may move somebody whose ids have changed.
+        let is_early = !rustix::process::geteuid().is_root() || is_pinned || spec.mounts.iter().any(is_mounted);
+        if is_early || group.is_to_settle() {
+            self.plan.flags |= wire::GROUPS_EARLY;
+        }
+        let attach = self.attach(group.entrances(have_clone3)?, group.is_to_settle())?;
+        Ok((Some(Arc::new(group)), attach))
+    }
+
+    /// Has the launcher wait until its pid was written to these files, or somebody else has settled it.
+    fn attach(&mut self, entrances: Vec<(OwnedFd, PathBuf)>, is_to_settle: bool) -> Result<Option<Attach>> {
+        if entrances.is_empty() && !is_to_settle {
+            return Ok(None);
+        }
+        let (files, paths) = entrances.into_iter().unzip();
+        self.names.groups = paths;
+        let pipe = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC);
+        let (ready, done) = pipe.at(Step::Socket, "pipe2", "")?;
+        self.plan.groups_ready = ready.as_raw_fd();
+        self.descriptors.push(ready);
+        Ok(Some(Attach { files, done }))
     }
 
     fn open_namespace(&mut self, kind: Kind, source: &Source) -> Result<RawFd> {
@@ -880,6 +964,8 @@ fn isolation(spec: &Spec, situation: Situation, identity: &Identity, maps: Optio
         namespaces: Kind::ALL.into_iter().map(|kind| (kind, how(kind))).collect(),
         uid_map: maps_or(|maps| &maps.uid),
         gid_map: maps_or(|maps| &maps.gid),
+        cgroup: Vec::new(),
+        limits: Vec::new(),
         rootfs: String::new(),
         overlay: String::new(),
         copy_on_write: "none",

@@ -15,8 +15,8 @@ use super::session::{Place, Session};
 use super::work::{self, Meter, Note, Relay};
 use crate::error::{Error, Result};
 use crate::image::{
-    Descriptor, Digest, EventKind, Image, ImageConfig, Index, Manifest, Platform, Progress, Reference, chain_ids, json,
-    media,
+    Descriptor, Digest, Image, ImageConfig, Index, Manifest, Platform, Progress, ProgressKind, Reference, chain_ids,
+    json, media,
 };
 use crate::store::{Owners, Store};
 
@@ -465,7 +465,7 @@ impl Jobs<'_> {
         let descriptor = &self.layers[layer];
         Meter::new(
             self.notes,
-            EventKind::Download,
+            ProgressKind::Download,
             Some((layer, self.layers.len())),
             descriptor.digest,
             descriptor.size,

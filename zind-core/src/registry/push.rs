@@ -16,7 +16,7 @@ use super::pull::check;
 use super::session::{Call, Place, Session, is_passing, retry_after};
 use super::work::{self, Meter, Note};
 use crate::error::{At, Error, Result, Step};
-use crate::image::{Descriptor, Digest, EventKind, Image, Manifest, Progress, Reference, media};
+use crate::image::{Descriptor, Digest, Image, Manifest, Progress, ProgressKind, Reference, media};
 use crate::store::Store;
 
 /// The most bytes of an answer that nobody reads.
@@ -115,7 +115,7 @@ impl Push<'_> {
             let foreign = media::is_foreign(&blob.media_type) && !blob.urls.is_empty();
             if !foreign && !seen.contains(&blob.digest) {
                 seen.push(blob.digest);
-                all.push((blob.clone(), Meter::new(notes, EventKind::Upload, layer, blob.digest, blob.size)));
+                all.push((blob.clone(), Meter::new(notes, ProgressKind::Upload, layer, blob.digest, blob.size)));
             }
         }
         all.reverse();

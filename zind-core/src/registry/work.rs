@@ -9,15 +9,15 @@ use nix::sys::signal::{SigSet, SigmaskHow};
 
 use super::net::Link;
 use crate::error::{At, Result, Step};
-use crate::image::{Digest, Event, EventKind, Progress};
+use crate::image::{Digest, Progress, ProgressEvent, ProgressKind};
 
 /// How often the caller is asked whether it goes on.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// An [`Event`] on its way to the caller's thread.
+/// An [`ProgressEvent`] on its way to the caller's thread.
 #[derive(Clone, Debug)]
 pub(crate) struct Note {
-    kind: EventKind,
+    kind: ProgressKind,
     layer: Option<(usize, usize)>,
     digest: Option<Digest>,
     done: u64,
@@ -31,8 +31,8 @@ pub(crate) struct Relay<'a> {
 }
 
 impl Progress for Relay<'_> {
-    fn step(&mut self, event: &Event<'_>) {
-        let Event { kind, layer, digest, done, total } = *event;
+    fn step(&mut self, event: &ProgressEvent<'_>) {
+        let ProgressEvent { kind, layer, digest, done, total } = *event;
         // Nobody listens any more when the work is being given up.
         let _ = self.notes.send(Note { kind, layer, digest: digest.copied(), done, total });
     }
@@ -55,7 +55,7 @@ pub(crate) struct Meter {
 impl Meter {
     pub(crate) fn new(
         notes: &Sender<Note>,
-        kind: EventKind,
+        kind: ProgressKind,
         layer: Option<(usize, usize)>,
         digest: Digest,
         total: u64,
@@ -101,8 +101,8 @@ pub(crate) fn drive<T: Send>(
         loop {
             match notes.recv_timeout(PAUSE) {
                 Ok(Note { kind, layer, digest, done, total }) => {
-                    let event = Event::new(kind).bytes(done, total);
-                    progress.step(&Event { layer, digest: digest.as_ref(), ..event });
+                    let event = ProgressEvent::new(kind).bytes(done, total);
+                    progress.step(&ProgressEvent { layer, digest: digest.as_ref(), ..event });
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
@@ -146,7 +146,7 @@ mod tests {
     }
 
     impl Progress for Ear {
-        fn step(&mut self, event: &Event<'_>) {
+        fn step(&mut self, event: &ProgressEvent<'_>) {
             self.heard.push(event.done);
         }
 
@@ -161,7 +161,7 @@ mod tests {
         let mut ear = Ear { heard: Vec::new(), stop: false };
         let digest = Digest::of(b"");
         let result = drive(&link, &mut ear, |notes| {
-            let mut meter = Meter::new(&notes, EventKind::Download, Some((0, 1)), digest, 1000 << 20);
+            let mut meter = Meter::new(&notes, ProgressKind::Download, Some((0, 1)), digest, 1000 << 20);
             (0..=1000).for_each(|done| meter.at(done << 20));
             Ok(7)
         });

@@ -16,6 +16,7 @@ pub(crate) fn check(spec: &Spec) -> Result<()> {
     check_namespaces(spec)?;
     check_ids(spec)?;
     check_process(spec)?;
+    check_resources(spec)?;
     isolation::check_names(&spec.require)
 }
 
@@ -210,10 +211,28 @@ fn check_process(spec: &Spec) -> Result<()> {
     Ok(())
 }
 
+fn check_resources(spec: &Spec) -> Result<()> {
+    if let Some(parent) = &spec.cgroup_parent
+        && parent.components().any(|part| part == std::path::Component::ParentDir)
+    {
+        return Err(Error::spec("cgroup_parent", format!("{} has \"..\" in it", parent.display())));
+    }
+    match &spec.resources {
+        Some(_) if spec.cgroup.is_some() => {
+            Err(Error::spec("resources", "excludes cgroup_fd: the payload can be born into one group only"))
+        }
+        Some(resources) => resources.check(),
+        None if spec.cgroup_parent.is_some() => {
+            Err(Error::spec("cgroup_parent", "needs resources, without which no group is made"))
+        }
+        None => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spec::{Rlimit, Session, Source};
+    use crate::spec::{Resources, Rlimit, Session, Source};
 
     fn field_of(spec: &Spec) -> Option<&'static str> {
         check(spec).err().and_then(|error| error.field())
@@ -251,6 +270,8 @@ mod tests {
             ("pass_fds", Spec { pass_fds: vec![1], ..good() }),
             ("setctty", Spec { session: Session { setctty: true, ..Session::default() }, ..good() }),
             ("capabilities", Spec { privileged: true, capabilities: Some(CapSet::EMPTY), ..good() }),
+            ("cgroup_parent", Spec { cgroup_parent: Some("/x".into()), ..good() }),
+            ("resources", Spec { resources: Some(Resources { memory: Some(1), ..Resources::default() }), ..good() }),
             ("require", Spec { require: vec!["magic".into()], ..good() }),
         ];
         for (field, spec) in cases {

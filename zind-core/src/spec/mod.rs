@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use crate::cgroup::Resources;
 pub use crate::device::{Console, Device};
 use crate::image::apply::Origin;
 pub use crate::mount::Mount;
@@ -220,6 +221,11 @@ pub struct Spec {
     pub ptrace: bool,
     /// Put the payload into this control group (v2) as it is born.
     pub cgroup: Option<Arc<OwnedFd>>,
+    /// What the container may use; `None`: no control group is made.
+    pub resources: Option<Resources>,
+    /// The control group below which the container's is made: a path from the root of the hierarchies. `None`: wherever
+    /// the caller may make groups.
+    pub cgroup_parent: Option<PathBuf>,
 
     /// Capabilities of the payload; `None`: none, or unchanged at the low level.
     pub capabilities: Option<CapSet>,
@@ -300,6 +306,8 @@ impl Default for Spec {
             pdeathsig: None,
             ptrace: false,
             cgroup: None,
+            resources: None,
+            cgroup_parent: None,
             capabilities: None,
             ambient: CapSet::EMPTY,
             keep_caps: false,

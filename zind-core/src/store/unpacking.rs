@@ -14,7 +14,7 @@ use crate::image::unpack;
 use crate::image::unpack::apply::Unpacked;
 use crate::image::unpack::below::Below;
 use crate::image::unpack::merge::merge;
-use crate::image::{Descriptor, Digest, Event, EventKind, Image, Progress, Verified, chain_id};
+use crate::image::{Descriptor, Digest, Image, Progress, ProgressEvent, ProgressKind, Verified, chain_id};
 
 /// So many directories are given to overlayfs; more are merged into one. Each makes a mount about 8 us slower.
 const MOST_LOWERS: usize = 8;
@@ -107,7 +107,7 @@ impl Store {
         let job = self.job(what.clone(), Some(diff_id), below, owners);
         let running = unpack::start(input, aside.diff()?, job)?;
         let mut tell = |done| {
-            let event = Event::new(EventKind::Unpack).layer(place.0, place.1).digest(&layer.digest);
+            let event = ProgressEvent::new(ProgressKind::Unpack).layer(place.0, place.1).digest(&layer.digest);
             progress.step(&event.bytes(done, Some(layer.size)));
             progress.interrupted()
         };

@@ -17,7 +17,7 @@ use super::{Fault, Owners, Store};
 use crate::copy;
 use crate::error::{At, Error, Result, Step};
 use crate::image::unpack::tar::shorten;
-use crate::image::{Descriptor, Digest, Event, EventKind, Image, Progress, Verified};
+use crate::image::{Descriptor, Digest, Image, Progress, ProgressEvent, ProgressKind, Verified};
 use crate::rootfs::fault::By;
 
 /// Where a layer comes from.
@@ -87,7 +87,7 @@ impl Store {
             let mut reader = Verified::new(file, digest, size);
             let mut done = 0;
             let rule = loop {
-                let event = Event::new(EventKind::Check).digest(&digest);
+                let event = ProgressEvent::new(ProgressKind::Check).digest(&digest);
                 progress.step(&event.bytes(done, Some(size)));
                 if progress.interrupted() {
                     return Err(Error::Interrupted);

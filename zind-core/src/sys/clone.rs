@@ -48,6 +48,10 @@ struct Task {
     argv: [*const libc::c_char; 3],
     envp: [*const libc::c_char; 1],
     plan_number: [u8; 16],
+    groups: *const i32,
+    groups_len: usize,
+    /// Where to tell that the launcher is in its groups, or -1.
+    groups_done: i32,
     pid: AtomicI32,
     clone_errno: AtomicI32,
     exec_errno: AtomicI32,
@@ -112,6 +116,8 @@ pub(crate) struct Waiter {
     region: Option<Region>,
     /// Read by the child until it has executed the launcher.
     _keep: Vec<i32>,
+    /// Read by the child until the launcher is in its groups.
+    _groups: Vec<i32>,
     reaped: bool,
 }
 
@@ -131,7 +137,14 @@ pub(crate) struct Start<'a> {
     /// `CLONE_NEW*`
     pub flags: u64,
     pub cgroup: Option<BorrowedFd<'a>>,
+    /// Files that the launcher's pid is written to, in order, while it does its work; empty if there are none.
+    pub groups: Vec<i32>,
+    /// Where an [`Attached`] is written then.
+    pub groups_done: Option<BorrowedFd<'a>>,
 }
+
+/// Whether the launcher came into its groups: the index of the one that refused it, and the errno; 0 is none.
+type Attached = [i32; 2];
 
 /// True where `clone3(2)` can be used; a debugger or a filter may hide it.
 pub(crate) fn have_clone3() -> bool {
@@ -164,6 +177,7 @@ pub(crate) fn start(start: Start<'_>) -> Result<Waiter, Errno> {
     for (slot, byte) in plan_number.iter_mut().zip(start.plan.as_raw_fd().to_string().bytes()) {
         *slot = byte;
     }
+    let groups = start.groups;
     let task = region.task();
     // SAFETY: the region is large enough, aligned to a page, and nobody else's until the clone below.
     unsafe {
@@ -175,6 +189,9 @@ pub(crate) fn start(start: Start<'_>) -> Result<Waiter, Errno> {
             argv: [c"zind-init".as_ptr(), std::ptr::null(), std::ptr::null()],
             envp: [std::ptr::null()],
             plan_number,
+            groups: groups.as_ptr(),
+            groups_len: groups.len(),
+            groups_done: start.groups_done.map_or(-1, |fd| fd.as_raw_fd()),
             pid: AtomicI32::new(0),
             clone_errno: AtomicI32::new(0),
             exec_errno: AtomicI32::new(0),
@@ -182,11 +199,16 @@ pub(crate) fn start(start: Start<'_>) -> Result<Waiter, Errno> {
         (*task).argv[1] = (&raw const (*task).plan_number).cast();
         (*task).launcher.parent_tid = (&raw const (*task).pid) as u64;
     }
-    start_task(region, waiter, keep)
+    start_task(region, waiter, keep, groups)
 }
 
 /// Clones a task in the caller's memory that runs `code` on the stack of its region.
-fn start_task(region: Region, code: unsafe extern "C" fn(*mut u8) -> !, keep: Vec<i32>) -> Result<Waiter, Errno> {
+fn start_task(
+    region: Region,
+    code: unsafe extern "C" fn(*mut u8) -> !,
+    keep: Vec<i32>,
+    groups: Vec<i32>,
+) -> Result<Waiter, Errno> {
     let mut pidfd = -1i32;
     let args = CloneArgs {
         flags: libc::CLONE_VM as u64 | libc::CLONE_PIDFD as u64 | CLONE_CLEAR_SIGHAND,
@@ -205,7 +227,7 @@ fn start_task(region: Region, code: unsafe extern "C" fn(*mut u8) -> !, keep: Ve
         Ok(pid) => {
             // SAFETY: the kernel has just made this descriptor for us.
             let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
-            Ok(Waiter { pid, pidfd, region: Some(region), _keep: keep, reaped: false })
+            Ok(Waiter { pid, pidfd, region: Some(region), _keep: keep, _groups: groups, reaped: false })
         }
         Err(errno) => {
             region.give_back();
@@ -235,7 +257,11 @@ pub(crate) fn start_by_fork(start: Start<'_>) -> Result<Waiter, Errno> {
         Errno::result(pid)
     })?;
     let pidfd = super::descriptors::pidfd_open(pid)?;
-    Ok(Waiter { pid, pidfd, region: None, _keep: keep, reaped: false })
+    if let Some(done) = start.groups_done {
+        // SAFETY: the numbers are those of open descriptors.
+        unsafe { attach(pid, start.groups.as_ptr(), start.groups.len(), done.as_raw_fd()) };
+    }
+    Ok(Waiter { pid, pidfd, region: None, _keep: keep, _groups: start.groups, reaped: false })
 }
 
 impl Waiter {
@@ -324,6 +350,7 @@ impl Drop for Waiter {
                 pidfd,
                 region: self.region.take(),
                 _keep: std::mem::take(&mut self._keep),
+                _groups: std::mem::take(&mut self._groups),
                 reaped: false,
             });
         } else if let Some(region) = self.region.take() {
@@ -418,7 +445,7 @@ impl NetworkMaker {
         let task: *mut NetworkTask = region.0.cast();
         // SAFETY: the region is large enough, aligned to a page, and nobody else's until the clone.
         unsafe { task.write(NetworkTask { ready: ready.as_raw_fd(), hold: theirs.as_raw_fd() }) };
-        let task = start_task(region, make_network, Vec::new())?;
+        let task = start_task(region, make_network, Vec::new(), Vec::new())?;
         Ok(NetworkMaker { task, ready, hold: Some(hold) })
     }
 
@@ -458,15 +485,7 @@ unsafe extern "C" fn make_network(task: *mut u8) -> ! {
     // SAFETY: raw code, see the top of the file. The task stays until we are reaped.
     unsafe {
         let (ready, hold) = ((*task).ready as usize, (*task).hold as usize);
-        // The caller's other descriptors are none of our business, and their readers wait for the last holder.
-        let (low, high) = if ready < hold { (ready, hold) } else { (hold, ready) };
-        if low > 0 {
-            raw(libc::SYS_close_range, 0, low - 1, 0, 0, 0);
-        }
-        if high > low + 1 {
-            raw(libc::SYS_close_range, low + 1, high - 1, 0, 0, 0);
-        }
-        raw(libc::SYS_close_range, high + 1, u32::MAX as usize, 0, 0, 0);
+        close_all_but(ready, hold);
         // Two words that add up: see `Plan::network_ready`.
         let say = |word: u64| raw(libc::SYS_write, ready, (&raw const word) as usize, 8, 0, 0);
         let made = raw(libc::SYS_unshare, libc::CLONE_NEWNET as usize, 0, 0, 0, 0);
@@ -487,6 +506,94 @@ unsafe extern "C" fn make_network(task: *mut u8) -> ! {
         }
         let mut byte = 0u8;
         raw(libc::SYS_read, hold, (&raw mut byte) as usize, 1, 0, 0);
+        exit_group(0)
+    }
+}
+
+/// The caller's other descriptors are none of a task's business, and their readers wait for the last holder.
+///
+/// # Safety
+/// The calling task has descriptors of its own.
+unsafe fn close_all_but(one: usize, other: usize) {
+    let (low, high) = if one < other { (one, other) } else { (other, one) };
+    // SAFETY: raw code, see the top of the file; numbers only.
+    unsafe {
+        if low > 0 {
+            raw(libc::SYS_close_range, 0, low - 1, 0, 0, 0);
+        }
+        if high > low + 1 {
+            raw(libc::SYS_close_range, low + 1, high - 1, 0, 0, 0);
+        }
+        raw(libc::SYS_close_range, high + 1, u32::MAX as usize, 0, 0, 0);
+    }
+}
+
+/// A task that does nothing: where it is put, somebody is. It ends when it is dropped, and with the caller's process.
+pub(crate) struct Keeper {
+    task: Waiter,
+    /// While this is open the task lives.
+    hold: Option<OwnedFd>,
+}
+
+/// What the task needs; at the start of its [`Region`].
+#[repr(C)]
+struct KeeperTask {
+    hold: i32,
+    owner: i32,
+}
+
+impl Keeper {
+    /// Starts it.
+    ///
+    /// Errors: `ENOSYS` where `clone3(2)` is hidden.
+    pub(crate) fn start() -> Result<Keeper, Errno> {
+        let errno = |errno: rustix::io::Errno| Errno::from_raw(errno.raw_os_error());
+        let (theirs, hold) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(errno)?;
+        let owner = super::descriptors::pidfd_open(std::process::id() as i32)?;
+        let region = Region::take()?;
+        let task: *mut KeeperTask = region.0.cast();
+        // SAFETY: the region is large enough, aligned to a page, and nobody else's until the clone.
+        unsafe { task.write(KeeperTask { hold: theirs.as_raw_fd(), owner: owner.as_raw_fd() }) };
+        let task = start_task(region, keep_place, Vec::new(), Vec::new())?;
+        Ok(Keeper { task, hold: Some(hold) })
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.task.pid as u32
+    }
+}
+
+impl std::fmt::Debug for Keeper {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Keeper").field("pid", &self.task.pid).finish()
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        self.hold = None;
+        // It is on its last instruction; a bounded wait keeps a debugger's stop from stopping us.
+        let mut poll = [libc::pollfd { fd: self.task.pidfd.as_raw_fd(), events: libc::POLLIN, revents: 0 }];
+        // SAFETY: one live pollfd.
+        unsafe { libc::poll(poll.as_mut_ptr(), 1, 1000) };
+        self.task.try_reap();
+    }
+}
+
+/// The task, from its first instruction to its last.
+unsafe extern "C" fn keep_place(task: *mut u8) -> ! {
+    let task: *const KeeperTask = task.cast();
+    // SAFETY: raw code, see the top of the file. The task stays until we are reaped.
+    unsafe {
+        let (hold, owner) = ((*task).hold, (*task).owner);
+        close_all_but(hold as usize, owner as usize);
+        raw(libc::SYS_prctl, libc::PR_SET_NAME as usize, c"zind-keeper".as_ptr() as usize, 0, 0, 0);
+        // A fork of the caller's may hold the other end of the pipe for longer than the caller lives.
+        let mut fds = [
+            libc::pollfd { fd: hold, events: libc::POLLIN, revents: 0 },
+            libc::pollfd { fd: owner, events: libc::POLLIN, revents: 0 },
+        ];
+        while raw(libc::SYS_poll, (&raw mut fds) as usize, 2, usize::MAX, 0, 0) == -(libc::EINTR as isize) {}
         exit_group(0)
     }
 }
@@ -518,6 +625,9 @@ unsafe extern "C" fn waiter(task: *mut u8) -> ! {
                 exit_group(1)
             }
         };
+        if (*task).groups_done >= 0 {
+            attach(pid, (*task).groups, (*task).groups_len, (*task).groups_done);
+        }
         raw(libc::SYS_close_range, 0, u32::MAX as usize, 0, 0, 0);
         raw(libc::SYS_prctl, libc::PR_SET_NAME as usize, c"zind-waiter".as_ptr() as usize, 0, 0, 0);
         let mut status = 0i32;
@@ -526,6 +636,42 @@ unsafe extern "C" fn waiter(task: *mut u8) -> ! {
         {}
         exit_group(if status & 0x7f == 0 { status >> 8 & 0xff } else { 128 + (status & 0x7f) })
     }
+}
+
+/// Writes a pid to each of the files, and how that went to `done`. One after the other: the first waits for a grace period
+/// of the kernel, and those that follow at once need none.
+///
+/// # Safety
+/// `groups` points to `len` numbers.
+unsafe fn attach(pid: i32, groups: *const i32, len: usize, done: i32) {
+    let mut text = [0u8; 12];
+    let mut start = text.len();
+    let mut rest = pid as u32;
+    while start > 0 {
+        start -= 1;
+        // SAFETY: within the array, and raw code has no panics.
+        unsafe { *text.as_mut_ptr().add(start) = b'0' + (rest % 10) as u8 };
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    let mut told: Attached = [0, 0];
+    let mut i = 0;
+    while i < len && told[1] == 0 {
+        // SAFETY: raw code, see the top of the file; the list has `len` numbers, the text ends with its array.
+        let result = unsafe {
+            raw(libc::SYS_write, *groups.add(i) as usize, text.as_ptr().add(start) as usize, text.len() - start, 0, 0)
+        };
+        if result < 0 && result != -(libc::EINTR as isize) {
+            told = [i as i32, -result as i32];
+        }
+        if result >= 0 {
+            i += 1;
+        }
+    }
+    // SAFETY: as above.
+    unsafe { raw(libc::SYS_write, done as usize, (&raw const told) as usize, size_of::<Attached>(), 0, 0) };
 }
 
 /// The launcher's process before it is the launcher: its descriptors lose close-on-exec, in its own table only.

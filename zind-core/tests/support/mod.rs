@@ -31,7 +31,7 @@ impl Traces {
 
 impl Traces {
     /// The test harness has descriptors of its own, which come and go.
-    fn is_within(&self, before: &Traces) -> bool {
+    pub fn is_within(&self, before: &Traces) -> bool {
         self.mounts == before.mounts
             && self.descriptors.len() <= before.descriptors.len()
             && self.processes.is_subset(&before.processes)

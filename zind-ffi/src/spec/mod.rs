@@ -13,6 +13,8 @@ mod identity;
 
 mod security;
 
+mod resources;
+
 mod life;
 
 use zind_core::Spec;
@@ -24,6 +26,7 @@ pub use command::*;
 pub use identity::*;
 pub use life::*;
 pub use namespaces::*;
+pub use resources::*;
 pub use root::*;
 pub use security::*;
 pub use streams::*;

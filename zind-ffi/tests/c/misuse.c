@@ -221,7 +221,8 @@ static void structures_without_a_size_are_refused(void) {
     zind_spec *spec = container("true");
     zind_process *process = NULL;
     zind_exit end = {0, 0, 0, 0, 0};
-    zind_stats stats = {sizeof(size_t), 0, 0, 0, 0};
+    zind_stats stats = ZIND_STATS_INIT;
+    stats.struct_size = sizeof(size_t);
     OK(zind_run(spec, &process, &error));
     FAILS(zind_process_poll(process, &end, &error), ZIND_STATUS_SPEC);
     SAME(zind_error_field(error), "exit");

@@ -39,7 +39,7 @@ static const char *stdout_of(const zind_output *output) {
 
 static int counted;
 
-static int count(const zind_event *event, void *data) {
+static int count(const zind_progress_event *event, void *data) {
     CHECK(data == &counted);
     if (event != NULL) {
         CHECK(event->struct_size >= sizeof *event && event->layer < event->layers + 1);
@@ -48,7 +48,7 @@ static int count(const zind_event *event, void *data) {
     return 0;
 }
 
-static int stop(const zind_event *event, void *data) {
+static int stop(const zind_progress_event *event, void *data) {
     (void)event;
     (void)data;
     return 1;
@@ -433,7 +433,11 @@ static void time_limits_and_signals_end_it(void) {
     OK(zind_process_poll(process, &end, &error));
     CHECK(end.kind == ZIND_EXIT_KIND_RUNNING);
     FAILS(zind_process_wait(process, 20, &end, &error), ZIND_STATUS_TIMEOUT);
-    FAILS(zind_process_stats(process, &(zind_stats)ZIND_STATS_INIT, &error), ZIND_STATUS_STATE);
+    zind_error_clear(&error);
+    zind_stats now = ZIND_STATS_INIT;
+    OK(zind_process_stats(process, &now, &error));
+    CHECK(now.wall_ns > 0 && now.memory_current == -1);
+    FAILS(zind_process_pause(process, &error), ZIND_STATUS_STATE);
     zind_error_clear(&error);
     out = zind_process_take_stdout(process);
     CHECK(read(out, text, sizeof text) == 6 && close(out) == 0);
@@ -763,6 +767,113 @@ static int descriptors(void) {
     return open;
 }
 
+/* An ordinary user has groups only where some were handed down. */
+/* Of a container whose memory runs out. */
+static void events_come_until_the_end(zind_process *process) {
+    const char *bad[] = {"cpu some 1 2 3", NULL}, *late[] = {"disk some 1 2000000", NULL};
+    zind_events *events = NULL;
+    zind_event event = ZIND_EVENT_INIT;
+    int kills = 0;
+    OK(zind_process_events(process, NULL, &events, &error));
+    struct pollfd wait = {zind_events_fd(events), POLLIN, 0};
+    while (event.kind != ZIND_EVENT_KIND_EMPTY) {
+        CHECK(poll(&wait, 1, 60000) == 1);
+        zind_status status = zind_events_next(events, 0, &event, NULL);
+        CHECK(status == ZIND_STATUS_OK || status == ZIND_STATUS_TIMEOUT);
+        if (status == ZIND_STATUS_OK && event.kind == ZIND_EVENT_KIND_OOM_KILL) kills += (int)event.count;
+    }
+    CHECK(kills == 1);
+    OK(zind_events_next(events, -1, &event, &error));
+    CHECK(event.kind == ZIND_EVENT_KIND_NONE && event.resource == ZIND_PRESSURE_NONE);
+    zind_events_free(events);
+    FAILS(zind_process_events(process, bad, &events, &error), ZIND_STATUS_SPEC);
+    SAME(zind_error_field(error), "pressure");
+    zind_error_clear(&error);
+    FAILS(zind_process_events(process, late, &events, &error), ZIND_STATUS_SPEC);
+    zind_error_clear(&error);
+    CHECK(events == NULL && zind_events_fd(NULL) == -1);
+    zind_events_free(NULL);
+}
+
+static void limits_hold_and_readings_come(void) {
+    zind_spec *spec = container("exec dd if=/dev/zero of=/dev/null bs=100M count=1 2>/dev/null");
+    zind_process *process = NULL;
+    zind_exit end = ZIND_EXIT_INIT;
+    zind_stats stats = ZIND_STATS_INIT;
+    char *json = NULL;
+    bool paused = true;
+    if (geteuid() != 0) {
+        zind_spec_free(spec);
+        return;
+    }
+    OK(zind_spec_set_memory(spec, 32 << 20, &error));
+    OK(zind_spec_set_swap(spec, 0, &error));
+    OK(zind_spec_require(spec, "memory", &error));
+    OK(zind_run(spec, &process, &error));
+    events_come_until_the_end(process);
+    OK(zind_process_wait(process, -1, &end, &error));
+    CHECK(end.kind == ZIND_EXIT_KIND_OOM && end.signal == 9 && end.returncode == -9);
+    OK(zind_process_stats(process, &stats, &error));
+    CHECK(stats.oom_kills >= 1 && stats.memory_peak > (16 << 20) && stats.memory_current == -1);
+    zind_process_free(process);
+    zind_spec_free(spec);
+
+    spec = container("sleep 60 & echo; wait");
+    OK(zind_spec_set_resources_json(spec, "{\"memory\": {\"limit\": 67108864}}", &error));
+    OK(zind_spec_set_pids(spec, 9, &error));
+    OK(zind_spec_set_cpus(spec, 1, &error));
+    OK(zind_spec_set_cpuset(spec, "0", &error));
+    OK(zind_spec_set_stdout(spec, ZIND_STDIO_PIPE, &error));
+    OK(zind_run(spec, &process, &error));
+    int out = zind_process_take_stdout(process);
+    char text[4];
+    CHECK(read(out, text, sizeof text) == 1 && close(out) == 0);
+    OK(zind_process_stats(process, &stats, &error));
+    CHECK(stats.pids == 2 && stats.memory_current > 0 && stats.memory_peak >= stats.memory_current);
+    OK(zind_process_stats_json(process, &json, &error));
+    HAS(json, "\"memory_limit\":67108864");
+    zind_string_free(json);
+    OK(zind_process_update(process, "{\"memory\": {\"limit\": 134217728}}", &error));
+    OK(zind_process_stats_json(process, &json, &error));
+    HAS(json, "\"memory_limit\":134217728");
+    zind_string_free(json);
+    OK(zind_process_list_json(process, &json, &error));
+    HAS(json, "\"cmdline\":[\"sleep\",\"60\"]");
+    zind_string_free(json);
+    OK(zind_process_pause(process, &error));
+    OK(zind_process_is_paused(process, &paused, &error));
+    CHECK(paused);
+    OK(zind_process_resume(process, &error));
+    OK(zind_process_is_paused(process, &paused, &error));
+    CHECK(!paused);
+    FAILS(zind_process_update(process, "{\"cpu\": {\"mems\": \"x\"}}", &error), ZIND_STATUS_SPEC);
+    SAME(zind_error_field(error), "resources");
+    zind_error_clear(&error);
+    OK(zind_process_kill(process, &error));
+    OK(zind_process_wait(process, -1, &end, &error));
+    CHECK(end.kind == ZIND_EXIT_KIND_SIGNALED);
+    FAILS(zind_process_update(process, "{}", &error), ZIND_STATUS_STATE);
+    zind_error_clear(&error);
+    zind_process_free(process);
+    zind_spec_free(spec);
+
+    spec = container("true");
+    OK(zind_spec_set_cgroup_parent(spec, "/zind-c-test", &error));
+    FAILS(zind_run(spec, &process, &error), ZIND_STATUS_SPEC);
+    SAME(zind_error_field(error), "cgroup_parent");
+    zind_error_clear(&error);
+    OK(zind_spec_set_resources_json(spec, "{}", &error));
+    zind_output *output = capture(spec, NULL);
+    OK(zind_output_stats_json(output, &json, &error));
+    HAS(json, "\"memory_peak\":");
+    zind_string_free(json);
+    zind_output_free(output);
+    zind_spec_free(spec);
+    OK(zind_groups_sweep(NULL, &json, &error));
+    HAS(json, "[");
+    zind_string_free(json);
+}
+
 static void every_kind_of_start(void) {
     a_request_runs_twice_and_tells_its_exit();
     layers_stay_and_go_back();
@@ -779,6 +890,7 @@ static void every_kind_of_start(void) {
     a_plain_process_shares_what_is_not_changed();
     files_go_in_and_out();
     volumes_outlive_containers();
+    limits_hold_and_readings_come();
 }
 
 /* With an argument nothing is started. */

@@ -24,8 +24,20 @@ from ._images import (
     Usage,
     build,
 )
+from ._events import Event, Events, PressureTrigger
 from ._layers import Change, Layers, Metadata, Snapshot
 from ._process import DEVNULL, PIPE, STDOUT, Popen, run
+from ._resources import (
+    DeviceRule,
+    IoLimit,
+    IoStats,
+    Pressure,
+    PressureStats,
+    ProcessInfo,
+    Resources,
+    Stall,
+    sweep_groups,
+)
 from ._results import CompletedProcess, Exit, IdMap, Isolation, Stats, TimeOffsets
 from ._zind import LAUNCHER_SIZE, Device, Mount, __version__
 from .errors import (
@@ -87,7 +99,10 @@ __all__ = [
     "CompletedProcess",
     "CopyStats",
     "Device",
+    "DeviceRule",
     "Error",
+    "Event",
+    "Events",
     "ExistsError",
     "Exit",
     "Fault",
@@ -96,6 +111,8 @@ __all__ = [
     "Image",
     "ImageError",
     "ImageUsage",
+    "IoLimit",
+    "IoStats",
     "Isolation",
     "Layer",
     "Layers",
@@ -105,14 +122,20 @@ __all__ = [
     "NotFoundError",
     "PackStats",
     "Popen",
+    "Pressure",
+    "PressureStats",
+    "PressureTrigger",
     "Proc",
     "ProcAttr",
     "Progress",
     "RegistryError",
+    "ProcessInfo",
     "Report",
+    "Resources",
     "Root",
     "Snapshot",
     "SpecError",
+    "Stall",
     "StateError",
     "Stats",
     "StepFailed",
@@ -139,6 +162,7 @@ __all__ = [
     "sethostname",
     "setns",
     "spawn",
+    "sweep_groups",
     "umount",
     "unshare",
     *_constants,

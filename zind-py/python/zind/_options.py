@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
     from ._images import Image, Policy, Store
     from ._layers import Layers
+    from ._resources import Resources
     from ._results import IdMap, TimeOffsets
     from ._zind import Device, Mount
 
@@ -82,6 +83,9 @@ if TYPE_CHECKING:
         ptrace: bool
         cgroup_fd: int | HasFileno | None
         forward_signals: bool
+        # limits and readings
+        resources: Resources | None
+        cgroup_parent: Path | None
         die_with_owner: bool
         # privileges
         capabilities: Iterable[str] | Literal["docker", "podman"] | None

@@ -9,12 +9,15 @@ from subprocess import DEVNULL, PIPE, STDOUT
 
 from . import _images, _zind
 from ._copy import CopyStats, Root
+from ._events import Events
+from ._resources import ProcessInfo
 from ._results import CompletedProcess, Exit, Isolation, Stats
 from ._text import Text
 from .errors import CalledProcessError, TimeoutExpired
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from types import TracebackType
     from typing import IO, Any
 
@@ -22,8 +25,10 @@ if TYPE_CHECKING:
 
     from collections.abc import Iterable, Mapping
 
+    from ._events import PressureTrigger
     from ._images import Compression, Image, ProgressFunction
     from ._options import Argv, Options, Path
+    from ._resources import Resources
     from ._zind import Mount
 
 __all__ = ["DEVNULL", "PIPE", "STDOUT", "Popen", "run"]
@@ -58,7 +63,7 @@ def run(
     out, err = streams(given, input is not None, capture_output)
     given["timeout"] = timeout
     exit_, stats_, isolation, stdout, stderr = _zind.run(argv, given, mode.encode(input))
-    exit, stats = Exit(*exit_), Stats(*stats_)
+    exit, stats = Exit(*exit_), Stats._of(stats_)
     return completed(argv, exit, stats, isolation, mode, stdout if out else None, stderr if err else None, timeout, check)
 
 
@@ -252,11 +257,43 @@ class Popen:
         """As in :class:`subprocess.Popen`."""
         return None if self._exit is None else self._exit.returncode
 
+    def stats(self) -> Stats:
+        """What it uses now; once it has ended, what it used over its whole life."""
+        return Stats._of(self._process.stats())
+
+    def update(self, resources: Resources) -> None:
+        """Changes limits while it runs; what is not given stays as it is, ``-1`` or ``"max"`` takes a limit away.
+
+        :raises zind.StateError: it has ended, or was started without ``resources=``, or without that controller.
+        :raises zind.SysError: ``EBUSY`` for less memory than is in use and cannot be taken back.
+        """
+        self._process.update(resources)
+
+    def pause(self) -> None:
+        """Stops everything in the container until :meth:`resume`. It needs ``resources=``, be it without limits."""
+        self._process.pause()
+
+    def resume(self) -> None:
+        """Lets everything go on."""
+        self._process.resume()
+
     @property
-    def stats(self) -> Stats | None:
-        """What it used, once it has ended."""
-        stats = self._process.stats
-        return None if stats is None else Stats(*stats)
+    def paused(self) -> bool:
+        """Between :meth:`pause` and :meth:`resume`."""
+        return self._process.is_paused()
+
+    def events(self, *, pressure: Iterable[PressureTrigger] = ()) -> Events:
+        """What happens in the container from its start on, as it happens: an iterator of :class:`zind.Event`, which ends
+        with the container. It needs ``resources=``, be it without limits.
+
+        :raises zind.StateError: it was started without ``resources=``.
+        :raises zind.UnsupportedError: ``pressure`` without a group of v2, or a kernel that does not measure it.
+        """
+        return Events(self._process, pressure)
+
+    def processes(self) -> list[ProcessInfo]:
+        """Everything that runs in the container, zind's PID 1 included; nothing once it has ended."""
+        return [ProcessInfo(**info) for info in self._process.processes()]
 
     def poll(self) -> int | None:
         """The return code if it has ended, else ``None``."""

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from typing import Any, Literal, NamedTuple, Union
 
     from . import _zind
+    from ._resources import IoStats, PressureStats
 
     AnyStr = Union[bytes, str]
 
@@ -25,7 +26,22 @@ if TYPE_CHECKING:
         wall: float
         memory_peak: int | None = None
         pids_peak: int | None = None
-        io: dict[str, int] | None = None
+        io: list[IoStats] | None = None
+        cpu_throttled: float | None = None
+        cpu_throttled_periods: int | None = None
+        memory_current: int | None = None
+        memory_anon: int | None = None
+        memory_file: int | None = None
+        memory_shmem: int | None = None
+        memory_kernel: int | None = None
+        memory_swap: int | None = None
+        memory_limit: int | None = None
+        memory_high_events: int | None = None
+        oom_events: int | None = None
+        oom_kills: int | None = None
+        pids: int | None = None
+        pids_limited: int | None = None
+        pressure: PressureStats | None = None
 
     class _IdMapBase(NamedTuple):
         container: int
@@ -39,14 +55,19 @@ else:
     # Not typing.NamedTuple: importing typing would be a third of zind's import time.
     _ExitBase = namedtuple("_ExitBase", "kind code signal")
     _StatsBase = namedtuple(
-        "_StatsBase", "cpu_user cpu_system max_rss wall memory_peak pids_peak io", defaults=(None, None, None)
+        "_StatsBase",
+        "cpu_user cpu_system max_rss wall memory_peak pids_peak io cpu_throttled cpu_throttled_periods memory_current"
+        " memory_anon memory_file memory_shmem memory_kernel memory_swap memory_limit memory_high_events oom_events oom_kills"
+        " pids pids_limited pressure",
+        defaults=(None,) * 18,
     )
     _IdMapBase = namedtuple("_IdMapBase", "container host size")
     _OffsetsBase = namedtuple("_OffsetsBase", "monotonic boottime", defaults=(0.0, 0.0))
 
 
 class Exit(_ExitBase):
-    """How a container ended: ``kind`` is "exited" (``code`` is set), "signaled" (``signal`` is set) or "timeout"."""
+    """How a container ended: ``kind`` is "exited" (``code`` is set), "signaled" (``signal`` is set), "timeout" or
+    "oom": the kernel killed it because memory ran out."""
 
     __slots__ = ()
 
@@ -62,16 +83,45 @@ class Exit(_ExitBase):
 
 
 class Stats(_StatsBase):
-    """What a container used over its whole life: ``cpu_user``, ``cpu_system`` and ``wall`` in seconds, ``max_rss`` (the
-    largest resident set of one process) in bytes. ``None`` where it is not known: ``memory_peak``, ``pids_peak`` and ``io``
-    take a control group, which this version does not make."""
+    """What a container used over its whole life, or uses now (:meth:`zind.Popen.stats`). Times are seconds, memory is bytes;
+    ``None`` where it is not known. Without a control group (``resources=``) there are, at the end, ``cpu_user``,
+    ``cpu_system``, ``wall`` and ``max_rss``, the largest resident set of one process.
+
+    =====================  =========================================================================================
+    memory_peak            most memory there was; ``memory_current``, ``_anon``, ``_file``, ``_shmem``, ``_kernel``,
+                           ``_swap``: now; ``memory_limit``: the limit in force
+    cpu_throttled          seconds it waited because its quota was used up; ``cpu_throttled_periods``: how often
+    oom_kills              processes killed because memory ran out; ``oom_events``, ``memory_high_events`` (v2)
+    pids                   processes and threads now, zind's own not counted; ``pids_peak``; ``pids_limited``: forks refused
+    io                     :class:`zind.IoStats` of each disk
+    pressure               :class:`zind.PressureStats`
+    =====================  =========================================================================================
+    """
 
     __slots__ = ()
+
+    @classmethod
+    def _of(cls, found: _zind._Stats) -> Stats:
+        cpu_user, cpu_system, max_rss, wall, more = found
+        if more is None:
+            return cls(cpu_user, cpu_system, max_rss, wall)
+        from ._resources import IoStats, Pressure, PressureStats, Stall
+
+        def pressure(one: Any) -> Pressure | None:
+            return None if one is None else Pressure(Stall(**one["some"]), Stall(**one["full"]))
+
+        if more["io"] is not None:
+            more["io"] = [IoStats(**one) for one in more["io"]]
+        if more["pressure"] is not None:
+            more["pressure"] = PressureStats(**{name: pressure(one) for name, one in more["pressure"].items()})
+        return cls(**more)
 
     def __repr__(self) -> str:
         known = self.cpu_user is not None and self.cpu_system is not None
         cpu = f"{self.cpu_user + self.cpu_system:.6f}s" if known else "unknown"  # type: ignore[operator]
-        return f"<zind.Stats wall={self.wall:.6f}s cpu={cpu} max_rss={self.max_rss}>"
+        known_too = [(name, getattr(self, name)) for name in ("memory_peak", "pids_peak", "oom_kills")]
+        more = "".join(f" {name}={value}" for name, value in known_too if value is not None)
+        return f"<zind.Stats wall={self.wall:.6f}s cpu={cpu} max_rss={self.max_rss}{more}>"
 
     def _repr_html_(self) -> str:
         rows = "".join(f"<tr><td>{name}</td><td>{value}</td></tr>" for name, value in zip(self._fields, self))

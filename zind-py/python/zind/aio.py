@@ -15,7 +15,10 @@ from subprocess import PIPE
 
 from . import _images, _zind
 from ._copy import CopyStats, Root
+from ._events import Event
+from ._events import Events as _Events
 from ._process import completed, streams
+from ._resources import ProcessInfo
 from ._results import CompletedProcess, Exit, Isolation, Stats
 from ._text import Text
 
@@ -26,13 +29,15 @@ if TYPE_CHECKING:
 
     from typing_extensions import Unpack
 
+    from ._events import PressureTrigger
     from ._images import Auth, Collected, Fault, Format, Image, Mirrors, Policy, ProgressFunction, Usage
     from ._options import Argv, Options, Path
+    from ._resources import Resources
     from ._zind import Mount
 
     T = TypeVar("T")
 
-__all__ = ["PIPE", "Popen", "Store", "run"]
+__all__ = ["PIPE", "Events", "Popen", "Store", "run"]
 
 
 async def _readable(fd: int) -> None:
@@ -172,11 +177,38 @@ class Popen:
         """As in :mod:`subprocess`; ``None`` until somebody has waited."""
         return None if self._exit is None else self._exit.returncode
 
+    def stats(self) -> Stats:
+        """What it uses now; once it has ended, what it used over its whole life."""
+        return Stats._of(self._process.stats())
+
+    def update(self, resources: Resources) -> None:
+        """Changes limits while it runs; what is not given stays as it is, ``-1`` or ``"max"`` takes a limit away.
+
+        :raises zind.StateError: it has ended, or was started without ``resources=``, or without that controller.
+        :raises zind.SysError: ``EBUSY`` for less memory than is in use and cannot be taken back.
+        """
+        self._process.update(resources)
+
+    def pause(self) -> None:
+        """Stops everything in the container until :meth:`resume`. It needs ``resources=``, be it without limits."""
+        self._process.pause()
+
+    def resume(self) -> None:
+        """Lets everything go on."""
+        self._process.resume()
+
     @property
-    def stats(self) -> Stats | None:
-        """What it used, once it has ended."""
-        stats = self._process.stats
-        return None if stats is None else Stats(*stats)
+    def paused(self) -> bool:
+        """Between :meth:`pause` and :meth:`resume`."""
+        return self._process.is_paused()
+
+    def events(self, *, pressure: Iterable[PressureTrigger] = ()) -> Events:
+        """As :meth:`zind.Popen.events`, for ``async for``."""
+        return Events(_Events(self._process, pressure))
+
+    def processes(self) -> list[ProcessInfo]:
+        """Everything that runs in the container, zind's PID 1 included; nothing once it has ended."""
+        return [ProcessInfo(**info) for info in self._process.processes()]
 
     async def wait(self) -> int:
         """Waits for the end; the return code."""
@@ -306,6 +338,41 @@ class Popen:
         return f"<zind.aio.Popen pid={self.pid} {state} args={self.args!r}>"
 
 
+class Events:
+    """The events of a container, awaited: ``async for event in process.events()``. It ends after ``empty``."""
+
+    def __init__(self, events: _Events) -> None:
+        self._events = events
+
+    async def get(self) -> Event | None:
+        """The next event; ``None`` when there will be no more."""
+        while True:
+            event = self._events.get(0)
+            if event is not None or self._events.over:
+                return event
+            await _readable(self._events.fileno())
+
+    def close(self) -> None:
+        """Lets go of its descriptors; twice is fine."""
+        self._events.close()
+
+    def __aiter__(self) -> Events:
+        return self
+
+    async def __anext__(self) -> Event:
+        event = await self.get()
+        if event is None:
+            self.close()
+            raise StopAsyncIteration
+        return event
+
+    async def __aenter__(self) -> Events:
+        return self
+
+    async def __aexit__(self, kind: object, value: object, traceback: object) -> None:
+        self.close()
+
+
 async def run(
     argv: Argv | None = None,
     *,
@@ -338,8 +405,8 @@ async def run(
         if timer is not None:
             timer.cancel()
     exit = process.exit
-    stats = process.stats
-    assert exit is not None and stats is not None
+    assert exit is not None
+    stats = process.stats()
     return completed(argv, exit, stats, process.isolation, mode, stdout if out else None, stderr if err else None, timeout, check)
 
 

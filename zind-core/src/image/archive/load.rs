@@ -17,7 +17,7 @@ use crate::image::json::{self, Fields};
 use crate::image::manifest::{Descriptor, Index, Manifest, media};
 use crate::image::pack;
 use crate::image::platform::Platform;
-use crate::image::progress::{Event, EventKind, Progress};
+use crate::image::progress::{Progress, ProgressEvent, ProgressKind};
 use crate::image::unpack::decompress::Compression;
 use crate::image::unpack::tar::shorten;
 use crate::store::{Owners, Store, check_name, write_error};
@@ -172,7 +172,8 @@ impl Archive<'_> {
             return Err(Error::image(what, format!("has {} bytes instead of {}", part.size, descriptor.size)));
         }
         let (mut reader, total) = (part.reader, descriptor.size);
-        let begin = Event::new(EventKind::Load).layer(layer.place.0, layer.place.1).digest(&descriptor.digest);
+        let begin =
+            ProgressEvent::new(ProgressKind::Load).layer(layer.place.0, layer.place.1).digest(&descriptor.digest);
         if self.store.has_snapshot(&chain, &self.owners) {
             let mut ingest = self.store.ingest(Some(&descriptor.digest), &descriptor.media_type, Some(total))?;
             skip(&mut reader, ingest.resume_offset(), &what)?;
@@ -289,7 +290,7 @@ fn import_tar(store: &Store, source: &Path, progress: &mut dyn Progress) -> Resu
     };
     let mut sink = store.new_layer_sink(kind, None, &Owners::of_caller())?;
     let descriptor = Descriptor::new(kind, Digest::of(b""), size);
-    let event = Event::new(EventKind::Load).layer(0, 1);
+    let event = ProgressEvent::new(ProgressKind::Load).layer(0, 1);
     copy(&mut file, &mut sink, &descriptor, event, progress)?;
     sink.commit_with(progress)
 }
@@ -324,7 +325,7 @@ fn copy(
     from: &mut dyn Read,
     to: &mut dyn Write,
     descriptor: &Descriptor,
-    event: Event<'_>,
+    event: ProgressEvent<'_>,
     progress: &mut dyn Progress,
 ) -> Result<()> {
     let mut buffer = vec![0; 256 << 10];

@@ -17,7 +17,7 @@ use crate::copy;
 use crate::error::{At, Error, IntoErrno, Result, Step};
 use crate::image::digest::{Digest, Hasher, Verified};
 use crate::image::manifest::{Descriptor, Index};
-use crate::image::progress::{Event, EventKind, Progress};
+use crate::image::progress::{Progress, ProgressEvent, ProgressKind};
 use crate::image::unpack::{decompress, layer_error};
 use crate::image::{Image, Limits};
 use crate::store::Store;
@@ -225,7 +225,7 @@ impl Saving<'_> {
             return Ok(());
         }
         let mut reader = Verified::new(self.store.open_blob(digest)?, *digest, descriptor.size);
-        let event = Event { layer, ..Event::new(EventKind::Save).digest(digest) };
+        let event = ProgressEvent { layer, ..ProgressEvent::new(ProgressKind::Save).digest(digest) };
         let what = format!("blob {digest}");
         let progress = &mut *self.progress;
         self.out.file(&name, descriptor.size, &mut |out| {
@@ -237,7 +237,7 @@ impl Saving<'_> {
     fn plain_layer(&mut self, name: &str, layer: &Descriptor, diff_id: &Digest, place: (usize, usize)) -> Result<()> {
         let what = format!("layer {}", layer.digest);
         let open = || open_plain(self.store, layer, self.store.limits());
-        let check = Event::new(EventKind::Check).layer(place.0, place.1).digest(&layer.digest);
+        let check = ProgressEvent::new(ProgressKind::Check).layer(place.0, place.1).digest(&layer.digest);
         let mut hashed = Hashed(Hasher::new(diff_id.algorithm()));
         let size = transfer(&what, &mut open()?, &mut hashed, check, None, self.progress)?;
         let found = hashed.0.finish();
@@ -245,7 +245,7 @@ impl Saving<'_> {
             return Err(Error::image(what, format!("has the content {found}; the configuration says {diff_id}")));
         }
         let mut reader = open()?;
-        let event = Event::new(EventKind::Save).layer(place.0, place.1).digest(&layer.digest);
+        let event = ProgressEvent::new(ProgressKind::Save).layer(place.0, place.1).digest(&layer.digest);
         let progress = &mut *self.progress;
         self.out.file(name, size, &mut |out| transfer(&what, &mut reader, out, event, Some(size), progress).map(drop))
     }
@@ -278,7 +278,7 @@ fn transfer(
     what: &str,
     from: &mut dyn Read,
     to: &mut dyn Write,
-    event: Event<'_>,
+    event: ProgressEvent<'_>,
     total: Option<u64>,
     progress: &mut dyn Progress,
 ) -> Result<u64> {

@@ -14,7 +14,7 @@ use rustix::io::Errno;
 
 use crate::error::{At, Error, Result, Step};
 use crate::image::Limits;
-use crate::image::progress::{Event, EventKind, Progress};
+use crate::image::progress::{Progress, ProgressEvent, ProgressKind};
 use crate::image::unpack::decompress::{self, Compression};
 use crate::image::unpack::layer_error;
 use crate::image::unpack::tar::{Broken, Kind, Reader, shorten};
@@ -153,7 +153,7 @@ fn unpack_to(
         }
         spooled.write_all(&buffer[..count]).at(Step::Archive, "write", spool)?;
         let done = taken.load(std::sync::atomic::Ordering::Relaxed);
-        progress.step(&Event::new(EventKind::Load).bytes(done, Some(size)));
+        progress.step(&ProgressEvent::new(ProgressKind::Load).bytes(done, Some(size)));
         if progress.interrupted() {
             return Err(Error::Interrupted);
         }

@@ -1,0 +1,643 @@
+//! [`Events`]: what happens to a container's memory, processes and time, as it happens.
+#![forbid(unsafe_code)]
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use rustix::event::epoll::{self, EventData, EventFlags};
+use rustix::event::{EventfdFlags, Timespec, eventfd};
+use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
+use rustix::fs::{Mode, OFlags, openat};
+
+use super::files;
+use crate::error::{At, Error, IntoErrno, Result, Step};
+
+/// What happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum EventKind {
+    /// Memory ran out: the limit is reached and nothing could be taken back.
+    Oom,
+    /// A process was killed because memory ran out.
+    OomKill,
+    /// The container is beyond `memory_high` and is slowed down. Not on v1.
+    MemoryHigh,
+    /// The container was about to go beyond `memory`; mostly memory can be taken back. Not on v1.
+    MemoryMax,
+    /// A fork met the limit of processes. Not on v1.
+    PidsMax,
+    /// More time than the trigger's was lost waiting: [`PressureTrigger`].
+    Pressure(PressureOf),
+    /// Everything in the container stands still. Not on v1.
+    Frozen,
+    /// It goes on. Not on v1.
+    Thawed,
+    /// The last process is gone. Nothing comes after it.
+    Empty,
+}
+
+impl EventKind {
+    /// `"oom"`, `"oom_kill"`, `"memory_high"`, `"memory_max"`, `"pids_max"`, `"pressure"`, `"frozen"`, `"thawed"`, `"empty"`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            EventKind::Oom => "oom",
+            EventKind::OomKill => "oom_kill",
+            EventKind::MemoryHigh => "memory_high",
+            EventKind::MemoryMax => "memory_max",
+            EventKind::PidsMax => "pids_max",
+            EventKind::Pressure(_) => "pressure",
+            EventKind::Frozen => "frozen",
+            EventKind::Thawed => "thawed",
+            EventKind::Empty => "empty",
+        }
+    }
+
+    /// The resource of a pressure event: `"cpu"`, `"memory"`, `"io"`.
+    pub const fn resource(self) -> Option<&'static str> {
+        match self {
+            EventKind::Pressure(of) => Some(of.name()),
+            _ => None,
+        }
+    }
+}
+
+/// What is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PressureOf {
+    /// A CPU.
+    Cpu,
+    /// Memory: to be taken back or read in again.
+    Memory,
+    /// A disk.
+    Io,
+}
+
+impl PressureOf {
+    /// `"cpu"`, `"memory"`, `"io"`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            PressureOf::Cpu => "cpu",
+            PressureOf::Memory => "memory",
+            PressureOf::Io => "io",
+        }
+    }
+
+    /// By its name.
+    pub fn from_name(name: &str) -> Option<PressureOf> {
+        [PressureOf::Cpu, PressureOf::Memory, PressureOf::Io].into_iter().find(|of| of.name() == name)
+    }
+}
+
+/// One event; equal ones that came together are one with a count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Event {
+    /// What happened.
+    pub kind: EventKind,
+    /// How often since it was last told.
+    pub count: u64,
+}
+
+/// Asks to be told when more than `stall` of any `window` was lost waiting. Needs version 2 and Linux 5.2.
+///
+/// Source: <https://docs.kernel.org/accounting/psi.html#monitoring-for-pressure-thresholds>
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PressureTrigger {
+    /// What is waited for.
+    pub of: PressureOf,
+    /// When all tasks wait; else, when at least one does.
+    pub full: bool,
+    /// The time lost, above 0 and at most the window.
+    pub stall: Duration,
+    /// The time it is measured in, 500 ms to 10 s; for an ordinary user a multiple of 2 s.
+    pub window: Duration,
+}
+
+impl PressureTrigger {
+    /// Some task waits for `stall` in any `window`.
+    pub fn some(of: PressureOf, stall: Duration, window: Duration) -> PressureTrigger {
+        PressureTrigger { of, full: false, stall, window }
+    }
+
+    fn check(&self) -> Result<()> {
+        let within = Duration::from_millis(500)..=Duration::from_secs(10);
+        if !within.contains(&self.window) {
+            return Err(Error::spec("pressure", format!("a window of {:?} is not within 0.5 and 10 s", self.window)));
+        }
+        if self.stall.is_zero() || self.stall > self.window {
+            return Err(Error::spec("pressure", format!("{:?} is not a part of {:?}", self.stall, self.window)));
+        }
+        Ok(())
+    }
+
+    fn file(&self) -> String {
+        format!("{}.pressure", self.of.name())
+    }
+
+    fn line(&self) -> &'static str {
+        if self.full { "full" } else { "some" }
+    }
+}
+
+/// The counts of the kernel's that events are differences of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Counts {
+    oom: u64,
+    oom_kill: u64,
+    high: u64,
+    max: u64,
+    pids: u64,
+    is_frozen: bool,
+}
+
+/// A group that is watched, by its directories.
+#[derive(Debug)]
+struct Group {
+    v2: Option<(OwnedFd, PathBuf)>,
+    v1_memory: Option<(OwnedFd, PathBuf)>,
+}
+
+impl Group {
+    /// What the files say now; what is not there any more stays as it was.
+    fn counts(&self, before: Counts) -> Counts {
+        let mut now = before;
+        if let Some((dir, _)) = &self.v2 {
+            if let Ok(text) = files::read(dir.as_fd(), "memory.events") {
+                let value = |key| files::value_of(&text, key).unwrap_or(0);
+                now.oom = value("oom");
+                now.oom_kill = value("oom_kill");
+                now.high = value("high");
+                now.max = value("max");
+            }
+            if let Ok(text) = files::read(dir.as_fd(), "pids.events") {
+                now.pids = files::value_of(&text, "max").unwrap_or(0);
+            }
+            if let Ok(text) = files::read(dir.as_fd(), "cgroup.events") {
+                now.is_frozen = files::value_of(&text, "frozen") == Some(1);
+            }
+        }
+        if let Some((dir, _)) = &self.v1_memory
+            && let Ok(text) = files::read(dir.as_fd(), "memory.oom_control")
+        {
+            // v1 has a count of kills only; each follows from memory that ran out.
+            now.oom_kill = files::value_of(&text, "oom_kill").unwrap_or(0);
+            now.oom = now.oom_kill;
+        }
+        now
+    }
+}
+
+/// The counts of a group as it was removed, for those who watch it still.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct LastWords(Arc<Mutex<Option<Counts>>>);
+
+impl LastWords {
+    /// To be called right before the group is removed.
+    pub(crate) fn keep(&self, v2: Option<BorrowedFd<'_>>, v1_memory: Option<BorrowedFd<'_>>) {
+        let own = |dir: BorrowedFd<'_>| dir.try_clone_to_owned().ok().map(|dir| (dir, PathBuf::new()));
+        let group = Group { v2: v2.and_then(own), v1_memory: v1_memory.and_then(own) };
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(group.counts(Counts::default()));
+    }
+
+    /// The group is gone, or about to go.
+    pub(crate) fn are_spoken(&self) -> bool {
+        self.get().is_some()
+    }
+
+    fn get(&self) -> Option<Counts> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+const INOTIFY: u64 = 0;
+const END: u64 = 1;
+const OOM: u64 = 2;
+const PENDING: u64 = 3;
+const FIRST_TRIGGER: u64 = 16;
+
+/// A trigger that is set, and the state of its total when it was last looked at.
+struct Armed {
+    trigger: PressureTrigger,
+    file: File,
+    total: u64,
+    since: Instant,
+}
+
+/// The events of a container, as they come. It is an iterator too, which blocks.
+///
+/// The first ones may be of before it was made: nothing that happened since the container's start is left out. It ends
+/// with [`EventKind::Empty`]. Holds the descriptors of its own; [`Process`](crate::Process) need not live.
+pub struct Events {
+    epoll: OwnedFd,
+    group: Group,
+    last_words: LastWords,
+    inotify: Option<OwnedFd>,
+    oom: Option<OwnedFd>,
+    triggers: Vec<Armed>,
+    end: OwnedFd,
+    told: Counts,
+    queue: VecDeque<Event>,
+    /// Readable while something is queued.
+    pending: OwnedFd,
+    is_over: bool,
+    is_new: bool,
+}
+
+impl fmt::Debug for Events {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Events").field("is_over", &self.is_over).finish_non_exhaustive()
+    }
+}
+
+impl AsFd for Events {
+    /// Readable when there is something to be told; [`Events::next_within`] of zero then tells it.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.epoll.as_fd()
+    }
+}
+
+impl Events {
+    /// Watches a group: `v2` and `v1_memory` are its directories (and their paths, for errors), `end` becomes readable when
+    /// the container has ended.
+    pub(crate) fn watch(
+        v2: Option<(BorrowedFd<'_>, &Path)>,
+        v1_memory: Option<(BorrowedFd<'_>, &Path)>,
+        end: BorrowedFd<'_>,
+        triggers: &[PressureTrigger],
+        last_words: LastWords,
+    ) -> Result<Events> {
+        triggers.iter().try_for_each(PressureTrigger::check)?;
+        let own = |(dir, path): (BorrowedFd<'_>, &Path)| {
+            dir.try_clone_to_owned().at(Step::Watch, "dup", path).map(|dir| (dir, path.to_owned()))
+        };
+        let group = Group { v2: v2.map(own).transpose()?, v1_memory: v1_memory.map(own).transpose()? };
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).at(Step::Watch, "epoll_create1", "")?;
+        let mut events = Events {
+            epoll,
+            last_words,
+            inotify: None,
+            oom: None,
+            triggers: Vec::new(),
+            end: end.try_clone_to_owned().at(Step::Watch, "dup", "")?,
+            told: Counts::default(),
+            queue: VecDeque::new(),
+            pending: eventfd(1, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).at(Step::Watch, "eventfd2", "")?,
+            is_over: false,
+            is_new: true,
+            group,
+        };
+        events.add(END, events.end.as_fd(), EventFlags::IN)?;
+        events.add(PENDING, events.pending.as_fd(), EventFlags::IN)?;
+        events.watch_files()?;
+        events.watch_oom()?;
+        for trigger in triggers {
+            events.arm(*trigger)?;
+        }
+        Ok(events)
+    }
+
+    fn add(&self, token: u64, fd: BorrowedFd<'_>, flags: EventFlags) -> Result<()> {
+        epoll::add(&self.epoll, fd, EventData::new_u64(token), flags).at(Step::Watch, "epoll_ctl", "")
+    }
+
+    /// v2: files whose changes the kernel tells.
+    fn watch_files(&mut self) -> Result<()> {
+        let Some((dir, path)) = &self.group.v2 else { return Ok(()) };
+        let inotify =
+            inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).at(Step::Watch, "inotify_init1", path)?;
+        for name in ["cgroup.events", "memory.events", "pids.events"] {
+            // By the directory's descriptor, which stays this group's, whatever its path becomes.
+            let by_fd = format!("/proc/self/fd/{}/{name}", std::os::fd::AsRawFd::as_raw_fd(dir));
+            match inotify::add_watch(&inotify, &by_fd, WatchFlags::MODIFY) {
+                // Not every controller is there.
+                Ok(_) | Err(rustix::io::Errno::NOENT) => {}
+                Err(errno) => return Err(errno).at(Step::Watch, "inotify_add_watch", path.join(name)),
+            }
+        }
+        self.add(INOTIFY, inotify.as_fd(), EventFlags::IN)?;
+        self.inotify = Some(inotify);
+        Ok(())
+    }
+
+    /// v1: an eventfd that the kernel adds to when memory runs out.
+    fn watch_oom(&mut self) -> Result<()> {
+        let Some((dir, path)) = &self.group.v1_memory else { return Ok(()) };
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let control = openat(dir, "memory.oom_control", flags, Mode::empty()).at(
+            Step::Watch,
+            "openat",
+            path.join("memory.oom_control"),
+        )?;
+        let oom = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).at(Step::Watch, "eventfd2", "")?;
+        let raw = std::os::fd::AsRawFd::as_raw_fd;
+        let line = format!("{} {}", raw(&oom), raw(&control));
+        files::write(dir.as_fd(), "cgroup.event_control", &line).at(
+            Step::Watch,
+            "write",
+            path.join("cgroup.event_control"),
+        )?;
+        self.add(OOM, oom.as_fd(), EventFlags::IN)?;
+        self.oom = Some(oom);
+        Ok(())
+    }
+
+    fn arm(&mut self, trigger: PressureTrigger) -> Result<()> {
+        let Some((dir, path)) = &self.group.v2 else {
+            return Err(Error::unsupported("pressure events", "a group in the version 2 hierarchy"));
+        };
+        let name = trigger.file();
+        let path = path.join(&name);
+        let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = openat(dir, &*name, flags, Mode::empty()).map_err(IntoErrno::into_errno);
+        let file = file.map_err(|errno| match errno {
+            Errno::ENOENT | Errno::EOPNOTSUPP => Error::unsupported(
+                "pressure events",
+                "a kernel with CONFIG_PSI, and psi=1 on its command line where it is off by default",
+            ),
+            _ => Error::sys(Step::Watch, "openat", &path, errno),
+        })?;
+        let line = format!("{} {} {}\0", trigger.line(), trigger.stall.as_micros(), trigger.window.as_micros());
+        rustix::io::write(&file, line.as_bytes()).at(Step::Watch, "write", &path).map_err(|error| {
+            match error.errno() {
+                Some(Errno::EINVAL) => error.with_hint(format!(
+                    "{:?} is not to the kernel's liking: without CAP_SYS_RESOURCE a window is a multiple of 2 s",
+                    trigger.line().to_owned() + " " + &format!("{:?}", trigger.window)
+                )),
+                Some(Errno::EBUSY) => {
+                    error.with_hint("somebody else watches it already, and this kernel lets only one")
+                }
+                _ => error,
+            }
+        })?;
+        let token = FIRST_TRIGGER + self.triggers.len() as u64;
+        self.add(token, file.as_fd(), EventFlags::PRI)?;
+        let file = File::from(file);
+        let total = total(&self.group, &trigger).unwrap_or(0);
+        self.triggers.push(Armed { trigger, file, total, since: Instant::now() });
+        Ok(())
+    }
+
+    /// The next event. `None` when `timeout` is over first (`None`: never), and when there will be no more
+    /// ([`Events::is_over`]). Errors: [`Error::Sys`] at [`Step::Watch`].
+    pub fn next_within(&mut self, timeout: Option<Duration>) -> Result<Option<Event>> {
+        self.next_interruptible(timeout, &mut || false)
+    }
+
+    /// As [`Events::next_within`]; `interrupted` is asked when a signal arrives, and ends the wait with
+    /// [`Error::Interrupted`] when it says so.
+    pub fn next_interruptible(
+        &mut self,
+        timeout: Option<Duration>,
+        interrupted: &mut dyn FnMut() -> bool,
+    ) -> Result<Option<Event>> {
+        let until = timeout.map(|timeout| Instant::now() + timeout);
+        loop {
+            if let Some(event) = self.queue.pop_front() {
+                self.is_over = event.kind == EventKind::Empty;
+                self.show_pending();
+                return Ok(Some(event));
+            }
+            if self.is_over {
+                return Ok(None);
+            }
+            if std::mem::take(&mut self.is_new) {
+                self.compare();
+                self.show_pending();
+                continue;
+            }
+            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+            if !self.look(left, interrupted)? && left.is_some_and(|left| left.is_zero()) {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// True once [`EventKind::Empty`] was told.
+    pub fn is_over(&self) -> bool {
+        self.is_over
+    }
+
+    /// Whoever polls is to come back for what is queued.
+    fn show_pending(&self) {
+        if self.queue.is_empty() {
+            drain(&self.pending);
+        } else {
+            let _ = rustix::io::write(&self.pending, &1u64.to_ne_bytes());
+        }
+    }
+
+    /// Waits for something to happen, and queues what it means; false if nothing did.
+    fn look(&mut self, timeout: Option<Duration>, interrupted: &mut dyn FnMut() -> bool) -> Result<bool> {
+        let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
+        let mut ready = Vec::with_capacity(16);
+        match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut ready), timeout.as_ref()) {
+            Ok(_) => {}
+            Err(rustix::io::Errno::INTR) if interrupted() => return Err(Error::Interrupted),
+            Err(rustix::io::Errno::INTR) => return Ok(true),
+            Err(errno) => return Err(errno).at(Step::Watch, "epoll_wait", ""),
+        }
+        let mut has_ended = false;
+        let mut is_other = false;
+        let mut signaled = Vec::new();
+        for event in &ready {
+            match event.data.u64() {
+                INOTIFY => is_other |= self.inotify.as_ref().is_some_and(drain),
+                OOM => is_other |= self.oom.as_ref().is_some_and(drain),
+                END => has_ended = true,
+                PENDING => is_other = true,
+                token => {
+                    let at = (token - FIRST_TRIGGER) as usize;
+                    let (flags, Some(armed)) = (event.flags, self.triggers.get(at)) else { continue };
+                    if flags.contains(EventFlags::ERR) {
+                        // The group is gone, and would be told for ever.
+                        let _ = epoll::delete(&self.epoll, &armed.file);
+                    } else {
+                        signaled.push(at);
+                    }
+                }
+            }
+        }
+        self.pressure(&signaled, !is_other && !has_ended);
+        self.compare();
+        if has_ended {
+            let _ = epoll::delete(&self.epoll, &self.end);
+            self.queue.push_back(Event { kind: EventKind::Empty, count: 1 });
+        }
+        self.show_pending();
+        Ok(!ready.is_empty() || !self.queue.is_empty())
+    }
+
+    /// Triggers that fired. The kernel tells each only once, to whoever asks first: that is the caller's event loop where it
+    /// waits for our descriptor. So, `woken` by nothing else, it must have been one whose total has grown enough.
+    fn pressure(&mut self, signaled: &[usize], woken: bool) {
+        for (at, armed) in self.triggers.iter_mut().enumerate() {
+            let now = total(&self.group, &armed.trigger).unwrap_or(armed.total);
+            let stall = u64::try_from(armed.trigger.stall.as_micros()).unwrap_or(u64::MAX);
+            let fired = signaled.contains(&at) || woken && now.saturating_sub(armed.total) >= stall;
+            if fired {
+                self.queue.push_back(Event { kind: EventKind::Pressure(armed.trigger.of), count: 1 });
+            }
+            if fired || armed.since.elapsed() > armed.trigger.window {
+                (armed.total, armed.since) = (now, Instant::now());
+            }
+        }
+    }
+
+    /// Queues what the counts have grown by.
+    fn compare(&mut self) {
+        let now = self.last_words.get().unwrap_or_else(|| self.group.counts(self.told));
+        let before = std::mem::replace(&mut self.told, now);
+        for (kind, now, before) in [
+            (EventKind::MemoryHigh, now.high, before.high),
+            (EventKind::MemoryMax, now.max, before.max),
+            (EventKind::Oom, now.oom, before.oom),
+            (EventKind::OomKill, now.oom_kill, before.oom_kill),
+            (EventKind::PidsMax, now.pids, before.pids),
+            (EventKind::Frozen, u64::from(now.is_frozen), u64::from(before.is_frozen)),
+            (EventKind::Thawed, u64::from(before.is_frozen), u64::from(now.is_frozen)),
+        ] {
+            if now > before {
+                self.queue.push_back(Event { kind, count: now - before });
+            }
+        }
+    }
+}
+
+impl Iterator for Events {
+    type Item = Result<Event>;
+
+    fn next(&mut self) -> Option<Result<Event>> {
+        self.next_within(None).transpose()
+    }
+}
+
+/// Reads until there is nothing more; true if there was something.
+fn drain(fd: &OwnedFd) -> bool {
+    let mut bytes = [0u8; 4096];
+    let mut any = false;
+    while matches!(rustix::io::read(fd, &mut bytes[..]), Ok(length) if length > 0) {
+        any = true;
+    }
+    any
+}
+
+/// Microseconds lost in all.
+fn total(group: &Group, trigger: &PressureTrigger) -> Option<u64> {
+    let (dir, _) = group.v2.as_ref()?;
+    let text = files::read(dir.as_fd(), &trigger.file()).ok()?;
+    let line = text.lines().find(|line| line.starts_with(trigger.line()))?;
+    line.rsplit_once("total=")?.1.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::TestGroup;
+    use super::*;
+
+    #[test]
+    fn triggers_have_bounds() {
+        let trigger = |stall, window| {
+            PressureTrigger::some(PressureOf::Cpu, Duration::from_millis(stall), Duration::from_millis(window)).check()
+        };
+        assert!(trigger(150, 1000).is_ok());
+        for (stall, window) in [(0, 1000), (150, 499), (150, 10_001), (1001, 1000)] {
+            assert_eq!(trigger(stall, window).unwrap_err().field(), Some("pressure"), "{stall} {window}");
+        }
+    }
+
+    const PATIENCE: Option<Duration> = Some(Duration::from_secs(20));
+
+    fn end_of(child: &std::process::Child) -> OwnedFd {
+        crate::sys::descriptors::pidfd_open(child.id() as i32).unwrap()
+    }
+
+    fn is_readable(events: &Events) -> bool {
+        let mut fds = [rustix::event::PollFd::new(events, rustix::event::PollFlags::IN)];
+        rustix::event::poll(&mut fds, Some(&Timespec::default())).unwrap() == 1
+    }
+
+    #[test]
+    fn freezing_thawing_and_the_end_are_told_in_order() {
+        let Some(group) = TestGroup::v2("frozen") else { return };
+        let mut child = group.start("exec sleep 60");
+        let (dir, end) = (group.open(), end_of(&child));
+        let mut events =
+            Events::watch(Some((dir.as_fd(), &group.dir)), None, end.as_fd(), &[], LastWords::default()).unwrap();
+        assert_eq!(events.next_within(Some(Duration::ZERO)).unwrap(), None);
+        group.write("cgroup.freeze", "1");
+        assert_eq!(events.next_within(PATIENCE).unwrap().unwrap().kind, EventKind::Frozen);
+        group.write("cgroup.freeze", "0");
+        assert_eq!(events.next_within(PATIENCE).unwrap().unwrap().kind, EventKind::Thawed);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(is_readable(&events), "for an event loop");
+        let rest: Vec<EventKind> = events.by_ref().map(|event| event.unwrap().kind).collect();
+        assert_eq!(rest, [EventKind::Empty]);
+        assert!(events.is_over());
+        assert_eq!(events.next_within(None).unwrap(), None);
+    }
+
+    #[test]
+    fn memory_that_ran_out_is_told_on_v1() {
+        let Some(group) = TestGroup::v1("oom", "memory") else { return };
+        group.write("memory.limit_in_bytes", "16777216");
+        let mut child = group.start("tail /dev/zero");
+        let (dir, end) = (group.open(), end_of(&child));
+        let mut events =
+            Events::watch(None, Some((dir.as_fd(), &group.dir)), end.as_fd(), &[], LastWords::default()).unwrap();
+        let all: Vec<Event> = events.by_ref().map(|event| event.unwrap()).collect();
+        child.wait().unwrap();
+        let kinds: Vec<EventKind> = all.iter().map(|event| event.kind).collect();
+        assert_eq!(kinds, [EventKind::Oom, EventKind::OomKill, EventKind::Empty], "{all:?}");
+        assert_eq!(all[1].count, 1);
+    }
+
+    #[test]
+    fn what_happened_before_is_told_and_the_last_counts_outlive_the_group() {
+        let Some(group) = TestGroup::v1("late", "memory") else { return };
+        group.write("memory.limit_in_bytes", "16777216");
+        let mut child = group.start("tail /dev/zero");
+        child.wait().unwrap();
+        let (dir, words) = (group.open(), LastWords::default());
+        let mut waiting = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let end = end_of(&waiting);
+        let mut events = Events::watch(None, Some((dir.as_fd(), &group.dir)), end.as_fd(), &[], words.clone()).unwrap();
+        words.keep(None, Some(dir.as_fd()));
+        drop(group);
+        waiting.kill().unwrap();
+        waiting.wait().unwrap();
+        let kinds: Vec<EventKind> = events.by_ref().map(|event| event.unwrap().kind).collect();
+        assert_eq!(kinds, [EventKind::Oom, EventKind::OomKill, EventKind::Empty]);
+    }
+
+    #[test]
+    fn lost_time_is_told_to_an_event_loop_too() {
+        let Some(group) = TestGroup::v2("pressure") else { return };
+        let two = Duration::from_secs(2);
+        let trigger = PressureTrigger::some(PressureOf::Cpu, Duration::from_millis(50), two);
+        let busy = "for i in 1 2 3 4 5 6; do timeout 30 sh -c 'while :; do :; done' & done; wait";
+        let mut child = group.start(busy);
+        let (dir, end) = (group.open(), end_of(&child));
+        let watched = Some((dir.as_fd(), &*group.dir));
+        let mut events = Events::watch(watched, None, end.as_fd(), &[trigger], LastWords::default()).unwrap();
+        let first = events.next_within(PATIENCE).unwrap().unwrap();
+        assert_eq!(first.kind, EventKind::Pressure(PressureOf::Cpu));
+        // The loop's own poll(2) is the one that the kernel tells.
+        let until = Instant::now() + Duration::from_secs(20);
+        while !is_readable(&events) {
+            assert!(Instant::now() < until);
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        assert_eq!(events.next_within(Some(Duration::ZERO)).unwrap().unwrap().kind, first.kind);
+        group.write("cgroup.kill", "1");
+        child.wait().unwrap();
+        let bad = PressureTrigger { full: true, of: PressureOf::Memory, stall: two, window: two };
+        assert!(Events::watch(None, None, end.as_fd(), &[bad], LastWords::default()).is_err(), "no group of v2");
+    }
+}

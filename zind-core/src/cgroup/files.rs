@@ -1,0 +1,72 @@
+//! Small files of the kernel's, below a directory that is held open.
+#![forbid(unsafe_code)]
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use nix::errno::Errno;
+use rustix::fs::{Mode, OFlags, openat};
+
+use crate::error::IntoErrno;
+
+/// More than any file here has; one that goes on is cut off.
+const MOST: usize = 4 << 20;
+
+/// The whole of a small file.
+pub(super) fn read(dir: BorrowedFd<'_>, name: &str) -> Result<String, Errno> {
+    let file = openat(dir, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).map_err(IntoErrno::into_errno)?;
+    let mut bytes = Vec::with_capacity(4096);
+    while bytes.len() < MOST {
+        if bytes.len() == bytes.capacity() {
+            bytes.reserve(bytes.len());
+        }
+        match rustix::io::read(&file, rustix::buffer::spare_capacity(&mut bytes)) {
+            Ok(0) => break,
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(errno) => return Err(errno.into_errno()),
+        }
+    }
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// Writes a text in one call.
+pub(super) fn write(dir: BorrowedFd<'_>, name: &str, text: &str) -> Result<(), Errno> {
+    let file = openat(dir, name, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()).map_err(IntoErrno::into_errno)?;
+    write_to(file.as_fd(), text)
+}
+
+/// Writes a text to an open file in one call.
+pub(super) fn write_to(file: BorrowedFd<'_>, text: &str) -> Result<(), Errno> {
+    rustix::io::retry_on_intr(|| rustix::io::write(file, text.as_bytes())).map(drop).map_err(IntoErrno::into_errno)
+}
+
+/// True if there is such a file.
+pub(super) fn exists(dir: BorrowedFd<'_>, name: &str) -> bool {
+    rustix::fs::accessat(dir, name, rustix::fs::Access::EXISTS, rustix::fs::AtFlags::empty()).is_ok()
+}
+
+/// A directory, to begin paths at.
+pub(super) fn open_dir(path: &Path) -> Result<OwnedFd, Errno> {
+    open_dir_at(rustix::fs::CWD, path)
+}
+
+/// The same below another one.
+pub(super) fn open_dir_at(dir: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    openat(dir, path, flags, Mode::empty()).map_err(IntoErrno::into_errno)
+}
+
+/// The value after `key` in a text of `key value` lines.
+pub(super) fn value_of(text: &str, key: &str) -> Option<u64> {
+    text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' ')?.trim().parse().ok())
+}
+
+/// A number, where `max` is none.
+pub(super) fn number(text: &str) -> Option<u64> {
+    text.trim().parse().ok()
+}
+
+/// True if a word is in a text of words.
+pub(super) fn has_word(text: &str, word: &str) -> bool {
+    text.split_ascii_whitespace().any(|other| other == word)
+}

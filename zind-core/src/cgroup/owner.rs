@@ -1,0 +1,277 @@
+//! The names of groups, which tell whose they are; removing them, also those of processes that are gone.
+//!
+//! Groups live in the kernel's memory, so that none outlasts a boot: the owner's pid and start time are enough, with the
+//! pid namespace in which the pid counts.
+#![forbid(unsafe_code)]
+
+use std::collections::HashMap;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use rustix::fs::rmdir;
+
+use super::{Cgroup, PATIENCE, Part, Pause, files};
+use crate::error::{At, Error, IntoErrno, Result, Step};
+
+/// Whose a group is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Owner {
+    /// Inode number of the pid namespace.
+    namespace: u64,
+    pid: i32,
+    /// Ticks since the boot: proc_pid_stat(5).
+    started: u64,
+}
+
+/// Our own identity; a fork has another one.
+static OWN: Mutex<Option<Owner>> = Mutex::new(None);
+static NEXT: AtomicU64 = AtomicU64::new(0);
+
+fn own() -> Result<Owner> {
+    let pid = std::process::id() as i32;
+    let mut own = OWN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    if let Some(known) = own.filter(|known| known.pid == pid) {
+        return Ok(known);
+    }
+    let namespace = rustix::fs::stat("/proc/self/ns/pid").at(Step::MakeCgroup, "stat", "/proc/self/ns/pid")?.st_ino;
+    let started =
+        start_time(pid).ok_or_else(|| Error::sys(Step::MakeCgroup, "read", "/proc/self/stat", Errno::ENOENT))?;
+    Ok(*own.insert(Owner { namespace, pid, started }))
+}
+
+/// A name for the next group: `zind-<pid namespace>-<pid>-<start time>-<number>-<d|k>`; `d`: whoever is in it ends with the
+/// owner, `k`: they are kept.
+pub(super) fn next_name(dies_with_owner: bool) -> Result<String> {
+    let Owner { namespace, pid, started } = own()?;
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let kind = if dies_with_owner { 'd' } else { 'k' };
+    Ok(format!("zind-{namespace:x}-{pid}-{started:x}-{number}-{kind}"))
+}
+
+/// The owner in a name, and whether its processes end with it.
+fn parse(name: &str) -> Option<(Owner, bool)> {
+    let mut parts = name.strip_prefix("zind-")?.split('-');
+    let namespace = u64::from_str_radix(parts.next()?, 16).ok()?;
+    let pid = parts.next()?.parse().ok().filter(|pid| *pid > 0)?;
+    let started = u64::from_str_radix(parts.next()?, 16).ok()?;
+    parts.next()?.parse::<u64>().ok()?;
+    let dies = match parts.next()? {
+        "d" => true,
+        "k" => false,
+        _ => return None,
+    };
+    parts.next().is_none().then_some((Owner { namespace, pid, started }, dies))
+}
+
+/// The start of a process in ticks.
+fn start_time(pid: i32) -> Option<u64> {
+    let text = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
+    let text = String::from_utf8_lossy(&text);
+    // The name may have spaces and brackets in it.
+    text.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.parse().ok()
+}
+
+/// True unless it is certain that the owner is gone.
+fn is_alive(owner: &Owner) -> bool {
+    if let Some(started) = start_time(owner.pid) {
+        return started == owner.started;
+    }
+    // Other users' processes may be hidden.
+    let exists = rustix::process::Pid::from_raw(owner.pid).map(rustix::process::test_kill_process);
+    exists != Some(Err(rustix::io::Errno::SRCH))
+}
+
+/// When a directory was last looked through.
+static SWEPT: Mutex<Option<(u32, HashMap<PathBuf, Instant>)>> = Mutex::new(None);
+const BETWEEN_SWEEPS: Duration = Duration::from_secs(10);
+
+/// Removes what others left behind, but not at every start.
+pub(super) fn sweep_now_and_then<'a>(dirs: impl Iterator<Item = &'a Path>) {
+    let mut due = Vec::new();
+    {
+        let mut swept = SWEPT.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let pid = std::process::id();
+        let (_, swept) = match &mut *swept {
+            Some(known) if known.0 == pid => known,
+            other => other.insert((pid, HashMap::new())),
+        };
+        let now = Instant::now();
+        for dir in dirs {
+            if swept.get(dir).is_none_or(|before| now.duration_since(*before) > BETWEEN_SWEEPS) {
+                swept.insert(dir.to_owned(), now);
+                due.push(dir.to_owned());
+            }
+        }
+    }
+    sweep_all(&due);
+}
+
+/// Removes the groups that processes left behind which are gone, below the caller's own groups or below `parent`; what runs
+/// in one is killed if it was to end with its owner, and left alone if not. Every start with resources does it too, every
+/// few seconds at most. Returns what was removed.
+///
+/// Errors: [`Error::Sys`] at [`Step::CgroupLayout`].
+pub fn sweep(parent: Option<&Path>) -> Result<Vec<PathBuf>> {
+    let layout = super::Layout::read()?;
+    let mut all = Vec::new();
+    for hierarchy in layout.v2.iter().chain(&layout.v1) {
+        let dirs: Vec<PathBuf> = match (parent, &hierarchy.own) {
+            (Some(parent), _) => vec![hierarchy.mount.join(parent.strip_prefix("/").unwrap_or(parent))],
+            (None, Some(own)) => {
+                own.ancestors().take_while(|dir| dir.starts_with(&hierarchy.mount)).map(Path::to_owned).collect()
+            }
+            (None, None) => vec![hierarchy.mount.clone()],
+        };
+        all.extend(dirs);
+    }
+    Ok(sweep_all(&all))
+}
+
+fn sweep_all(dirs: &[PathBuf]) -> Vec<PathBuf> {
+    let Ok(own) = own() else { return Vec::new() };
+    let mut alive: HashMap<Owner, bool> = HashMap::new();
+    let mut orphans = Vec::new();
+    for path in dirs.iter().flat_map(|dir| children(dir)) {
+        let Some((owner, dies)) = path.file_name().and_then(|name| name.to_str()).and_then(parse) else { continue };
+        if owner != own && owner.namespace == own.namespace && !*alive.entry(owner).or_insert_with(|| is_alive(&owner))
+        {
+            orphans.push((path, dies));
+        }
+    }
+    // What is frozen in one hierarchy cannot be killed by way of another.
+    orphans.iter().filter(|(_, dies)| *dies).for_each(|(path, _)| thaw(path));
+    orphans.retain(|(path, dies)| remove(path, *dies).is_ok());
+    orphans.into_iter().map(|(path, _)| path).collect()
+}
+
+fn thaw(path: &Path) {
+    if let Ok(dir) = files::open_dir(path) {
+        let _ = files::write(dir.as_fd(), "freezer.state", "THAWED");
+        let _ = files::write(dir.as_fd(), "cgroup.freeze", "0");
+    }
+}
+
+/// Groups whose handles were dropped while their containers ran.
+static ABANDONED: Mutex<Vec<Arc<Cgroup>>> = Mutex::new(Vec::new());
+
+/// Leaves a group to a later start.
+pub(crate) fn abandon(group: Arc<Cgroup>) {
+    if let (false, Ok(mut groups)) = (group.try_delete(), ABANDONED.lock()) {
+        groups.push(group);
+    }
+}
+
+/// Removes the groups of containers nobody waited for.
+pub(crate) fn reap_abandoned() {
+    let Ok(mut groups) = ABANDONED.try_lock() else { return };
+    if !groups.is_empty() {
+        groups.retain(|group| !group.try_delete());
+    }
+}
+
+/// The groups right below.
+pub(super) fn children(dir: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(dir) else { return Vec::new() };
+    let is_dir = |entry: &std::fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_dir());
+    entries.filter_map(|entry| entry.ok()).filter(is_dir).map(|entry| entry.path()).collect()
+}
+
+/// Removes a group with those below it. `by_force`: whoever is in there is killed first; else it is `EBUSY`.
+pub(super) fn remove(path: &Path, by_force: bool) -> Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    let mut pause = Pause::new();
+    let mut has_killed = false;
+    loop {
+        let errno = match rmdir(path).map_err(IntoErrno::into_errno) {
+            Ok(()) | Err(Errno::ENOENT) => return Ok(()),
+            Err(errno) => errno,
+        };
+        if errno == Errno::EBUSY || errno == Errno::ENOTEMPTY {
+            let below = children(path);
+            below.iter().for_each(|child| drop(remove_empty(child)));
+            // Who has ended may be counted for a moment longer.
+            if rmdir(path).is_ok() {
+                return Ok(());
+            }
+            if by_force && !has_killed {
+                kill_in(path);
+                has_killed = true;
+                continue;
+            }
+            let is_populated = files::open_dir(path).is_ok_and(|dir| {
+                Part { dir, path: path.to_owned(), is_v2: path.join("cgroup.events").exists(), controllers: Vec::new() }
+                    .is_populated()
+            });
+            if (by_force || !is_populated) && Instant::now() < deadline {
+                if is_populated {
+                    kill_in(path);
+                }
+                pause.sleep();
+                continue;
+            }
+        }
+        return Err(Error::sys(Step::RemoveCgroup, "rmdir", path, errno).with_hint(if errno == Errno::EBUSY {
+            "processes are in it that do not end"
+        } else {
+            ""
+        }));
+    }
+}
+
+/// The groups below first.
+fn remove_empty(path: &Path) -> Result<()> {
+    for child in children(path) {
+        remove_empty(&child)?;
+    }
+    rmdir(path).at(Step::RemoveCgroup, "rmdir", path)
+}
+
+/// Kills whoever is in a group of which only the directory is known, and in those below it.
+fn kill_in(path: &Path) {
+    let mut dirs = vec![path.to_owned()];
+    while let Some(dir) = dirs.pop() {
+        thaw(&dir);
+        if let Ok(fd) = files::open_dir(&dir) {
+            let fd = fd.as_fd();
+            if files::write(fd, "cgroup.kill", "1").is_err() {
+                let text = files::read(fd, "cgroup.procs").unwrap_or_default();
+                for pid in text.lines().filter_map(|line| line.parse::<i32>().ok()).filter(|pid| *pid > 0) {
+                    kill_member(fd, pid);
+                }
+            }
+        }
+        dirs.extend(children(&dir));
+    }
+}
+
+/// SIGKILL for a process that is in this very group.
+fn kill_member(dir: std::os::fd::BorrowedFd<'_>, pid: i32) {
+    let Ok(pidfd) = crate::sys::descriptors::pidfd_open(pid) else { return };
+    let text = files::read(dir, "cgroup.procs").unwrap_or_default();
+    if text.lines().any(|line| line.parse() == Ok(pid)) {
+        let _ = crate::sys::descriptors::pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_tell_the_owner() {
+        let name = next_name(true).unwrap();
+        let own = own().unwrap();
+        assert_eq!(parse(&name), Some((own, true)));
+        assert!(next_name(false).unwrap() != name && is_alive(&own));
+        assert!(!is_alive(&Owner { started: own.started + 1, ..own }));
+        for bad in
+            ["", "zind-", "zind-1-0-1-1-d", "zind-1-2-3-4-x", "zind-1-2-3-4-d-5", "zind-g-1-1-1-d", "x-1-2-3-4-d"]
+        {
+            assert_eq!(parse(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,385 @@
+//! [`Stats`]: what a container used or uses, each reading with its unit.
+#![forbid(unsafe_code)]
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::files::{number, read, value_of};
+use super::{Cgroup, Part};
+
+/// What a container used over its whole life, or uses now. What is not known is `None`.
+///
+/// Without a control group (no resources asked for) there are the times and `max_rss`, once it has ended.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// CPU time in user mode.
+    pub cpu_user: Option<Duration>,
+    /// CPU time in the kernel.
+    pub cpu_system: Option<Duration>,
+    /// How long it had to wait because its quota was used up. `cpu.stat`.
+    pub cpu_throttled: Option<Duration>,
+    /// In how many periods it had to.
+    pub cpu_throttled_periods: Option<u64>,
+    /// Largest resident set of a single process, in bytes: `ru_maxrss` of getrusage(2). Known at the end only.
+    pub max_rss: Option<u64>,
+    /// Bytes of memory now, page cache and tmpfs included.
+    pub memory_current: Option<u64>,
+    /// The most there were (v2 from Linux 5.19 on).
+    pub memory_peak: Option<u64>,
+    /// Bytes that belong to no file.
+    pub memory_anon: Option<u64>,
+    /// Bytes of page cache and tmpfs.
+    pub memory_file: Option<u64>,
+    /// Bytes of tmpfs and shared memory among them.
+    pub memory_shmem: Option<u64>,
+    /// Bytes of the kernel's own for it.
+    pub memory_kernel: Option<u64>,
+    /// Bytes swapped out.
+    pub memory_swap: Option<u64>,
+    /// The limit in force, in bytes; `None` without one.
+    pub memory_limit: Option<u64>,
+    /// How often memory ran out: an allocation reached the limit and nothing could be taken back. Not on v1.
+    pub oom_events: Option<u64>,
+    /// Processes killed because memory ran out.
+    pub oom_kills: Option<u64>,
+    /// How often it went beyond `memory_high`. Not on v1.
+    pub memory_high_events: Option<u64>,
+    /// Processes and threads now, zind's own not counted.
+    pub pids: Option<u64>,
+    /// The most there were (v2 from Linux 6.8, v1 from 6.6 on).
+    pub pids_peak: Option<u64>,
+    /// How often a fork met the limit.
+    pub pids_limited: Option<u64>,
+    /// Use of disks; `None` without the controller.
+    pub io: Option<Vec<IoStats>>,
+    /// Time lost waiting for the CPU, memory and disks. Not on v1 alone.
+    pub pressure: Option<PressureStats>,
+    /// From the call to the end, or to now.
+    pub wall: Duration,
+}
+
+/// Use of one disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct IoStats {
+    /// Its numbers.
+    pub device: (u32, u32),
+    /// Bytes read.
+    pub read_bytes: u64,
+    /// Bytes written.
+    pub write_bytes: u64,
+    /// Reads.
+    pub reads: u64,
+    /// Writes.
+    pub writes: u64,
+}
+
+/// Pressure stall information of a container: <https://docs.kernel.org/accounting/psi.html>
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct PressureStats {
+    /// Waiting for a CPU.
+    pub cpu: Option<Pressure>,
+    /// Waiting for memory.
+    pub memory: Option<Pressure>,
+    /// Waiting for disks.
+    pub io: Option<Pressure>,
+}
+
+/// One resource: when some of the tasks had to wait, and when all had to.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct Pressure {
+    /// At least one task waited.
+    pub some: Stall,
+    /// All tasks waited.
+    pub full: Stall,
+}
+
+/// Averages in percent, and the total.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Stall {
+    /// Of the last 10 seconds, in percent.
+    pub avg10: f64,
+    /// Of the last 60 seconds.
+    pub avg60: f64,
+    /// Of the last 300 seconds.
+    pub avg300: f64,
+    /// In all.
+    pub total: Duration,
+}
+
+impl Stats {
+    /// Reads what a group says of itself; what it does not say stays unknown.
+    pub(super) fn of(group: &Cgroup) -> Stats {
+        let mut stats = Stats::default();
+        if let Some(part) = group.v2() {
+            cpu_of_v2(&mut stats, part);
+        }
+        if let Some(part) = group.v1_with("cpuacct").filter(|_| stats.cpu_user.is_none()) {
+            cpu_of_v1(&mut stats, part);
+        }
+        match group.with("cpu") {
+            Some(part) if !part.is_v2 => throttling_of_v1(&mut stats, part),
+            _ => {}
+        }
+        match group.with("memory") {
+            Some(part) if part.is_v2 => memory_of_v2(&mut stats, part),
+            Some(part) => memory_of_v1(&mut stats, part),
+            None => {}
+        }
+        if let Some(part) = group.with("pids") {
+            pids(&mut stats, part, group.helpers);
+        }
+        match (group.with("io"), group.with("blkio")) {
+            (Some(part), _) => stats.io = read(part.dir.as_fd(), "io.stat").ok().map(|text| io_of_v2(&text)),
+            (None, Some(part)) => stats.io = io_of_v1(part.dir.as_fd()),
+            (None, None) => {}
+        }
+        stats.pressure = group.v2().and_then(|part| PressureStats::of(part.dir.as_fd()));
+        stats
+    }
+
+    /// The totals of a life: what there is "now" means nothing any more. `reported` is what PID 1 has said.
+    pub(crate) fn at_the_end(self, reported: &Stats) -> Stats {
+        Stats {
+            cpu_user: self.cpu_user.or(reported.cpu_user),
+            cpu_system: self.cpu_system.or(reported.cpu_system),
+            max_rss: reported.max_rss,
+            wall: reported.wall,
+            memory_current: None,
+            memory_anon: None,
+            memory_file: None,
+            memory_shmem: None,
+            memory_kernel: None,
+            memory_swap: None,
+            pids: None,
+            ..self
+        }
+    }
+}
+
+impl Stats {
+    /// True if a control group has said something, and not only PID 1.
+    pub fn has_group(&self) -> bool {
+        let bare = Stats {
+            cpu_user: self.cpu_user,
+            cpu_system: self.cpu_system,
+            max_rss: self.max_rss,
+            wall: self.wall,
+            ..Stats::default()
+        };
+        *self != bare
+    }
+
+    /// All of it, for other languages: seconds as fractions, sizes in bytes, unknown ones `null`.
+    pub fn to_json(&self) -> Value {
+        let seconds = |time: Option<Duration>| time.map(|time| time.as_secs_f64());
+        let io = |io: &IoStats| {
+            json!({
+                "device": format!("{}:{}", io.device.0, io.device.1),
+                "read_bytes": io.read_bytes,
+                "write_bytes": io.write_bytes,
+                "reads": io.reads,
+                "writes": io.writes,
+            })
+        };
+        json!({
+            "cpu_user": seconds(self.cpu_user),
+            "cpu_system": seconds(self.cpu_system),
+            "cpu_throttled": seconds(self.cpu_throttled),
+            "cpu_throttled_periods": self.cpu_throttled_periods,
+            "max_rss": self.max_rss,
+            "memory_current": self.memory_current,
+            "memory_peak": self.memory_peak,
+            "memory_anon": self.memory_anon,
+            "memory_file": self.memory_file,
+            "memory_shmem": self.memory_shmem,
+            "memory_kernel": self.memory_kernel,
+            "memory_swap": self.memory_swap,
+            "memory_limit": self.memory_limit,
+            "oom_events": self.oom_events,
+            "oom_kills": self.oom_kills,
+            "memory_high_events": self.memory_high_events,
+            "pids": self.pids,
+            "pids_peak": self.pids_peak,
+            "pids_limited": self.pids_limited,
+            "io": self.io.as_ref().map(|list| list.iter().map(io).collect::<Vec<_>>()),
+            "pressure": self.pressure.as_ref().map(PressureStats::to_json),
+            "wall": self.wall.as_secs_f64(),
+        })
+    }
+}
+
+impl PressureStats {
+    /// All of it: averages in percent, totals in seconds.
+    pub fn to_json(&self) -> Value {
+        let stall = |stall: &Stall| {
+            json!({
+                "avg10": stall.avg10, "avg60": stall.avg60, "avg300": stall.avg300, "total": stall.total.as_secs_f64(),
+            })
+        };
+        let one = |pressure: Option<Pressure>| {
+            pressure.map(|pressure| json!({"some": stall(&pressure.some), "full": stall(&pressure.full)}))
+        };
+        json!({"cpu": one(self.cpu), "memory": one(self.memory), "io": one(self.io)})
+    }
+}
+
+fn cpu_of_v2(stats: &mut Stats, part: &Part) {
+    let Ok(text) = read(part.dir.as_fd(), "cpu.stat") else { return };
+    let time = |key| value_of(&text, key).map(Duration::from_micros);
+    (stats.cpu_user, stats.cpu_system) = (time("user_usec"), time("system_usec"));
+    (stats.cpu_throttled, stats.cpu_throttled_periods) = (time("throttled_usec"), value_of(&text, "nr_throttled"));
+}
+
+fn cpu_of_v1(stats: &mut Stats, part: &Part) {
+    let time = |name| read(part.dir.as_fd(), name).ok().and_then(|text| number(&text)).map(Duration::from_nanos);
+    (stats.cpu_user, stats.cpu_system) = (time("cpuacct.usage_user"), time("cpuacct.usage_sys"));
+}
+
+fn throttling_of_v1(stats: &mut Stats, part: &Part) {
+    let Ok(text) = read(part.dir.as_fd(), "cpu.stat") else { return };
+    stats.cpu_throttled = value_of(&text, "throttled_time").map(Duration::from_nanos);
+    stats.cpu_throttled_periods = value_of(&text, "nr_throttled");
+}
+
+fn memory_of_v2(stats: &mut Stats, part: &Part) {
+    let dir = part.dir.as_fd();
+    let one = |name| read(dir, name).ok().and_then(|text| number(&text));
+    stats.memory_current = one("memory.current");
+    stats.memory_peak = one("memory.peak");
+    stats.memory_swap = one("memory.swap.current");
+    stats.memory_limit = one("memory.max");
+    if let Ok(text) = read(dir, "memory.stat") {
+        stats.memory_anon = value_of(&text, "anon");
+        stats.memory_file = value_of(&text, "file");
+        stats.memory_shmem = value_of(&text, "shmem");
+        stats.memory_kernel = value_of(&text, "kernel");
+    }
+    if let Ok(text) = read(dir, "memory.events") {
+        stats.oom_events = value_of(&text, "oom");
+        stats.oom_kills = value_of(&text, "oom_kill");
+        stats.memory_high_events = value_of(&text, "high");
+    }
+}
+
+fn memory_of_v1(stats: &mut Stats, part: &Part) {
+    let dir = part.dir.as_fd();
+    let one = |name| read(dir, name).ok().and_then(|text| number(&text));
+    stats.memory_current = one("memory.usage_in_bytes");
+    stats.memory_peak = one("memory.max_usage_in_bytes");
+    stats.memory_kernel = one("memory.kmem.usage_in_bytes");
+    // Without a limit it is the greatest number of whole pages.
+    stats.memory_limit = one("memory.limit_in_bytes").filter(|bytes| *bytes < i64::MAX as u64 & !0xffff);
+    if let Ok(text) = read(dir, "memory.stat") {
+        stats.memory_anon = value_of(&text, "total_rss");
+        stats.memory_file = value_of(&text, "total_cache");
+        stats.memory_shmem = value_of(&text, "total_shmem");
+        stats.memory_swap = value_of(&text, "total_swap");
+    }
+    if let Ok(text) = read(dir, "memory.oom_control") {
+        stats.oom_kills = value_of(&text, "oom_kill");
+    }
+}
+
+fn pids(stats: &mut Stats, part: &Part, helpers: u64) {
+    let dir = part.dir.as_fd();
+    let one = |name| read(dir, name).ok().and_then(|text| number(&text)).map(|count| count.saturating_sub(helpers));
+    (stats.pids, stats.pids_peak) = (one("pids.current"), one("pids.peak"));
+    stats.pids_limited = read(dir, "pids.events").ok().and_then(|text| value_of(&text, "max"));
+}
+
+fn io_of_v2(text: &str) -> Vec<IoStats> {
+    let line = |line: &str| {
+        let mut words = line.split_ascii_whitespace();
+        let mut io = IoStats { device: super::limits::numbers(words.next()?)?, ..IoStats::default() };
+        for word in words {
+            let (key, value) = word.split_once('=')?;
+            let slot = match key {
+                "rbytes" => &mut io.read_bytes,
+                "wbytes" => &mut io.write_bytes,
+                "rios" => &mut io.reads,
+                "wios" => &mut io.writes,
+                _ => continue,
+            };
+            *slot = value.parse().ok()?;
+        }
+        Some(io)
+    };
+    text.lines().filter_map(line).collect()
+}
+
+fn io_of_v1(dir: BorrowedFd<'_>) -> Option<Vec<IoStats>> {
+    let mut all: Vec<IoStats> = Vec::new();
+    let bytes = read(dir, "blkio.throttle.io_service_bytes").ok()?;
+    let count = read(dir, "blkio.throttle.io_serviced").ok()?;
+    for (text, is_bytes) in [(bytes, true), (count, false)] {
+        for line in text.lines() {
+            let words: Vec<&str> = line.split_ascii_whitespace().collect();
+            let [device, what, value] = words[..] else { continue };
+            let (Some(device), Ok(value)) = (super::limits::numbers(device), value.parse()) else { continue };
+            let at = all.iter().position(|io| io.device == device).unwrap_or_else(|| {
+                all.push(IoStats { device, ..IoStats::default() });
+                all.len() - 1
+            });
+            match (what, is_bytes) {
+                ("Read", true) => all[at].read_bytes = value,
+                ("Write", true) => all[at].write_bytes = value,
+                ("Read", false) => all[at].reads = value,
+                ("Write", false) => all[at].writes = value,
+                _ => {}
+            }
+        }
+    }
+    Some(all)
+}
+
+impl PressureStats {
+    /// `None` where the kernel keeps no such account.
+    pub(super) fn of(dir: BorrowedFd<'_>) -> Option<PressureStats> {
+        let one = |name| read(dir, name).ok().and_then(|text| Pressure::parse(&text));
+        let stats = PressureStats { cpu: one("cpu.pressure"), memory: one("memory.pressure"), io: one("io.pressure") };
+        (stats != PressureStats::default()).then_some(stats)
+    }
+}
+
+impl Pressure {
+    /// The text of a `*.pressure` file or of one below `/proc/pressure`.
+    pub(crate) fn parse(text: &str) -> Option<Pressure> {
+        let stall = |kind: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(kind)?.strip_prefix(' '))?;
+            let value = |key: &str| line.split(' ').find_map(|word| word.strip_prefix(key)?.strip_prefix('='));
+            let percent = |key| value(key)?.parse().ok();
+            Some(Stall {
+                avg10: percent("avg10")?,
+                avg60: percent("avg60")?,
+                avg300: percent("avg300")?,
+                total: Duration::from_micros(value("total")?.parse().ok()?),
+            })
+        };
+        // Before Linux 5.13 cpu.pressure has no second line.
+        Some(Pressure { some: stall("some")?, full: stall("full").unwrap_or_default() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pressure_and_disks_are_read_from_their_lines() {
+        let text =
+            "some avg10=1.50 avg60=0.00 avg300=0.00 total=2500\nfull avg10=0.00 avg60=0.00 avg300=0.25 total=7\n";
+        let pressure = Pressure::parse(text).unwrap();
+        assert_eq!((pressure.some.avg10, pressure.some.total), (1.5, Duration::from_micros(2500)));
+        assert_eq!((pressure.full.avg300, pressure.full.total), (0.25, Duration::from_micros(7)));
+        assert_eq!(Pressure::parse("some avg10=x"), None);
+        let io = io_of_v2("254:0 rbytes=4096 wbytes=1 rios=1 wios=2 dbytes=0 dios=0\n8:0\nrubbish a=b\n");
+        assert_eq!((io[0].device, io[0].read_bytes, io[0].writes), ((254, 0), 4096, 2));
+        assert_eq!(io.len(), 2);
+    }
+}

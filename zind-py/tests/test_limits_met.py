@@ -1,0 +1,394 @@
+"""Each limit is one that a payload really meets: in a hybrid tree, in one of version 2, as root and as an ordinary user."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import subprocess
+import time
+
+import groups
+import kit
+import pytest
+from groups import MIB, need, on_v2, popen, python, run
+
+import zind
+
+#: Allocates and touches this many MiB.
+ALLOCATE = "import sys; data = bytearray(int(sys.argv[1]) << 20); data[::4096] = b'x' * len(data[::4096]); print(len(data) >> 20)"
+#: Burns CPU time for this many seconds of wall time; says how much it got.
+BURN = """
+import sys, time
+end = time.monotonic() + float(sys.argv[1])
+while time.monotonic() < end: pass
+print(time.process_time())
+"""
+FORK = """
+import os, sys, time
+made = 0
+try:
+    while made < 500:
+        if os.fork() == 0:
+            time.sleep(600)
+        made += 1
+except OSError as error:
+    print(made, error.errno)
+"""
+
+
+# --- memory ----------------------------------------------------------------------------------------------------------
+def test_memory_within_the_limit_is_there():
+    need("memory")
+    result = python(ALLOCATE, "40", memory="100m")
+    assert result.stdout == "40\n"
+    assert 40 * MIB <= result.stats.memory_peak <= 100 * MIB
+    assert result.stats.oom_kills == 0
+
+
+def test_memory_beyond_the_limit_ends_the_payload_as_oom():
+    need("memory")
+    result = python(ALLOCATE, "200", memory="60m", swap=0)
+    assert (result.exit.kind, result.exit.signal, result.returncode) == ("oom", 9, -9)
+    assert result.stats.oom_kills >= 1
+    assert result.stats.memory_peak <= 60 * MIB
+    killed = run(["sh", "-c", "kill -9 $$"], memory="60m")
+    assert killed.exit.kind == "signaled", "killed, but not for memory"
+
+
+def test_memory_high_slows_down_and_kills_nobody():
+    need("memory")
+    if not on_v2("memory"):
+        kit.refused(zind.UnsupportedError, lambda: run(["true"], memory_high="64m"))
+        return
+    # Nothing of this can be taken back, so that it stands almost still until the limit is taken away.
+    process = popen(["sh", "-c", "head -c 40m /dev/zero | tail -c 30m | wc -c"], memory_high="16m", memory="200m")
+    with process:
+        assert kit.wait_until(lambda: process.stats().memory_high_events, 50)
+        assert process.poll() is None
+        process.update(zind.Resources(memory_high="max"))
+        assert process.stdout.read() == b"31457280\n"
+        assert process.wait(timeout=60) == 0
+    assert process.stats().oom_kills == 0
+
+
+def test_memory_protection_is_set_for_the_group():
+    need("memory")
+    limits = {"memory_low": 4 * MIB, "memory": 64 * MIB}
+    if on_v2("memory"):
+        limits["memory_min"] = 2 * MIB
+    else:
+        kit.refused(zind.UnsupportedError, lambda: run(["true"], memory_min=MIB))
+    with popen(["sleep", "60"], **limits) as process:
+        group = next(pathlib.Path(path) for path in process.isolation.cgroup if (pathlib.Path(path) / "cgroup.procs").exists() and list(pathlib.Path(path).glob("memory.*max*")))
+        low = "memory.low" if on_v2("memory") else "memory.soft_limit_in_bytes"
+        assert int((group / low).read_text()) == 4 * MIB
+        process.kill()
+
+
+def test_swap_is_limited_by_itself():
+    need("memory")
+    if len(pathlib.Path("/proc/swaps").read_text().splitlines()) < 2:
+        # Without swap the limit can be met all the same: there is none.
+        assert python(ALLOCATE, "80", memory="50m", swap="100m").exit.kind == "oom"
+        return
+    assert python(ALLOCATE, "80", memory="50m", swap="100m").stdout == "80\n"
+    assert python(ALLOCATE, "80", memory="50m", swap=0).exit.kind == "oom"
+
+
+def test_oom_group_ends_all_of_it():
+    need("memory")
+    if not on_v2("memory"):
+        kit.refused(zind.UnsupportedError, lambda: run(["true"], memory="64m", oom_group=True))
+        return
+    script = "sleep 300 & tail /dev/zero; echo not reached; wait"
+    result = run(["sh", "-c", script], memory="48m", oom_group=True)
+    assert result.stdout == "" and result.exit.kind == "oom", result
+
+
+# --- CPU -------------------------------------------------------------------------------------------------------------
+def test_cpu_time_is_a_share_of_the_wall_time():
+    need("cpu")
+    result = python(BURN, "2", cpus=0.2)
+    # Start and end of the interpreter are throttled too, so all of it is a fifth of all of it; a period more at each end.
+    used = result.stats.cpu_user + result.stats.cpu_system
+    assert used <= 0.2 * result.stats.wall + 0.1, result.stats
+    assert result.stats.cpu_throttled_periods > 0
+    assert result.stats.cpu_throttled > 0
+
+
+def test_cpu_quota_in_a_period_of_its_own():
+    need("cpu")
+    result = python(BURN, "1.5", cpu_quota_us=10_000, cpu_period_us=40_000)
+    used = result.stats.cpu_user + result.stats.cpu_system
+    assert used <= 0.25 * result.stats.wall + 0.1, result.stats
+
+
+@pytest.mark.parametrize(
+    ("much", "little"),
+    [({"cpu_weight": 1000}, {"cpu_weight": 10}), ({"cpu_shares": 8192}, {"cpu_shares": 128}), ({}, {"cpu_idle": True})],
+    ids=["weight", "shares", "idle"],
+)
+def test_cpu_share_of_two_that_want_one_cpu(much, little):
+    need("cpu")
+    # One CPU for both by affinity, which a process hands down; a cpuset is not everybody's. Both begin at the same time.
+    source = """
+import sys, time
+print("ready", flush=True)
+sys.stdin.readline()
+end, used = time.monotonic() + 4, time.process_time()
+while time.monotonic() < end: pass
+print(time.process_time() - used)
+"""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {groups.CPUS[0]})
+    pair = []
+    try:
+        for limits in (much, little):
+            options = {"stdin": zind.PIPE, "stdout": zind.PIPE, "text": True, "resources": zind.Resources(**limits)}
+            pair.append(zind.Popen(["/usr/bin/python3", "-S", "-c", source], **options))
+            assert pair[-1].stdout.readline() == "ready\n"
+        for process in pair:
+            process.stdin.write("go\n")
+            process.stdin.flush()
+        got = [float(process.stdout.read()) for process in pair]
+    finally:
+        os.sched_setaffinity(0, before)
+        for process in pair:
+            process.kill()
+            process.communicate()
+    assert got[0] > 2 * got[1], got
+
+
+def test_cpu_burst_is_taken():
+    need("cpu")
+    assert run(["true"], cpus=0.5, cpu_burst_us=20_000).returncode == 0
+
+
+def test_cpuset_is_where_it_runs():
+    need("cpuset")
+    cpu = groups.CPUS[-1]
+    source = "import os; print(sorted(os.sched_getaffinity(0)), open('/proc/self/status').read().split('Mems_allowed_list:')[1].split()[0])"
+    assert python(source, cpuset=str(cpu), cpuset_mems="0").stdout == f"[{cpu}] 0\n"
+
+
+# --- processes -------------------------------------------------------------------------------------------------------
+def test_forks_beyond_the_limit_fail():
+    need("pids")
+    result = python(FORK, pids=12)
+    assert result.stdout == "11 11\n", "itself and eleven more, then EAGAIN"
+    assert result.stats.pids_peak in (12, None)
+    assert result.stats.pids_limited in (1, None)
+
+
+def test_a_single_process_starts():
+    need("pids")
+    assert run(["true"], pids=1).returncode == 0
+    assert "fork" in run(["sh", "-c", "true & wait; echo reached"], pids=1).stderr.lower()
+
+
+# --- disks -----------------------------------------------------------------------------------------------------------
+class Loop:
+    """A disk of 32 MiB, made of a file."""
+
+    def __enter__(self) -> Loop:
+        self.file = f"/var/tmp/zind-disk-{os.getpid()}"
+        with open(self.file, "wb") as file:
+            file.truncate(32 * MIB)
+        self.node = subprocess.check_output(["losetup", "--find", "--show", self.file], text=True).strip()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        subprocess.run(["losetup", "--detach", self.node], check=True)
+        os.unlink(self.file)
+
+
+DIRECT = """
+import mmap, os, sys, time
+fd = os.open(sys.argv[1], (os.O_WRONLY if sys.argv[2] == "w" else os.O_RDONLY) | os.O_DIRECT)
+block = mmap.mmap(-1, 1 << 18)
+began = time.monotonic()
+for i in range(16):
+    (os.writev if sys.argv[2] == "w" else os.readv)(fd, [block])
+print(time.monotonic() - began)
+"""
+
+
+@pytest.mark.parametrize(("letter", "limit"), [("w", "wbps"), ("r", "rbps")])
+def test_bytes_of_a_disk_are_limited_per_second(letter, limit):
+    need("io")
+    kit.needs_root("a loop device")
+    with Loop() as disk:
+        limits = zind.IoLimit(disk.node, **{limit: MIB})
+        result = python(DIRECT, disk.node, letter, io=[limits], devices_=[zind.Device(disk.node)])
+        assert float(result.stdout) >= 2.5, "4 MiB at one MiB per second"
+        free = python(DIRECT, disk.node, letter, io=[zind.IoLimit(disk.node, **{limit: 200 * MIB})], devices_=[zind.Device(disk.node)])
+        assert float(free.stdout) < float(result.stdout), "it is the limit that slows down"
+
+
+def test_operations_on_a_disk_are_limited_per_second():
+    need("io")
+    kit.needs_root("a loop device")
+    with Loop() as disk:
+        result = python(DIRECT, disk.node, "w", io=[zind.IoLimit(disk.node, wiops=8)], devices_=[zind.Device(disk.node)])
+        assert float(result.stdout) >= 1, "16 writes at 8 per second"
+        if result.stats.io:
+            assert sum(one.writes for one in result.stats.io) >= 16
+
+
+def test_a_disk_that_is_not_there_is_an_error_with_its_name():
+    need("io")
+    error = kit.refused(zind.Error, lambda: run(["true"], io=[zind.IoLimit("/dev/no-such-disk", wbps=MIB)]), hint=False)
+    assert "/dev/no-such-disk" in str(error)
+
+
+# --- huge pages ------------------------------------------------------------------------------------------------------
+def test_huge_pages_are_limited():
+    kit.needs_root("reserving huge pages")
+    if not groups.IN_VM:
+        # Pages would be reserved for all of this machine; here it is the limit that can be seen.
+        with popen(["sleep", "60"], hugetlb={"2MB": "4m"}) as process:
+            limits = [path for group in process.isolation.cgroup for path in pathlib.Path(group).glob("hugetlb.2MB.max")]
+            limits += [path for group in process.isolation.cgroup for path in pathlib.Path(group).glob("hugetlb.2MB.limit_in_bytes")]
+            assert [int(path.read_text()) for path in limits] == [4 * MIB]
+            process.kill()
+        return
+    pages = pathlib.Path("/proc/sys/vm/nr_hugepages")
+    pages.write_text("8")
+    source = """
+import mmap
+made = 0
+try:
+    held = []
+    while made < 6:
+        held.append(mmap.mmap(-1, 2 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x40000))
+        made += 1
+except OSError as error:
+    print(made, error.errno)
+"""
+    try:
+        assert int(pages.read_text()) == 8
+        assert python(source, hugetlb={"2MB": "4m"}).stdout == "2 12\n", "two pages, then ENOMEM"
+    finally:
+        pages.write_text("0")
+
+
+# --- raw files, versions ---------------------------------------------------------------------------------------------
+def test_raw_files_of_version_2_are_written():
+    need("memory")
+    if not on_v2("memory"):
+        kit.refused(zind.UnsupportedError, lambda: run(["true"], unified={"memory.high": "64M"}))
+        return
+    with popen(["sleep", "60"], unified={"memory.high": "64M"}) as process:
+        files = [pathlib.Path(group) / "memory.high" for group in process.isolation.cgroup]
+        assert [int(file.read_text()) for file in files] == [64 * MIB]
+        process.kill()
+
+
+def test_what_only_version_1_has_is_refused_elsewhere():
+    need("memory")
+    for limits in ({"net_classid": 1}, {"swappiness": 10}, {"cpu_rt_runtime_us": 1000}):
+        if limits.keys() & {"swappiness", "cpu_rt_runtime_us"} and V1_HERE:
+            continue
+        kit.refused(zind.UnsupportedError, lambda limits=limits: run(["true"], **limits))
+
+
+V1_HERE = not on_v2("memory")
+
+
+# --- while it runs ---------------------------------------------------------------------------------------------------
+def test_limits_change_while_it_runs():
+    need("pids")
+    source = """
+import os, time
+while True:
+    try:
+        pid = os.fork()
+        if pid == 0:
+            os._exit(0)
+        os.waitpid(pid, 0)
+        print("forks", flush=True)
+    except OSError as error:
+        print("refused", flush=True)
+    time.sleep(0.02)
+"""
+    process = popen(["/usr/bin/python3", "-S", "-c", source], pids=20, memory="64m")
+    with process:
+        assert process.stdout.readline() == b"forks\n"
+        process.update(zind.Resources(pids=1))
+        assert b"refused\n" in [process.stdout.readline() for _ in range(40)]
+        process.update(zind.Resources(pids=20, memory="128m"))
+        assert b"forks\n" in [process.stdout.readline() for _ in range(40)]
+        assert process.stats().memory_limit == 128 * MIB
+        process.kill()
+
+
+def test_stats_are_those_of_now():
+    need("memory")
+    with popen(["sleep", "60"], memory="64m") as process:
+        stats = process.stats()
+        assert 0 < stats.memory_current < 64 * MIB
+        assert stats.memory_limit == 64 * MIB
+        assert stats.pids == 1
+        process.kill()
+
+
+def test_everything_stands_still_while_it_is_paused():
+    need("cpu")
+    process = popen(["sh", "-c", "while :; do echo x; done"], cpus=1.0)
+    with process:
+        process.stdout.readline()
+        process.pause()
+        assert process.paused
+        used = process.stats()
+        time.sleep(0.3)
+        again = process.stats()
+        assert (again.cpu_user, again.cpu_system) == (used.cpu_user, used.cpu_system)
+        process.resume()
+        assert not process.paused
+        process.kill()
+
+
+# --- a group of its own for the payload ------------------------------------------------------------------------------
+def test_the_payload_sees_its_group_as_the_root():
+    need("memory")
+    seen = run(["cat", "/proc/self/cgroup"], memory="64m").stdout
+    for line in seen.splitlines():
+        controllers, path = line.split(":")[1:]
+        if (controllers in ("memory", "pids")) or (not controllers and not V1_HERE):
+            assert path == "/", seen
+
+
+# --- groups of the payload's own -------------------------------------------------------------------------------------
+NESTED = """
+cd /sys/fs/cgroup || exit 1
+mkdir init inner || exit 2
+for pid in $(cat cgroup.procs); do echo $pid > init/cgroup.procs; done 2>/dev/null  # cat has ended by now
+echo +pids > cgroup.subtree_control || exit 4
+echo 1 > inner/pids.max || exit 5
+sh -c 'echo $$ > inner/cgroup.procs; (true) 2>/dev/null; echo met' | grep -q met && exit 6
+(echo 30 > pids.max) 2>/dev/null && exit 7
+rmdir inner
+echo nested
+"""
+
+
+@pytest.mark.parametrize("namespaces", [{}, {"user": "new"}], ids=["root", "user-namespace"])
+def test_a_container_has_groups_of_its_own_below_its_limits(namespaces):
+    need("pids")
+    if not on_v2("pids"):
+        pytest.skip("groups of the payload's own need version 2")
+    if kit.ROOT or namespaces:
+        mount = zind.Mount(type="cgroup2", source="cgroup2", target="/sys/fs/cgroup")
+        maps = {"uid_map": [zind.IdMap(0, 200_000, 1000)], "gid_map": [zind.IdMap(0, 200_000, 1000)]} if kit.ROOT and namespaces else {}
+        result = zind.run(
+            ["sh", "-c", NESTED],
+            capture_output=True,
+            text=True,
+            timeout=90,
+            mounts=[mount],
+            namespaces=namespaces,
+            resources=zind.Resources(pids=20, memory="64m"),
+            **maps,
+        )
+        assert result.stdout == "nested\n", result
+        assert not any(os.path.exists(path) for path in result.isolation.cgroup), "with what was made below"
