@@ -11,6 +11,7 @@ from ._results import IdMap
 __all__ = [
     "LAUNCHER_SIZE",
     "Device",
+    "Events",
     "Exchange",
     "Isolation",
     "Layers",
