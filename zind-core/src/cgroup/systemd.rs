@@ -245,7 +245,7 @@ fn refusal(unit: &str, call: &'static str, message: &Incoming) -> Error {
         _ => Errno::EPROTO,
     };
     let said = Reader::new(&message.body).string().filter(|_| message.signature.starts_with('s')).unwrap_or_default();
-    Error::sys(Step::Systemd, "StartTransientUnit", unit, errno).with_hint(format!(
+    Error::sys(Step::Systemd, call, unit, errno).with_hint(format!(
         "systemd says {}: {}",
         message.error,
         said.chars().take(300).collect::<String>()
