@@ -150,7 +150,7 @@ def run(name: str, suite: dict, where: pathlib.Path, more: list[str]) -> bool:
     script += f"{python} {' '.join(modules)} {' '.join(more)} || ok=1\nexit $ok"
     environment = {"PYTHONPATH": f"{where}/package:{where}/zind-py/tests", "PYTHONDONTWRITEBYTECODE": "1"}
     options = [item for key, value in environment.items() for item in ("--env", f"{key}={value}")]
-    command = [str(HERE / "run-in-vm"), *suite["vm"], "--timeout", "600", *options, str(where), "--", "sh", "-c", script]
+    command = [str(HERE / "run-in-vm"), *suite["vm"], "--timeout", "840", *options, str(where), "--", "sh", "-c", script]
     began = time.monotonic()
     log = TOP / "build" / f"test-vm-{name}.log"
     log.parent.mkdir(exist_ok=True)
