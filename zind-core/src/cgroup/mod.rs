@@ -71,6 +71,8 @@ struct Later {
     name: String,
     needed: Vec<&'static str>,
     resources: Resources,
+    /// Something was asked for; else it is for readings only, and may be missing.
+    is_required: bool,
 }
 
 /// The group in one hierarchy.
@@ -168,10 +170,12 @@ impl Cgroup {
             None => group.write_limits(resources, &layout)?,
             Some(scope) => {
                 let on_v2 = needed.iter().filter(|(version, _)| *version == Version::V2);
+                let needed: Vec<&str> = on_v2.map(|(_, controller)| *controller).collect();
                 group.later = Some(Later {
                     scope,
                     name: owner::next_name(request.dies_with_owner)?,
-                    needed: on_v2.map(|(_, controller)| *controller).collect(),
+                    is_required: has_rules || !needed.is_empty(),
+                    needed,
                     resources: resources.clone(),
                 });
             }
@@ -193,7 +197,11 @@ impl Cgroup {
         // Without clone3(2) the last readings are lost.
         let keeper = Keeper::start().ok();
         let pid = keeper.as_ref().map(Keeper::pid);
-        let (path, controllers) = later.scope.make(&later.name, pids, pid, &later.needed, &later.resources)?;
+        let made = later.scope.make(&later.name, pids, pid, &later.needed, &later.resources);
+        let (path, controllers) = match made {
+            Err(_) if !later.is_required => return Ok(()),
+            made => made?,
+        };
         *self.keeper.lock().unwrap_or_else(PoisonError::into_inner) = keeper;
         let dir = files::open_dir(&path).map_err(|errno| Error::sys(Step::MakeCgroup, "open", &path, errno))?;
         self.parts.push(Part { dir, path, is_v2: true, controllers });

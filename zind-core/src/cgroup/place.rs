@@ -66,7 +66,9 @@ impl Places {
         if let Some(v2) = &layout.v2 {
             let is_required = needs_v2 || !on_v2.is_empty();
             match self.v2(v2, &on_v2, parent) {
-                Ok(Found::Scope(scope)) => self.scope = Some(scope),
+                // In a hybrid only for what is asked for: the groups of version 1 have the rest.
+                Ok(Found::Scope(scope)) if is_required || layout.v1.is_empty() => self.scope = Some(scope),
+                Ok(Found::Scope(_)) => {}
                 Ok(Found::Dir(dir)) => {
                     let controllers = controllers_below(&dir);
                     self.list.push(Place { version: Version::V2, dir, controllers, is_required });
