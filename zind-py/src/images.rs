@@ -34,12 +34,15 @@ impl Cancel {
     }
 }
 
+/// Kind and layer of the last event that Python heard of, and when.
+type Heard = (&'static str, Option<(usize, usize)>, Instant);
+
 /// Tells Python of long work, and stops it for a signal, an exception of the callback, or a [`Cancel`].
 pub(crate) struct Told {
     callback: Option<Py<PyAny>>,
     cancel: Option<Py<Cancel>>,
     raised: Option<PyErr>,
-    last: Option<(&'static str, Option<(usize, usize)>, Instant)>,
+    last: Option<Heard>,
 }
 
 impl Progress for Told {
