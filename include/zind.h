@@ -13,7 +13,7 @@
  *     zind_error_free(error); zind_process_free(process); zind_spec_free(spec);
  *
  * Handles (zind_spec, zind_start, zind_process, zind_root, zind_output, zind_layers,
- * zind_changes, zind_store, zind_image, zind_error) are opaque. The caller owns each it gets
+ * zind_changes, zind_store, zind_image, zind_events, zind_error) are opaque. The caller owns each it gets
  * and gives it back by its _free function, for which NULL is fine. All other pointers in arguments are borrowed for the
  * length of the call: what has to stay is copied. A handle in an out-parameter is NULL after a failure.
  *
@@ -46,7 +46,8 @@
 
 /** Initializers for the structures that begin with struct_size. */
 #define ZIND_EXIT_INIT {sizeof(zind_exit), 0, -1, 0, 0}
-#define ZIND_STATS_INIT {sizeof(zind_stats), -1, -1, -1, -1}
+#define ZIND_STATS_INIT {sizeof(zind_stats), -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1}
+#define ZIND_EVENT_INIT {sizeof(zind_event), 0, 0, 0}
 #define ZIND_METADATA_INIT {sizeof(zind_metadata), 0, 0, 0, 0, 0, 0, 0, 0, NULL}
 #define ZIND_COPY_OPTIONS_INIT {sizeof(zind_copy_options), 0, 0, 0}
 #define ZIND_COPY_STATS_INIT {sizeof(zind_copy_stats), 0, 0, 0, 0, 0, 0, 0, 0}
@@ -129,6 +130,8 @@ enum zind_exit_kind
     ZIND_EXIT_KIND_SIGNALED = 2,
     /* zind killed it because its time was over. */
     ZIND_EXIT_KIND_TIMEOUT = 3,
+    /* The kernel killed it because memory ran out: the limit of its control group, or the machine's. */
+    ZIND_EXIT_KIND_OOM = 4,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
@@ -158,6 +161,97 @@ enum zind_stdio
 typedef enum zind_stdio zind_stdio;
 #else
 typedef int32_t zind_stdio;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/* What happened. Numbers are never reused, and new ones come at the end. */
+enum zind_event_kind
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /* Nothing: there are no more. */
+    ZIND_EVENT_KIND_NONE = 0,
+    /* Memory ran out: the limit is reached and nothing could be taken back. */
+    ZIND_EVENT_KIND_OOM = 1,
+    /* A process was killed because memory ran out. */
+    ZIND_EVENT_KIND_OOM_KILL = 2,
+    /* The container is beyond memory_high and is slowed down. Version 2 only, as all below but the last. */
+    ZIND_EVENT_KIND_MEMORY_HIGH = 3,
+    /* It was about to go beyond its memory; mostly some can be taken back. */
+    ZIND_EVENT_KIND_MEMORY_MAX = 4,
+    /* A fork met the limit of processes. */
+    ZIND_EVENT_KIND_PIDS_MAX = 5,
+    /* More time than a trigger's was lost waiting for the resource. */
+    ZIND_EVENT_KIND_PRESSURE = 6,
+    /* Everything in the container stands still. */
+    ZIND_EVENT_KIND_FROZEN = 7,
+    /* It goes on. */
+    ZIND_EVENT_KIND_THAWED = 8,
+    /* The container has ended. Nothing comes after it. */
+    ZIND_EVENT_KIND_EMPTY = 9,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum zind_event_kind zind_event_kind;
+#else
+typedef int32_t zind_event_kind;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/* What is waited for, in a pressure event. */
+enum zind_pressure
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /* It is no pressure event. */
+    ZIND_PRESSURE_NONE = 0,
+    /* A CPU. */
+    ZIND_PRESSURE_CPU = 1,
+    /* Memory. */
+    ZIND_PRESSURE_MEMORY = 2,
+    /* A disk. */
+    ZIND_PRESSURE_IO = 3,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum zind_pressure zind_pressure;
+#else
+typedef int32_t zind_pressure;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/* What is being done. Numbers are never reused, and new ones come at the end. */
+enum zind_progress_kind
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /* Something that this header does not know. */
+    ZIND_PROGRESS_KIND_OTHER = 0,
+    /* A blob comes from a registry. */
+    ZIND_PROGRESS_KIND_DOWNLOAD = 1,
+    /* A blob goes to a registry. */
+    ZIND_PROGRESS_KIND_UPLOAD = 2,
+    /* A layer is unpacked. */
+    ZIND_PROGRESS_KIND_UNPACK = 3,
+    /* A blob comes from an archive or a directory. */
+    ZIND_PROGRESS_KIND_LOAD = 4,
+    /* A blob goes to an archive or a directory. */
+    ZIND_PROGRESS_KIND_SAVE = 5,
+    /* Digests are checked. */
+    ZIND_PROGRESS_KIND_CHECK = 6,
+    /* Files become a layer, or a tar. */
+    ZIND_PROGRESS_KIND_PACK = 7,
+    /* A step of a build begins; its number is the layer's. */
+    ZIND_PROGRESS_KIND_BUILD = 8,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum zind_progress_kind zind_progress_kind;
+#else
+typedef int32_t zind_progress_kind;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
@@ -215,44 +309,14 @@ typedef int32_t zind_file_type;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
-/* What is being done. Numbers are never reused, and new ones come at the end. */
-enum zind_event_kind
-#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
-  : int32_t
-#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
- {
-    /* Something that this header does not know. */
-    ZIND_EVENT_KIND_OTHER = 0,
-    /* A blob comes from a registry. */
-    ZIND_EVENT_KIND_DOWNLOAD = 1,
-    /* A blob goes to a registry. */
-    ZIND_EVENT_KIND_UPLOAD = 2,
-    /* A layer is unpacked. */
-    ZIND_EVENT_KIND_UNPACK = 3,
-    /* A blob comes from an archive or a directory. */
-    ZIND_EVENT_KIND_LOAD = 4,
-    /* A blob goes to an archive or a directory. */
-    ZIND_EVENT_KIND_SAVE = 5,
-    /* Digests are checked. */
-    ZIND_EVENT_KIND_CHECK = 6,
-    /* Files become a layer, or a tar. */
-    ZIND_EVENT_KIND_PACK = 7,
-    /* A step of a build begins; its number is the layer's. */
-    ZIND_EVENT_KIND_BUILD = 8,
-};
-#ifndef __cplusplus
-#if __STDC_VERSION__ >= 202311L
-typedef enum zind_event_kind zind_event_kind;
-#else
-typedef int32_t zind_event_kind;
-#endif // __STDC_VERSION__ >= 202311L
-#endif // __cplusplus
-
 /* What differs, sorted by path. All strings are borrowed from it until zind_changes_free(). */
 typedef struct zind_changes zind_changes;
 
 /* What went wrong. All its strings are borrowed from it until zind_error_free(). */
 typedef struct zind_error zind_error;
+
+/* The events of a container. */
+typedef struct zind_events zind_events;
 
 /* An image of a store: what was known about it when it was looked up. */
 typedef struct zind_image zind_image;
@@ -310,7 +374,7 @@ typedef struct zind_exit {
  * longjmp, no C++ exception). */
 typedef bool (*zind_interrupted)(void *data);
 
-/* What a container used over its whole life. Begin with ZIND_STATS_INIT; -1 is "unknown". */
+/* What a container used over its whole life, or uses now. Begin with ZIND_STATS_INIT; -1 is "unknown". */
 typedef struct zind_stats {
     /* sizeof(zind_stats), set by the caller; no more than this is written. */
     size_t struct_size;
@@ -322,7 +386,40 @@ typedef struct zind_stats {
     int64_t max_rss;
     /* From the call of the start to the end, in nanoseconds. */
     int64_t wall_ns;
+    /* Time it waited because its quota of CPU was used up, in nanoseconds. This and what follows takes a control group:
+     * zind_spec_set_resources_json() and the setters beside it. */
+    int64_t cpu_throttled_ns;
+    /* Bytes of memory now, page cache and tmpfs included. */
+    int64_t memory_current;
+    /* The most there were. */
+    int64_t memory_peak;
+    /* Bytes that belong to no file, now. */
+    int64_t memory_anon;
+    /* Bytes of page cache and tmpfs, now. */
+    int64_t memory_file;
+    /* Bytes swapped out, now. */
+    int64_t memory_swap;
+    /* Processes killed because memory ran out. */
+    int64_t oom_kills;
+    /* Processes and threads now, zind's own not counted. */
+    int64_t pids;
+    /* The most there were. */
+    int64_t pids_peak;
+    /* How often a fork met the limit. */
+    int64_t pids_limited;
 } zind_stats;
+
+/* One event; equal ones that came together are one with a count. Begin with ZIND_EVENT_INIT. */
+typedef struct zind_event {
+    /* sizeof(zind_event), set by the caller; no more than this is written. */
+    size_t struct_size;
+    /* A zind_event_kind. */
+    int32_t kind;
+    /* A zind_pressure. */
+    int32_t resource;
+    /* How often since it was last told. */
+    uint64_t count;
+} zind_event;
 
 /* How to copy. Begin with ZIND_COPY_OPTIONS_INIT. */
 typedef struct zind_copy_options {
@@ -383,10 +480,10 @@ typedef struct zind_metadata {
 } zind_metadata;
 
 /* How far one piece of work has come. */
-typedef struct zind_event {
-    /* sizeof(zind_event) of the library: later ones have more fields at the end. */
+typedef struct zind_progress_event {
+    /* sizeof(zind_progress_event) of the library: later ones have more fields at the end. */
     size_t struct_size;
-    /* A zind_event_kind. */
+    /* A zind_progress_kind. */
     int32_t kind;
     /* Which layer, counted from 0; -1 for what is no layer. */
     int32_t layer;
@@ -398,12 +495,12 @@ typedef struct zind_event {
     uint64_t done;
     /* Bytes in all; -1 if that is not known. */
     int64_t total;
-} zind_event;
+} zind_progress_event;
 
 /* Hears of long work, on the thread of the call, and is asked several times a second whether to stop. event: what went on;
  * NULL for the mere question. data: the caller's. Anything but 0 stops the work with ZIND_STATUS_INTERRUPTED, and nothing is
  * left half done. */
-typedef int32_t (*zind_progress)(const struct zind_event *event, void *data);
+typedef int32_t (*zind_progress)(const struct zind_progress_event *event, void *data);
 
 #ifdef __cplusplus
 extern "C" {
@@ -848,6 +945,34 @@ zind_status zind_spec_set_cgroup_fd(zind_spec *spec, int32_t fd, zind_error **er
  * zind_process_isolation_json() lists as "in_force". Returns also ZIND_STATUS_UTF8. */
 zind_status zind_spec_require(zind_spec *spec, const char *name, zind_error **err);
 
+/* What the container may use, all at once: the linux.resources object of OCI as JSON, which takes the place of what was
+ * set before. What OCI has no field for is in its "unified" object: files of cgroup v2 with their texts, like
+ * {"memory.high": "64000000"}. "{}" limits nothing, but makes a control group: for readings, and to pause.
+ * json: NULL for no group at all, the default. A limit that cannot be set fails the start.
+ * Returns also ZIND_STATUS_UTF8, _SPEC (no such object, a value without sense, an unknown field), _UNSUPPORTED (a field
+ * that no kernel has any more). */
+zind_status zind_spec_set_resources_json(zind_spec *spec, const char *json, zind_error **err);
+
+/* Most memory in bytes, page cache and tmpfs included; beyond it something of the container is killed. UINT64_MAX: no
+ * limit. */
+zind_status zind_spec_set_memory(zind_spec *spec, uint64_t bytes, zind_error **err);
+
+/* Most swap space in bytes, by itself; 0 is none, UINT64_MAX no limit. On cgroup v1 it needs zind_spec_set_memory() too. */
+zind_status zind_spec_set_swap(zind_spec *spec, uint64_t bytes, zind_error **err);
+
+/* CPUs it may use: 0.5 is half of one. */
+zind_status zind_spec_set_cpus(zind_spec *spec, double cpus, zind_error **err);
+
+/* CPUs it may run on, as a list: "0-3,7". Returns also ZIND_STATUS_UTF8. */
+zind_status zind_spec_set_cpuset(zind_spec *spec, const char *cpus, zind_error **err);
+
+/* Most processes and threads of the payload's; zind's own PID 1 does not count. UINT64_MAX: no limit. */
+zind_status zind_spec_set_pids(zind_spec *spec, uint64_t most, zind_error **err);
+
+/* The control group below which the container's is made: a path from the root of the hierarchies, made where it is
+ * missing and removed with the last container. NULL, the default: wherever the caller may make groups. */
+zind_status zind_spec_set_cgroup_parent(zind_spec *spec, const char *path, zind_error **err);
+
 /* A PID 1 that reaps and forwards signals above the payload. On for containers, off for the low level. */
 zind_status zind_spec_set_init(zind_spec *spec, bool on, zind_error **err);
 
@@ -948,9 +1073,8 @@ zind_status zind_process_communicate(zind_process *process,
                                      zind_output **output,
                                      zind_error **err);
 
-/* What the container used. stats: begin with ZIND_STATS_INIT.
- * Returns also ZIND_STATUS_STATE before the end was seen by a wait or poll, and _SPEC for a struct_size that is too
- * small. */
+/* What the container uses now; once a wait or poll has seen its end, what it used over its whole life.
+ * stats: begin with ZIND_STATS_INIT. Returns also ZIND_STATUS_SPEC for a struct_size that is too small. */
 zind_status zind_process_stats(const zind_process *process, zind_stats *stats, zind_error **err);
 
 /* What is in force, as a JSON object: "namespaces", "uid_map", "rootfs", "overlay", "seccomp", "capabilities",
@@ -977,6 +1101,71 @@ zind_status zind_process_mount(const zind_process *process,
 /* Takes away what is mounted at target in a running container, and what is mounted below it.
  * Returns also ZIND_STATUS_STATE (it has ended), _SPEC (target is no absolute path), _SYS. */
 zind_status zind_process_umount(const zind_process *process, const char *target, zind_error **err);
+
+/* Everything that zind_process_stats() tells and more, as a JSON object: "cpu_user", "cpu_system", "cpu_throttled",
+ * "wall" (seconds), "memory_current", "memory_peak", "memory_anon", "memory_file", "memory_swap" (bytes), "pids",
+ * "oom_kills", "io" (a list by device), "pressure" and others; null is unknown.
+ * json: receives a string; free it with zind_string_free(). */
+zind_status zind_process_stats_json(const zind_process *process, char **json, zind_error **err);
+
+/* Changes limits of a running container. resources: as for zind_spec_set_resources_json(); what is not in there stays as
+ * it is, -1 takes a limit away.
+ * Returns also ZIND_STATUS_UTF8, _SPEC, _UNSUPPORTED, _STATE (it has ended, or was started without resources or without
+ * that controller), _SYS (EBUSY: more memory is in use, and cannot be taken back). */
+zind_status zind_process_update(const zind_process *process, const char *resources, zind_error **err);
+
+/* Stops everything in a container until zind_process_resume(), and waits until all of it has stopped.
+ * Returns also ZIND_STATUS_STATE (it has ended, or was started without resources), _UNSUPPORTED (no freezer), _SYS
+ * (ETIMEDOUT: something of it sleeps in the kernel). */
+zind_status zind_process_pause(const zind_process *process, zind_error **err);
+
+/* Lets everything in a container go on. Returns also what zind_process_pause() returns. */
+zind_status zind_process_resume(const zind_process *process, zind_error **err);
+
+/* Tells whether a container is paused. Returns also what zind_process_pause() returns. */
+zind_status zind_process_is_paused(const zind_process *process, bool *paused, zind_error **err);
+
+/* Everything that runs in a container, zind's PID 1 included, as a JSON list of objects: "pid", "ppid" (the caller's
+ * numbers), "container_pid", "uid", "name", "cmdline", "state", "threads", "rss" (bytes), "cpu" (seconds); an empty one
+ * once it has ended. json: receives a string; free it with zind_string_free(). Returns also ZIND_STATUS_SYS. */
+zind_status zind_process_list_json(const zind_process *process, char **json, zind_error **err);
+
+/* Removes the control groups that crashed processes left behind, below the caller's own groups or below parent (NULL: the
+ * own ones); what runs in one is killed, unless it was started with die_with_owner off. Every start with resources does it
+ * too, every few seconds at most.
+ * removed: receives a JSON list of paths; free it with zind_string_free(). Returns also ZIND_STATUS_SYS. */
+zind_status zind_groups_sweep(const char *parent,
+                              char **removed,
+                              zind_error **err);
+
+/* What happens in a container from its start on, as it happens: memory that runs out, processes killed for it, limits met,
+ * freezing, and its end.
+ * pressure: NULL, or an array of lines that ends with NULL, to be told of time lost waiting, too: the resource (cpu, memory,
+ * io), some or full (of the tasks), the time lost and the window it is measured in, in microseconds (500000 to 10000000;
+ * for an ordinary user a multiple of 2000000): "cpu some 150000 2000000".
+ * events: receives the handle; free it with zind_events_free(). The process need not live as long.
+ * Returns also ZIND_STATUS_UTF8, _SPEC, _STATE (it was started without resources), _UNSUPPORTED (pressure without a group of
+ * version 2), _SYS. */
+zind_status zind_process_events(const zind_process *process,
+                                const char *const *pressure,
+                                zind_events **events,
+                                zind_error **err);
+
+/* Readable when zind_events_next() will not block, for an event loop. Borrowed: the events close it; do not read from it.
+ * -1 for NULL. */
+int32_t zind_events_fd(const zind_events *events);
+
+/* The next event.
+ * timeout_ms: how long to wait, in milliseconds; negative: as long as it takes.
+ * event: begin with ZIND_EVENT_INIT; its kind is ZIND_EVENT_KIND_NONE when there are no more.
+ * Returns also ZIND_STATUS_TIMEOUT when timeout_ms is over, and _SYS. */
+zind_status zind_events_next(zind_events *events,
+                             int64_t timeout_ms,
+                             zind_event *event,
+                             zind_error **err);
+
+/* Frees events and closes their descriptors; the container is none of their business. events: NULL is fine. */
+void zind_events_free(zind_events *events);
 
 /* Opens the root in a directory of the host. Links in path itself are followed.
  * root: receives the handle; free it with zind_root_free(). Returns also ZIND_STATUS_SYS, _SPEC (an empty path). */
@@ -1127,6 +1316,9 @@ zind_status zind_output_exit(const zind_output *output, zind_exit *exit, zind_er
 /* What it used. stats: begin with ZIND_STATS_INIT. Returns also ZIND_STATUS_SPEC for a struct_size that is too
  * small. */
 zind_status zind_output_stats(const zind_output *output, zind_stats *stats, zind_error **err);
+
+/* What it used, as zind_process_stats_json(). json: receives a string; free it with zind_string_free(). */
+zind_status zind_output_stats_json(const zind_output *output, char **json, zind_error **err);
 
 /* What was in force, as zind_process_isolation_json().
  * json: receives a string; free it with zind_string_free(). */

@@ -23,7 +23,7 @@ use nix::errno::Errno;
 use rustix::fs::{Timespec, Timestamps, XattrFlags};
 
 pub use diff::{Change, ChangeKind, FileType, Metadata};
-pub(crate) use diff::{Found, Ids, Layer, Node, View, attribute_names, link_target};
+pub(crate) use diff::{Found, Ids, Layer, Node, View, attribute, attribute_names, link_target};
 pub(crate) use files::{Lock, release, remove_tree};
 pub(crate) use state::Marks;
 
