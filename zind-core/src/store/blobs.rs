@@ -3,7 +3,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::PathBuf;
 
 use rustix::fs::{FlockOperation, flock};
@@ -49,11 +49,16 @@ impl Ingest {
         let _lock = store.lock_shared()?;
         let named = expected.map(|digest| dir.join(format!("{}-{}", digest.algorithm().name(), digest.hex())));
         let mut found = None;
-        if let Some(path) = named {
-            let file = open(&path)?;
+        while let Some(path) = named.as_ref().filter(|_| found.is_none()) {
+            let file = open(path)?;
             // Somebody else may fetch it just now: then this one begins anew, under a name of its own.
-            if try_flock(&file) {
-                found = Some((file, path));
+            if !try_flock(&file) {
+                break;
+            }
+            // Whoever had the lock may have made a blob of it, which is not to be touched.
+            let (opened, there) = (file.metadata().at(Step::Blob, "fstat", path)?, fs::symlink_metadata(path));
+            if there.is_ok_and(|there| (there.dev(), there.ino()) == (opened.dev(), opened.ino())) {
+                found = Some((file, path.clone()));
             }
         }
         let is_kept = found.is_some();

@@ -30,8 +30,8 @@ struct Unpacked {
 impl Store {
     /// Removes blobs and unpacked layers that no image has, no container uses, and nobody is working with, and what was
     /// interrupted, partial downloads included. Safe beside everything else.
-    /// Errors: [`crate::Error::Sys`] at [`Step::Collect`] or [`Step::Store`]; [`crate::Error::Image`] if the index cannot be read: then
-    /// nothing is removed.
+    /// Errors: [`crate::Error::Sys`] at [`Step::Collect`] or [`Step::Store`]; [`crate::Error::Image`] if the index cannot be
+    /// read: then nothing is removed.
     pub fn gc(&self) -> Result<Collected> {
         let mut collected = Collected::default();
         let lock = self.0.place.lock(LOCK, true)?;

@@ -73,7 +73,7 @@ pub(crate) fn start(input: impl Read + Send + 'static, root: OwnedFd, job: Job) 
     let (ending, end): (SyncSender<()>, _) = sync_channel(0);
     let mut running =
         Running { stop: stop.clone(), taken: taken.clone(), decompress: None, hash: None, write: None, end };
-    // After `running`: if a thread cannot be started, this has to go before the others are waited for.
+    // After `running`: if a thread cannot be started, the others are cut off before they are waited for.
     let (sender, [to_hash, to_write]) = pipe::channel::<2>();
     let (what, limits, algorithm) = (job.what.clone(), job.limits, job.algorithm);
     running.hash = Some(spawn("zind-hash", move || hash(to_hash, algorithm))?);
