@@ -152,8 +152,8 @@ def test_unknown_options_are_typing_errors_and_later_ones_are_told_apart():
     with pytest.raises(TypeError, match="rootsf"):
         zind.run(["true"], rootsf="/")
     with pytest.raises(zind.UnsupportedError) as info:
-        zind.run(["true"], image="debian")
-    assert info.value.feature == "image" and info.value.needs
+        zind.run(["true"], publish=["80:80"])
+    assert info.value.feature == "publish" and info.value.needs
 
 
 def test_a_root_that_is_none(tmp_path):
@@ -180,7 +180,7 @@ def test_what_is_not_in_force_cannot_be_required():
 
 def test_errors_cross_a_process_pool():
     errors = []
-    for call in [run("no-such-program"), run(user="mallory"), run(image="x"), lambda: zind.run(["false"], check=True)]:
+    for call in [run("no-such-program"), run(user="mallory"), run(publish="80"), lambda: zind.run(["false"], check=True)]:
         with pytest.raises(zind.Error) as info:
             call()
         errors.append(info.value)
