@@ -399,6 +399,36 @@ fn groups_of_processes_that_are_gone_are_swept() {
     });
 }
 
+/// Runs the test below somewhere else: a sweep by a process that is not the owner.
+fn swept_by(prefix: &[&str]) {
+    let mut command = std::process::Command::new(prefix[0]);
+    command.args(&prefix[1..]).arg(std::env::current_exe().unwrap()).args(["--exact", "sweeps_for_another_test"]);
+    let output = command.env("ZIND_TEST_SWEEP", "1").output().unwrap();
+    let all = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && all.contains("1 passed"), "{all}");
+}
+
+#[test]
+fn sweeps_for_another_test() {
+    if std::env::var_os("ZIND_TEST_SWEEP").is_some() {
+        sweep(None).unwrap();
+    }
+}
+
+#[test]
+fn who_has_another_clock_sweeps_nothing_that_lives() {
+    if !is_root() || !Path::new("/proc/self/ns/time").exists() {
+        return;
+    }
+    alone(|| {
+        let process = running("echo; exec sleep 60", Resources::new().pids(5));
+        swept_by(&["unshare", "--time", "--boottime", "100000", "--fork"]);
+        assert!(process.try_wait().unwrap().is_none(), "it was killed");
+        process.kill().unwrap();
+        process.wait(None).unwrap();
+    });
+}
+
 #[test]
 fn a_group_of_its_own_takes_processes_in() {
     alone(|| {

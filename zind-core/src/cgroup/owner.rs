@@ -1,7 +1,7 @@
 //! The names of groups, which tell whose they are; removing them, also those of processes that are gone.
 //!
 //! Groups live in the kernel's memory, so that none outlasts a boot: the owner's pid and start time are enough, with the
-//! pid namespace in which the pid counts.
+//! pid namespace in which the pid counts, and the time namespace in which the start time does.
 #![forbid(unsafe_code)]
 
 use std::collections::HashMap;
@@ -22,8 +22,10 @@ use crate::error::{At, Error, IntoErrno, Result, Step};
 struct Owner {
     /// Inode number of the pid namespace.
     namespace: u64,
+    /// Inode number of the time namespace, by whose clock the start is told; 0 before Linux 5.6.
+    clock: u64,
     pid: i32,
-    /// Ticks since the boot: proc_pid_stat(5).
+    /// Ticks since the boot, by that clock: proc_pid_stat(5), time_namespaces(7).
     started: u64,
 }
 
@@ -38,24 +40,27 @@ fn own() -> Result<Owner> {
         return Ok(known);
     }
     let namespace = rustix::fs::stat("/proc/self/ns/pid").at(Step::MakeCgroup, "stat", "/proc/self/ns/pid")?.st_ino;
+    let clock = rustix::fs::stat("/proc/self/ns/time").map_or(0, |stat| stat.st_ino);
     let started =
         start_time(pid).ok_or_else(|| Error::sys(Step::MakeCgroup, "read", "/proc/self/stat", Errno::ENOENT))?;
-    Ok(*own.insert(Owner { namespace, pid, started }))
+    Ok(*own.insert(Owner { namespace, clock, pid, started }))
 }
 
-/// A name for the next group: `zind-<pid namespace>-<pid>-<start time>-<number>-<d|k>`; `d`: whoever is in it ends with the
-/// owner, `k`: they are kept.
+/// A name for the next group: `zind-<pid namespace>.<time namespace>-<pid>-<start time>-<number>-<d|k>`; `d`: whoever is in
+/// it ends with the owner, `k`: they are kept.
 pub(super) fn next_name(dies_with_owner: bool) -> Result<String> {
-    let Owner { namespace, pid, started } = own()?;
+    let Owner { namespace, clock, pid, started } = own()?;
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     let kind = if dies_with_owner { 'd' } else { 'k' };
-    Ok(format!("zind-{namespace:x}-{pid}-{started:x}-{number}-{kind}"))
+    Ok(format!("zind-{namespace:x}.{clock:x}-{pid}-{started:x}-{number}-{kind}"))
 }
 
 /// The owner in a name, and whether its processes end with it.
 fn parse(name: &str) -> Option<(Owner, bool)> {
     let mut parts = name.strip_prefix("zind-")?.split('-');
-    let namespace = u64::from_str_radix(parts.next()?, 16).ok()?;
+    let (namespace, clock) = parts.next()?.split_once('.')?;
+    let namespace = u64::from_str_radix(namespace, 16).ok()?;
+    let clock = u64::from_str_radix(clock, 16).ok()?;
     let pid = parts.next()?.parse().ok().filter(|pid| *pid > 0)?;
     let started = u64::from_str_radix(parts.next()?, 16).ok()?;
     parts.next()?.parse::<u64>().ok()?;
@@ -64,7 +69,7 @@ fn parse(name: &str) -> Option<(Owner, bool)> {
         "k" => false,
         _ => return None,
     };
-    parts.next().is_none().then_some((Owner { namespace, pid, started }, dies))
+    parts.next().is_none().then_some((Owner { namespace, clock, pid, started }, dies))
 }
 
 /// The start of a process in ticks.
@@ -137,8 +142,9 @@ fn sweep_all(dirs: &[PathBuf]) -> Vec<PathBuf> {
     let mut orphans = Vec::new();
     for path in dirs.iter().flat_map(|dir| children(dir)) {
         let Some((owner, dies)) = path.file_name().and_then(|name| name.to_str()).and_then(parse) else { continue };
-        if owner != own && owner.namespace == own.namespace && !*alive.entry(owner).or_insert_with(|| is_alive(&owner))
-        {
+        // A pid of another pid namespace is somebody else here, and a start by another clock another one.
+        let is_known = owner.namespace == own.namespace && owner.clock == own.clock;
+        if owner != own && is_known && !*alive.entry(owner).or_insert_with(|| is_alive(&owner)) {
             orphans.push((path, dies));
         }
     }
@@ -268,9 +274,17 @@ mod tests {
         assert_eq!(parse(&name), Some((own, true)));
         assert!(next_name(false).unwrap() != name && is_alive(&own));
         assert!(!is_alive(&Owner { started: own.started + 1, ..own }));
-        for bad in
-            ["", "zind-", "zind-1-0-1-1-d", "zind-1-2-3-4-x", "zind-1-2-3-4-d-5", "zind-g-1-1-1-d", "x-1-2-3-4-d"]
-        {
+        for bad in [
+            "",
+            "zind-",
+            "zind-1.1-0-1-1-d",
+            "zind-1.1-2-3-4-x",
+            "zind-1.1-2-3-4-d-5",
+            "zind-g.1-1-1-1-d",
+            "zind-1.g-1-1-1-d",
+            "zind-1-2-3-4-d",
+            "x-1.1-2-3-4-d",
+        ] {
             assert_eq!(parse(bad), None, "{bad}");
         }
     }
