@@ -430,6 +430,33 @@ fn who_has_another_clock_sweeps_nothing_that_lives() {
 }
 
 #[test]
+fn groups_in_use_keep_those_below_and_hold_no_start_up() {
+    alone(|| {
+        let process = running("echo; exec sleep 60", Resources::new().pids(5));
+        let (paths, pid) = (process.isolation().cgroup.clone(), process.pid());
+        let mut below = Vec::new();
+        for path in &paths {
+            let dir = path.join("empty");
+            fs::create_dir(&dir).unwrap();
+            below.push(dir);
+        }
+        let all_exist = || below.iter().all(|dir| dir.exists());
+        drop(process);
+        assert!(all_exist(), "a dropped handle took them");
+        Command::new("true").output().unwrap();
+        sweep(None).unwrap();
+        assert!(all_exist(), "a later start took them");
+        rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), rustix::process::Signal::KILL)
+            .unwrap();
+        let until = Instant::now() + Duration::from_secs(10);
+        while !groups().is_empty() {
+            assert!(Instant::now() < until, "{:?}", groups());
+            Command::new("true").output().unwrap();
+        }
+    });
+}
+
+#[test]
 fn a_group_of_its_own_takes_processes_in() {
     alone(|| {
         let group = Cgroup::create(&Resources::new().pids(5), None).unwrap();

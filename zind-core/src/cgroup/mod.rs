@@ -106,12 +106,15 @@ impl Part {
         })
     }
 
-    /// True if there are processes in it or, on v2, below it.
+    /// True if there are processes in it or below it.
     fn is_populated(&self) -> bool {
         match self.is_v2 {
             true => files::read(self.dir.as_fd(), "cgroup.events")
                 .is_ok_and(|text| files::value_of(&text, "populated") != Some(0)),
-            false => files::read(self.dir.as_fd(), "cgroup.procs").is_ok_and(|text| !text.is_empty()),
+            false => {
+                let mut pids = BTreeSet::new();
+                collect(self, &mut pids).is_err() || !pids.is_empty()
+            }
         }
     }
 }
@@ -511,8 +514,9 @@ impl Cgroup {
         self.thaw_for_killing();
         self.keep_last_words();
         let mut result = Ok(());
+        let deadline = Instant::now() + PATIENCE;
         for part in self.parts.iter().rev() {
-            let removed = owner::remove(&part.path, true);
+            let removed = owner::remove(&part.path, deadline);
             result = result.and(removed);
         }
         if result.is_ok() {
@@ -530,7 +534,7 @@ impl Cgroup {
         }
         let mut all = true;
         for part in self.parts.iter().rev() {
-            all &= owner::remove(&part.path, false).is_ok();
+            all &= owner::remove_unused(&part.path).is_ok();
         }
         if all {
             self.is_gone.store(true, Ordering::Release);

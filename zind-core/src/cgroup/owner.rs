@@ -93,6 +93,8 @@ fn is_alive(owner: &Owner) -> bool {
 /// When a directory was last looked through.
 static SWEPT: Mutex<Option<(u32, HashMap<PathBuf, Instant>)>> = Mutex::new(None);
 const BETWEEN_SWEEPS: Duration = Duration::from_secs(10);
+/// What a start gives to other containers' groups; what takes longer is left to a later one.
+const AT_A_START: Duration = Duration::from_millis(100);
 
 /// Removes what others left behind, but not at every start.
 pub(super) fn sweep_now_and_then<'a>(dirs: impl Iterator<Item = &'a Path>) {
@@ -112,7 +114,7 @@ pub(super) fn sweep_now_and_then<'a>(dirs: impl Iterator<Item = &'a Path>) {
             }
         }
     }
-    sweep_all(&due);
+    sweep_all(&due, AT_A_START);
 }
 
 /// Removes the groups that processes left behind which are gone, below the caller's own groups or below `parent`; what runs
@@ -133,10 +135,10 @@ pub fn sweep(parent: Option<&Path>) -> Result<Vec<PathBuf>> {
         };
         all.extend(dirs);
     }
-    Ok(sweep_all(&all))
+    Ok(sweep_all(&all, PATIENCE))
 }
 
-fn sweep_all(dirs: &[PathBuf]) -> Vec<PathBuf> {
+fn sweep_all(dirs: &[PathBuf], patience: Duration) -> Vec<PathBuf> {
     let Ok(own) = own() else { return Vec::new() };
     let mut alive: HashMap<Owner, bool> = HashMap::new();
     let mut orphans = Vec::new();
@@ -150,7 +152,11 @@ fn sweep_all(dirs: &[PathBuf]) -> Vec<PathBuf> {
     }
     // What is frozen in one hierarchy cannot be killed by way of another.
     orphans.iter().filter(|(_, dies)| *dies).for_each(|(path, _)| thaw(path));
-    orphans.retain(|(path, dies)| remove(path, *dies).is_ok());
+    let deadline = Instant::now() + patience;
+    orphans.retain(|(path, dies)| match dies {
+        true => remove(path, deadline).is_ok(),
+        false => remove_unused(path).is_ok(),
+    });
     orphans.into_iter().map(|(path, _)| path).collect()
 }
 
@@ -174,9 +180,8 @@ pub(crate) fn abandon(group: Arc<Cgroup>) {
 /// Removes the groups of containers nobody waited for.
 pub(crate) fn reap_abandoned() {
     let Ok(mut groups) = ABANDONED.try_lock() else { return };
-    if !groups.is_empty() {
-        groups.retain(|group| !group.try_delete());
-    }
+    let deadline = Instant::now() + AT_A_START;
+    groups.retain(|group| Instant::now() > deadline || !group.try_delete());
 }
 
 /// The groups right below.
@@ -186,46 +191,55 @@ pub(super) fn children(dir: &Path) -> Vec<PathBuf> {
     entries.filter_map(|entry| entry.ok()).filter(is_dir).map(|entry| entry.path()).collect()
 }
 
-/// Removes a group with those below it. `by_force`: whoever is in there is killed first; else it is `EBUSY`.
-pub(super) fn remove(path: &Path, by_force: bool) -> Result<()> {
-    let deadline = Instant::now() + PATIENCE;
+/// Removes a group with those below it; whoever is in there is killed first. It takes until `deadline` at most, but for one
+/// try.
+pub(super) fn remove(path: &Path, deadline: Instant) -> Result<()> {
     let mut pause = Pause::new();
-    let mut has_killed = false;
     loop {
         let errno = match rmdir(path).map_err(IntoErrno::into_errno) {
             Ok(()) | Err(Errno::ENOENT) => return Ok(()),
             Err(errno) => errno,
         };
-        if errno == Errno::EBUSY || errno == Errno::ENOTEMPTY {
-            let below = children(path);
-            below.iter().for_each(|child| drop(remove_empty(child)));
-            // Who has ended may be counted for a moment longer.
-            if rmdir(path).is_ok() {
-                return Ok(());
-            }
-            if by_force && !has_killed {
-                kill_in(path);
-                has_killed = true;
-                continue;
-            }
-            let is_populated = files::open_dir(path).is_ok_and(|dir| {
-                Part { dir, path: path.to_owned(), is_v2: path.join("cgroup.events").exists(), controllers: Vec::new() }
-                    .is_populated()
-            });
-            if (by_force || !is_populated) && Instant::now() < deadline {
-                if is_populated {
-                    kill_in(path);
-                }
-                pause.sleep();
-                continue;
-            }
+        if errno != Errno::EBUSY && errno != Errno::ENOTEMPTY {
+            return Err(refused(path, errno));
         }
-        return Err(Error::sys(Step::RemoveCgroup, "rmdir", path, errno).with_hint(if errno == Errno::EBUSY {
-            "processes are in it that do not end"
-        } else {
-            ""
-        }));
+        if is_populated(path) {
+            kill_in(path);
+        } else if remove_empty(path).is_ok() {
+            return Ok(());
+        }
+        // Who has ended may be counted for a moment longer.
+        if Instant::now() >= deadline {
+            return Err(refused(path, errno));
+        }
+        pause.sleep();
     }
+}
+
+/// Removes a group with those below it at once, or not at all: `EBUSY` if somebody is in any of them, whose groups stay as
+/// they are, empty ones too.
+pub(super) fn remove_unused(path: &Path) -> Result<()> {
+    match rmdir(path).map_err(IntoErrno::into_errno) {
+        Ok(()) | Err(Errno::ENOENT) => Ok(()),
+        Err(errno @ (Errno::EBUSY | Errno::ENOTEMPTY)) if is_populated(path) => Err(refused(path, errno)),
+        Err(Errno::EBUSY | Errno::ENOTEMPTY) => remove_empty(path),
+        Err(errno) => Err(refused(path, errno)),
+    }
+}
+
+fn refused(path: &Path, errno: Errno) -> Error {
+    Error::sys(Step::RemoveCgroup, "rmdir", path, errno).with_hint(if errno == Errno::EBUSY {
+        "processes are in it that do not end"
+    } else {
+        ""
+    })
+}
+
+fn is_populated(path: &Path) -> bool {
+    files::open_dir(path).is_ok_and(|dir| {
+        let is_v2 = files::exists(dir.as_fd(), "cgroup.events");
+        Part { dir, path: path.to_owned(), is_v2, controllers: Vec::new() }.is_populated()
+    })
 }
 
 /// The groups below first.
@@ -233,7 +247,10 @@ fn remove_empty(path: &Path) -> Result<()> {
     for child in children(path) {
         remove_empty(&child)?;
     }
-    rmdir(path).at(Step::RemoveCgroup, "rmdir", path)
+    match rmdir(path).map_err(IntoErrno::into_errno) {
+        Ok(()) | Err(Errno::ENOENT) => Ok(()),
+        Err(errno) => Err(refused(path, errno)),
+    }
 }
 
 /// Kills whoever is in a group of which only the directory is known, and in those below it.
@@ -265,7 +282,28 @@ fn kill_member(dir: std::os::fd::BorrowedFd<'_>, pid: i32) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::testing::TestGroup;
     use super::*;
+
+    #[test]
+    fn who_is_in_a_group_below_keeps_it_and_its_siblings() {
+        let groups = [TestGroup::v2("below"), TestGroup::v1("below", "freezer"), TestGroup::v1("below", "pids")];
+        for group in groups.into_iter().flatten() {
+            let (used, empty) = (group.dir.join("used"), group.dir.join("empty"));
+            std::fs::create_dir(&used).unwrap();
+            std::fs::create_dir(&empty).unwrap();
+            let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+            std::fs::write(used.join("cgroup.procs"), child.id().to_string()).unwrap();
+            assert!(is_populated(&group.dir), "{:?}", group.dir);
+            let refused = remove_unused(&group.dir).unwrap_err();
+            assert!(matches!(refused.errno(), Some(Errno::EBUSY | Errno::ENOTEMPTY)), "{refused}");
+            assert!(used.exists() && empty.exists());
+            child.kill().unwrap();
+            child.wait().unwrap();
+            remove_unused(&group.dir).unwrap();
+            std::fs::create_dir(&group.dir).unwrap();
+        }
+    }
 
     #[test]
     fn names_tell_the_owner() {
