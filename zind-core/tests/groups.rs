@@ -399,6 +399,26 @@ fn groups_of_processes_that_are_gone_are_swept() {
     });
 }
 
+#[test]
+fn a_container_that_is_paused_as_it_is_killed_ends() {
+    alone(|| {
+        for _ in 0..30 {
+            let process = running("echo; exec sleep 60", Resources::new().pids(5));
+            std::thread::scope(|scope| {
+                let pausing = scope.spawn(|| while process.pause().is_ok() {});
+                process.kill().unwrap();
+                let exit = process.wait(Some(Duration::from_secs(20))).unwrap();
+                if exit.is_none() {
+                    process.kill().unwrap();
+                }
+                assert_eq!(exit.map(|exit| exit.signal), Some(Some(9)));
+                pausing.join().unwrap();
+            });
+            assert!(matches!(process.pause(), Err(Error::State(_))));
+        }
+    });
+}
+
 /// Runs the test below somewhere else: a sweep by a process that is not the owner.
 fn swept_by(prefix: &[&str]) {
     let mut command = std::process::Command::new(prefix[0]);

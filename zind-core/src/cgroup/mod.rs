@@ -392,11 +392,24 @@ impl Cgroup {
     /// Errors: [`Error::Unsupported`] without a freezer; [`Error::Sys`] at [`Step::Freeze`], `ETIMEDOUT` if something of it
     /// sleeps in the kernel and cannot be stopped (the group is thawed again).
     pub fn freeze(&self) -> Result<()> {
+        self.freeze_unless(&|| false)
+    }
+
+    /// The same, but what `is_ending` by somebody's SIGKILL is not frozen, or thawed again: on v1 it could not die.
+    pub(crate) fn freeze_unless(&self, is_ending: &dyn Fn() -> bool) -> Result<()> {
         let (part, file, word) = self.freezer()?;
         part.write(Step::Freeze, file, word)?;
         let deadline = Instant::now() + PATIENCE;
         let mut pause = Pause::new();
-        while !is_frozen(part)? {
+        loop {
+            // Asked after the file was written: who kills says so first, and thaws at last.
+            if is_ending() {
+                let _ = self.thaw();
+                return Err(Error::State("the container is being killed".to_owned()));
+            }
+            if is_frozen(part)? {
+                return Ok(());
+            }
             if Instant::now() > deadline {
                 let _ = self.thaw();
                 return Err(Error::sys(Step::Freeze, "write", part.path.join(file), Errno::ETIMEDOUT).with_hint(
@@ -405,7 +418,6 @@ impl Cgroup {
             }
             pause.sleep();
         }
-        Ok(())
     }
 
     /// Lets everything go on.

@@ -422,9 +422,9 @@ impl Process {
 
     /// Stops everything in the container until [`Process::resume`], and waits until all of it has stopped.
     ///
-    /// Errors: [`Error::State`] as for [`Process::update`]; those of [`Cgroup::freeze`].
+    /// Errors: [`Error::State`] as for [`Process::update`], and when it is being killed; those of [`Cgroup::freeze`].
     pub fn pause(&self) -> Result<()> {
-        self.group()?.freeze()
+        self.group()?.freeze_unless(&|| self.was_killed.load(Ordering::SeqCst))
     }
 
     /// Lets everything go on.
@@ -468,13 +468,16 @@ impl Process {
     /// Ends the whole container at once. Nothing happens if it has ended.
     pub fn kill(&self) -> Result<()> {
         if let Some(group) = &self.group {
-            self.was_killed.store(true, Ordering::Release);
+            self.was_killed.store(true, Ordering::SeqCst);
             if !self.is_init {
                 return group.kill();
             }
             group.thaw_for_killing();
         }
-        match pidfd_send_signal(self.pidfd.as_fd(), libc::SIGKILL) {
+        let sent = pidfd_send_signal(self.pidfd.as_fd(), libc::SIGKILL);
+        // Somebody may have frozen it between the two.
+        self.group.iter().for_each(|group| group.thaw_for_killing());
+        match sent {
             Ok(()) | Err(Errno::ESRCH) => Ok(()),
             Err(errno) => Err(Error::sys(Step::Kill, "pidfd_send_signal", self.pid.to_string(), errno)),
         }
