@@ -400,7 +400,9 @@ impl Process {
         let ran_out = group.oom_kills() > 0;
         let stats = group.stats().at_the_end(&reported);
         // What could not be removed now is removed by a later start; the exit is what counts here.
-        let _ = group.delete();
+        if group.delete().is_err() {
+            cgroup::abandon(group.clone());
+        }
         (stats, ran_out)
     }
 
