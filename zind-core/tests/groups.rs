@@ -419,6 +419,45 @@ fn a_container_that_is_paused_as_it_is_killed_ends() {
     });
 }
 
+#[test]
+fn groups_of_other_pid_namespaces_are_swept_when_they_are_old_and_empty() {
+    alone(|| {
+        let group = Cgroup::create(&Resources::new().pids(5), None).unwrap();
+        let (mut old, mut others) = (Vec::new(), Vec::new());
+        for path in group.paths() {
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            let foreign = |number: u32, kind: &str| {
+                let mut parts: Vec<String> = name.split('-').map(str::to_owned).collect();
+                (parts[1], parts[4], parts[5]) = (parts[1].clone() + "7", number.to_string(), kind.to_owned());
+                let dir = path.with_file_name(parts.join("-"));
+                fs::create_dir(&dir).unwrap();
+                dir
+            };
+            let (empty, used, kept, young) = (foreign(1, "d"), foreign(2, "d"), foreign(3, "k"), foreign(4, "d"));
+            for dir in [&empty, &used, &kept] {
+                let then = std::time::SystemTime::now() - Duration::from_secs(100);
+                fs::File::open(dir).unwrap().set_modified(then).unwrap();
+            }
+            old.push(empty);
+            others.extend([used, kept, young]);
+        }
+        let used = others.iter().find(|dir| dir.to_string_lossy().ends_with("-2-d")).unwrap();
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        fs::write(used.join("cgroup.procs"), child.id().to_string()).unwrap();
+        let removed = sweep(None).unwrap();
+        let is_running = child.try_wait().unwrap().is_none();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let is_there = |dir: &PathBuf| dir.exists();
+        let (old_is_gone, used_is_there) = (!old.iter().any(is_there), used.exists());
+        let rest_is_there = others.iter().filter(|dir| !dir.to_string_lossy().ends_with("-2-d")).all(is_there);
+        others.iter().filter(|dir| dir.exists()).for_each(|dir| fs::remove_dir(dir).unwrap());
+        assert!(old_is_gone && old.iter().all(|dir| removed.contains(dir)), "{old:?} {removed:?}");
+        assert!(is_running && used_is_there && rest_is_there, "{others:?}");
+        group.delete().unwrap();
+    });
+}
+
 /// Runs the test below somewhere else: a sweep by a process that is not the owner.
 fn swept_by(prefix: &[&str]) {
     let mut command = std::process::Command::new(prefix[0]);

@@ -41,8 +41,9 @@ fn own() -> Result<Owner> {
     }
     let namespace = rustix::fs::stat("/proc/self/ns/pid").at(Step::MakeCgroup, "stat", "/proc/self/ns/pid")?.st_ino;
     let clock = rustix::fs::stat("/proc/self/ns/time").map_or(0, |stat| stat.st_ino);
+    // By this name it is found in the proc of another pid namespace, too.
     let started =
-        start_time(pid).ok_or_else(|| Error::sys(Step::MakeCgroup, "read", "/proc/self/stat", Errno::ENOENT))?;
+        start_time("self").ok_or_else(|| Error::sys(Step::MakeCgroup, "read", "/proc/self/stat", Errno::ENOENT))?;
     Ok(*own.insert(Owner { namespace, clock, pid, started }))
 }
 
@@ -73,7 +74,7 @@ fn parse(name: &str) -> Option<(Owner, bool)> {
 }
 
 /// The start of a process in ticks.
-fn start_time(pid: i32) -> Option<u64> {
+fn start_time(pid: impl std::fmt::Display) -> Option<u64> {
     let text = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
     let text = String::from_utf8_lossy(&text);
     // The name may have spaces and brackets in it.
@@ -142,11 +143,19 @@ fn sweep_all(dirs: &[PathBuf], patience: Duration) -> Vec<PathBuf> {
     let Ok(own) = own() else { return Vec::new() };
     let mut alive: HashMap<Owner, bool> = HashMap::new();
     let mut orphans = Vec::new();
+    let mut removed = Vec::new();
+    // The proc of another pid namespace tells about other processes than those that the names mean.
+    let is_own_proc =
+        std::fs::read_link("/proc/self").is_ok_and(|link| link.as_os_str() == own.pid.to_string().as_str());
     for path in dirs.iter().flat_map(|dir| children(dir)) {
         let Some((owner, dies)) = path.file_name().and_then(|name| name.to_str()).and_then(parse) else { continue };
         // A pid of another pid namespace is somebody else here, and a start by another clock another one.
         let is_known = owner.namespace == own.namespace && owner.clock == own.clock;
-        if owner != own && is_known && !*alive.entry(owner).or_insert_with(|| is_alive(&owner)) {
+        if !is_known {
+            if dies && is_old(&path) && remove_foreign(&path) {
+                removed.push(path);
+            }
+        } else if owner != own && is_own_proc && !*alive.entry(owner).or_insert_with(|| is_alive(&owner)) {
             orphans.push((path, dies));
         }
     }
@@ -157,7 +166,24 @@ fn sweep_all(dirs: &[PathBuf], patience: Duration) -> Vec<PathBuf> {
         true => remove(path, deadline).is_ok(),
         false => remove_unused(path).is_ok(),
     });
-    orphans.into_iter().map(|(path, _)| path).collect()
+    removed.extend(orphans.into_iter().map(|(path, _)| path));
+    removed
+}
+
+/// True if it was made, or had one made or removed below it, more than a minute ago: whoever makes one puts somebody in
+/// sooner.
+fn is_old(path: &Path) -> bool {
+    let changed = std::fs::symlink_metadata(path).and_then(|of| of.modified());
+    changed.is_ok_and(|changed| changed.elapsed().is_ok_and(|age| age > Duration::from_secs(60)))
+}
+
+/// Removes a group in which nobody is, where nothing is known about its owner. On v1 it must have none below it: who is
+/// in those may be invisible from here.
+fn remove_foreign(path: &Path) -> bool {
+    match path.join("cgroup.events").exists() {
+        true => remove_unused(path).is_ok(),
+        false => rmdir(path).is_ok(),
+    }
 }
 
 fn thaw(path: &Path) {
