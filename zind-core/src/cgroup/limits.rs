@@ -140,7 +140,8 @@ rows! {
     "memory_low", "bytes", "memory", "memory.low", ("memory", "memory.soft_limit_in_bytes"), plain!(memory_low);
     "memory_min", "bytes", "memory", "memory.min", ("memory", ""), plain!(memory_min);
     "memory_high", "bytes", "memory", "memory.high", ("memory", ""), plain!(memory_high);
-    "memory", "bytes", "memory", "memory.max", ("memory", "memory.limit_in_bytes"), plain!(memory);
+    "memory", "bytes", "memory", "memory.max", ("memory", "memory.limit_in_bytes"),
+        (|r| r.memory.is_some(), memory);
     "swap", "bytes of swap alone; the file of v1 has memory and swap", "memory", "memory.swap.max", ("memory", "memory.memsw.limit_in_bytes"),
         (|r| r.swap.is_some(), swap);
     "oom_group", "0 or 1", "memory", "memory.oom.group", ("memory", ""),
@@ -212,15 +213,32 @@ rows! {
         });
 }
 
+/// On v1 the limit of memory and swap together goes with that of memory on an update, so that swap alone stays as it is.
+fn memory(r: &Resources, row: &Row, s: &Situation<'_>) -> Result<Vec<Write>> {
+    const BOTH: &str = "memory.memsw.limit_in_bytes";
+    let Some(memory) = r.memory else { return Ok(Vec::new()) };
+    let mut all = write(row, s, limit(memory, s.version));
+    let now = |file| (s.current)(file).as_deref().and_then(v1_limit);
+    if let (Version::V1, None, Some(both)) = (s.version, r.swap, now(BOTH)) {
+        let swap = both.saturating_sub(now("memory.limit_in_bytes").unwrap_or(both));
+        all.push(to_file(row, BOTH, limit(memory.saturating_add(swap), s.version)));
+    }
+    Ok(all)
+}
+
+/// The number in a file of v1, if it is a limit at all.
+fn v1_limit(text: &str) -> Option<u64> {
+    super::files::number(text).filter(|bytes| *bytes < i64::MAX as u64 & !0xfff)
+}
+
 fn swap(r: &Resources, row: &Row, s: &Situation<'_>) -> Result<Vec<Write>> {
     let swap = r.swap.unwrap_or(u64::MAX);
     if s.version == Version::V2 || swap == u64::MAX {
         return Ok(write(row, s, limit(swap, s.version)));
     }
-    let set = |text: String| super::files::number(&text).filter(|memory| *memory < i64::MAX as u64 & !0xfff);
     let memory = match r.memory {
         Some(memory) => Some(memory).filter(|memory| *memory != u64::MAX),
-        None => (s.current)("memory.limit_in_bytes").and_then(set),
+        None => (s.current)("memory.limit_in_bytes").as_deref().and_then(v1_limit),
     };
     match memory {
         Some(memory) => Ok(write(row, s, memory.saturating_add(swap))),
@@ -499,6 +517,27 @@ mod tests {
         r.pids = Some(u64::MAX);
         assert_eq!(lines(&r, "pids", Version::V1), ["pids.max=max"]);
         assert_eq!(parts(&r), ["memory", "cpu", "pids"]);
+    }
+
+    #[test]
+    fn an_update_of_memory_keeps_swap_on_v1() {
+        let current = |file: &str| match file {
+            "memory.limit_in_bytes" => Some("1000000\n".to_owned()),
+            "memory.memsw.limit_in_bytes" => Some("1500000\n".to_owned()),
+            _ => None,
+        };
+        let situation = Situation { version: Version::V1, helpers: 1, current: &current };
+        let both = |memory| {
+            let r = Resources { memory: Some(memory), ..Resources::default() };
+            let all = writes(&r, "memory", &situation).unwrap();
+            assert_eq!((all.len(), &*all[1].alternatives[0].0), (2, "memory.memsw.limit_in_bytes"));
+            all[1].alternatives[0].1.clone()
+        };
+        assert_eq!([both(400_000), both(2_000_000), both(u64::MAX)], ["900000", "2500000", "-1"]);
+        let fresh = |_: &str| Some((i64::MAX as u64 & !0xfff).to_string());
+        let situation = Situation { version: Version::V1, helpers: 1, current: &fresh };
+        let r = Resources { memory: Some(1), ..Resources::default() };
+        assert_eq!(writes(&r, "memory", &situation).unwrap().len(), 1);
     }
 
     #[test]
