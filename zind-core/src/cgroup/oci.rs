@@ -67,6 +67,15 @@ impl<'a> Object<'a> {
         }
     }
 
+    /// A number of 32 bits.
+    fn small(&mut self, key: &str) -> Result<Option<u32>> {
+        match self.count(key)?.map(|number| (number, u32::try_from(number))) {
+            None => Ok(None),
+            Some((_, Ok(small))) => Ok(Some(small)),
+            Some((number, Err(_))) => refuse(format!("{}.{key}: {number} is not within 0 to {}", self.name, u32::MAX)),
+        }
+    }
+
     /// A limit: -1 is none.
     fn limit(&mut self, key: &str) -> Result<Option<u64>> {
         Ok(self.number(key)?.map(|number| u64::try_from(number).unwrap_or(u64::MAX)))
@@ -140,19 +149,18 @@ impl Resources {
         }
         for (name, limit) in all.object("rdma")?.map {
             let mut limit = Object::of("rdma", limit)?;
-            let number = |value: Option<u64>| value.map(|value| u32::try_from(value).unwrap_or(u32::MAX));
-            let hca_handles = number(limit.count("hcaHandles")?);
-            let hca_objects = number(limit.count("hcaObjects")?);
+            let hca_handles = limit.small("hcaHandles")?;
+            let hca_objects = limit.small("hcaObjects")?;
             limit.end()?;
             r.rdma.insert(name, RdmaLimit { hca_handles, hca_objects });
         }
         let mut network = all.object("network")?;
-        r.net_classid = network.count("classID")?.map(|id| u32::try_from(id).unwrap_or(u32::MAX));
+        r.net_classid = network.small("classID")?;
         for entry in network.list("priorities")? {
             let mut entry = Object::of("priorities", entry)?;
-            match (entry.text("name")?, entry.count("priority")?) {
+            match (entry.text("name")?, entry.small("priority")?) {
                 (Some(name), Some(priority)) => {
-                    r.net_priorities.insert(name, u32::try_from(priority).unwrap_or(u32::MAX));
+                    r.net_priorities.insert(name, priority);
                 }
                 _ => return refuse("network.priorities: needs name and priority"),
             }
@@ -191,8 +199,11 @@ impl Resources {
         // Together they are one limit; swap alone has no field.
         let both = match (self.memory, self.swap) {
             (_, Some(u64::MAX)) => Some(-1),
-            (Some(memory), Some(swap)) => i64::try_from(memory.saturating_add(swap)).ok().or(Some(-1)),
-            (None, Some(swap)) => {
+            (Some(memory), Some(swap)) if memory != u64::MAX => {
+                i64::try_from(memory.saturating_add(swap)).ok().or(Some(-1))
+            }
+            // Without a limit of memory there is none of both together.
+            (_, Some(swap)) => {
                 raw("memory.swap.max", Some(swap));
                 None
             }
@@ -515,6 +526,13 @@ mod tests {
     }
 
     #[test]
+    fn swap_without_a_limit_of_memory_stays_a_limit() {
+        let r = Resources::new().memory(u64::MAX).swap(1 << 30);
+        assert_eq!(r.to_oci()["unified"]["memory.swap.max"], "1073741824");
+        assert_eq!(of(r.to_oci()), r);
+    }
+
+    #[test]
     fn what_is_unknown_or_contradictory_is_refused() {
         for bad in [
             json!([]),
@@ -532,6 +550,9 @@ mod tests {
             json!({"unified": {"memory.max": 5}}),
             json!({"unified": {"cgroup.procs": "5"}}),
             json!({"hugepageLimits": [{"limit": 5}]}),
+            json!({"network": {"classID": 1u64 << 32}}),
+            json!({"network": {"priorities": [{"name": "lo", "priority": 1u64 << 32}]}}),
+            json!({"rdma": {"mlx5_1": {"hcaHandles": 1u64 << 32}}}),
         ] {
             assert_eq!(Resources::from_oci(bad.clone()).unwrap_err().field(), Some("resources"), "{bad}");
         }
