@@ -35,7 +35,7 @@ use events::LastWords;
 use limits::{Situation, Version};
 use place::{Place, Places};
 
-pub use events::{Event, EventKind, Events, PressureOf, PressureTrigger};
+pub use events::{Event, EventKind, Events, EventsCloser, PressureOf, PressureTrigger};
 pub use layout::{Hierarchy, Layout};
 pub use limits::{LimitInfo, limits};
 pub use owner::sweep;
