@@ -40,8 +40,8 @@ mod volume;
 
 pub use build::{BuildStep, Builder, Built};
 pub use cgroup::{
-    Cgroup, DeviceKind, DeviceRule, Event, EventKind, Events, IoLimit, IoStats, Pressure, PressureOf, PressureStats,
-    PressureTrigger, RdmaLimit, Resources, Stall, Stats,
+    Cgroup, DeviceKind, DeviceRule, Event, EventKind, Events, EventsCloser, IoLimit, IoStats, Pressure, PressureOf,
+    PressureStats, PressureTrigger, RdmaLimit, Resources, Stall, Stats,
 };
 pub use copy::{CopyOptions, CopyStats, Root};
 pub use device::{Console, Device};

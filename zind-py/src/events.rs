@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use pyo3::prelude::*;
-use zind_core::{Error, PressureOf, PressureTrigger, parse_duration};
+use zind_core::{Error, EventsCloser, PressureOf, PressureTrigger, parse_duration};
 
 use crate::errors::{detached, raise};
 
@@ -27,13 +27,15 @@ pub(crate) fn trigger(py: Python<'_>, given: TriggerTuple) -> PyResult<PressureT
 #[pyclass(frozen, module = "zind._zind")]
 pub(crate) struct Events {
     events: Mutex<Option<zind_core::Events>>,
+    /// Somebody who waits in another thread holds the lock.
+    closer: EventsCloser,
     /// Its number, which stays the same while it is open.
     fd: RawFd,
 }
 
 impl Events {
     pub(crate) fn of(events: zind_core::Events) -> Events {
-        Events { fd: events.as_fd().as_raw_fd(), events: Mutex::new(Some(events)) }
+        Events { fd: events.as_fd().as_raw_fd(), closer: events.closer(), events: Mutex::new(Some(events)) }
     }
 }
 
@@ -41,11 +43,7 @@ impl Events {
 impl Events {
     /// Readable when there is something to be told; -1 once it is closed.
     fn fileno(&self) -> RawFd {
-        // Somebody who waits in another thread holds the lock.
-        match self.events.try_lock() {
-            Ok(slot) if slot.is_none() => -1,
-            _ => self.fd,
-        }
+        if self.closer.is_closed() { -1 } else { self.fd }
     }
 
     /// The next event; `None` when the time is over first, or there will be no more.
@@ -62,14 +60,13 @@ impl Events {
 
     /// True once the end was told, or it is closed.
     #[getter]
-    fn is_over(&self, py: Python<'_>) -> bool {
-        py.detach(|| {
-            let slot = self.events.lock().unwrap_or_else(PoisonError::into_inner);
-            slot.as_ref().is_none_or(zind_core::Events::is_over)
-        })
+    fn is_over(&self) -> bool {
+        self.closer.is_over()
     }
 
+    /// Ends the wait of another thread, too.
     fn close(&self, py: Python<'_>) {
+        self.closer.close();
         py.detach(|| drop(self.events.lock().unwrap_or_else(PoisonError::into_inner).take()));
     }
 }

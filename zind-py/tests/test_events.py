@@ -192,3 +192,17 @@ finally:
 """
     assert kit.outside(source, check=False).returncode == 7
 
+
+
+def test_another_thread_closes_them_and_asks_whether_they_are_over():
+    with zind.Popen(["sleep", "60"], stdin=zind.DEVNULL, resources=Resources()) as p:
+        events = p.events()
+        told = []
+        waiting = threading.Thread(target=lambda: told.extend(events))
+        waiting.start()
+        assert not events.over
+        events.close()
+        waiting.join(20)
+        assert not waiting.is_alive() and told == []
+        assert events.over and events.fileno() == -1 and events.get() is None
+        p.kill()

@@ -6,6 +6,7 @@ use std::fmt;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -147,13 +148,13 @@ impl PressureTrigger {
 
 /// The counts of the kernel's that events are differences of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Counts {
-    oom: u64,
-    oom_kill: u64,
-    high: u64,
-    max: u64,
-    pids: u64,
-    is_frozen: bool,
+pub(crate) struct Counts {
+    pub(crate) oom: u64,
+    pub(crate) oom_kill: u64,
+    pub(crate) high: u64,
+    pub(crate) max: u64,
+    pub(crate) pids: u64,
+    pub(crate) is_frozen: bool,
 }
 
 /// A group that is watched, by its directories.
@@ -198,11 +199,21 @@ impl Group {
 pub(crate) struct LastWords(Arc<Mutex<Option<Counts>>>);
 
 impl LastWords {
+    /// True if somebody watches, who will ask for them.
+    pub(crate) fn have_a_listener(&self) -> bool {
+        Arc::strong_count(&self.0) > 1
+    }
+
+    /// The same from readings that were taken anyway, right before the group is removed.
+    pub(crate) fn say(&self, counts: Counts) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(counts);
+    }
+
     /// To be called right before the group is removed.
     pub(crate) fn keep(&self, v2: Option<BorrowedFd<'_>>, v1_memory: Option<BorrowedFd<'_>>) {
         let own = |dir: BorrowedFd<'_>| dir.try_clone_to_owned().ok().map(|dir| (dir, PathBuf::new()));
         let group = Group { v2: v2.and_then(own), v1_memory: v1_memory.and_then(own) };
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(group.counts(Counts::default()));
+        self.say(group.counts(Counts::default()));
     }
 
     /// The group is gone, or about to go.
@@ -219,6 +230,7 @@ const INOTIFY: u64 = 0;
 const END: u64 = 1;
 const OOM: u64 = 2;
 const PENDING: u64 = 3;
+const CLOSED: u64 = 4;
 const FIRST_TRIGGER: u64 = 16;
 
 /// A trigger that is set, and the state of its total when it was last looked at.
@@ -227,6 +239,42 @@ struct Armed {
     file: File,
     total: u64,
     since: Instant,
+}
+
+/// Ends [`Events`] from another thread, and knows whether they are over while that one waits.
+#[derive(Clone, Debug)]
+pub struct EventsCloser(Arc<Ending>);
+
+#[derive(Debug)]
+struct Ending {
+    /// Readable once somebody has closed them.
+    wake: OwnedFd,
+    is_closed: AtomicBool,
+    is_over: AtomicBool,
+}
+
+impl EventsCloser {
+    fn new() -> Result<EventsCloser> {
+        let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).at(Step::Watch, "eventfd2", "")?;
+        Ok(EventsCloser(Arc::new(Ending { wake, is_closed: AtomicBool::new(false), is_over: AtomicBool::new(false) })))
+    }
+
+    /// There will be no more: whoever waits for one gets `None` at once. Twice is fine.
+    pub fn close(&self) {
+        self.0.is_over.store(true, Ordering::Release);
+        self.0.is_closed.store(true, Ordering::Release);
+        let _ = rustix::io::write(&self.0.wake, &1u64.to_ne_bytes());
+    }
+
+    /// True once they were closed.
+    pub fn is_closed(&self) -> bool {
+        self.0.is_closed.load(Ordering::Acquire)
+    }
+
+    /// As [`Events::is_over`]; true also once they were closed.
+    pub fn is_over(&self) -> bool {
+        self.0.is_over.load(Ordering::Acquire)
+    }
 }
 
 /// The events of a container, as they come. It is an iterator too, which blocks.
@@ -245,13 +293,13 @@ pub struct Events {
     queue: VecDeque<Event>,
     /// Readable while something is queued.
     pending: OwnedFd,
-    is_over: bool,
+    closer: EventsCloser,
     is_new: bool,
 }
 
 impl fmt::Debug for Events {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Events").field("is_over", &self.is_over).finish_non_exhaustive()
+        f.debug_struct("Events").field("is_over", &self.is_over()).finish_non_exhaustive()
     }
 }
 
@@ -288,12 +336,13 @@ impl Events {
             told: Counts::default(),
             queue: VecDeque::new(),
             pending: eventfd(1, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).at(Step::Watch, "eventfd2", "")?,
-            is_over: false,
+            closer: EventsCloser::new()?,
             is_new: true,
             group,
         };
         events.add(END, events.end.as_fd(), EventFlags::IN)?;
         events.add(PENDING, events.pending.as_fd(), EventFlags::IN)?;
+        events.add(CLOSED, events.closer.0.wake.as_fd(), EventFlags::IN)?;
         events.watch_files()?;
         events.watch_oom()?;
         for trigger in triggers {
@@ -398,12 +447,17 @@ impl Events {
     ) -> Result<Option<Event>> {
         let until = timeout.map(|timeout| Instant::now() + timeout);
         loop {
+            if self.closer.is_closed() {
+                return Ok(None);
+            }
             if let Some(event) = self.queue.pop_front() {
-                self.is_over = event.kind == EventKind::Empty;
+                if event.kind == EventKind::Empty {
+                    self.closer.0.is_over.store(true, Ordering::Release);
+                }
                 self.show_pending();
                 return Ok(Some(event));
             }
-            if self.is_over {
+            if self.is_over() {
                 return Ok(None);
             }
             if std::mem::take(&mut self.is_new) {
@@ -418,9 +472,14 @@ impl Events {
         }
     }
 
-    /// True once [`EventKind::Empty`] was told.
+    /// True once [`EventKind::Empty`] was told, and once they were closed.
     pub fn is_over(&self) -> bool {
-        self.is_over
+        self.closer.is_over()
+    }
+
+    /// What ends them from another thread.
+    pub fn closer(&self) -> EventsCloser {
+        self.closer.clone()
     }
 
     /// Whoever polls is to come back for what is queued.
@@ -450,7 +509,7 @@ impl Events {
                 INOTIFY => is_other |= self.inotify.as_ref().is_some_and(drain),
                 OOM => is_other |= self.oom.as_ref().is_some_and(drain),
                 END => has_ended = true,
-                PENDING => is_other = true,
+                PENDING | CLOSED => is_other = true,
                 token => {
                     let at = (token - FIRST_TRIGGER) as usize;
                     let (flags, Some(armed)) = (event.flags, self.triggers.get(at)) else { continue };
@@ -581,6 +640,20 @@ mod tests {
         assert_eq!(rest, [EventKind::Empty]);
         assert!(events.is_over());
         assert_eq!(events.next_within(None).unwrap(), None);
+    }
+
+    #[test]
+    fn another_thread_ends_the_wait() {
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let mut events = Events::watch(None, None, end_of(&child).as_fd(), &[], LastWords::default()).unwrap();
+        let closer = events.closer();
+        let waiting = std::thread::spawn(move || events.next_within(None).unwrap());
+        assert!(!closer.is_over(), "asked while the other one waits");
+        closer.close();
+        assert_eq!(waiting.join().unwrap(), None);
+        assert!(closer.is_over() && closer.is_closed());
+        child.kill().unwrap();
+        child.wait().unwrap();
     }
 
     #[test]

@@ -12,7 +12,10 @@ use crate::error::IntoErrno;
 /// More than any file here has; one that goes on is cut off.
 const MOST: usize = 4 << 20;
 
-/// The whole of a small file.
+/// Files of many records, of which a read(2) need not give all that there would be room for.
+const LISTS: [&str; 3] = ["cgroup.procs", "cgroup.threads", "tasks"];
+
+/// The whole of a small file. All others are of one record, which comes whole as far as there is room.
 pub(super) fn read(dir: BorrowedFd<'_>, name: &str) -> Result<String, Errno> {
     let file = openat(dir, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).map_err(IntoErrno::into_errno)?;
     let mut bytes = Vec::with_capacity(4096);
@@ -22,6 +25,7 @@ pub(super) fn read(dir: BorrowedFd<'_>, name: &str) -> Result<String, Errno> {
         }
         match rustix::io::read(&file, rustix::buffer::spare_capacity(&mut bytes)) {
             Ok(0) => break,
+            Ok(_) if bytes.len() < bytes.capacity() && !LISTS.contains(&name) => break,
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(errno) => return Err(errno.into_errno()),
         }

@@ -12,6 +12,7 @@ mod oci;
 pub(crate) mod outlook;
 mod owner;
 mod place;
+mod readings;
 pub(crate) mod resources;
 pub(crate) mod stats;
 pub(crate) mod systemd;
@@ -35,7 +36,7 @@ use events::LastWords;
 use limits::{Situation, Version};
 use place::{Place, Places};
 
-pub use events::{Event, EventKind, Events, PressureOf, PressureTrigger};
+pub use events::{Event, EventKind, Events, EventsCloser, PressureOf, PressureTrigger};
 pub use layout::{Hierarchy, Layout};
 pub use limits::{LimitInfo, limits};
 pub use owner::sweep;
@@ -61,6 +62,7 @@ pub struct Cgroup {
     /// Keeps systemd's scope until the last readings are taken.
     keeper: Mutex<Option<Keeper>>,
     last_words: LastWords,
+    readings: readings::Readings,
     is_gone: AtomicBool,
 }
 
@@ -161,6 +163,7 @@ impl Cgroup {
             scope: None,
             keeper: Mutex::new(None),
             last_words: LastWords::default(),
+            readings: readings::Readings::default(),
             is_gone: AtomicBool::new(false),
         };
         group.make_parts(request.dies_with_owner)?;
@@ -361,6 +364,13 @@ impl Cgroup {
         Stats::of(self)
     }
 
+    /// The readings at the end of everybody in it, right before it is removed.
+    pub(crate) fn last_stats(&self) -> Stats {
+        let (stats, counts) = Stats::last_of(self);
+        self.last_words.say(counts);
+        stats
+    }
+
     /// Processes that were killed because memory ran out.
     pub(crate) fn oom_kills(&self) -> u64 {
         let Some(part) = self.with("memory") else { return 0 };
@@ -523,11 +533,19 @@ impl Cgroup {
         if self.is_gone.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
-        self.thaw_for_killing();
-        self.keep_last_words();
+        if self.last_words.have_a_listener() && !self.last_words.are_spoken() {
+            self.keep_last_words();
+        }
+        self.readings.close();
+        // Mostly nobody is there any more, and then nothing is frozen either.
+        let left: Vec<&Part> =
+            self.parts.iter().rev().filter(|part| owner::remove_unused(&part.path).is_err()).collect();
+        if !left.is_empty() {
+            self.thaw_for_killing();
+        }
         let mut result = Ok(());
         let deadline = Instant::now() + PATIENCE;
-        for part in self.parts.iter().rev() {
+        for part in left {
             let removed = owner::remove(&part.path, deadline);
             result = result.and(removed);
         }

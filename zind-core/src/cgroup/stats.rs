@@ -1,12 +1,12 @@
 //! [`Stats`]: what a container used or uses, each reading with its unit.
 #![forbid(unsafe_code)]
 
-use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::files::{number, read, value_of};
+use super::events::Counts;
+use super::files::{number, value_of};
 use super::{Cgroup, Part};
 
 /// What a container used over its whole life, or uses now. What is not known is `None`.
@@ -115,32 +115,12 @@ pub struct Stall {
 impl Stats {
     /// Reads what a group says of itself; what it does not say stays unknown.
     pub(super) fn of(group: &Cgroup) -> Stats {
-        let mut stats = Stats::default();
-        if let Some(part) = group.v2() {
-            cpu_of_v2(&mut stats, part);
-        }
-        if let Some(part) = group.v1_with("cpuacct").filter(|_| stats.cpu_user.is_none()) {
-            cpu_of_v1(&mut stats, part);
-        }
-        match group.with("cpu") {
-            Some(part) if !part.is_v2 => throttling_of_v1(&mut stats, part),
-            _ => {}
-        }
-        match group.with("memory") {
-            Some(part) if part.is_v2 => memory_of_v2(&mut stats, part),
-            Some(part) => memory_of_v1(&mut stats, part),
-            None => {}
-        }
-        if let Some(part) = group.with("pids") {
-            pids(&mut stats, part, group.helpers);
-        }
-        match (group.with("io"), group.with("blkio")) {
-            (Some(part), _) => stats.io = read(part.dir.as_fd(), "io.stat").ok().map(|text| io_of_v2(&text)),
-            (None, Some(part)) => stats.io = io_of_v1(part.dir.as_fd()),
-            (None, None) => {}
-        }
-        stats.pressure = group.v2().and_then(|part| PressureStats::of(part.dir.as_fd()));
-        stats
+        Reader { group, is_end: false }.all().0
+    }
+
+    /// What is left to say of a group in which nobody is any more: its totals, and what is told to those who watch it.
+    pub(super) fn last_of(group: &Cgroup) -> (Stats, Counts) {
+        Reader { group, is_end: true }.all()
     }
 
     /// The totals of a life: what there is "now" means nothing any more. `reported` is what PID 1 has said.
@@ -229,68 +209,148 @@ impl PressureStats {
     }
 }
 
-fn cpu_of_v2(stats: &mut Stats, part: &Part) {
-    let Ok(text) = read(part.dir.as_fd(), "cpu.stat") else { return };
-    let time = |key| value_of(&text, key).map(Duration::from_micros);
-    (stats.cpu_user, stats.cpu_system) = (time("user_usec"), time("system_usec"));
-    (stats.cpu_throttled, stats.cpu_throttled_periods) = (time("throttled_usec"), value_of(&text, "nr_throttled"));
+/// Takes the readings of a group.
+struct Reader<'a> {
+    group: &'a Cgroup,
+    /// What there is "now" is not asked for, and no file is read twice.
+    is_end: bool,
 }
 
-fn cpu_of_v1(stats: &mut Stats, part: &Part) {
-    let time = |name| read(part.dir.as_fd(), name).ok().and_then(|text| number(&text)).map(Duration::from_nanos);
-    (stats.cpu_user, stats.cpu_system) = (time("cpuacct.usage_user"), time("cpuacct.usage_sys"));
-}
-
-fn throttling_of_v1(stats: &mut Stats, part: &Part) {
-    let Ok(text) = read(part.dir.as_fd(), "cpu.stat") else { return };
-    stats.cpu_throttled = value_of(&text, "throttled_time").map(Duration::from_nanos);
-    stats.cpu_throttled_periods = value_of(&text, "nr_throttled");
-}
-
-fn memory_of_v2(stats: &mut Stats, part: &Part) {
-    let dir = part.dir.as_fd();
-    let one = |name| read(dir, name).ok().and_then(|text| number(&text));
-    stats.memory_current = one("memory.current");
-    stats.memory_peak = one("memory.peak");
-    stats.memory_swap = one("memory.swap.current");
-    stats.memory_limit = one("memory.max");
-    if let Ok(text) = read(dir, "memory.stat") {
-        stats.memory_anon = value_of(&text, "anon");
-        stats.memory_file = value_of(&text, "file");
-        stats.memory_shmem = value_of(&text, "shmem");
-        stats.memory_kernel = value_of(&text, "kernel");
+impl Reader<'_> {
+    fn all(&self) -> (Stats, Counts) {
+        let group = self.group;
+        let (mut stats, mut counts) = (Stats::default(), Counts::default());
+        if let Some(part) = group.v2() {
+            self.cpu_of_v2(&mut stats, part);
+        }
+        if let Some(part) = group.v1_with("cpuacct").filter(|_| stats.cpu_user.is_none()) {
+            self.cpu_of_v1(&mut stats, part);
+        }
+        match group.with("cpu") {
+            Some(part) if !part.is_v2 => self.throttling_of_v1(&mut stats, part),
+            _ => {}
+        }
+        match group.with("memory") {
+            Some(part) if part.is_v2 => self.memory_of_v2(&mut stats, &mut counts, part),
+            Some(part) => self.memory_of_v1(&mut stats, &mut counts, part),
+            None => {}
+        }
+        if let Some(part) = group.with("pids") {
+            self.pids(&mut stats, part);
+            counts.pids = stats.pids_limited.filter(|_| part.is_v2).unwrap_or(0);
+        }
+        match (group.with("io"), group.with("blkio")) {
+            (Some(part), _) => stats.io = self.read(part, "io.stat", io_of_v2),
+            (None, Some(part)) => stats.io = self.io_of_v1(part),
+            (None, None) => {}
+        }
+        stats.pressure = group.v2().and_then(|part| self.pressure(part));
+        (stats, counts)
     }
-    if let Ok(text) = read(dir, "memory.events") {
-        stats.oom_events = value_of(&text, "oom");
-        stats.oom_kills = value_of(&text, "oom_kill");
-        stats.memory_high_events = value_of(&text, "high");
-    }
-}
 
-fn memory_of_v1(stats: &mut Stats, part: &Part) {
-    let dir = part.dir.as_fd();
-    let one = |name| read(dir, name).ok().and_then(|text| number(&text));
-    stats.memory_current = one("memory.usage_in_bytes");
-    stats.memory_peak = one("memory.max_usage_in_bytes");
-    stats.memory_kernel = one("memory.kmem.usage_in_bytes");
-    // Without a limit it is the greatest number of whole pages.
-    stats.memory_limit = one("memory.limit_in_bytes").filter(|bytes| *bytes < i64::MAX as u64 & !0xffff);
-    if let Ok(text) = read(dir, "memory.stat") {
-        stats.memory_anon = value_of(&text, "total_rss");
-        stats.memory_file = value_of(&text, "total_cache");
-        stats.memory_shmem = value_of(&text, "total_shmem");
-        stats.memory_swap = value_of(&text, "total_swap");
+    /// A file of the group, as far as it is there.
+    fn read<T>(&self, part: &Part, name: &'static str, meaning: impl FnOnce(&str) -> T) -> Option<T> {
+        match self.is_end {
+            false => self.group.readings.of(part, name, meaning),
+            true => self.group.readings.once(part, name, meaning),
+        }
     }
-    if let Ok(text) = read(dir, "memory.oom_control") {
-        stats.oom_kills = value_of(&text, "oom_kill");
-    }
-}
 
-fn pids(stats: &mut Stats, part: &Part, helpers: u64) {
-    let dir = part.dir.as_fd();
-    let one = |name| read(dir, name).ok().and_then(|text| number(&text)).map(|count| count.saturating_sub(helpers));
-    (stats.pids, stats.pids_peak) = (one("pids.current"), one("pids.peak"));
-    stats.pids_limited = read(dir, "pids.events").ok().and_then(|text| value_of(&text, "max"));
+    fn number(&self, part: &Part, name: &'static str) -> Option<u64> {
+        self.read(part, name, number).flatten()
+    }
+
+    /// What changes all the time.
+    fn number_now(&self, part: &Part, name: &'static str) -> Option<u64> {
+        if self.is_end { None } else { self.number(part, name) }
+    }
+
+    fn cpu_of_v2(&self, stats: &mut Stats, part: &Part) {
+        self.read(part, "cpu.stat", |text| {
+            let time = |key| value_of(text, key).map(Duration::from_micros);
+            (stats.cpu_user, stats.cpu_system) = (time("user_usec"), time("system_usec"));
+            (stats.cpu_throttled, stats.cpu_throttled_periods) =
+                (time("throttled_usec"), value_of(text, "nr_throttled"));
+        });
+    }
+
+    fn cpu_of_v1(&self, stats: &mut Stats, part: &Part) {
+        let time = |name| self.number(part, name).map(Duration::from_nanos);
+        (stats.cpu_user, stats.cpu_system) = (time("cpuacct.usage_user"), time("cpuacct.usage_sys"));
+    }
+
+    fn throttling_of_v1(&self, stats: &mut Stats, part: &Part) {
+        self.read(part, "cpu.stat", |text| {
+            stats.cpu_throttled = value_of(text, "throttled_time").map(Duration::from_nanos);
+            stats.cpu_throttled_periods = value_of(text, "nr_throttled");
+        });
+    }
+
+    fn memory_of_v2(&self, stats: &mut Stats, counts: &mut Counts, part: &Part) {
+        stats.memory_current = self.number_now(part, "memory.current");
+        stats.memory_peak = self.number(part, "memory.peak");
+        stats.memory_swap = self.number_now(part, "memory.swap.current");
+        stats.memory_limit = self.number(part, "memory.max");
+        if !self.is_end {
+            self.read(part, "memory.stat", |text| {
+                stats.memory_anon = value_of(text, "anon");
+                stats.memory_file = value_of(text, "file");
+                stats.memory_shmem = value_of(text, "shmem");
+                stats.memory_kernel = value_of(text, "kernel");
+            });
+        }
+        self.read(part, "memory.events", |text| {
+            stats.oom_events = value_of(text, "oom");
+            stats.oom_kills = value_of(text, "oom_kill");
+            stats.memory_high_events = value_of(text, "high");
+            counts.max = value_of(text, "max").unwrap_or(0);
+        });
+        counts.oom = stats.oom_events.unwrap_or(0);
+        counts.oom_kill = stats.oom_kills.unwrap_or(0);
+        counts.high = stats.memory_high_events.unwrap_or(0);
+    }
+
+    fn memory_of_v1(&self, stats: &mut Stats, counts: &mut Counts, part: &Part) {
+        stats.memory_current = self.number_now(part, "memory.usage_in_bytes");
+        stats.memory_peak = self.number(part, "memory.max_usage_in_bytes");
+        stats.memory_kernel = self.number_now(part, "memory.kmem.usage_in_bytes");
+        // Without a limit it is the greatest number of whole pages.
+        let is_limit = |bytes: &u64| *bytes < i64::MAX as u64 & !0xffff;
+        stats.memory_limit = self.number(part, "memory.limit_in_bytes").filter(is_limit);
+        if !self.is_end {
+            self.read(part, "memory.stat", |text| {
+                stats.memory_anon = value_of(text, "total_rss");
+                stats.memory_file = value_of(text, "total_cache");
+                stats.memory_shmem = value_of(text, "total_shmem");
+                stats.memory_swap = value_of(text, "total_swap");
+            });
+        }
+        self.read(part, "memory.oom_control", |text| stats.oom_kills = value_of(text, "oom_kill"));
+        // A count of kills only; each follows from memory that ran out.
+        counts.oom_kill = stats.oom_kills.unwrap_or(0);
+        counts.oom = counts.oom_kill;
+    }
+
+    fn pids(&self, stats: &mut Stats, part: &Part) {
+        let payload = |count: u64| count.saturating_sub(self.group.helpers);
+        stats.pids = self.number_now(part, "pids.current").map(payload);
+        stats.pids_peak = self.number(part, "pids.peak").map(payload);
+        stats.pids_limited = self.read(part, "pids.events", |text| value_of(text, "max")).flatten();
+    }
+
+    fn io_of_v1(&self, part: &Part) -> Option<Vec<IoStats>> {
+        let mut all = Vec::new();
+        self.read(part, "blkio.throttle.io_service_bytes", |text| io_lines_of_v1(&mut all, text, true))?;
+        self.read(part, "blkio.throttle.io_serviced", |text| io_lines_of_v1(&mut all, text, false))?;
+        Some(all)
+    }
+
+    /// `None` where the kernel keeps no such account.
+    fn pressure(&self, part: &Part) -> Option<PressureStats> {
+        let one = |name| self.read(part, name, Pressure::parse).flatten();
+        let stats = PressureStats { cpu: one("cpu.pressure"), memory: one("memory.pressure"), io: one("io.pressure") };
+        (stats != PressureStats::default()).then_some(stats)
+    }
 }
 
 fn io_of_v2(text: &str) -> Vec<IoStats> {
@@ -313,37 +373,22 @@ fn io_of_v2(text: &str) -> Vec<IoStats> {
     text.lines().filter_map(line).collect()
 }
 
-fn io_of_v1(dir: BorrowedFd<'_>) -> Option<Vec<IoStats>> {
-    let mut all: Vec<IoStats> = Vec::new();
-    let bytes = read(dir, "blkio.throttle.io_service_bytes").ok()?;
-    let count = read(dir, "blkio.throttle.io_serviced").ok()?;
-    for (text, is_bytes) in [(bytes, true), (count, false)] {
-        for line in text.lines() {
-            let words: Vec<&str> = line.split_ascii_whitespace().collect();
-            let [device, what, value] = words[..] else { continue };
-            let (Some(device), Ok(value)) = (super::limits::numbers(device), value.parse()) else { continue };
-            let at = all.iter().position(|io| io.device == device).unwrap_or_else(|| {
-                all.push(IoStats { device, ..IoStats::default() });
-                all.len() - 1
-            });
-            match (what, is_bytes) {
-                ("Read", true) => all[at].read_bytes = value,
-                ("Write", true) => all[at].write_bytes = value,
-                ("Read", false) => all[at].reads = value,
-                ("Write", false) => all[at].writes = value,
-                _ => {}
-            }
+fn io_lines_of_v1(all: &mut Vec<IoStats>, text: &str, is_bytes: bool) {
+    for line in text.lines() {
+        let words: Vec<&str> = line.split_ascii_whitespace().collect();
+        let [device, what, value] = words[..] else { continue };
+        let (Some(device), Ok(value)) = (super::limits::numbers(device), value.parse()) else { continue };
+        let at = all.iter().position(|io| io.device == device).unwrap_or_else(|| {
+            all.push(IoStats { device, ..IoStats::default() });
+            all.len() - 1
+        });
+        match (what, is_bytes) {
+            ("Read", true) => all[at].read_bytes = value,
+            ("Write", true) => all[at].write_bytes = value,
+            ("Read", false) => all[at].reads = value,
+            ("Write", false) => all[at].writes = value,
+            _ => {}
         }
-    }
-    Some(all)
-}
-
-impl PressureStats {
-    /// `None` where the kernel keeps no such account.
-    pub(super) fn of(dir: BorrowedFd<'_>) -> Option<PressureStats> {
-        let one = |name| read(dir, name).ok().and_then(|text| Pressure::parse(&text));
-        let stats = PressureStats { cpu: one("cpu.pressure"), memory: one("memory.pressure"), io: one("io.pressure") };
-        (stats != PressureStats::default()).then_some(stats)
     }
 }
 

@@ -397,8 +397,8 @@ impl Process {
     /// What the group has counted over the container's life, and whether memory ran out; then the group goes.
     fn close_group(&self, reported: Stats) -> (Stats, bool) {
         let Some(group) = &self.group else { return (reported, false) };
-        let ran_out = group.oom_kills() > 0;
-        let stats = group.stats().at_the_end(&reported);
+        let stats = group.last_stats().at_the_end(&reported);
+        let ran_out = stats.oom_kills.is_some_and(|count| count > 0);
         // What could not be removed now is removed by a later start; the exit is what counts here.
         if group.delete().is_err() {
             cgroup::abandon(group.clone());

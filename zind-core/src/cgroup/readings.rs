@@ -1,0 +1,129 @@
+//! Files that are read again and again: once open they stay so, and a reading is one call.
+#![forbid(unsafe_code)]
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use rustix::fs::{Mode, OFlags, openat};
+
+use super::{Part, files};
+
+/// How many are kept in all groups together: a caller with many containers needs its descriptors for more than this.
+const MOST_KEPT: usize = 256;
+
+/// Those of all groups of this process.
+static KEPT: AtomicUsize = AtomicUsize::new(0);
+
+/// What is longer is read the slow way.
+const ROOM: usize = 16 << 10;
+
+/// The open files of a group.
+#[derive(Debug, Default)]
+pub(super) struct Readings(Mutex<Files>);
+
+#[derive(Debug, Default)]
+struct Files {
+    kept: Vec<Kept>,
+    buffer: Vec<u8>,
+}
+
+#[derive(Debug)]
+struct Kept {
+    is_v2: bool,
+    name: &'static str,
+    /// `None`: there is no such file here.
+    file: Option<OwnedFd>,
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        if self.file.is_some() {
+            KEPT.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Readings {
+    /// What `meaning` makes of the file's text; `None` if there is no such file, or no group any more. Names are of one part
+    /// of the group in each version.
+    pub(super) fn of<T>(&self, part: &Part, name: &'static str, meaning: impl FnOnce(&str) -> T) -> Option<T> {
+        let mut files = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Files { kept, buffer } = &mut *files;
+        let known = kept.iter().position(|one| one.is_v2 == part.is_v2 && one.name == name);
+        let at = match known {
+            Some(at) => at,
+            None => match keep(part, name) {
+                Some(one) => {
+                    kept.push(one);
+                    kept.len() - 1
+                }
+                None => return files::read(part.dir.as_fd(), name).ok().map(|text| meaning(&text)),
+            },
+        };
+        let file = kept[at].file.as_ref()?;
+        buffer.resize(ROOM, 0);
+        let length = rustix::io::retry_on_intr(|| rustix::io::pread(file, &mut buffer[..], 0)).ok()?;
+        if length == ROOM {
+            return files::read(part.dir.as_fd(), name).ok().map(|text| meaning(&text));
+        }
+        std::str::from_utf8(&buffer[..length]).ok().map(meaning)
+    }
+
+    /// The same for the last time: a file that is not open yet is not kept.
+    pub(super) fn once<T>(&self, part: &Part, name: &'static str, meaning: impl FnOnce(&str) -> T) -> Option<T> {
+        let is_kept = {
+            let files = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            files.kept.iter().any(|one| one.is_v2 == part.is_v2 && one.name == name)
+        };
+        match is_kept {
+            true => self.of(part, name, meaning),
+            false => files::read(part.dir.as_fd(), name).ok().map(|text| meaning(&text)),
+        }
+    }
+
+    /// Closes all.
+    pub(super) fn close(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Files::default();
+    }
+}
+
+/// `None` where it is not to be kept.
+fn keep(part: &Part, name: &'static str) -> Option<Kept> {
+    let is_room =
+        KEPT.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| (count < MOST_KEPT).then_some(count + 1));
+    is_room.ok()?;
+    match openat(&part.dir, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) {
+        Ok(file) => Some(Kept { is_v2: part.is_v2, name, file: Some(file) }),
+        Err(errno) => {
+            KEPT.fetch_sub(1, Ordering::Relaxed);
+            (errno == rustix::io::Errno::NOENT).then_some(Kept { is_v2: part.is_v2, name, file: None })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::TestGroup;
+    use super::*;
+
+    #[test]
+    fn a_file_is_opened_once_and_a_removed_group_says_nothing() {
+        let Some(group) = TestGroup::v2("readings") else { return };
+        let part = Part { dir: group.open().into(), path: group.dir.clone(), is_v2: true, controllers: Vec::new() };
+        let readings = Readings::default();
+        let populated = || readings.of(&part, "cgroup.events", |text| files::value_of(text, "populated"));
+        assert_eq!(populated(), Some(Some(0)));
+        let mut child = group.start("exec sleep 60");
+        assert_eq!(populated(), Some(Some(1)), "read anew");
+        assert_eq!(readings.of(&part, "no.such.file", str::len), None);
+        let count = |readings: &Readings| readings.0.lock().unwrap().kept.len();
+        assert_eq!(count(&readings), 2);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        drop(group);
+        assert_eq!(populated(), None);
+        readings.close();
+        assert_eq!(count(&readings), 0);
+    }
+}
