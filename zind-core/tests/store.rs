@@ -1199,6 +1199,10 @@ fn worker() {
             Ok(images) => assert_eq!(images.len(), 2),
             Err(error) => println!("{error}"),
         },
+        "gc" => match store.gc() {
+            Ok(collected) => println!("collected {} and {}", collected.blobs, collected.snapshots),
+            Err(error) => println!("refused: {error}"),
+        },
         "full" => {
             let error = store.load(&dir.join("layout"), &mut ()).unwrap_err();
             assert_eq!(error.errno(), Some(zind_core::Errno::ENOSPC), "{error}");
@@ -1348,6 +1352,66 @@ fn failing_calls_leave_a_good_store() {
         }
     }
     assert!(outcomes.len() == 2, "{outcomes:?}");
+}
+
+/// Paths of all blobs, and of the snapshots of all owners.
+fn contents(store: &Store) -> Vec<PathBuf> {
+    let list = |name: &str| fs::read_dir(store.place().join(name)).unwrap().map(|entry| entry.unwrap().path());
+    let lists = list("images/blobs").chain(list("snapshots"));
+    let mut all: Vec<_> = lists.flat_map(|dir| fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path())).collect();
+    all.sort();
+    all
+}
+
+/// What leads somewhere and cannot be read is no reason to remove what it leads to.
+#[test]
+fn gc_removes_nothing_when_it_cannot_read() {
+    let temp = Temp::new("gc-inject");
+    let layout = two_images(temp.join("layout"));
+    let store = store(&temp);
+    let images = load(&store, &layout).unwrap();
+    images.iter().for_each(|image| drop(lowers(&store, image)));
+    let before = contents(&store);
+    let blob = |digest: &Digest| store.place().join("images/blobs/sha256").join(digest.hex());
+    let info = before.iter().find(|path| path.starts_with(store.place().join("snapshots"))).unwrap().join("info");
+    let files = [blob(images[0].digest()), blob(images[0].id()), info, store.place().join("images/index.json")];
+    for path in files {
+        for fault in ["openat:error=EMFILE", "openat:error=EIO", "read:error=EIO", "read:error=EISDIR"] {
+            let output = std::process::Command::new("strace")
+                .args(["-f", "-qq", "-o", "/dev/null", "-P", path.to_str().unwrap(), "-e"])
+                .arg(format!("inject={fault}"))
+                .arg(std::env::current_exe().unwrap())
+                .args(["worker", "--exact", "--nocapture"])
+                .env("ZIND_TEST_WORKER", "gc")
+                .env("ZIND_TEST_DIR", &temp.0)
+                .output()
+                .unwrap();
+            let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success() && text.contains("refused"), "{} {fault}: {text}", path.display());
+            assert_eq!(contents(&store), before, "{} {fault}", path.display());
+        }
+    }
+    // Nor do the bounds of whoever collects matter.
+    let mut limits = Limits::default();
+    limits.document = 10;
+    let small = Store::open_with(Some(temp.join("store")), limits).unwrap();
+    let collected = small.gc().unwrap();
+    assert_eq!((collected.blobs, collected.snapshots), (0, 0));
+    assert_eq!(contents(&store), before);
+    // A broken document: who knows what it led to. Without it, the rest goes on.
+    for digest in [images[0].digest(), images[0].id()] {
+        let good = fs::read(blob(digest)).unwrap();
+        fs::write(blob(digest), [b" ", &good[1..]].concat()).unwrap();
+        let error = store.gc().unwrap_err().to_string();
+        assert!(error.contains(&digest.to_string()) && error.contains("verify"), "{error}");
+        assert_eq!(contents(&store), before);
+        assert_eq!(store.usage().unwrap().unused, 0);
+        fs::write(blob(digest), good).unwrap();
+    }
+    fs::write(blob(images[0].digest()), "broken").unwrap();
+    store.remove(&images[0].digest().to_string()).unwrap();
+    assert_eq!(store.gc().unwrap().blobs, 3);
+    assert_clean(&store);
 }
 
 #[test]

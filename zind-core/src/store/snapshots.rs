@@ -329,6 +329,15 @@ pub(super) fn read_info(snapshot: &Path) -> Option<Info> {
     Info::parse(&fs::read(snapshot.join(INFO)).ok()?)
 }
 
+/// The same, but what cannot be read now is an error.
+pub(super) fn look_info(snapshot: &Path) -> Result<Option<Info>> {
+    let path = snapshot.join(INFO);
+    match fs::read(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        result => Ok(Info::parse(&result.at(Step::Collect, "read", &path)?)),
+    }
+}
+
 pub(super) fn open_dir(path: &Path) -> Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     openat(CWD, path, flags, Mode::empty()).at(Step::Store, "open", path)
