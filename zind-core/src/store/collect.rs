@@ -48,7 +48,7 @@ impl Store {
         // Notes before the index: what is noted no more is in the index by now.
         let noted = self.noted()?;
         // Everything is looked at before anything is removed.
-        let Reached { blobs: reached, chains } = self.reached()?;
+        let Reached { blobs: reached, chains } = self.reached(true)?;
         let blobs = self.blobs()?;
         let unpacked = self.unpacked()?;
         collected.leftovers += self.sweep_snapshots()?;
@@ -117,9 +117,9 @@ impl Store {
     /// What it takes on disk, in bytes of files. Errors: as [`Store::gc`].
     pub fn usage(&self) -> Result<Usage> {
         let mut usage = Usage::default();
-        let reached = match self.reached() {
+        let reached = match self.reached(false) {
             // Then gc removes none.
-            Err(Error::Image { .. }) => None,
+            Err(Error::Image { .. } | Error::State(_)) => None,
             result => Some(result?),
         };
         for (path, digest) in self.blobs()? {
@@ -197,14 +197,14 @@ impl Store {
         Ok(noted)
     }
 
-    /// Everything that the index and leases lead to.
+    /// Everything that the index and leases lead to. With `clean` leases of nobody are removed.
     /// Errors: whatever cannot be read now is an error, and so is a document that is not what it was: who knows what it
     /// leads to. Only what is not there leads nowhere. The bounds are not those of this store: another may have made it.
-    fn reached(&self) -> Result<Reached> {
+    fn reached(&self, clean: bool) -> Result<Reached> {
         let index = self.read_index()?;
         let mut reached = Reached::default();
         let mut left: Vec<Descriptor> = index.manifests;
-        left.extend(leases::in_use(self)?);
+        left.extend(leases::in_use(self, clean)?);
         while let Some(descriptor) = left.pop() {
             if !reached.blobs.insert(descriptor.digest) {
                 continue;
