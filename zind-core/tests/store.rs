@@ -783,6 +783,43 @@ fn a_directory_after_a_deletion_shows_nothing_from_below() {
     assert_clean(&store);
 }
 
+/// What is deleted may have a name of 255 bytes, to which its mark adds four.
+#[test]
+fn long_names_are_deleted() {
+    let temp = Temp::new("long");
+    let (mut bottom, mut top) = (Tar::new().dir("d", 0o755), Tar::new());
+    for length in 251..=255 {
+        let name = "n".repeat(length);
+        bottom = bottom.file(&format!("d/{name}"), b"1");
+        top = top.file(&format!("d/.wh.{name}"), b"");
+    }
+    let mut layout = Layout::new(temp.join("layout"));
+    layout.image("a", &[bottom.clone().end(), top.end()]);
+    let store = store(&temp);
+    let image = load(&store, &layout).unwrap().remove(0);
+    let top = lowers(&store, &image).remove(0);
+    for length in 251..=255 {
+        let meta = fs::symlink_metadata(top.join("d").join("n".repeat(length))).unwrap();
+        assert!(meta.file_type().is_char_device(), "{length}");
+    }
+    // Nothing else may be longer.
+    let long = |name: &str| vec![Tar::new().file(name, b"").end()];
+    let name = |count: usize| "n".repeat(count);
+    for layers in [
+        long(&format!(".wh.{}", name(256))),
+        long(&name(256)),
+        long(&format!(".wh.{}/x", name(252))),
+        vec![Tar::new().hard_link("x", &format!(".wh.{}", name(252))).end()],
+    ] {
+        let mut layout = Layout::new(temp.join("bad"));
+        layout.image("bad", &layers);
+        let error = load(&store, &layout).unwrap_err();
+        assert!(matches!(&error, Error::Image { rule, .. } if rule.contains("255")), "{error}");
+        fs::remove_dir_all(temp.join("bad")).unwrap();
+    }
+    assert_clean(&store);
+}
+
 #[test]
 fn images_have_names() {
     let temp = Temp::new("names");

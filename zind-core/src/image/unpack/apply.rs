@@ -165,7 +165,7 @@ impl<'a> Apply<'a> {
         reader: &mut Reader<R>,
         stopped: &dyn Fn() -> bool,
     ) -> Result<(), Stop> {
-        let path = self.clean(&entry.path, &entry.path)?;
+        let path = self.clean(&entry.path, &entry.path, WHITEOUT.len())?;
         let Some((parent, name)) = split(&path) else {
             if entry.kind != Kind::Directory {
                 return self.rule(&entry.path, "is in place of the root, which is a directory");
@@ -190,27 +190,31 @@ impl<'a> Apply<'a> {
     }
 
     /// A name without what means nothing. Names that begin with a slash are meant from the root, as everybody has it.
-    fn clean(&self, path: &[u8], entry: &[u8]) -> Result<Vec<u8>, Stop> {
+    /// The mark of a deletion may have `more` bytes: those that are no part of what is deleted.
+    fn clean(&self, path: &[u8], entry: &[u8], more: usize) -> Result<Vec<u8>, Stop> {
         if path.is_empty() {
             return self.rule(entry, "has no name");
         }
         let mut clean = Vec::with_capacity(path.len());
-        let mut depth = 0;
-        for part in path.split(|byte| *byte == b'/') {
-            match part {
-                b"" | b"." => {}
-                b".." => return self.rule(entry, "has a \"..\" in its name"),
-                part if part.len() > 255 => return self.rule(entry, "has a name longer than 255 bytes (ENAMETOOLONG)"),
-                part => {
-                    if !clean.is_empty() {
-                        clean.push(b'/');
-                    }
-                    clean.extend_from_slice(part);
-                    depth += 1;
-                }
+        let (mut depth, mut room) = (0, 0);
+        let mut parts = path.split(|byte| *byte == b'/').filter(|part| !matches!(*part, b"" | b".")).peekable();
+        while let Some(part) = parts.next() {
+            if part == b".." {
+                return self.rule(entry, "has a \"..\" in its name");
             }
+            if parts.peek().is_none() && part.starts_with(WHITEOUT) {
+                room = more;
+            }
+            if part.len() > 255 + room {
+                return self.rule(entry, "has a name longer than 255 bytes (ENAMETOOLONG)");
+            }
+            if !clean.is_empty() {
+                clean.push(b'/');
+            }
+            clean.extend_from_slice(part);
+            depth += 1;
         }
-        if clean.len() > LONGEST {
+        if clean.len() > LONGEST + room {
             return self.rule(entry, "has a path longer than 4095 bytes (ENAMETOOLONG)");
         }
         if depth > self.limits.depth {
@@ -670,7 +674,7 @@ impl<'a> Apply<'a> {
     }
 
     fn hard_link(&mut self, entry: &Entry, parent: &[u8], name: &OsStr) -> Result<(), Stop> {
-        let target = self.clean(&entry.link, &entry.path)?;
+        let target = self.clean(&entry.link, &entry.path, 0)?;
         let Some((target_parent, target_name)) = split(&target) else {
             return self.rule(&entry.path, "is a hard link to the root");
         };
