@@ -783,6 +783,35 @@ fn a_directory_after_a_deletion_shows_nothing_from_below() {
     assert_clean(&store);
 }
 
+/// A directory that is opaque again and again is looked at once; not if it was something else meanwhile.
+#[test]
+fn an_opaque_directory_is_hidden_once() {
+    let temp = Temp::new("opaque");
+    let files = |dir: &str| (0..20).fold(Tar::new().dir(dir, 0o755), |tar, n| tar.file(&format!("{dir}/f{n}"), b"1"));
+    let marks = (0..20).fold(Tar::new(), |tar, _| tar.file("d/.wh..wh..opq", b""));
+    let again = marks.file("d/f3", b"2").dir("e", 0o755).file("e/.wh..wh..opq", b"").file("e", b"").dir("e", 0o755);
+    let mut layout = Layout::new(temp.join("layout"));
+    layout.image("a", &[[files("d").0, files("e").end()].concat(), again.end()]);
+    let trace = temp.join("trace");
+    let output = std::process::Command::new("strace")
+        .args(["-f", "-qq", "-e", "trace=mknodat", "-e", "signal=none", "-o"])
+        .arg(&trace)
+        .arg(std::env::current_exe().unwrap())
+        .args(["worker", "--exact", "--nocapture"])
+        .env("ZIND_TEST_WORKER", "load")
+        .env("ZIND_TEST_DIR", &temp.0)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let text = fs::read_to_string(&trace).unwrap();
+    assert_eq!(text.lines().filter(|line| line.contains("mknodat(")).count(), 60, "{text}");
+    let store = store(&temp);
+    let top = lowers(&store, &store.image("a").unwrap()).remove(0);
+    let is_whiteout = |name: String| fs::symlink_metadata(top.join(name)).unwrap().file_type().is_char_device();
+    assert!((0..20).all(|n| is_whiteout(format!("d/f{n}")) == (n != 3) && is_whiteout(format!("e/f{n}"))));
+    assert_clean(&store);
+}
+
 /// What is deleted may have a name of 255 bytes, to which its mark adds four.
 #[test]
 fn long_names_are_deleted() {
