@@ -1481,6 +1481,37 @@ fn gc_removes_nothing_when_it_cannot_read() {
 }
 
 #[test]
+fn more_is_collected_than_there_are_descriptors() {
+    let temp = Temp::new("gc-many");
+    let layout = two_images(temp.join("layout"));
+    let store = store(&temp);
+    let images = load(&store, &layout).unwrap();
+    let _hold = store.hold(&images[0], &Owners::of_caller(), &mut ()).unwrap();
+    store.remove("a").unwrap();
+    store.remove("b").unwrap();
+    let lower = lowers(&store, &images[0]).remove(0);
+    let own = lower.parent().unwrap();
+    for number in 0..150 {
+        let dead = own.with_file_name(format!("sha256-{number:064x}"));
+        fs::create_dir(&dead).unwrap();
+        fs::copy(own.join("info"), dead.join("info")).unwrap();
+    }
+    let output = std::process::Command::new("prlimit")
+        .arg("--nofile=64")
+        .arg(std::env::current_exe().unwrap())
+        .args(["worker", "--exact", "--nocapture"])
+        .env("ZIND_TEST_WORKER", "gc")
+        .env("ZIND_TEST_DIR", &temp.0)
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    // And the layer that only the other image had.
+    assert!(output.status.success() && text.contains("and 151"), "{text}");
+    assert!(lower.exists() && lowers(&store, &images[0]).iter().all(|lower| lower.exists()));
+    assert_clean(&store);
+}
+
+#[test]
 fn many_processes_use_one_store() {
     let temp = Temp::new("together");
     let layout = two_images(temp.join("layout"));

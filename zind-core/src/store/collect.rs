@@ -59,32 +59,34 @@ impl Store {
                 collected.blobs += 1;
             }
         }
+        let by_id: HashMap<&str, &Unpacked> = unpacked.iter().map(|one| (one.id.as_str(), one)).collect();
         let mut live: HashSet<&str> = HashSet::new();
-        // Those in use stay locked to us until they are in the trash.
-        let mut locks: HashMap<&str, Locked> = HashMap::new();
+        let mut dead = Vec::new();
         for one in &unpacked {
             let is_wanted = chains.contains(&one.chain) && one.info.as_ref().is_some_and(Info::is_whole);
             if is_wanted || noted.contains(&format!("snapshot {}", one.id)) {
-                live.insert(&one.id);
+                one.keep(&by_id, &mut live);
+            } else {
+                dead.push(one);
+            }
+        }
+        // The topmost first: what is in use keeps what it lies on.
+        let depths: HashMap<&str, usize> = dead.iter().map(|one| (one.id.as_str(), one.depth(&by_id))).collect();
+        dead.sort_by_key(|one| std::cmp::Reverse(depths[one.id.as_str()]));
+        for one in dead {
+            if live.contains(one.id.as_str()) {
                 continue;
             }
-            match open_dir(&one.path) {
-                Ok(dir) if try_flock(&dir) => drop(locks.insert(&one.id, Locked::new(dir))),
-                _ => drop(live.insert(&one.id)),
-            }
-        }
-        let by_id: HashMap<&str, &Unpacked> = unpacked.iter().map(|one| (one.id.as_str(), one)).collect();
-        for mut one in unpacked.iter().filter(|one| live.contains(one.id.as_str())).collect::<Vec<_>>() {
-            // What it lies on.
-            while let Some(below) = one.below().and_then(|id| by_id.get(id.as_str()).copied()) {
-                if !live.insert(&below.id) && chains.contains(&below.chain) {
-                    break;
+            // Locked only until it is in the trash: there may be more of them than descriptors.
+            let locked = match open_dir(&one.path) {
+                Ok(dir) if try_flock(&dir) => Locked::new(dir),
+                _ => {
+                    one.keep(&by_id, &mut live);
+                    continue;
                 }
-                one = below;
-            }
-        }
-        for one in unpacked.iter().filter(|one| !live.contains(one.id.as_str())) {
+            };
             self.0.place.throw_away(&one.path)?;
+            drop(locked);
             // What was merged with others is only used together with it.
             let merged = one.path.with_file_name(name(&one.chain) + MERGED);
             self.0.place.throw_away(&merged)?;
@@ -108,7 +110,7 @@ impl Store {
                 }
             }
         }
-        drop((lock, locks));
+        drop(lock);
         self.0.place.empty_trash()?;
         self.sync_snapshots(Duration::ZERO)?;
         Ok(collected)
@@ -288,6 +290,20 @@ impl Store {
 }
 
 impl Unpacked {
+    /// Marks it and all that it lies on.
+    fn keep<'a>(&'a self, by_id: &HashMap<&str, &'a Unpacked>, live: &mut HashSet<&'a str>) {
+        let mut next = Some(self);
+        while let Some(one) = next.filter(|one| live.insert(&one.id)) {
+            next = one.below().and_then(|id| by_id.get(id.as_str()).copied());
+        }
+    }
+
+    /// How many it lies on.
+    fn depth<'a>(&'a self, by_id: &HashMap<&str, &'a Unpacked>) -> usize {
+        let below = |one: &&'a Unpacked| by_id.get(one.below()?.as_str()).copied();
+        std::iter::successors(Some(self), below).take(by_id.len()).count()
+    }
+
     /// The snapshot it lies on.
     fn below(&self) -> Option<String> {
         let parent = self.info.as_ref()?.parent?;
