@@ -783,6 +783,72 @@ fn a_directory_after_a_deletion_shows_nothing_from_below() {
     assert_clean(&store);
 }
 
+/// A directory that is opaque again and again is looked at once; not if it was something else meanwhile.
+#[test]
+fn an_opaque_directory_is_hidden_once() {
+    let temp = Temp::new("opaque");
+    let files = |dir: &str| (0..20).fold(Tar::new().dir(dir, 0o755), |tar, n| tar.file(&format!("{dir}/f{n}"), b"1"));
+    let marks = (0..20).fold(Tar::new(), |tar, _| tar.file("d/.wh..wh..opq", b""));
+    let again = marks.file("d/f3", b"2").dir("e", 0o755).file("e/.wh..wh..opq", b"").file("e", b"").dir("e", 0o755);
+    let mut layout = Layout::new(temp.join("layout"));
+    layout.image("a", &[[files("d").0, files("e").end()].concat(), again.end()]);
+    let trace = temp.join("trace");
+    let output = std::process::Command::new("strace")
+        .args(["-f", "-qq", "-e", "trace=mknodat", "-e", "signal=none", "-o"])
+        .arg(&trace)
+        .arg(std::env::current_exe().unwrap())
+        .args(["worker", "--exact", "--nocapture"])
+        .env("ZIND_TEST_WORKER", "load")
+        .env("ZIND_TEST_DIR", &temp.0)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let text = fs::read_to_string(&trace).unwrap();
+    assert_eq!(text.lines().filter(|line| line.contains("mknodat(")).count(), 60, "{text}");
+    let store = store(&temp);
+    let top = lowers(&store, &store.image("a").unwrap()).remove(0);
+    let is_whiteout = |name: String| fs::symlink_metadata(top.join(name)).unwrap().file_type().is_char_device();
+    assert!((0..20).all(|n| is_whiteout(format!("d/f{n}")) == (n != 3) && is_whiteout(format!("e/f{n}"))));
+    assert_clean(&store);
+}
+
+/// What is deleted may have a name of 255 bytes, to which its mark adds four.
+#[test]
+fn long_names_are_deleted() {
+    let temp = Temp::new("long");
+    let (mut bottom, mut top) = (Tar::new().dir("d", 0o755), Tar::new());
+    for length in 251..=255 {
+        let name = "n".repeat(length);
+        bottom = bottom.file(&format!("d/{name}"), b"1");
+        top = top.file(&format!("d/.wh.{name}"), b"");
+    }
+    let mut layout = Layout::new(temp.join("layout"));
+    layout.image("a", &[bottom.clone().end(), top.end()]);
+    let store = store(&temp);
+    let image = load(&store, &layout).unwrap().remove(0);
+    let top = lowers(&store, &image).remove(0);
+    for length in 251..=255 {
+        let meta = fs::symlink_metadata(top.join("d").join("n".repeat(length))).unwrap();
+        assert!(meta.file_type().is_char_device(), "{length}");
+    }
+    // Nothing else may be longer.
+    let long = |name: &str| vec![Tar::new().file(name, b"").end()];
+    let name = |count: usize| "n".repeat(count);
+    for layers in [
+        long(&format!(".wh.{}", name(256))),
+        long(&name(256)),
+        long(&format!(".wh.{}/x", name(252))),
+        vec![Tar::new().hard_link("x", &format!(".wh.{}", name(252))).end()],
+    ] {
+        let mut layout = Layout::new(temp.join("bad"));
+        layout.image("bad", &layers);
+        let error = load(&store, &layout).unwrap_err();
+        assert!(matches!(&error, Error::Image { rule, .. } if rule.contains("255")), "{error}");
+        fs::remove_dir_all(temp.join("bad")).unwrap();
+    }
+    assert_clean(&store);
+}
+
 #[test]
 fn images_have_names() {
     let temp = Temp::new("names");
@@ -1199,6 +1265,10 @@ fn worker() {
             Ok(images) => assert_eq!(images.len(), 2),
             Err(error) => println!("{error}"),
         },
+        "gc" => match store.gc() {
+            Ok(collected) => println!("collected {} and {}", collected.blobs, collected.snapshots),
+            Err(error) => println!("refused: {error}"),
+        },
         "full" => {
             let error = store.load(&dir.join("layout"), &mut ()).unwrap_err();
             assert_eq!(error.errno(), Some(zind_core::Errno::ENOSPC), "{error}");
@@ -1348,6 +1418,97 @@ fn failing_calls_leave_a_good_store() {
         }
     }
     assert!(outcomes.len() == 2, "{outcomes:?}");
+}
+
+/// Paths of all blobs, and of the snapshots of all owners.
+fn contents(store: &Store) -> Vec<PathBuf> {
+    let list = |name: &str| fs::read_dir(store.place().join(name)).unwrap().map(|entry| entry.unwrap().path());
+    let lists = list("images/blobs").chain(list("snapshots"));
+    let mut all: Vec<_> = lists.flat_map(|dir| fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path())).collect();
+    all.sort();
+    all
+}
+
+/// What leads somewhere and cannot be read is no reason to remove what it leads to.
+#[test]
+fn gc_removes_nothing_when_it_cannot_read() {
+    let temp = Temp::new("gc-inject");
+    let layout = two_images(temp.join("layout"));
+    let store = store(&temp);
+    let images = load(&store, &layout).unwrap();
+    images.iter().for_each(|image| drop(lowers(&store, image)));
+    let before = contents(&store);
+    let blob = |digest: &Digest| store.place().join("images/blobs/sha256").join(digest.hex());
+    let info = before.iter().find(|path| path.starts_with(store.place().join("snapshots"))).unwrap().join("info");
+    let files = [blob(images[0].digest()), blob(images[0].id()), info, store.place().join("images/index.json")];
+    for path in files {
+        for fault in ["openat:error=EMFILE", "openat:error=EIO", "read:error=EIO", "read:error=EISDIR"] {
+            let output = std::process::Command::new("strace")
+                .args(["-f", "-qq", "-o", "/dev/null", "-P", path.to_str().unwrap(), "-e"])
+                .arg(format!("inject={fault}"))
+                .arg(std::env::current_exe().unwrap())
+                .args(["worker", "--exact", "--nocapture"])
+                .env("ZIND_TEST_WORKER", "gc")
+                .env("ZIND_TEST_DIR", &temp.0)
+                .output()
+                .unwrap();
+            let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success() && text.contains("refused"), "{} {fault}: {text}", path.display());
+            assert_eq!(contents(&store), before, "{} {fault}", path.display());
+        }
+    }
+    // Nor do the bounds of whoever collects matter.
+    let mut limits = Limits::default();
+    limits.document = 10;
+    let small = Store::open_with(Some(temp.join("store")), limits).unwrap();
+    let collected = small.gc().unwrap();
+    assert_eq!((collected.blobs, collected.snapshots), (0, 0));
+    assert_eq!(contents(&store), before);
+    // A broken document: who knows what it led to. Without it, the rest goes on.
+    for digest in [images[0].digest(), images[0].id()] {
+        let good = fs::read(blob(digest)).unwrap();
+        fs::write(blob(digest), [b" ", &good[1..]].concat()).unwrap();
+        let error = store.gc().unwrap_err().to_string();
+        assert!(error.contains(&digest.to_string()) && error.contains("verify"), "{error}");
+        assert_eq!(contents(&store), before);
+        assert_eq!(store.usage().unwrap().unused, 0);
+        fs::write(blob(digest), good).unwrap();
+    }
+    fs::write(blob(images[0].digest()), "broken").unwrap();
+    store.remove(&images[0].digest().to_string()).unwrap();
+    assert_eq!(store.gc().unwrap().blobs, 3);
+    assert_clean(&store);
+}
+
+#[test]
+fn more_is_collected_than_there_are_descriptors() {
+    let temp = Temp::new("gc-many");
+    let layout = two_images(temp.join("layout"));
+    let store = store(&temp);
+    let images = load(&store, &layout).unwrap();
+    let _hold = store.hold(&images[0], &Owners::of_caller(), &mut ()).unwrap();
+    store.remove("a").unwrap();
+    store.remove("b").unwrap();
+    let lower = lowers(&store, &images[0]).remove(0);
+    let own = lower.parent().unwrap();
+    for number in 0..150 {
+        let dead = own.with_file_name(format!("sha256-{number:064x}"));
+        fs::create_dir(&dead).unwrap();
+        fs::copy(own.join("info"), dead.join("info")).unwrap();
+    }
+    let output = std::process::Command::new("prlimit")
+        .arg("--nofile=64")
+        .arg(std::env::current_exe().unwrap())
+        .args(["worker", "--exact", "--nocapture"])
+        .env("ZIND_TEST_WORKER", "gc")
+        .env("ZIND_TEST_DIR", &temp.0)
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    // And the layer that only the other image had.
+    assert!(output.status.success() && text.contains("and 151"), "{text}");
+    assert!(lower.exists() && lowers(&store, &images[0]).iter().all(|lower| lower.exists()));
+    assert_clean(&store);
 }
 
 #[test]

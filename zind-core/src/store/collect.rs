@@ -10,13 +10,23 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::place::{self, INGEST, LOCK, Locked, WORK, try_flock};
-use super::snapshots::{Info, MERGED, chain_of, name, open_dir, read_info};
+use super::snapshots::{Info, MERGED, chain_of, look_info, name, open_dir};
 use super::{Collected, ImageUsage, Store, Usage, leases};
-use crate::error::{At, Result, Step};
-use crate::image::{Algorithm, Descriptor, Digest, media};
+use crate::error::{At, Error, Result, Step};
+use crate::image::{Algorithm, Descriptor, Digest, Hasher, chain_ids, media};
 
 /// Documents that are followed from the index.
 const MOST_DOCUMENTS: usize = 1_000_000;
+/// As large as a document may be whoever took it with whatever limits, in bytes.
+const LARGEST_DOCUMENT: u64 = 256 << 20;
+
+/// What must stay.
+#[derive(Default)]
+struct Reached {
+    blobs: HashSet<Digest>,
+    /// The ChainIDs of all images and of everything below.
+    chains: HashSet<Digest>,
+}
 
 /// A snapshot on disk.
 struct Unpacked {
@@ -30,50 +40,53 @@ struct Unpacked {
 impl Store {
     /// Removes blobs and unpacked layers that no image has, no container uses, and nobody is working with, and what was
     /// interrupted, partial downloads included. Safe beside everything else.
-    /// Errors: [`crate::Error::Sys`] at [`Step::Collect`] or [`Step::Store`]; [`crate::Error::Image`] if the index cannot be
-    /// read: then nothing is removed.
+    /// Errors: [`crate::Error::Sys`] at [`Step::Collect`] or [`Step::Store`]; [`crate::Error::Image`] if the index or a
+    /// document that it leads to is broken. Nothing is removed unless everything that leads somewhere could be read.
     pub fn gc(&self) -> Result<Collected> {
         let mut collected = Collected::default();
         let lock = self.0.place.lock(LOCK, true)?;
         // Notes before the index: what is noted no more is in the index by now.
         let noted = self.noted()?;
+        // Everything is looked at before anything is removed.
+        let Reached { blobs: reached, chains } = self.reached(true)?;
+        let blobs = self.blobs()?;
+        let unpacked = self.unpacked()?;
         collected.leftovers += self.sweep_snapshots()?;
-        let reached = self.reached()?;
-        for (path, digest) in self.blobs()? {
+        for (path, digest) in blobs {
             if !reached.contains(&digest) && !noted.contains(&format!("blob {digest}")) {
                 collected.bytes += fs::metadata(&path).map_or(0, |meta| meta.len());
                 self.0.place.throw_away(&path)?;
                 collected.blobs += 1;
             }
         }
-        let chains = self.chains()?;
-        let unpacked = self.unpacked()?;
+        let by_id: HashMap<&str, &Unpacked> = unpacked.iter().map(|one| (one.id.as_str(), one)).collect();
         let mut live: HashSet<&str> = HashSet::new();
-        // Those in use stay locked to us until they are in the trash.
-        let mut locks: HashMap<&str, Locked> = HashMap::new();
+        let mut dead = Vec::new();
         for one in &unpacked {
             let is_wanted = chains.contains(&one.chain) && one.info.as_ref().is_some_and(Info::is_whole);
             if is_wanted || noted.contains(&format!("snapshot {}", one.id)) {
-                live.insert(&one.id);
+                one.keep(&by_id, &mut live);
+            } else {
+                dead.push(one);
+            }
+        }
+        // The topmost first: what is in use keeps what it lies on.
+        let depths: HashMap<&str, usize> = dead.iter().map(|one| (one.id.as_str(), one.depth(&by_id))).collect();
+        dead.sort_by_key(|one| std::cmp::Reverse(depths[one.id.as_str()]));
+        for one in dead {
+            if live.contains(one.id.as_str()) {
                 continue;
             }
-            match open_dir(&one.path) {
-                Ok(dir) if try_flock(&dir) => drop(locks.insert(&one.id, Locked::new(dir))),
-                _ => drop(live.insert(&one.id)),
-            }
-        }
-        let by_id: HashMap<&str, &Unpacked> = unpacked.iter().map(|one| (one.id.as_str(), one)).collect();
-        for mut one in unpacked.iter().filter(|one| live.contains(one.id.as_str())).collect::<Vec<_>>() {
-            // What it lies on.
-            while let Some(below) = one.below().and_then(|id| by_id.get(id.as_str()).copied()) {
-                if !live.insert(&below.id) && chains.contains(&below.chain) {
-                    break;
+            // Locked only until it is in the trash: there may be more of them than descriptors.
+            let locked = match open_dir(&one.path) {
+                Ok(dir) if try_flock(&dir) => Locked::new(dir),
+                _ => {
+                    one.keep(&by_id, &mut live);
+                    continue;
                 }
-                one = below;
-            }
-        }
-        for one in unpacked.iter().filter(|one| !live.contains(one.id.as_str())) {
+            };
             self.0.place.throw_away(&one.path)?;
+            drop(locked);
             // What was merged with others is only used together with it.
             let merged = one.path.with_file_name(name(&one.chain) + MERGED);
             self.0.place.throw_away(&merged)?;
@@ -97,7 +110,7 @@ impl Store {
                 }
             }
         }
-        drop((lock, locks));
+        drop(lock);
         self.0.place.empty_trash()?;
         self.sync_snapshots(Duration::ZERO)?;
         Ok(collected)
@@ -106,11 +119,15 @@ impl Store {
     /// What it takes on disk, in bytes of files. Errors: as [`Store::gc`].
     pub fn usage(&self) -> Result<Usage> {
         let mut usage = Usage::default();
-        let reached = self.reached()?;
+        let reached = match self.reached(false) {
+            // Then gc removes none.
+            Err(Error::Image { .. } | Error::State(_)) => None,
+            result => Some(result?),
+        };
         for (path, digest) in self.blobs()? {
             let size = fs::metadata(&path).map_or(0, |meta| meta.len());
             usage.blobs += size;
-            if !reached.contains(&digest) {
+            if reached.as_ref().is_some_and(|reached| !reached.blobs.contains(&digest)) {
                 usage.unused += size;
             }
         }
@@ -166,7 +183,10 @@ impl Store {
                 continue;
             }
             let path = entry.path();
-            let Ok(mut file) = fs::File::open(&path) else { continue };
+            let mut file = match fs::File::open(&path) {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+                result => result.at(Step::Collect, "open", &path)?,
+            };
             if try_flock(&file) {
                 // Its owner is gone.
                 drop(Locked::new(file.into()));
@@ -179,42 +199,63 @@ impl Store {
         Ok(noted)
     }
 
-    /// Every blob that the index leads to, whatever it is.
-    pub(super) fn reached(&self) -> Result<HashSet<Digest>> {
+    /// Everything that the index and leases lead to. With `clean` leases of nobody are removed.
+    /// Errors: whatever cannot be read now is an error, and so is a document that is not what it was: who knows what it
+    /// leads to. Only what is not there leads nowhere. The bounds are not those of this store: another may have made it.
+    fn reached(&self, clean: bool) -> Result<Reached> {
         let index = self.read_index()?;
-        let mut reached = HashSet::new();
+        let mut reached = Reached::default();
         let mut left: Vec<Descriptor> = index.manifests;
-        left.extend(leases::in_use(self)?);
+        left.extend(leases::in_use(self, clean)?);
         while let Some(descriptor) = left.pop() {
-            if !reached.insert(descriptor.digest) || reached.len() > MOST_DOCUMENTS {
+            if !reached.blobs.insert(descriptor.digest) {
                 continue;
+            }
+            if reached.blobs.len() > MOST_DOCUMENTS {
+                return Err(Error::image("index.json", format!("leads to more than {MOST_DOCUMENTS} blobs")));
             }
             let kind = descriptor.media_type.as_str();
-            if !media::is_manifest(kind) && !media::is_index(kind) && !kind.is_empty() && !kind.ends_with("+json") {
+            let is_known = media::is_manifest(kind)
+                || media::is_index(kind)
+                || [media::CONFIG, media::DOCKER_CONFIG].contains(&kind);
+            if !is_known && !kind.is_empty() && !kind.ends_with("+json") {
                 continue;
             }
-            // What is missing or broken leads nowhere.
-            let Ok(bytes) = self.read_document(&descriptor) else { continue };
+            let Some(bytes) = self.read_for_gc(&descriptor, is_known)? else { continue };
+            // What is as it was and still no JSON leads nowhere.
             let Ok(value) = serde_json::from_slice::<Value>(&bytes) else { continue };
             descriptors(&value, &mut left);
+            let ids = value["rootfs"]["diff_ids"].as_array().map(Vec::as_slice).unwrap_or_default();
+            let ids = ids.iter().map(|id| Digest::parse(id.as_str()?).ok());
+            if let Some(ids) = ids.collect::<Option<Vec<Digest>>>() {
+                reached.chains.extend(chain_ids(&ids));
+            }
         }
         Ok(reached)
     }
 
-    /// The ChainIDs of all images and of everything below.
-    fn chains(&self) -> Result<HashSet<Digest>> {
-        let mut chains = HashSet::new();
-        for image in self.images()? {
-            if let Ok(config) = image.config() {
-                chains.extend(config.chain_ids());
+    /// None if it is not there, or is no document that leads anywhere.
+    fn read_for_gc(&self, descriptor: &Descriptor, is_known: bool) -> Result<Option<Vec<u8>>> {
+        let digest = &descriptor.digest;
+        let file = match self.open_blob(digest) {
+            Err(Error::NotFound { .. }) => return Ok(None),
+            result => result?,
+        };
+        let cure = "nothing is removed: `verify` tells which images have it; remove them or take them again";
+        let bytes = place::read_bounded(&file, LARGEST_DOCUMENT).at(Step::Collect, "read", self.blob_path(digest))?;
+        let Some(bytes) = bytes else {
+            let rule = format!("is a document of more than {LARGEST_DOCUMENT} bytes; {cure}");
+            return if is_known { Err(Error::image(format!("blob {digest}"), rule)) } else { Ok(None) };
+        };
+        let mut hasher = Hasher::new(digest.algorithm());
+        hasher.update(&bytes);
+        match hasher.finish() {
+            found if found == *digest => Ok(Some(bytes)),
+            found => {
+                let rule = format!("is not what its digest says, but {found}; {cure}");
+                Err(Error::image(format!("blob {digest}"), rule))
             }
         }
-        for manifest in leases::in_use(self)? {
-            if let Ok(config) = self.read_manifest(&manifest).and_then(|manifest| self.read_config(&manifest)) {
-                chains.extend(config.chain_ids());
-            }
-        }
-        Ok(chains)
     }
 
     /// All blobs on disk.
@@ -241,7 +282,7 @@ impl Store {
         let mut unpacked = Vec::new();
         for (path, owners, name) in self.snapshot_dirs()? {
             let Some(chain) = chain_of(&name) else { continue };
-            let info = read_info(&path);
+            let info = look_info(&path)?;
             unpacked.push(Unpacked { path, id: format!("{owners}/{name}"), chain, info });
         }
         Ok(unpacked)
@@ -249,6 +290,20 @@ impl Store {
 }
 
 impl Unpacked {
+    /// Marks it and all that it lies on.
+    fn keep<'a>(&'a self, by_id: &HashMap<&str, &'a Unpacked>, live: &mut HashSet<&'a str>) {
+        let mut next = Some(self);
+        while let Some(one) = next.filter(|one| live.insert(&one.id)) {
+            next = one.below().and_then(|id| by_id.get(id.as_str()).copied());
+        }
+    }
+
+    /// How many it lies on.
+    fn depth<'a>(&'a self, by_id: &HashMap<&str, &'a Unpacked>) -> usize {
+        let below = |one: &&'a Unpacked| by_id.get(one.below()?.as_str()).copied();
+        std::iter::successors(Some(self), below).take(by_id.len()).count()
+    }
+
     /// The snapshot it lies on.
     fn below(&self) -> Option<String> {
         let parent = self.info.as_ref()?.parent?;

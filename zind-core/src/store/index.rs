@@ -92,6 +92,13 @@ impl Store {
                 index.manifests.retain(|one| !has_name(one));
                 return Ok(());
             }
+            // Whatever it is: what cannot be read is removed like this.
+            if let Ok(digest) = Digest::parse(name)
+                && index.manifests.iter().any(|one| one.digest == digest)
+            {
+                index.manifests.retain(|one| one.digest != digest);
+                return Ok(());
+            }
             let own = *self.image(name)?.digest();
             index.manifests.retain(|one| one.digest != own && !self.leads_to(one, &own));
             Ok(())

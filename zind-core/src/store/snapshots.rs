@@ -6,12 +6,15 @@
 #![forbid(unsafe_code)]
 
 use std::fs::{self, DirBuilder};
+use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fs::{CWD, FlockOperation, Mode, OFlags, RenameFlags, flock, openat, renameat_with};
+use rustix::fs::{
+    AtFlags, CWD, FlockOperation, Mode, OFlags, RenameFlags, flock, openat, renameat, renameat_with, unlinkat,
+};
 use rustix::io::Errno;
 use serde_json::{Value, json};
 
@@ -26,6 +29,8 @@ pub(super) const DIFF: &str = "diff";
 const INFO: &str = "info";
 /// Ends the name of what many layers have become together.
 pub(super) const MERGED: &str = ".merged";
+/// Snapshots that are open at a time.
+const AT_ONCE: usize = 64;
 /// What begins with this is half made.
 const ASIDE: &str = ".zind-";
 
@@ -231,18 +236,23 @@ impl Store {
         };
         let file = aside.path.join(INFO);
         fs::write(&file, info.to_bytes()).at(Step::Unpack, "write", &file)?;
-        let _lock = self.lock_shared()?;
-        self.note(note)?;
-        for _ in 0..2 {
-            match renameat_with(CWD, &aside.path, CWD, place, RenameFlags::NOREPLACE) {
-                Ok(()) => {
-                    aside.is_done = true;
-                    return Ok(());
+        // What is thrown away may be used by nobody, nor be a fresh one of somebody else by now: nothing comes to its place
+        // while the lock is exclusive.
+        for exclusive in [false, true] {
+            let _lock = self.0.place.lock(LOCK, exclusive)?;
+            self.note(note)?;
+            loop {
+                match renameat_with(CWD, &aside.path, CWD, place, RenameFlags::NOREPLACE) {
+                    Ok(()) => {
+                        aside.is_done = true;
+                        return Ok(());
+                    }
+                    Err(Errno::EXIST) if look_info(place)?.is_some_and(|info| info.is_whole()) => return Ok(()),
+                    // Of another run of the kernel: nobody uses it.
+                    Err(Errno::EXIST) if exclusive => self.0.place.throw_away(place)?,
+                    Err(Errno::EXIST) => break,
+                    Err(errno) => return Err(errno).at(Step::Unpack, "renameat2", place),
                 }
-                Err(Errno::EXIST) if read_info(place).is_some_and(|info| info.is_whole()) => return Ok(()),
-                // Of another run of the kernel: nobody uses it.
-                Err(Errno::EXIST) => self.0.place.throw_away(place)?,
-                Err(errno) => return Err(errno).at(Step::Unpack, "renameat2", place),
             }
         }
         Err(Errno::EXIST).at(Step::Unpack, "renameat2", place)
@@ -271,16 +281,16 @@ impl Store {
                 unsynced.push((path, info));
             }
         }
-        if unsynced.is_empty() {
-            return Ok(());
-        }
         let top = self.at(SNAPSHOTS);
-        let dir = fs::File::open(&top).at(Step::Store, "open", &top)?;
-        rustix::fs::syncfs(&dir).at(Step::Store, "syncfs", &top)?;
-        for (path, info) in unsynced {
-            let info = Info { is_synced: true, ..info };
-            // Also if it went away meanwhile.
-            let _ = self.0.place.write_file(&path.join(INFO), &info.to_bytes());
+        for some in unsynced.chunks(AT_ONCE) {
+            // Open before the sync: another that comes to the place later is not what was synced.
+            let open: Vec<_> = some.iter().filter_map(|(path, info)| Some((open_dir(path).ok()?, info))).collect();
+            let dir = fs::File::open(&top).at(Step::Store, "open", &top)?;
+            rustix::fs::syncfs(&dir).at(Step::Store, "syncfs", &top)?;
+            for (dir, info) in open {
+                // Also if it went away meanwhile.
+                let _ = mark_synced(&dir, info);
+            }
         }
         Ok(())
     }
@@ -329,6 +339,36 @@ pub(super) fn read_info(snapshot: &Path) -> Option<Info> {
     Info::parse(&fs::read(snapshot.join(INFO)).ok()?)
 }
 
+/// The same, but what cannot be read now is an error.
+pub(super) fn look_info(snapshot: &Path) -> Result<Option<Info>> {
+    let path = snapshot.join(INFO);
+    match fs::read(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        result => Ok(Info::parse(&result.at(Step::Collect, "read", &path)?)),
+    }
+}
+
+/// Notes in a snapshot that was synced that it was. Not if it is another by now than `info` says.
+fn mark_synced(dir: &OwnedFd, info: &Info) -> std::io::Result<()> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut bytes = Vec::new();
+    fs::File::from(openat(dir, INFO, flags, Mode::empty())?).read_to_end(&mut bytes)?;
+    if Info::parse(&bytes).as_ref() != Some(info) {
+        return Ok(());
+    }
+    let aside = copy::unused_name();
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut file = fs::File::from(openat(dir, aside.as_str(), flags, Mode::from_raw_mode(0o644))?);
+    let bytes = Info { is_synced: true, ..info.clone() }.to_bytes();
+    let written = file.write_all(&bytes).and_then(|()| file.sync_all());
+    let written = written.and_then(|()| Ok(renameat(dir, aside.as_str(), dir, INFO)?));
+    if written.is_err() {
+        let _ = unlinkat(dir, aside.as_str(), AtFlags::empty());
+    }
+    written?;
+    Ok(rustix::fs::fsync(dir)?)
+}
+
 pub(super) fn open_dir(path: &Path) -> Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     openat(CWD, path, flags, Mode::empty()).at(Step::Store, "open", path)
@@ -349,6 +389,69 @@ mod tests {
         let chain = Digest::of(b"x");
         assert_eq!(chain_of(&name(&chain)), Some(chain));
         assert_eq!(chain_of(".zind-1234"), None);
+    }
+
+    fn info(boot: &str, entries: u64) -> Info {
+        Info {
+            parent: None,
+            boot: boot.to_owned(),
+            is_synced: false,
+            bytes: 5,
+            entries,
+            left: 0,
+            left_list: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_stale_snapshot_goes_only_while_nobody_else_comes() {
+        let top = std::env::temp_dir().join(format!("zind-test-stale-{}", std::process::id()));
+        let store = Store::open(Some(top.clone())).unwrap();
+        let chain = Digest::of(b"x");
+        let place = store.snapshot_path(&chain, &Owners::Xattr);
+        fs::create_dir_all(&place).unwrap();
+        fs::write(place.join(INFO), info("another", 1).to_bytes()).unwrap();
+        let aside = store.begin_snapshot(&Owners::Xattr).unwrap();
+        // Another process is putting something in its place.
+        let lock = store.lock_shared().unwrap();
+        let maker = std::thread::spawn({
+            let store = store.clone();
+            move || store.end_snapshot(aside, &chain, None, &Owners::Xattr, Unpacked::default())
+        });
+        std::thread::sleep(Duration::from_millis(200));
+        assert_eq!(look_info(&place).unwrap().map(|info| info.boot).as_deref(), Some("another"));
+        fs::write(place.join(INFO), info(boot_id(), 7).to_bytes()).unwrap();
+        drop(lock);
+        maker.join().unwrap().unwrap();
+        assert_eq!(look_info(&place).unwrap().unwrap().entries, 7);
+        // With nobody there it is replaced.
+        fs::write(place.join(INFO), info("another", 1).to_bytes()).unwrap();
+        let aside = store.begin_snapshot(&Owners::Xattr).unwrap();
+        store.end_snapshot(aside, &chain, None, &Owners::Xattr, Unpacked::default()).unwrap();
+        assert_eq!(look_info(&place).unwrap().unwrap().entries, 0);
+        fs::remove_dir_all(top).unwrap();
+    }
+
+    #[test]
+    fn only_what_was_synced_is_marked() {
+        let top = std::env::temp_dir().join(format!("zind-test-synced-{}", std::process::id()));
+        let (old, place) = (top.join("old"), top.join("place"));
+        fs::create_dir_all(&place).unwrap();
+        let mine = info(boot_id(), 1);
+        fs::write(place.join(INFO), mine.to_bytes()).unwrap();
+        let dir = open_dir(&place).unwrap();
+        // Another has come to its place.
+        fs::rename(&place, &old).unwrap();
+        fs::create_dir(&place).unwrap();
+        fs::write(place.join(INFO), mine.to_bytes()).unwrap();
+        mark_synced(&dir, &mine).unwrap();
+        let is_synced = |path: &Path| look_info(path).unwrap().unwrap().is_synced;
+        assert!(is_synced(&old) && !is_synced(&place));
+        // It says something else than before.
+        mark_synced(&open_dir(&place).unwrap(), &info(boot_id(), 2)).unwrap();
+        assert!(!is_synced(&place));
+        assert_eq!(fs::read_dir(&old).unwrap().count(), 1);
+        fs::remove_dir_all(top).unwrap();
     }
 
     #[test]

@@ -7,7 +7,7 @@
 //! whiteouts, one by one. So no extended attributes are needed, and the directory serves in any user namespace.
 #![forbid(unsafe_code)]
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::ffi::{OsStr, OsString};
 use std::io::BufRead;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -58,6 +58,9 @@ pub(crate) enum Stop {
     Stopped,
 }
 
+/// As many directories are remembered to hide everything below.
+const OPAQUE_KNOWN: usize = 1024;
+
 /// What was unpacked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Unpacked {
@@ -95,6 +98,8 @@ pub(crate) struct Apply<'a> {
     /// The parent of the last entry, as it was written, and where it really is.
     last_parent: Option<(Vec<u8>, Vec<u8>)>,
     root_was_given: bool,
+    /// Directories of this layer in which nothing shows from below any more.
+    opaque: HashSet<Vec<u8>>,
     unpacked: Unpacked,
 }
 
@@ -119,6 +124,7 @@ impl<'a> Apply<'a> {
             clock: 0,
             last_parent: None,
             root_was_given: false,
+            opaque: HashSet::new(),
             unpacked: Unpacked::default(),
         }
     }
@@ -165,7 +171,7 @@ impl<'a> Apply<'a> {
         reader: &mut Reader<R>,
         stopped: &dyn Fn() -> bool,
     ) -> Result<(), Stop> {
-        let path = self.clean(&entry.path, &entry.path)?;
+        let path = self.clean(&entry.path, &entry.path, WHITEOUT.len())?;
         let Some((parent, name)) = split(&path) else {
             if entry.kind != Kind::Directory {
                 return self.rule(&entry.path, "is in place of the root, which is a directory");
@@ -173,12 +179,12 @@ impl<'a> Apply<'a> {
             return self.set_root(entry);
         };
         if let Some(hidden) = name.strip_prefix(WHITEOUT) {
-            return self.whiteout(entry, parent, name, hidden);
+            return self.whiteout(entry, parent, name, hidden, stopped);
         }
         let parent = self.parent(entry, parent)?;
         let name = OsStr::from_bytes(name);
         match entry.kind {
-            Kind::Directory => self.directory(entry, &parent, name),
+            Kind::Directory => self.directory(entry, &parent, name, stopped),
             Kind::File => self.file(entry, &parent, name, reader, stopped),
             Kind::HardLink => self.hard_link(entry, &parent, name),
             Kind::Symlink => self.symlink(entry, &parent, name),
@@ -190,27 +196,31 @@ impl<'a> Apply<'a> {
     }
 
     /// A name without what means nothing. Names that begin with a slash are meant from the root, as everybody has it.
-    fn clean(&self, path: &[u8], entry: &[u8]) -> Result<Vec<u8>, Stop> {
+    /// The mark of a deletion may have `more` bytes: those that are no part of what is deleted.
+    fn clean(&self, path: &[u8], entry: &[u8], more: usize) -> Result<Vec<u8>, Stop> {
         if path.is_empty() {
             return self.rule(entry, "has no name");
         }
         let mut clean = Vec::with_capacity(path.len());
-        let mut depth = 0;
-        for part in path.split(|byte| *byte == b'/') {
-            match part {
-                b"" | b"." => {}
-                b".." => return self.rule(entry, "has a \"..\" in its name"),
-                part if part.len() > 255 => return self.rule(entry, "has a name longer than 255 bytes (ENAMETOOLONG)"),
-                part => {
-                    if !clean.is_empty() {
-                        clean.push(b'/');
-                    }
-                    clean.extend_from_slice(part);
-                    depth += 1;
-                }
+        let (mut depth, mut room) = (0, 0);
+        let mut parts = path.split(|byte| *byte == b'/').filter(|part| !matches!(*part, b"" | b".")).peekable();
+        while let Some(part) = parts.next() {
+            if part == b".." {
+                return self.rule(entry, "has a \"..\" in its name");
             }
+            if parts.peek().is_none() && part.starts_with(WHITEOUT) {
+                room = more;
+            }
+            if part.len() > 255 + room {
+                return self.rule(entry, "has a name longer than 255 bytes (ENAMETOOLONG)");
+            }
+            if !clean.is_empty() {
+                clean.push(b'/');
+            }
+            clean.extend_from_slice(part);
+            depth += 1;
         }
-        if clean.len() > LONGEST {
+        if clean.len() > LONGEST + room {
             return self.rule(entry, "has a path longer than 4095 bytes (ENAMETOOLONG)");
         }
         if depth > self.limits.depth {
@@ -434,7 +444,7 @@ impl<'a> Apply<'a> {
             xattrs: Vec::new(),
             parts: None,
         };
-        self.directory(&implied, parent, OsStr::from_bytes(name))
+        self.directory(&implied, parent, OsStr::from_bytes(name), &|| false)
     }
 
     /// Gives a directory of this layer what the one below has.
@@ -474,7 +484,13 @@ impl<'a> Apply<'a> {
         Ok(())
     }
 
-    fn directory(&mut self, entry: &Entry, parent: &[u8], name: &OsStr) -> Result<(), Stop> {
+    fn directory(
+        &mut self,
+        entry: &Entry,
+        parent: &[u8],
+        name: &OsStr,
+        stopped: &dyn Fn() -> bool,
+    ) -> Result<(), Stop> {
         let path = join(parent, name.as_bytes());
         if self.touch(&path) {
             return self.set_directory(entry, &path);
@@ -504,7 +520,7 @@ impl<'a> Apply<'a> {
             self.hands.set(self.nodes[&path].fd.as_fd(), &own).map_err(|fault| at(&path, fault))?;
         }
         if hides {
-            self.hide_all(&path)?;
+            self.hide_all(&path, stopped)?;
         }
         // Its descriptor may be closed again by what was done meanwhile.
         self.dir(&path)?;
@@ -601,6 +617,7 @@ impl<'a> Apply<'a> {
         }
         let inside = join(&path, b"");
         self.nodes.retain(|open, _| *open != path && !open.starts_with(&inside));
+        self.opaque.retain(|known| *known != path && !known.starts_with(&inside));
         let dir = self.hands.open_dir(fd.as_fd(), name).map_err(|fault| at(&path, fault))?;
         copy::remove::empty_by(self.hands, &dir).map_err(|fault| at(&path, fault))?;
         self.hands.rmdir(fd.as_fd(), name).map_err(|fault| at(&path, fault))
@@ -670,7 +687,7 @@ impl<'a> Apply<'a> {
     }
 
     fn hard_link(&mut self, entry: &Entry, parent: &[u8], name: &OsStr) -> Result<(), Stop> {
-        let target = self.clean(&entry.link, &entry.path)?;
+        let target = self.clean(&entry.link, &entry.path, 0)?;
         let Some((target_parent, target_name)) = split(&target) else {
             return self.rule(&entry.path, "is a hard link to the root");
         };
@@ -738,7 +755,14 @@ impl<'a> Apply<'a> {
 
     // Deletions.
 
-    fn whiteout(&mut self, entry: &Entry, parent: &[u8], name: &[u8], hidden: &[u8]) -> Result<(), Stop> {
+    fn whiteout(
+        &mut self,
+        entry: &Entry,
+        parent: &[u8],
+        name: &[u8],
+        hidden: &[u8],
+        stopped: &dyn Fn() -> bool,
+    ) -> Result<(), Stop> {
         if name != OPAQUE && name.starts_with(META) {
             return Ok(());
         }
@@ -751,14 +775,14 @@ impl<'a> Apply<'a> {
         if name == OPAQUE {
             // Nothing below: nothing to hide, and no directory to be made for it.
             let Some(parent) = self.resolve(parent, None)? else { return Ok(()) };
-            return self.hide_all(&parent);
+            return self.hide_all(&parent, stopped);
         }
         let Some(parent) = self.resolve(parent, None)? else { return Ok(()) };
-        self.hide(&parent, OsStr::from_bytes(hidden))
+        self.hide(&parent, OsStr::from_bytes(hidden), stopped)
     }
 
     /// Hides what is below at a name. What this layer has there stays.
-    fn hide(&mut self, parent: &[u8], name: &OsStr) -> Result<(), Stop> {
+    fn hide(&mut self, parent: &[u8], name: &OsStr, stopped: &dyn Fn() -> bool) -> Result<(), Stop> {
         let path = join(parent, name.as_bytes());
         if self.below.find(self.hands, &path).map_err(|fault| at(&path, fault))?.is_none() {
             return Ok(());
@@ -769,7 +793,7 @@ impl<'a> Apply<'a> {
             Err(Fault { errno: Errno::EXIST, .. }) => {
                 let meta = look_at(self.hands, self.nodes[parent].fd.as_fd(), name).by("fstatat");
                 match FileType::from_raw_mode(meta.map_err(|fault| at(&path, fault))?.st_mode) {
-                    FileType::Directory => self.hide_all(&path),
+                    FileType::Directory => self.hide_all(&path, stopped),
                     _ => Ok(()),
                 }
             }
@@ -778,12 +802,19 @@ impl<'a> Apply<'a> {
     }
 
     /// Hides everything below in a directory of this layer, also in its directories.
-    fn hide_all(&mut self, path: &[u8]) -> Result<(), Stop> {
+    fn hide_all(&mut self, path: &[u8], stopped: &dyn Fn() -> bool) -> Result<(), Stop> {
         let mut left = vec![path.to_vec()];
         while let Some(path) = left.pop() {
+            // Whatever has come into it since then hides what is below, too.
+            if self.opaque.contains(&path) {
+                continue;
+            }
             let names = self.below.list(self.hands, &path).map_err(|fault| at(&path, fault))?;
             // In order, so that the directory is the same each time.
             for name in names.into_iter().collect::<BTreeSet<_>>() {
+                if stopped() {
+                    return Err(Stop::Stopped);
+                }
                 self.dir(&path)?;
                 let dir = self.nodes[&path].fd.as_fd();
                 match self.hands.mknod(dir, &name, FileType::CharacterDevice, (0, 0)) {
@@ -798,6 +829,10 @@ impl<'a> Apply<'a> {
                     Err(fault) => return Err(at(&join(&path, name.as_bytes()), fault)),
                 }
             }
+            if self.opaque.len() >= OPAQUE_KNOWN {
+                self.opaque.clear();
+            }
+            self.opaque.insert(path);
         }
         Ok(())
     }

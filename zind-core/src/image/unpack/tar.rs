@@ -5,6 +5,7 @@
 //! Source: <https://www.gnu.org/software/tar/manual/html_node/Standard.html>, pax(1)
 #![forbid(unsafe_code)]
 
+use std::collections::BTreeMap;
 use std::io::{self, BufRead, Read};
 
 use super::limits::Limits;
@@ -77,6 +78,9 @@ pub(crate) struct Reader<R> {
     padding: u64,
 }
 
+/// As many bytes as the names of a file's extended attributes may have in Linux (`XATTR_LIST_MAX`).
+const XATTR_NAMES: usize = 65536;
+
 /// What pax and GNU headers say about the entry after them.
 #[derive(Default)]
 struct Extended {
@@ -87,7 +91,9 @@ struct Extended {
     uid: Option<u64>,
     gid: Option<u64>,
     mtime: Option<(i64, u32)>,
-    xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
+    /// Bytes of their names, each with a zero after it.
+    xattr_names: usize,
     sparse: Sparse,
 }
 
@@ -239,7 +245,8 @@ impl<R: BufRead> Reader<R> {
                 return rule(format!("a file has {size} bytes; at most {} are allowed", self.limits.file_size));
             }
         }
-        Ok(Entry { path, link, kind, mode, uid, gid, mtime, size, xattrs: extended.xattrs, parts })
+        let xattrs = extended.xattrs.into_iter().collect();
+        Ok(Entry { path, link, kind, mode, uid, gid, mtime, size, xattrs, parts })
     }
 
     /// GNU's older sparse files: four parts in the header, 21 in each block that follows.
@@ -440,8 +447,14 @@ impl Extended {
                     if name.is_empty() || name.len() > 255 || name.contains(&0) {
                         return Err(wrong());
                     }
-                    self.xattrs.retain(|(other, _)| other != name);
-                    self.xattrs.push((name.to_vec(), value.to_vec()));
+                    if self.xattrs.insert(name.to_vec(), value.to_vec()).is_none() {
+                        self.xattr_names += name.len() + 1;
+                    }
+                    if self.xattr_names > XATTR_NAMES {
+                        return rule(format!(
+                            "the names of an entry's extended attributes have more than {XATTR_NAMES} bytes"
+                        ));
+                    }
                 }
             }
         }
@@ -691,5 +704,23 @@ mod tests {
                 assert!(entries.len() <= 6);
             }
         }
+    }
+
+    #[test]
+    fn extended_attributes_are_bounded() {
+        let record = |name: &str| {
+            let rest = format!(" SCHILY.xattr.{name}=v\n");
+            let length = rest.len() + 2;
+            assert_eq!(length.to_string().len(), 2);
+            format!("{length}{rest}")
+        };
+        // The last one of a name counts, once.
+        let many: String = (0..20_000).map(|number| record(&format!("user.{}", number % 5))).collect();
+        assert_eq!(all(&pax(many.as_bytes())).unwrap()[0].xattrs.len(), 5);
+        let few: String = (0..5957).map(|number| record(&format!("user.{number:05}"))).collect();
+        assert_eq!(all(&pax(few.as_bytes())).unwrap()[0].xattrs.len(), 5957);
+        let many = few + &record("user.99999");
+        let error = all(&pax(many.as_bytes())).unwrap_err();
+        assert!(matches!(error, Broken::Rule(rule) if rule.contains("65536")));
     }
 }

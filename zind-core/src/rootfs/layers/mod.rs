@@ -184,7 +184,19 @@ impl Layers {
     /// Errors: [`Error::NotFound`] if somebody took it from the store; [`Error::Image`] if it is broken.
     pub fn image(&self) -> Result<Option<Image>> {
         let Some(base) = self.state()?.image else { return Ok(None) };
-        Image::of_manifest(&Store::open(Some(base.store))?, &base.manifest).map(Some)
+        self.base_image(&Store::open(Some(base.store.clone()))?, &base).map(Some)
+    }
+
+    fn base_image(&self, store: &Store, base: &BaseImage) -> Result<Image> {
+        Image::of_manifest(store, &base.manifest).map_err(|error| match error {
+            Error::NotFound { what, name } => {
+                let (dir, place) = (self.dir.display(), store.place().display());
+                let text =
+                    format!("{} below {dir}, of which the store {place} has no {what} {name}", base.manifest.digest);
+                Error::NotFound { what: "image", name: text + "; pull or load it again" }
+            }
+            error => error,
+        })
     }
 
     /// Makes an image of everything that was changed: one layer over the image that these layers lie on. Of layers over
@@ -206,7 +218,7 @@ impl Layers {
                 format!("is {}, but the image of the layers is in {}", store.place().display(), base.store.display());
             return Err(Error::spec("store", rule));
         }
-        let image = Image::of_manifest(store, &base.manifest)?;
+        let image = self.base_image(store, base)?;
         let mut changes = self.whole(&state);
         changes.below = changes.stack.split_off(changes.stack.len() - state.base.len());
         commit::commit(store, Some(&image), &changes, options, progress)
