@@ -14,7 +14,8 @@ use std::time::{Duration, Instant};
 use fake::{Fake, INDEX, MANIFEST, Made};
 use server::{Reply, Seen, Server};
 use zind_core::{
-    Auth, Digest, Error, Image, Mirror, Platform, Progress, ProgressEvent, PullOptions, PullPolicy, PushOptions, Store,
+    Auth, Digest, Error, Image, Limits, Mirror, Platform, Progress, ProgressEvent, PullOptions, PullPolicy,
+    PushOptions, Store,
 };
 
 /// A store in a directory of its own, which is gone with it.
@@ -100,12 +101,13 @@ fn a_pull_takes_manifest_config_and_layers_once() {
         assert!(place.store.has_blob(&Digest::of(layer)));
     }
     assert_eq!(server.seen().len(), 5);
-    // Missing: nobody is asked. Always: only the manifest is.
-    place.pull(&server, &options()).unwrap();
+    // Missing: nobody is asked. Always, which is what a pull does if nothing else is said: only the manifest is.
+    let mut missing = options();
+    missing.policy = PullPolicy::Missing;
+    place.pull(&server, &missing).unwrap();
     assert_eq!(server.seen().len(), 5);
-    let mut always = options();
-    always.policy = PullPolicy::Always;
-    assert_eq!(place.pull(&server, &always).unwrap(), image);
+    assert_eq!((options().policy, PullPolicy::default()), (PullPolicy::Always, PullPolicy::Always));
+    assert_eq!(place.pull(&server, &options()).unwrap(), image);
     assert_eq!(server.seen().len(), 6);
     assert_eq!(verified(&place.store), []);
 }
@@ -163,6 +165,7 @@ fn the_platform_is_chosen_from_an_index() {
     let image = place.store.pull(&exact, &wanted, &mut ()).unwrap();
     assert_eq!(image.digest(), &Digest::of(&amd.manifest));
     let before = server.seen().len();
+    wanted.policy = PullPolicy::Missing;
     assert_eq!(place.store.pull(&exact, &wanted, &mut ()).unwrap(), image);
     assert_eq!(server.seen().len(), before);
 }
@@ -558,6 +561,29 @@ fn documents_beyond_the_limits_are_refused() {
 }
 
 #[test]
+fn a_store_with_a_smaller_limit_of_documents_fetches_no_larger_ones() {
+    let layer = fake::tar("file", b"x");
+    let config = Made::of_tars(std::slice::from_ref(&layer), "amd64").config;
+    let config = [config, vec![b' '; 4000]].concat();
+    let made = Made::of_blobs(config, vec![fake::gzip(&layer)], "application/vnd.oci.image.layer.v1.tar+gzip", "");
+    for (limit, requests) in [(100, 1), (made.manifest.len() as u64 + 100, 1), (8000, 3)] {
+        let fake = Fake::new(&made, "1");
+        let server = Server::start(move |seen| fake.answer(seen));
+        let mut place = Place::new();
+        let mut limits = Limits::default();
+        limits.document = limit;
+        place.store = Store::open_with(Some(place.dir.join("limited")), limits).unwrap();
+        let result = place.pull(&server, &options());
+        assert_eq!(result.is_ok(), limit == 8000, "{limit}: {result:?}");
+        assert_eq!(server.seen().len(), requests, "{limit}");
+        if let Err(error) = result {
+            assert!(error.to_string().contains(&limit.to_string()), "{limit}: {error}");
+            place.assert_nothing(&server);
+        }
+    }
+}
+
+#[test]
 fn indexes_in_indexes_end() {
     let fake = Fake::default();
     let mut inner = format!(r#"{{"schemaVersion":2,"mediaType":"{INDEX}","manifests":[]}}"#);
@@ -764,6 +790,84 @@ fn mirrors_are_asked_first_and_the_registry_last() {
     assert!(half.seen().iter().all(|seen| seen.path.starts_with("/v2/hub/cache/team/app/")));
 }
 
+/// What is given for the registry is the registry's, whatever a mirror asks for.
+#[test]
+fn mirrors_are_not_shown_the_credentials_of_the_registry() {
+    let made = Made::of(&[1000]);
+    for auth in [user(), Auth::Identity("IDENT".into()), Auth::Bearer("T1".into())] {
+        let guarded = Guarded::new(Fake::new(&made, "1"), usize::MAX);
+        // As if somebody had got the registry's token before.
+        if auth == Auth::Bearer("T1".into()) {
+            let mut before = options();
+            before.registry.auth = user();
+            Place::new().pull(&guarded.server, &before).unwrap();
+        }
+        let tokens = Server::start(|_| Reply::status(401));
+        let realm = format!("http://{}/token", tokens.host());
+        let bearer =
+            Server::start(move |_| Reply::status(401).with("WWW-Authenticate", format!("Bearer realm=\"{realm}\"")));
+        let basic = Server::start(|_| Reply::status(401).with("WWW-Authenticate", "Basic realm=\"x\""));
+        let known = Server::start(|seen| match seen.header("authorization") {
+            "Basic dTpw" => Reply::status(404),
+            _ => Reply::status(401).with("WWW-Authenticate", "Basic realm=\"x\""),
+        });
+        let place = Place::new();
+        let file = place.dir.join("auth.json");
+        std::fs::write(&file, format!(r#"{{"auths": {{"{}": {{"auth": "dTpw"}}}}}}"#, known.host())).unwrap();
+        let mut options = options();
+        options.registry.auth = auth.clone();
+        options.registry.auth_file = Some(file);
+        let mirror = |(server, insecure): (&Server, bool)| Mirror { location: server.host(), insecure };
+        let mirrors = [(&basic, false), (&basic, true), (&bearer, false), (&bearer, true), (&known, false)];
+        options.registry.mirrors.insert(guarded.server.host(), mirrors.map(mirror).into());
+        place.pull(&guarded.server, &options).unwrap();
+        for server in [&basic, &bearer, &tokens] {
+            let seen = server.seen();
+            assert_eq!(seen.len(), 2, "{auth:?}: {seen:#?}");
+            for one in seen {
+                let text = format!("{} {}", one.path, String::from_utf8_lossy(&one.body));
+                assert_eq!(one.header("authorization"), "", "{auth:?}");
+                assert!(!["user", "IDENT", "T1"].iter().any(|secret| text.contains(secret)), "{auth:?}: {text}");
+            }
+        }
+        // Its own ones, of the file.
+        let shown: Vec<String> = known.seen().iter().map(|seen| seen.header("authorization").to_owned()).collect();
+        assert_eq!(shown, ["", "Basic dTpw"], "{auth:?}");
+    }
+}
+
+#[test]
+fn who_wants_to_be_nobody_is_nobody_for_mirrors_too() {
+    let basic = Server::start(|_| Reply::status(401).with("WWW-Authenticate", "Basic realm=\"x\""));
+    let origin = Server::start(|_| fake::not_found());
+    let place = Place::new();
+    let file = place.dir.join("auth.json");
+    std::fs::write(&file, format!(r#"{{"auths": {{"{}": {{"auth": "dTpw"}}}}}}"#, basic.host())).unwrap();
+    let mut options = options();
+    options.registry.auth_file = Some(file);
+    options.registry.mirrors.insert(origin.host(), vec![Mirror { location: basic.host(), insecure: false }]);
+    place.pull(&origin, &options).unwrap_err();
+    assert!(basic.seen().iter().all(|seen| seen.header("authorization").is_empty()));
+}
+
+#[test]
+fn what_mirrors_said_is_told_when_nobody_has_it() {
+    let gone = Server::start(|_| Reply::Answer(404, Vec::new(), b"not on this mirror".to_vec()));
+    let shut = Server::start(|_| Reply::status(401).with("WWW-Authenticate", "Basic realm=\"x\""));
+    let origin = Server::start(|_| fake::not_found());
+    let mut options = options();
+    let mirror = |server: &Server| Mirror { location: format!("{}/hub", server.host()), insecure: false };
+    options.registry.mirrors.insert(origin.host(), vec![mirror(&gone), mirror(&shut)]);
+    let error = Place::new().pull(&origin, &options).unwrap_err();
+    let hint = error.hint().unwrap_or_default().to_owned();
+    for part in ["check repository", &gone.host(), "not on this mirror", &shut.host(), "HTTP 401", "skopeo login"] {
+        assert!(hint.contains(part), "{part}: {hint}");
+    }
+    // The credentials of a mirror are not given with the call.
+    assert!(!hint.contains("give auth"), "{hint}");
+    assert_eq!(refusal(Err::<(), _>(error)).0, Some(404));
+}
+
 #[test]
 fn foreign_layers_are_fetched_only_on_request_and_anonymously() {
     let tar = fake::tar("file", b"foreign");
@@ -814,6 +918,37 @@ fn options_have_rules() {
     wrong.registry.parallel = 0;
     let error = Place::new().store.pull("127.0.0.1:1/a", &wrong, &mut ()).unwrap_err();
     assert_eq!(error.field(), Some("parallel"));
+    for bad in [
+        "https://m:5000",
+        "http://m/hub",
+        "user:secret@m:5000",
+        "https://user:secret@m",
+        "",
+        "/hub",
+        "m:5000/",
+        "m:x",
+        "m:0",
+        "m:5000/a//b",
+        "m/../a",
+        "m/a?x=1",
+        "m/a:1",
+        "m?x",
+        "m#x",
+        "m /a",
+        "m\r\nX: 1/a",
+    ] {
+        let mut wrong = options();
+        let location = bad.to_owned();
+        wrong.registry.mirrors.insert("127.0.0.1:1".into(), vec![Mirror { location, insecure: false }]);
+        let error = Place::new().store.pull("127.0.0.1:1/a", &wrong, &mut ()).unwrap_err();
+        assert_eq!(error.field(), Some("mirrors"), "{bad}: {error}");
+        assert!(!error.to_string().contains("secret"), "{error}");
+        assert!(bad.contains('@') || error.to_string().contains("HOST[:PORT][/PATH]"), "{error}");
+    }
+    let mut wrong = options();
+    wrong.registry.mirrors.insert("https://docker.io".into(), Vec::new());
+    let error = Place::new().store.pull("127.0.0.1:1/a", &wrong, &mut ()).unwrap_err();
+    assert_eq!(error.field(), Some("mirrors"), "{error}");
     let mut nowhere = options();
     nowhere.registry.cert_dir = Some("/nonexistent/certificates".into());
     let error = Place::new().store.pull("127.0.0.1:1/a", &nowhere, &mut ()).unwrap_err();

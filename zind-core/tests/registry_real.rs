@@ -330,6 +330,31 @@ fn tls_with_an_own_authority_and_a_password() {
     assert_eq!(error.step().map(|step| step.name()), Some("ReadCertificates"), "{error}");
 }
 
+/// A registry behind TLS that sends uploads to a plain place elsewhere.
+#[test]
+fn uploads_do_not_go_from_https_to_http() {
+    let dir = Dir::new();
+    let (tls, trust) = certificates(&dir, "IP:127.0.0.1");
+    let source = umoci_image(&dir);
+    let good = Registry::start(&dir, &tls, "");
+    let name = good.name("team/app:1");
+    let to = format!("docker://{name}");
+    run(&["skopeo", "copy", "--dest-cert-dir", trust.to_str().unwrap(), &format!("oci:{source}"), &to]);
+    let store = Store::open(Some(dir.path("store"))).unwrap();
+    let mut options = anonymous();
+    options.cert_dir = Some(trust);
+    let image = pull(&store, &name, &options).unwrap();
+    push(&store, &image, &good.name("other/app:1"), &options).unwrap();
+
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let elsewhere = format!(", host: 'http://{}'", listener.local_addr().unwrap());
+    let registry = Registry::start(&dir, &(tls + &elsewhere), "");
+    let result = push(&store, &image, &registry.name("team/app:1"), &options);
+    assert!(matches!(&result, Err(Error::Registry { code, .. }) if code == "redirect"), "{result:?}");
+    assert!(matches!(listener.accept(), Err(error) if error.kind() == std::io::ErrorKind::WouldBlock));
+}
+
 #[test]
 fn a_certificate_for_another_name_is_refused() {
     let dir = Dir::new();

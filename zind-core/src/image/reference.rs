@@ -144,7 +144,7 @@ fn is_registry(first: &str) -> bool {
 }
 
 /// A name or an address, and perhaps a port.
-fn check_registry(registry: &str) -> Result<(), String> {
+pub(crate) fn check_registry(registry: &str) -> Result<(), String> {
     let bad = || Err(format!("has {registry:?} for a registry, which is no host or host:port"));
     let (host, port) = if registry.starts_with('[') {
         match registry.split_once(']') {
@@ -170,7 +170,7 @@ fn check_registry(registry: &str) -> Result<(), String> {
 }
 
 /// Words of small letters and digits, joined by `.`, `_`, `__` or hyphens, in parts joined by `/`.
-fn check_repository(repository: &str) -> Result<(), String> {
+pub(crate) fn check_repository(repository: &str) -> Result<(), String> {
     let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     for part in repository.split('/') {
         if part.is_empty() {

@@ -56,15 +56,17 @@ const MOST_FILE: u64 = 4 << 20;
 /// Helpers ask keyrings, which may ask people.
 const HELPER_TIME: Duration = Duration::from_secs(60);
 
-/// Credentials for `registry` (`"docker.io"`, `"host:5000"`) and a repository there.
+/// Credentials for `registry` (`"docker.io"`, `"host:5000"`) and a repository there. `auth` is who asks there; it is not taken from
+/// the options, because those of a mirror are other ones.
 pub(crate) fn find(
     registry: &str,
     repository: &str,
+    auth: &Auth,
     options: &RegistryOptions,
     interrupted: &mut dyn FnMut() -> bool,
 ) -> Result<Found> {
     let given = |credentials| Ok(Found { credentials, places: vec!["the options of the call".into()] });
-    match &options.auth {
+    match auth {
         Auth::Files => {}
         Auth::Anonymous => return given(None),
         Auth::Basic { user, password } => {

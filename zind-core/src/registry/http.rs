@@ -92,10 +92,7 @@ impl Http {
             if !may_follow || !is_redirect(&response) {
                 return Ok(Answer { response, uri: here, elsewhere: !at_home });
             }
-            let next = location(&response, &here)?;
-            if !insecure && here.scheme_str() == Some("https") && next.scheme_str() == Some("http") {
-                return Err(Failure::new("redirect", format!("{} redirects from https to http", host(&here))).into());
-            }
+            let next = location(&response, &here, insecure)?;
             // Once elsewhere, a way back could lead anywhere.
             at_home = at_home && origin(&next) == origin(&first);
             here = next;
@@ -265,8 +262,8 @@ pub(crate) fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name).and_then(|value| value.to_str().ok())
 }
 
-/// Where the `Location` of an answer leads.
-pub(crate) fn location(response: &Response<Body>, from: &Uri) -> Result<Uri, Failure> {
+/// Where the `Location` of an answer leads: to the web, and not from https to http unless anything goes (`insecure`).
+pub(crate) fn location<B>(response: &Response<B>, from: &Uri, insecure: bool) -> Result<Uri, Failure> {
     let bad = |why: &str| Failure::new("redirect", format!("{} redirects {why}", host(from)));
     let text = text(response.headers(), "location").ok_or_else(|| bad("to nowhere"))?;
     let uri = join(from, text).ok_or_else(|| bad("to what is no URL"))?;
@@ -280,8 +277,14 @@ pub(crate) fn location(response: &Response<Body>, from: &Uri) -> Result<Uri, Fai
     // A server behind one that does the TLS for it does not know better.
     let unaware =
         from.scheme_str() == Some("https") && uri.scheme_str() == Some("http") && from.authority() == uri.authority();
-    let safe = uri.to_string().replacen("http:", "https:", 1);
-    Ok(if unaware { safe.parse().map_err(|_| bad("to what is no URL"))? } else { uri })
+    if unaware {
+        let safe = uri.to_string().replacen("http:", "https:", 1);
+        return safe.parse().map_err(|_| bad("to what is no URL"));
+    }
+    if !insecure && from.scheme_str() == Some("https") && uri.scheme_str() == Some("http") {
+        return Err(bad("from https to http"));
+    }
+    Ok(uri)
 }
 
 /// A reference relative to a URL: RFC 3986, section 5.2, without dot segments, which servers resolve themselves.
@@ -367,6 +370,24 @@ mod tests {
             assert_eq!(join(&base, reference).unwrap().to_string(), wanted, "{reference}");
         }
         assert!(join(&base, "http://").is_none());
+    }
+
+    #[test]
+    fn locations_do_not_lead_from_https_to_http() {
+        let of = |from: &str, to: &str, insecure: bool| {
+            let response = Response::builder().header("location", to).body(()).unwrap();
+            let found = location(&response, &from.parse().unwrap(), insecure);
+            found.map(|uri| uri.to_string()).map_err(|failure| failure.code)
+        };
+        let own = "https://r.test:5000/v2/a/blobs/uploads/";
+        assert_eq!(of(own, "http://other.test/up", false), Err("redirect"));
+        assert_eq!(of(own, "http://r.test:5001/up", false), Err("redirect"));
+        assert_eq!(of(own, "http://other.test/up", true), Ok("http://other.test/up".into()));
+        assert_eq!(of(own, "https://other.test/up", false), Ok("https://other.test/up".into()));
+        assert_eq!(of(own, "/up?x=1", false), Ok("https://r.test:5000/up?x=1".into()));
+        // The same place, which only does not know that it is spoken to by TLS.
+        assert_eq!(of(own, "http://r.test:5000/up", false), Ok("https://r.test:5000/up".into()));
+        assert_eq!(of("http://127.0.0.1:1/v2/", "http://127.0.0.1:2/up", false), Ok("http://127.0.0.1:2/up".into()));
     }
 
     #[test]

@@ -50,7 +50,7 @@ impl fmt::Debug for Auth {
 /// A place that has the same as a registry, and is asked before it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mirror {
-    /// Host and port, and perhaps a path before the repository's: `"mirror:5000/hub"`.
+    /// Host and port, and perhaps a path before the repository's: `"mirror:5000/hub"`. No scheme, no user.
     pub location: String,
     /// Spoken to without checking of certificates, by plain HTTP if it has no TLS.
     pub insecure: bool,
@@ -60,7 +60,8 @@ pub struct Mirror {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RegistryOptions {
-    /// Who asks.
+    /// Who asks the registry. Mirrors are not shown what is given here: they have credentials of the files, by their own names, and
+    /// none with [`Auth::Anonymous`].
     pub auth: Auth,
     /// The only file to look for credentials in.
     pub auth_file: Option<PathBuf>,
@@ -105,9 +106,9 @@ impl Default for RegistryOptions {
 #[non_exhaustive]
 pub enum PullPolicy {
     /// If the store has no image of that name.
-    #[default]
     Missing,
     /// Always: what the name stands for now. Layers that are there are not fetched again.
+    #[default]
     Always,
     /// Never: the image is there, or it is an error.
     Never,
@@ -133,7 +134,7 @@ impl PullPolicy {
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct PullOptions {
-    /// When the registry is asked.
+    /// When the registry is asked: by default always, as who says "pull" wants it.
     pub policy: PullPolicy,
     /// The platform to choose from an index, and to demand of the image. `None`: this machine's.
     pub platform: Option<Platform>,
@@ -150,7 +151,7 @@ pub struct PullOptions {
 impl Default for PullOptions {
     fn default() -> PullOptions {
         PullOptions {
-            policy: PullPolicy::Missing,
+            policy: PullPolicy::Always,
             platform: None,
             foreign_layers: false,
             unpack: true,

@@ -16,11 +16,11 @@ use super::work::{self, Meter, Note, Relay};
 use crate::error::{Error, Result};
 use crate::image::{
     Descriptor, Digest, Image, ImageConfig, Index, Manifest, Platform, Progress, ProgressKind, Reference, chain_ids,
-    json, media,
+    json, media, reference,
 };
 use crate::store::{Owners, Store};
 
-/// The most bytes of a manifest, an index or a configuration.
+/// The most bytes of a manifest, an index or a configuration, where the store does not have a smaller limit.
 const MOST_DOCUMENT: u64 = 4 << 20;
 /// How deep indexes may lie in indexes.
 const MOST_DEPTH: usize = 4;
@@ -84,7 +84,38 @@ pub(crate) fn check(options: &RegistryOptions) -> Result<()> {
     if options.timeout.is_zero() {
         return Err(Error::spec("timeout", "is zero"));
     }
+    for (registry, mirrors) in &options.mirrors {
+        reference::check_registry(registry).map_err(|rule| Error::spec("mirrors", rule))?;
+        mirrors.iter().try_for_each(check_mirror)?;
+    }
     Ok(())
+}
+
+/// `host[:port][/path]`.
+fn check_mirror(mirror: &super::Mirror) -> Result<()> {
+    let location = &mirror.location;
+    if location.contains('@') {
+        // There may be a password before it, which is not for messages.
+        return Err(Error::spec(
+            "mirrors",
+            "has a place with an @; credentials of a mirror are looked for in the files",
+        ));
+    }
+    let bad = |rule: String| {
+        let shown = super::http::clean(location, 200);
+        Error::spec("mirrors", format!("{shown:?} {rule}; a mirror is HOST[:PORT][/PATH]"))
+    };
+    if location.contains("://") {
+        return Err(bad("has a scheme".into()));
+    }
+    let (host, path) = place_of(location);
+    reference::check_registry(host).map_err(bad)?;
+    path.map_or(Ok(()), |path| reference::check_repository(path).map_err(bad))
+}
+
+/// Host and path of a mirror.
+fn place_of(location: &str) -> (&str, Option<&str>) {
+    location.split_once('/').map_or((location, None), |(host, path)| (host, Some(path)))
 }
 
 struct Pull<'a> {
@@ -129,29 +160,31 @@ impl Pull<'_> {
     }
 
     /// Where to ask, in order: mirrors, and last the registry itself.
-    fn places(&self) -> Vec<Place> {
+    fn sessions(&self) -> Vec<Session> {
         let options = &self.options.registry;
         let mirrors = options.mirrors.get(self.name.registry()).map(Vec::as_slice).unwrap_or_default();
         let mirror = |mirror: &super::Mirror| {
-            let (host, prefix) = mirror.location.split_once('/').unwrap_or((&mirror.location, ""));
-            let repository = format!("{}/{}", prefix.trim_matches('/'), self.name.repository());
-            Place::new(host, repository.trim_start_matches('/'), mirror.insecure)
+            let own = self.name.repository();
+            let (host, path) = place_of(&mirror.location);
+            let repository = path.map_or_else(|| own.to_owned(), |path| format!("{path}/{own}"));
+            Session::mirror(self.http.clone(), Place::new(host, &repository, mirror.insecure))
         };
         let own = Place::new(self.name.registry(), self.name.repository(), !options.tls_verify);
+        let own = Session::new(self.http.clone(), own, false, None);
         mirrors.iter().map(mirror).chain([own]).collect()
     }
 
     /// The manifest for the platform, and the sessions to fetch the rest by: from the one that had it on.
     fn resolve(&self) -> Result<(Vec<Session>, Document)> {
-        let sessions: Vec<Session> =
-            self.places().into_iter().map(|place| Session::new(self.http.clone(), place, false, None)).collect();
+        let sessions = self.sessions();
         let last = sessions.len() - 1;
+        let mut said = Vec::new();
         for (index, session) in sessions.iter().enumerate() {
             match self.resolve_at(session) {
                 Ok(document) => return Ok((sessions.into_iter().skip(index).collect(), document)),
                 Err(Error::Interrupted) => return Err(Error::Interrupted),
-                Err(error) if index == last => return Err(error),
-                Err(_) => {}
+                Err(error) if index == last => return Err(with_mirrors(error, &said)),
+                Err(error) => said.push(format!("{}: {error}", session.place.name)),
             }
         }
         Err(Error::NotFound { what: "registry", name: self.name.registry().to_owned() })
@@ -176,6 +209,11 @@ impl Pull<'_> {
         Err(Error::image(format!("index {}", document.digest), format!("lies in more than {MOST_DEPTH} indexes")))
     }
 
+    /// The most bytes of a document that may come.
+    fn most(&self) -> u64 {
+        self.store.limits().document.min(MOST_DOCUMENT)
+    }
+
     /// A manifest or index, checked against the digest that it was asked for by.
     fn document(&self, session: &Session, target: &str, expected: Option<&Digest>) -> Result<Document> {
         let about = format!("manifest {}:{target}", session.place.repository);
@@ -187,7 +225,7 @@ impl Pull<'_> {
             if answer.response.status() != 200 {
                 return Err(session.refusal(answer, &about));
             }
-            match session.read(&mut answer, MOST_DOCUMENT) {
+            match session.read(&mut answer, self.most()) {
                 Ok(bytes) => break (answer, bytes),
                 Err(trouble) => session.again(trouble, &mut failures)?,
             }
@@ -221,8 +259,9 @@ impl Pull<'_> {
             let shown = super::http::clean(&config.media_type, 200);
             return Err(Error::image(what, format!("is of the type {shown:?}: this is something else than an image")));
         }
-        if config.size > MOST_DOCUMENT {
-            return Err(Error::image(what, format!("has {} bytes; at most {MOST_DOCUMENT} are allowed", config.size)));
+        let most = self.most();
+        if config.size > most {
+            return Err(Error::image(what, format!("has {} bytes; at most {most} are allowed", config.size)));
         }
         let bytes = if self.store.has_blob(&config.digest) {
             self.store.read_document(config)?
@@ -252,6 +291,15 @@ impl Pull<'_> {
         download::write(&mut ingest, bytes)?;
         ingest.commit()
     }
+}
+
+/// The registry's error, with what the mirrors said before it.
+fn with_mirrors(error: Error, said: &[String]) -> Error {
+    if said.is_empty() {
+        return error;
+    }
+    let own = error.hint().map(|hint| format!("{hint}; ")).unwrap_or_default();
+    error.with_hint(format!("{own}the mirrors said before: {}", said.join("; ")))
 }
 
 fn digest_as(like: &Digest, bytes: &[u8]) -> Digest {

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use ureq::http::{Method, Response, Uri};
 
 use super::failure::Failure;
-use super::http::{Answer, Http, Payload, Trouble, location, lock, text};
+use super::http::{Answer, Http, Payload, Trouble, lock, text};
 use super::options::PushOptions;
 use super::pull::check;
 use super::session::{Call, Place, Session, is_passing, retry_after};
@@ -172,21 +172,20 @@ impl Push<'_> {
             let answer = self.session.get(Method::POST, &path, &[], about)?;
             match answer.response.status().as_u16() {
                 201 => return Ok(None),
-                202 => return self.place_of(answer).map(Some),
+                202 => return self.place_of(&answer).map(Some),
                 // Registries without the function, and repositories that this user may not read.
                 _ => drop(answer),
             }
         }
         let answer = self.session.get(Method::POST, "blobs/uploads/", &[], about)?;
         match answer.response.status().as_u16() {
-            202 => self.place_of(answer).map(Some),
+            202 => self.place_of(&answer).map(Some),
             _ => Err(self.session.refusal(answer, about)),
         }
     }
 
-    fn place_of(&self, answer: Answer) -> Result<Uri> {
-        let place = location(&answer.response, &answer.uri);
-        place.map_err(|failure| Trouble::Failure(failure).error(&self.session.place.name))
+    fn place_of(&self, answer: &Answer) -> Result<Uri> {
+        self.session.location(&answer).map_err(|failure| Trouble::Failure(failure).error(&self.session.place.name))
     }
 
     /// Sends a blob, in one or in pieces, and goes on where it was interrupted.
@@ -257,7 +256,7 @@ impl Push<'_> {
             if !matches!(answer.response.status().as_u16(), 202 | 204) {
                 return Ok(Some(answer));
             }
-            upload.place = location(&answer.response, &answer.uri)?;
+            upload.place = self.session.location(&answer)?;
             let done = received(&answer.response).unwrap_or(upload.done + length);
             if done <= upload.done || done > blob.size {
                 return Err(Failure::new("protocol", format!("{about}: the registry loses what it was sent")).into());
@@ -306,8 +305,7 @@ impl Push<'_> {
             return Ok(None);
         }
         let next = match answer.response.headers().contains_key("location") {
-            true => location(&answer.response, &answer.uri)
-                .map_err(|failure| Trouble::Failure(failure).error(&self.session.place.name))?,
+            true => self.place_of(&answer)?,
             false => place.clone(),
         };
         Ok(Some(Upload { place: next, done: received(&answer.response).unwrap_or(0) }))

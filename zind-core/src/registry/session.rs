@@ -11,8 +11,9 @@ use ureq::http::{HeaderMap, Method, Response, Uri};
 use super::auth::{self, Credentials, Found};
 use super::challenge::Challenge;
 use super::failure::Failure;
-use super::http::{Answer, Ask, Http, Payload, Trouble, clean, lock, origin, text};
+use super::http::{Answer, Ask, Http, Payload, Trouble, clean, location, lock, origin, text};
 use super::net::is_loopback;
+use super::options::Auth;
 use crate::error::{Error, Result};
 
 /// The longest wait that a registry can ask for.
@@ -57,6 +58,10 @@ pub(crate) struct Session {
     scopes: Vec<String>,
     /// Nothing is ever shown.
     anonymous: bool,
+    /// Who asks.
+    auth: Auth,
+    /// It stands in for a registry.
+    mirror: bool,
     plain: AtomicBool,
     /// It has answered once.
     met: AtomicBool,
@@ -87,7 +92,19 @@ impl Session {
         let mut scopes = vec![format!("repository:{}:{actions}", place.repository)];
         scopes.extend(mount_from.map(|from| format!("repository:{from}:pull")));
         let (plain, met) = (AtomicBool::new(false), AtomicBool::new(false));
-        Session { http, place, scopes, anonymous: false, plain, met, shown: Mutex::default() }
+        let auth = http.options.auth.clone();
+        let (anonymous, mirror) = (false, false);
+        Session { http, place, scopes, anonymous, auth, mirror, plain, met, shown: Mutex::default() }
+    }
+
+    /// A mirror to pull from. What the caller gives for the registry is not for whoever stands in for it: the files may have
+    /// something for the mirror by its own name. Who wants to be nobody is nobody here, too.
+    pub(crate) fn mirror(http: Arc<Http>, place: Place) -> Session {
+        let auth = match http.options.auth {
+            Auth::Anonymous => Auth::Anonymous,
+            _ => Auth::Files,
+        };
+        Session { auth, mirror: true, ..Session::new(http, place, false, None) }
     }
 
     /// A server that is shown no credentials.
@@ -169,6 +186,11 @@ impl Session {
         self.http.refusal(answer, &self.place.name, about)
     }
 
+    /// Where the `Location` of an answer leads, if one may go there.
+    pub(crate) fn location(&self, answer: &Answer) -> Result<Uri, Failure> {
+        location(&answer.response, &answer.uri, self.place.insecure)
+    }
+
     /// The error for what is not as it was promised.
     pub(crate) fn content(&self, detail: impl Into<String>) -> Error {
         Trouble::Failure(Failure::new("content", detail)).error(&self.place.name)
@@ -237,7 +259,7 @@ impl Session {
         if shown.found.is_none() {
             let mut stopped = || self.http.link.stopped();
             let Place { name, repository, .. } = &self.place;
-            shown.found = Some(auth::find(name, repository, &self.http.options, &mut stopped)?);
+            shown.found = Some(auth::find(name, repository, &self.auth, &self.http.options, &mut stopped)?);
         }
         let credentials = shown.found.as_ref().and_then(|found| found.credentials.clone());
         let challenges = challenges(answer.response.headers());
@@ -284,12 +306,18 @@ impl Session {
             let hint = format!("the credentials of {places} are wrong, or not enough for this repository");
             (format!("{about}: the credentials are not accepted"), hint)
         } else {
-            let hint = format!(
-                "log in with `skopeo login {name}` or `docker login {name}`, or give auth; the name may be wrong, too"
-            );
+            let hint = format!("{}; the name may be wrong, too", self.log_in());
             (format!("{about}: no credentials for {name} in {places}"), hint)
         };
         Error::Registry { registry: name.clone(), status: Some(401), code: "UNAUTHORIZED".into(), detail, hint }
+    }
+
+    /// What gives credentials to this place.
+    fn log_in(&self) -> String {
+        let name = &self.place.name;
+        // What is given with the call is for the registry.
+        let or = if self.mirror { "" } else { ", or give auth" };
+        format!("log in with `skopeo login {name}` or `docker login {name}`{or}")
     }
 
     /// A token of access from the server that a challenge names.
@@ -373,8 +401,9 @@ impl Session {
                 let about =
                     if some { "the credentials are not accepted" } else { "it gives no token without credentials" };
                 let about = format!("token server {host}: {about}");
-                let places = lock_places(&self.place, some);
-                return Err(self.refusal(answer, &about).with_hint(places));
+                let hint =
+                    if some { format!("check user and password for {}", self.place.name) } else { self.log_in() };
+                return Err(self.refusal(answer, &about).with_hint(hint));
             }
             let body = match self.read(&mut answer, MOST_TOKEN) {
                 Ok(body) => body,
@@ -394,14 +423,6 @@ impl Session {
                 _ => Err(self.content(format!("the token server {host} answers without a token"))),
             };
         }
-    }
-}
-
-fn lock_places(place: &Place, some: bool) -> String {
-    if some {
-        format!("check user and password for {}", place.name)
-    } else {
-        format!("log in with `skopeo login {0}` or `docker login {0}`, or give auth", place.name)
     }
 }
 
