@@ -320,7 +320,7 @@ fn io_weight(row: &Row, s: &Situation<'_>, device: Option<&str>, weight: u64) ->
 }
 
 /// The numbers of a disk as the files have them: `254:0`.
-fn device(limit: &IoLimit) -> Result<String> {
+pub(super) fn device(limit: &IoLimit) -> Result<String> {
     let path = &limit.device;
     if let Some((major, minor)) = path.to_str().and_then(numbers) {
         return Ok(format!("{major}:{minor}"));
