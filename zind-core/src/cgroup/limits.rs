@@ -470,8 +470,12 @@ pub(super) fn cure(option: &str, file: &str, errno: Errno) -> String {
         }
         (Errno::EINVAL, "cpu.rt_runtime_us") => "the groups above have not that much real-time CPU to give",
         (Errno::EINVAL, "cpu.cfs_quota_us" | "cpu.max") => {
-            "quotas are at least 1000 us, periods 1000 to 1000000 us, and no more than the group above has"
+            "quotas are at least 1000 us, periods 1000 to 1000000 us, no less than the burst, and no more than the group above has"
         }
+        (Errno::EINVAL, "cpu.cfs_burst_us" | "cpu.max.burst") => {
+            "a burst is no more than the quota: give cpus or cpu_quota_us too, or a smaller burst"
+        }
+        (Errno::EINVAL, "cpu.weight" | "cpu.shares") => "what is idle has no weight: set cpu_idle to false, too",
         (Errno::EINVAL | Errno::ERANGE | Errno::ENODEV | Errno::EACCES, "cpuset.cpus" | "cpuset.mems") => {
             "it must be a list like 0-3,7 of what the machine has and the group above may use"
         }

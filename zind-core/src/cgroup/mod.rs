@@ -651,12 +651,26 @@ fn fill_cpuset(dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// On v1 memory alone may never be above memory and swap together.
+/// What has to be written before what: on v1 memory alone may never be above memory and swap together; a burst never above
+/// the quota; what is idle takes no weight.
 fn put_in_order(writes: &mut [limits::Write], current: &dyn Fn(&str) -> Option<String>) {
     const BOTH: &str = "memory.memsw.limit_in_bytes";
-    let find = |name: &str| writes.iter().position(|write| write.alternatives[0].0 == name);
-    let (Some(memory), Some(both)) = (find("memory.limit_in_bytes"), find(BOTH)) else { return };
     let number = |text: &str| files::number(text).unwrap_or(u64::MAX);
+    let find = |writes: &[limits::Write], names: &[&str]| {
+        writes.iter().position(|write| names.contains(&&*write.alternatives[0].0))
+    };
+    let quota = find(writes, &["cpu.max", "cpu.cfs_period_us", "cpu.cfs_quota_us"]);
+    if let (Some(quota), Some(burst)) = (quota, find(writes, &["cpu.max.burst", "cpu.cfs_burst_us"])) {
+        let (file, text) = &writes[burst].alternatives[0];
+        if quota < burst && current(file).is_some_and(|now| number(text) < number(&now)) {
+            writes[quota..=burst].rotate_right(1);
+        }
+    }
+    if let Some(idle) = find(writes, &["cpu.idle"]).filter(|idle| writes[*idle].alternatives[0].1 == "0") {
+        writes[..=idle].rotate_right(1);
+    }
+    let (memory, both) = (find(writes, &["memory.limit_in_bytes"]), find(writes, &[BOTH]));
+    let (Some(memory), Some(both)) = (memory, both) else { return };
     let now = current(BOTH).map_or(u64::MAX, |text| number(&text));
     if number(&writes[memory].alternatives[0].1) > now {
         writes.swap(memory, both);
@@ -742,5 +756,30 @@ impl Pause {
     fn sleep(&mut self) {
         std::thread::sleep(self.0);
         self.0 = (self.0 * 2).min(Duration::from_millis(5));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_that_depend_on_each_other_are_written_in_order() {
+        let files = |r: &Resources, version: Version, burst: u64| -> Vec<String> {
+            let current = |file: &str| file.contains("burst").then(|| burst.to_string());
+            let situation = Situation { version, helpers: 1, current: &current };
+            let mut writes = limits::writes(r, "cpu", &situation).unwrap();
+            put_in_order(&mut writes, &current);
+            writes.iter().map(|write| write.alternatives[0].0.to_string()).collect()
+        };
+        let mut r = Resources { cpu_quota_us: Some(20_000), cpu_burst_us: Some(10_000), ..Resources::default() };
+        assert_eq!(files(&r, Version::V2, 50_000), ["cpu.max.burst", "cpu.max"], "it falls");
+        assert_eq!(files(&r, Version::V2, 5_000), ["cpu.max", "cpu.max.burst"], "it rises");
+        r.cpu_period_us = Some(100_000);
+        assert_eq!(files(&r, Version::V1, 50_000), ["cpu.cfs_burst_us", "cpu.cfs_period_us", "cpu.cfs_quota_us"]);
+        let mut r = Resources { cpu_weight: Some(50), cpu_idle: Some(false), ..Resources::default() };
+        assert_eq!(files(&r, Version::V2, 0), ["cpu.idle", "cpu.weight"]);
+        r.cpu_idle = Some(true);
+        assert_eq!(files(&r, Version::V1, 0), ["cpu.shares", "cpu.idle"]);
     }
 }
