@@ -90,10 +90,12 @@ pub(super) struct Situation<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Write {
     pub(super) option: &'static str,
-    /// File and text; the first file that is there is written.
+    /// File and text; the first file that is there is written, or each one.
     pub(super) alternatives: Vec<(Cow<'static, str>, String)>,
     /// It is no error if there is no such file.
     pub(super) optional: bool,
+    /// Each file that is there is written: they are for different schedulers, and nothing tells which one a disk has.
+    pub(super) every: bool,
 }
 
 fn write(row: &Row, situation: &Situation<'_>, text: impl ToString) -> Vec<Write> {
@@ -101,7 +103,7 @@ fn write(row: &Row, situation: &Situation<'_>, text: impl ToString) -> Vec<Write
 }
 
 fn to_file(row: &Row, file: impl Into<Cow<'static, str>>, text: impl ToString) -> Write {
-    Write { option: row.option, alternatives: vec![(file.into(), text.to_string())], optional: false }
+    Write { option: row.option, alternatives: vec![(file.into(), text.to_string())], optional: false, every: false }
 }
 
 /// A number, where the greatest one is no limit.
@@ -316,7 +318,7 @@ fn io_weight(row: &Row, s: &Situation<'_>, device: Option<&str>, weight: u64) ->
         (Version::V1, Some(_)) => [("blkio.weight_device", bfq), ("blkio.bfq.weight_device", bfq)],
     };
     let alternatives = files.map(|(file, weight)| (file.into(), line(weight))).to_vec();
-    Write { option: row.option, alternatives, optional: false }
+    Write { option: row.option, alternatives, optional: false, every: true }
 }
 
 /// The numbers of a disk as the files have them: `254:0`.

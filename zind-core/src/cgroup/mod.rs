@@ -339,6 +339,7 @@ impl Cgroup {
                     option: "unified",
                     alternatives: vec![(file.clone().into(), line.to_owned())],
                     optional: false,
+                    every: false,
                 };
                 write_one(part, &write)?;
             }
@@ -679,18 +680,26 @@ fn put_in_order(writes: &mut [limits::Write], current: &dyn Fn(&str) -> Option<S
 
 fn write_one(part: &Part, write: &limits::Write) -> Result<()> {
     let mut first = None;
+    let mut is_written = false;
     for (file, text) in &write.alternatives {
         let refused = match files::write(part.dir.as_fd(), file, text) {
+            Ok(()) if write.every => {
+                is_written = true;
+                continue;
+            }
             Ok(()) => return Ok(()),
             Err(Errno::ENOENT) if write.optional => return Ok(()),
             Err(errno) => (file, text, errno),
         };
-        if first.is_none() || refused.2 != Errno::ENOENT {
+        if first.is_none_or(|(_, _, errno)| errno == Errno::ENOENT) {
             first = Some(refused);
         }
-        if refused.2 != Errno::ENOENT {
+        if refused.2 != Errno::ENOENT && !write.every {
             break;
         }
+    }
+    if is_written {
+        return Ok(());
     }
     let Some((file, text, errno)) = first else { return Ok(()) };
     let cure = limits::cure(write.option, file, errno);
@@ -762,6 +771,37 @@ impl Pause {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn weights_of_disks_are_written_for_every_scheduler() {
+        let dir = tempfile();
+        let written = |names: &[&str]| -> Result<Vec<String>> {
+            names.iter().for_each(|name| std::fs::write(dir.join(name), "").unwrap());
+            let part =
+                Part { dir: files::open_dir(&dir).unwrap(), path: dir.clone(), is_v2: true, controllers: Vec::new() };
+            let r = Resources { io_weight: Some(910), ..Resources::default() };
+            let situation = Situation { version: Version::V2, helpers: 1, current: &|_| None };
+            let result = limits::writes(&r, "io", &situation)?.iter().try_for_each(|write| write_one(&part, write));
+            let texts = names.iter().map(|name| {
+                let text = std::fs::read_to_string(dir.join(name)).unwrap();
+                std::fs::remove_file(dir.join(name)).unwrap();
+                text
+            });
+            let texts = texts.collect();
+            result.map(|()| texts)
+        };
+        assert_eq!(written(&["io.weight", "io.bfq.weight"]).unwrap(), ["910", "100"]);
+        assert_eq!(written(&["io.weight"]).unwrap(), ["910"]);
+        assert_eq!(written(&["io.bfq.weight"]).unwrap(), ["100"]);
+        assert_eq!(written(&[]).unwrap_err().errno(), Some(Errno::ENOENT));
+        std::fs::remove_dir(&dir).unwrap();
+    }
+
+    fn tempfile() -> PathBuf {
+        let dir = std::env::temp_dir().join(format!("zind-test-weights-{}", std::process::id()));
+        std::fs::create_dir(&dir).unwrap();
+        dir
+    }
 
     #[test]
     fn limits_that_depend_on_each_other_are_written_in_order() {
