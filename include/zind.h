@@ -970,7 +970,8 @@ zind_status zind_spec_set_cpuset(zind_spec *spec, const char *cpus, zind_error *
 zind_status zind_spec_set_pids(zind_spec *spec, uint64_t most, zind_error **err);
 
 /* The control group below which the container's is made: a path from the root of the hierarchies, made where it is
- * missing and removed with the last container. NULL, the default: wherever the caller may make groups. */
+ * missing and removed with the container it was made for, unless others are in it then. NULL, the default: wherever the
+ * caller may make groups. */
 zind_status zind_spec_set_cgroup_parent(zind_spec *spec, const char *path, zind_error **err);
 
 /* A PID 1 that reaps and forwards signals above the payload. On for containers, off for the low level. */

@@ -36,7 +36,7 @@ impl Resources {
     }
 
     fn to_oci<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        to_python(py, &self.0.to_oci())
+        to_python(py, &self.0.to_oci().map_err(|error| raise(py, &error))?)
     }
 
     /// The values as the constructor takes them.

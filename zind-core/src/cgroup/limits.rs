@@ -90,10 +90,12 @@ pub(super) struct Situation<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Write {
     pub(super) option: &'static str,
-    /// File and text; the first file that is there is written.
+    /// File and text; the first file that is there is written, or each one.
     pub(super) alternatives: Vec<(Cow<'static, str>, String)>,
     /// It is no error if there is no such file.
     pub(super) optional: bool,
+    /// Each file that is there is written: they are for different schedulers, and nothing tells which one a disk has.
+    pub(super) every: bool,
 }
 
 fn write(row: &Row, situation: &Situation<'_>, text: impl ToString) -> Vec<Write> {
@@ -101,7 +103,7 @@ fn write(row: &Row, situation: &Situation<'_>, text: impl ToString) -> Vec<Write
 }
 
 fn to_file(row: &Row, file: impl Into<Cow<'static, str>>, text: impl ToString) -> Write {
-    Write { option: row.option, alternatives: vec![(file.into(), text.to_string())], optional: false }
+    Write { option: row.option, alternatives: vec![(file.into(), text.to_string())], optional: false, every: false }
 }
 
 /// A number, where the greatest one is no limit.
@@ -316,11 +318,11 @@ fn io_weight(row: &Row, s: &Situation<'_>, device: Option<&str>, weight: u64) ->
         (Version::V1, Some(_)) => [("blkio.weight_device", bfq), ("blkio.bfq.weight_device", bfq)],
     };
     let alternatives = files.map(|(file, weight)| (file.into(), line(weight))).to_vec();
-    Write { option: row.option, alternatives, optional: false }
+    Write { option: row.option, alternatives, optional: false, every: true }
 }
 
 /// The numbers of a disk as the files have them: `254:0`.
-fn device(limit: &IoLimit) -> Result<String> {
+pub(super) fn device(limit: &IoLimit) -> Result<String> {
     let path = &limit.device;
     if let Some((major, minor)) = path.to_str().and_then(numbers) {
         return Ok(format!("{major}:{minor}"));
@@ -375,10 +377,15 @@ pub(super) fn blkio_to_weight(weight: u64) -> u64 {
     1 + (weight.clamp(10, 1000) - 10) * 9999 / 990
 }
 
-/// Names of `require` for which something is asked: `memory`, `cpu`, `pids` ...
+/// Names of `require` for which a limit is asked: `memory`, `cpu`, `pids` ... What is `max` limits nothing, and neither does
+/// `memory_low` or `memory_min`.
 pub(super) fn parts(resources: &Resources) -> Vec<&'static str> {
-    let set = ROWS.iter().filter(|row| (row.is_set)(resources)).map(|row| row.part);
-    let raw = resources.unified.keys().filter_map(|file| known(file.split('.').next()?));
+    let set = ROWS.iter().filter(|row| (row.is_set)(resources) && limits_something(resources, row)).map(|row| row.part);
+    let is_limit = |file: &str, text: &str| {
+        !matches!(file, "memory.low" | "memory.min") && text.lines().any(|line| line.trim() != "max")
+    };
+    let raw = resources.unified.iter().filter(|(file, text)| is_limit(file, text));
+    let raw = raw.filter_map(|(file, _)| known(file.split('.').next()?));
     let mut parts: Vec<&'static str> = Vec::new();
     for part in set.chain(raw) {
         if !parts.contains(&part) {
@@ -386,6 +393,23 @@ pub(super) fn parts(resources: &Resources) -> Vec<&'static str> {
         }
     }
     parts
+}
+
+/// False for an option that takes a limit away, or keeps something for the container only.
+fn limits_something(r: &Resources, row: &Row) -> bool {
+    let is_most = |value: Option<u64>| value.is_some_and(|value| value != u64::MAX);
+    match row.option {
+        "memory" => is_most(r.memory),
+        "memory_high" => is_most(r.memory_high),
+        "memory_low" | "memory_min" | "swap" | "oom_group" | "oom_kill_disable" | "swappiness" => false,
+        "pids" => is_most(r.pids),
+        "cpus (cpu_quota_us, cpu_period_us)" => r.cpu_time().0.is_some_and(|quota| quota >= 0),
+        "cpu_burst_us" => false,
+        "io[].rbps wbps riops wiops" => r.io.iter().any(|limit| limit.rates().iter().any(|(_, rate)| is_most(*rate))),
+        "hugetlb" => r.hugetlb.values().any(|most| *most != u64::MAX),
+        "misc" => r.misc.values().any(|most| *most != u64::MAX),
+        _ => true,
+    }
 }
 
 /// Controllers of version 2.
@@ -448,8 +472,12 @@ pub(super) fn cure(option: &str, file: &str, errno: Errno) -> String {
         }
         (Errno::EINVAL, "cpu.rt_runtime_us") => "the groups above have not that much real-time CPU to give",
         (Errno::EINVAL, "cpu.cfs_quota_us" | "cpu.max") => {
-            "quotas are at least 1000 us, periods 1000 to 1000000 us, and no more than the group above has"
+            "quotas are at least 1000 us, periods 1000 to 1000000 us, no less than the burst, and no more than the group above has"
         }
+        (Errno::EINVAL, "cpu.cfs_burst_us" | "cpu.max.burst") => {
+            "a burst is no more than the quota: give cpus or cpu_quota_us too, or a smaller burst"
+        }
+        (Errno::EINVAL, "cpu.weight" | "cpu.shares") => "what is idle has no weight: set cpu_idle to false, too",
         (Errno::EINVAL | Errno::ERANGE | Errno::ENODEV | Errno::EACCES, "cpuset.cpus" | "cpuset.mems") => {
             "it must be a list like 0-3,7 of what the machine has and the group above may use"
         }
@@ -516,7 +544,27 @@ mod tests {
         assert_eq!(lines(&r, "pids", Version::V1), ["pids.max=2"], "zind's own process comes on top");
         r.pids = Some(u64::MAX);
         assert_eq!(lines(&r, "pids", Version::V1), ["pids.max=max"]);
-        assert_eq!(parts(&r), ["memory", "cpu", "pids"]);
+        assert_eq!(parts(&r), ["memory", "cpu"]);
+    }
+
+    #[test]
+    fn what_limits_nothing_meets_no_requirement() {
+        let of = |change: &dyn Fn(&mut Resources)| {
+            let mut r = Resources::default();
+            change(&mut r);
+            parts(&r)
+        };
+        assert_eq!(of(&|r| (r.memory, r.pids) = (Some(1 << 20), Some(5))), ["memory", "pids"]);
+        assert_eq!(
+            of(&|r| (r.memory, r.pids, r.memory_high) = (Some(u64::MAX), Some(u64::MAX), Some(u64::MAX))),
+            [""; 0]
+        );
+        assert_eq!(of(&|r| (r.memory_low, r.memory_min, r.swap) = (Some(1), Some(1), Some(0))), [""; 0]);
+        assert_eq!(of(&|r| r.cpu_quota_us = Some(-1)), [""; 0]);
+        assert_eq!(of(&|r| r.cpus = Some(0.5)), ["cpu"]);
+        assert_eq!(of(&|r| drop(r.unified.insert("memory.max".into(), "max".into()))), [""; 0]);
+        assert_eq!(of(&|r| drop(r.unified.insert("memory.low".into(), "5".into()))), [""; 0]);
+        assert_eq!(of(&|r| drop(r.unified.insert("memory.max".into(), "5".into()))), ["memory"]);
     }
 
     #[test]

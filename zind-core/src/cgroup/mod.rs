@@ -342,6 +342,7 @@ impl Cgroup {
                     option: "unified",
                     alternatives: vec![(file.clone().into(), line.to_owned())],
                     optional: false,
+                    every: false,
                 };
                 write_one(part, &write)?;
             }
@@ -669,12 +670,26 @@ fn fill_cpuset(dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// On v1 memory alone may never be above memory and swap together.
+/// What has to be written before what: on v1 memory alone may never be above memory and swap together; a burst never above
+/// the quota; what is idle takes no weight.
 fn put_in_order(writes: &mut [limits::Write], current: &dyn Fn(&str) -> Option<String>) {
     const BOTH: &str = "memory.memsw.limit_in_bytes";
-    let find = |name: &str| writes.iter().position(|write| write.alternatives[0].0 == name);
-    let (Some(memory), Some(both)) = (find("memory.limit_in_bytes"), find(BOTH)) else { return };
     let number = |text: &str| files::number(text).unwrap_or(u64::MAX);
+    let find = |writes: &[limits::Write], names: &[&str]| {
+        writes.iter().position(|write| names.contains(&&*write.alternatives[0].0))
+    };
+    let quota = find(writes, &["cpu.max", "cpu.cfs_period_us", "cpu.cfs_quota_us"]);
+    if let (Some(quota), Some(burst)) = (quota, find(writes, &["cpu.max.burst", "cpu.cfs_burst_us"])) {
+        let (file, text) = &writes[burst].alternatives[0];
+        if quota < burst && current(file).is_some_and(|now| number(text) < number(&now)) {
+            writes[quota..=burst].rotate_right(1);
+        }
+    }
+    if let Some(idle) = find(writes, &["cpu.idle"]).filter(|idle| writes[*idle].alternatives[0].1 == "0") {
+        writes[..=idle].rotate_right(1);
+    }
+    let (memory, both) = (find(writes, &["memory.limit_in_bytes"]), find(writes, &[BOTH]));
+    let (Some(memory), Some(both)) = (memory, both) else { return };
     let now = current(BOTH).map_or(u64::MAX, |text| number(&text));
     if number(&writes[memory].alternatives[0].1) > now {
         writes.swap(memory, both);
@@ -683,18 +698,26 @@ fn put_in_order(writes: &mut [limits::Write], current: &dyn Fn(&str) -> Option<S
 
 fn write_one(part: &Part, write: &limits::Write) -> Result<()> {
     let mut first = None;
+    let mut is_written = false;
     for (file, text) in &write.alternatives {
         let refused = match files::write(part.dir.as_fd(), file, text) {
+            Ok(()) if write.every => {
+                is_written = true;
+                continue;
+            }
             Ok(()) => return Ok(()),
             Err(Errno::ENOENT) if write.optional => return Ok(()),
             Err(errno) => (file, text, errno),
         };
-        if first.is_none() || refused.2 != Errno::ENOENT {
+        if first.is_none_or(|(_, _, errno)| errno == Errno::ENOENT) {
             first = Some(refused);
         }
-        if refused.2 != Errno::ENOENT {
+        if refused.2 != Errno::ENOENT && !write.every {
             break;
         }
+    }
+    if is_written {
+        return Ok(());
     }
     let Some((file, text, errno)) = first else { return Ok(()) };
     let cure = limits::cure(write.option, file, errno);
@@ -760,5 +783,61 @@ impl Pause {
     fn sleep(&mut self) {
         std::thread::sleep(self.0);
         self.0 = (self.0 * 2).min(Duration::from_millis(5));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weights_of_disks_are_written_for_every_scheduler() {
+        let dir = tempfile();
+        let written = |names: &[&str]| -> Result<Vec<String>> {
+            names.iter().for_each(|name| std::fs::write(dir.join(name), "").unwrap());
+            let part =
+                Part { dir: files::open_dir(&dir).unwrap(), path: dir.clone(), is_v2: true, controllers: Vec::new() };
+            let r = Resources { io_weight: Some(910), ..Resources::default() };
+            let situation = Situation { version: Version::V2, helpers: 1, current: &|_| None };
+            let result = limits::writes(&r, "io", &situation)?.iter().try_for_each(|write| write_one(&part, write));
+            let texts = names.iter().map(|name| {
+                let text = std::fs::read_to_string(dir.join(name)).unwrap();
+                std::fs::remove_file(dir.join(name)).unwrap();
+                text
+            });
+            let texts = texts.collect();
+            result.map(|()| texts)
+        };
+        assert_eq!(written(&["io.weight", "io.bfq.weight"]).unwrap(), ["910", "100"]);
+        assert_eq!(written(&["io.weight"]).unwrap(), ["910"]);
+        assert_eq!(written(&["io.bfq.weight"]).unwrap(), ["100"]);
+        assert_eq!(written(&[]).unwrap_err().errno(), Some(Errno::ENOENT));
+        std::fs::remove_dir(&dir).unwrap();
+    }
+
+    fn tempfile() -> PathBuf {
+        let dir = std::env::temp_dir().join(format!("zind-test-weights-{}", std::process::id()));
+        std::fs::create_dir(&dir).unwrap();
+        dir
+    }
+
+    #[test]
+    fn limits_that_depend_on_each_other_are_written_in_order() {
+        let files = |r: &Resources, version: Version, burst: u64| -> Vec<String> {
+            let current = |file: &str| file.contains("burst").then(|| burst.to_string());
+            let situation = Situation { version, helpers: 1, current: &current };
+            let mut writes = limits::writes(r, "cpu", &situation).unwrap();
+            put_in_order(&mut writes, &current);
+            writes.iter().map(|write| write.alternatives[0].0.to_string()).collect()
+        };
+        let mut r = Resources { cpu_quota_us: Some(20_000), cpu_burst_us: Some(10_000), ..Resources::default() };
+        assert_eq!(files(&r, Version::V2, 50_000), ["cpu.max.burst", "cpu.max"], "it falls");
+        assert_eq!(files(&r, Version::V2, 5_000), ["cpu.max", "cpu.max.burst"], "it rises");
+        r.cpu_period_us = Some(100_000);
+        assert_eq!(files(&r, Version::V1, 50_000), ["cpu.cfs_burst_us", "cpu.cfs_period_us", "cpu.cfs_quota_us"]);
+        let mut r = Resources { cpu_weight: Some(50), cpu_idle: Some(false), ..Resources::default() };
+        assert_eq!(files(&r, Version::V2, 0), ["cpu.idle", "cpu.weight"]);
+        r.cpu_idle = Some(true);
+        assert_eq!(files(&r, Version::V1, 0), ["cpu.shares", "cpu.idle"]);
     }
 }

@@ -180,7 +180,9 @@ impl Resources {
     }
 
     /// The `linux.resources` object of OCI. What OCI has no field for is in `unified`.
-    pub fn to_oci(&self) -> Value {
+    ///
+    /// Errors: [`Error::Spec`] for a disk of `io` that is none; [`Error::Sys`] if it is not there.
+    pub fn to_oci(&self) -> Result<Value> {
         let signed = |value: Option<u64>| value.map(|value| i64::try_from(value).unwrap_or(-1));
         let mut unified = self.unified.clone();
         let mut raw = |file: &str, value: Option<u64>| {
@@ -213,11 +215,12 @@ impl Resources {
         if !misc.is_empty() {
             unified.insert("misc.max".to_owned(), misc.join("\n"));
         }
-        let latency: Vec<String> = self
-            .io
-            .iter()
-            .filter_map(|limit| Some(format!("{} target={}", limit.device.display(), limit.latency_us?)))
-            .collect();
+        let mut latency = Vec::new();
+        for limit in &self.io {
+            if let Some(us) = limit.latency_us {
+                latency.push(format!("{} target={us}", super::limits::device(limit)?));
+            }
+        }
         if !latency.is_empty() {
             unified.insert("io.latency".to_owned(), latency.join("\n"));
         }
@@ -251,7 +254,7 @@ impl Resources {
                 "idle": self.cpu_idle.map(u64::from),
             },
             "pids": {"limit": signed(self.pids)},
-            "blockIO": block_io_to(self, weight.filter(|_| is_exact)),
+            "blockIO": block_io_to(self, weight.filter(|_| is_exact))?,
             "hugepageLimits": self.hugetlb.iter().map(|(size, limit)| json!({"pageSize": size, "limit": limit})).collect::<Vec<_>>(),
             "rdma": self.rdma.iter().map(|(name, limit)| {
                 (name.clone(), without_nulls(json!({"hcaHandles": limit.hca_handles, "hcaObjects": limit.hca_objects})))
@@ -263,7 +266,7 @@ impl Resources {
             "devices": rules.collect::<Vec<_>>(),
             "unified": unified,
         });
-        without_nulls(value)
+        Ok(without_nulls(value))
     }
 }
 
@@ -388,37 +391,32 @@ fn limit_of(r: &mut Resources, device: String) -> &mut IoLimit {
     &mut r.io[at]
 }
 
-fn block_io_to(r: &Resources, weight: Option<u64>) -> Value {
+fn block_io_to(r: &Resources, weight: Option<u64>) -> Result<Value> {
     let mut io = Map::new();
     if let Some(weight) = weight {
         io.insert("weight".to_owned(), json!(weight));
     }
-    let device = |limit: &IoLimit| -> Value {
-        let numbers = limit.device.to_str().and_then(super::limits::numbers).or_else(|| {
-            let stat = rustix::fs::stat(&limit.device).ok()?;
-            Some((rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev)))
-        });
-        let (major, minor) = numbers.unwrap_or_default();
-        json!({"major": major, "minor": minor})
-    };
-    let mut add = |name: &str, limit: &IoLimit, key: &str, value: u64| {
-        let mut entry = device(limit);
+    let mut add = |name: &str, limit: &IoLimit, key: &str, value: u64| -> Result<()> {
+        let text = super::limits::device(limit)?;
+        let (major, minor) = super::limits::numbers(&text).unwrap_or_default();
+        let mut entry = json!({"major": major, "minor": minor});
         entry[key] = json!(value);
         if let Some(list) = io.entry(name).or_insert_with(|| json!([])).as_array_mut() {
             list.push(entry);
         }
+        Ok(())
     };
     for limit in &r.io {
         if let Some(weight) = limit.weight {
-            add("weightDevice", limit, "weight", weight_to_blkio(weight));
+            add("weightDevice", limit, "weight", weight_to_blkio(weight))?;
         }
         for ((_, rate), name) in limit.rates().into_iter().zip(RATES) {
             if let Some(rate) = rate {
-                add(name, limit, "rate", if rate == u64::MAX { 0 } else { rate });
+                add(name, limit, "rate", if rate == u64::MAX { 0 } else { rate })?;
             }
         }
     }
-    Value::Object(io)
+    Ok(Value::Object(io))
 }
 
 fn rule_from(rule: Value) -> Result<DeviceRule> {
@@ -499,8 +497,8 @@ mod tests {
         assert_eq!((r.memory, r.swap, r.memory_high), (Some(64 << 20), Some(64 << 20), Some(32 << 20)));
         assert_eq!((r.io.len(), r.io_weight), (2, Some(910)));
         assert_eq!(r.unified.len(), 2);
-        assert_eq!(r.to_oci(), document);
-        assert_eq!(of(r.to_oci()), r);
+        assert_eq!(r.to_oci().unwrap(), document);
+        assert_eq!(of(r.to_oci().unwrap()), r);
     }
 
     #[test]
@@ -513,7 +511,7 @@ mod tests {
             .io(IoLimit::of("8:0").bps(Some(1), Some(u64::MAX)).latency_us(50).weight(910));
         r.misc.insert("sev".to_owned(), 5);
         r.memory_min = Some(4096);
-        let back = of(r.to_oci());
+        let back = of(r.to_oci().unwrap());
         // cpus are quota and period there; latency and misc are files.
         assert_eq!((back.cpu_quota_us, back.cpu_period_us), (Some(50_000), Some(100_000)));
         assert_eq!(back.unified["io.latency"], "8:0 target=50");
@@ -522,14 +520,23 @@ mod tests {
         let mut io = same.io.clone();
         io[0].latency_us = None;
         assert_eq!(Resources { unified: [].into(), ..back.clone() }, Resources { io, misc: [].into(), ..same });
-        assert_eq!(of(back.to_oci()), back);
+        assert_eq!(of(back.to_oci().unwrap()), back);
     }
 
     #[test]
     fn swap_without_a_limit_of_memory_stays_a_limit() {
         let r = Resources::new().memory(u64::MAX).swap(1 << 30);
-        assert_eq!(r.to_oci()["unified"]["memory.swap.max"], "1073741824");
-        assert_eq!(of(r.to_oci()), r);
+        assert_eq!(r.to_oci().unwrap()["unified"]["memory.swap.max"], "1073741824");
+        assert_eq!(of(r.to_oci().unwrap()), r);
+    }
+
+    #[test]
+    fn disks_that_are_not_there_have_no_numbers() {
+        for limit in [IoLimit::of("/no/such/disk").latency_us(5), IoLimit::of("/no/such/disk").weight(5)] {
+            let refused = Resources::new().io(limit).to_oci().unwrap_err();
+            assert_eq!(refused.errno(), Some(nix::errno::Errno::ENOENT));
+        }
+        assert!(Resources::new().io(IoLimit::of("/dev/null").weight(5)).to_oci().is_err());
     }
 
     #[test]

@@ -117,7 +117,8 @@ pub unsafe extern "C" fn zind_spec_set_pids(spec: *mut zind_spec, most: u64, err
 }
 
 /// The control group below which the container's is made: a path from the root of the hierarchies, made where it is
-/// missing and removed with the last container. NULL, the default: wherever the caller may make groups.
+/// missing and removed with the container it was made for, unless others are in it then. NULL, the default: wherever the
+/// caller may make groups.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn zind_spec_set_cgroup_parent(
     spec: *mut zind_spec,
