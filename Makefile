@@ -16,13 +16,14 @@ PACKAGES := gcc g++ make pkg-config python3 python3-venv uidmap busybox-static m
 	iproute2 strace attr libcap2-bin fuse-overlayfs squashfs-tools erofs-utils \
 	docker-registry skopeo umoci buildah apache2-utils openssl
 
-.PHONY: help setup packages venv wheel develop build demo test test-rust test-c test-python test-vm test-user lint bench install clean
+.PHONY: help setup packages venv wheel develop build demo test test-rust test-c test-python test-vm test-user lint bench bench-vm install clean
 
 help:
 	@echo 'make demo     set up what is needed, then show real programs in real containers'
 	@echo 'make test     set up what is needed, then pass every test'
 	@echo 'make test-vm  only those in virtual machines with control groups of version 2 alone; SUITES="root systemd user"'
 	@echo 'make bench    measure beside bubblewrap, crun, runc and a bare floor in C'
+	@echo 'make bench-vm  what control groups cost, in a virtual machine with version 2 alone'
 	@echo 'make install  install the C library, header and pkg-config file; PREFIX=/usr/local, DESTDIR='
 
 setup: packages venv
@@ -81,6 +82,12 @@ test-python: venv
 SUITES ?=
 test-vm: develop
 	$(BIN)/python zind-py/tests/vm/suites.py $(SUITES)
+
+# The bars of control groups on version 2 alone. The machine is emulated where there is no KVM: read the ratios, not the times.
+bench-vm: develop
+	@site=$$($(BIN)/python -c 'import os, zind; print(os.path.dirname(os.path.dirname(zind.__file__)))'); \
+		zind-py/tests/vm/run-in-vm --cpus 2 --mem 2048 --timeout 1200 '$(CURDIR)' -- \
+		env ROUNDS=$${ROUNDS:-20} MANY=$${MANY:-50} PYTHONPATH="$$site" $(PYTHON) '$(CURDIR)/benches/cgroups.py'
 
 bench: setup develop
 	@missing=(); for package in bubblewrap crun runc; do \

@@ -66,6 +66,7 @@ def floor(build, count):
     if is_v2():
         point = next(point for kind, _, point in mounts() if kind == "cgroup2")
         control = Path(point, "cgroup.subtree_control")
+        # Just those that zind switches on for these limits, so that both make groups of the same controllers.
         control.write_text("+memory +cpu +pids")
         return measured("v2", count, point)
     return max(measured("v1", max(count // 5, 5), own(name), *limits) for name, limits in V1.items())

@@ -24,6 +24,8 @@ pub struct Isolation {
     pub gid_map: Vec<IdMap>,
     /// The directories of the container's control group, one in each hierarchy; empty without one.
     pub cgroup: Vec<PathBuf>,
+    /// Why there is none although resources were asked for, with path, errno and cure; else empty.
+    pub cgroup_refused: String,
     /// What is limited: `memory`, `cpu`, `cpuset`, `pids`, `io`, `hugetlb`, `devices`...
     pub limits: Vec<&'static str>,
     /// `"host"`, the path of a root directory, or `"unchanged"`.
@@ -228,6 +230,7 @@ impl Isolation {
             "uid_map": maps(&self.uid_map),
             "gid_map": maps(&self.gid_map),
             "cgroup": self.cgroup.iter().map(|path| path.to_string_lossy()).collect::<Vec<_>>(),
+            "cgroup_refused": self.cgroup_refused,
             "limits": self.limits,
             "rootfs": self.rootfs,
             "overlay": self.overlay,

@@ -286,6 +286,24 @@ fn readings_have_their_units() {
 }
 
 #[test]
+fn readings_come_at_intervals_and_the_last_is_of_the_whole_life() {
+    alone(|| {
+        let process = running("echo; exec sleep 60", Resources::new());
+        let mut seen = Vec::new();
+        for stats in process.stats_every(Duration::from_millis(5)) {
+            seen.push(stats.unwrap());
+            if seen.len() == 3 {
+                process.kill().unwrap();
+            }
+        }
+        assert!(seen.len() >= 4 && seen[..3].iter().all(|stats| stats.pids == Some(1)), "{seen:?}");
+        assert!(seen.windows(2).all(|two| two[0].wall < two[1].wall), "{seen:?}");
+        assert_eq!(seen.last(), Some(&process.stats().unwrap()));
+        assert_eq!(process.stats_every(Duration::from_secs(60)).count(), 1, "ended already");
+    });
+}
+
+#[test]
 fn processes_are_listed_without_a_group_too() {
     alone(|| {
         let mut command = Command::new("sh");

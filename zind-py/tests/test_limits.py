@@ -205,16 +205,37 @@ def test_readings_are_typed():
 
 
 @needs_groups
+def test_readings_come_as_a_stream():
+    with zind.Popen(["sh", "-c", "read x; exit 3"], stdin=zind.PIPE, resources=Resources()) as p:
+        seen = []
+        for stats in p.stats_stream(0.01):
+            seen.append(stats)
+            if len(seen) == 3:
+                p.stdin.close()
+        assert len(seen) >= 4 and all(stats.pids == 1 for stats in seen[:3])
+        assert seen[-1] == p.stats() and seen[-1].pids is None and seen[-1].memory_peak > 0
+        assert list(p.stats_stream(60)) == [seen[-1]], "ended: one of its whole life"
+        with pytest.raises(ValueError):
+            p.stats_stream(0)
+
+
+@needs_groups
 def test_in_asyncio_too():
     async def main():
         r = await zind.aio.run(HOG, resources=Resources(memory="32m", swap=0))
         assert r.exit.kind == "oom" and r.stats.oom_kills >= 1
         p = await zind.aio.Popen.start(["sleep", "60"], resources=Resources(pids=5))
-        p.pause()
-        assert p.paused and p.stats().pids == 1 and len(p.processes()) == 2
-        p.resume()
-        p.update(Resources(pids=6))
-        p.kill()
+        await p.pause()
+        assert p.paused and p.stats().pids == 1 and len(await p.processes()) == 2
+        await p.resume()
+        await p.update(Resources(pids=6))
+        seen = []
+        async for stats in p.stats_stream(0.01):
+            seen.append(stats)
+            if len(seen) == 3:
+                p.kill()
+        assert [stats.pids for stats in seen[:3]] == [1] * 3 and seen[-1].pids is None and seen[-1].max_rss is None
+        assert seen[-1] == p.stats()
         assert await p.wait() == -9
 
     asyncio.run(main())
@@ -358,6 +379,16 @@ else:
     raise SystemExit("it was not refused")
 r = zind.run(["sh", "-c", "ulimit -n"], resources=zind.Resources(), rlimits={"nofile": 99}, capture_output=True)
 assert r.stdout == b"99\\n" and r.isolation.cgroup == [] and r.stats.cpu_user is not None
+assert "cgroup" in r.isolation.cgroup_refused and ("chown" in r.isolation.cgroup_refused or "elegate" in r.isolation.cgroup_refused), r.isolation
+with zind.Popen(["sleep", "60"], resources=zind.Resources()) as p:
+    for call in (p.pause, p.resume, p.events):
+        try:
+            call()
+        except zind.StateError as e:
+            assert p.isolation.cgroup_refused in str(e) and "give resources" not in str(e), e
+        else:
+            raise SystemExit("it was not refused")
+    p.kill()
 print("ok")
 """
 

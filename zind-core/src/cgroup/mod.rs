@@ -205,7 +205,10 @@ impl Cgroup {
         let pid = keeper.as_ref().map(Keeper::pid);
         let made = later.scope.make(&later.name, pids, pid, &later.needed, &later.resources);
         let (path, controllers) = match made {
-            Err(_) if !later.is_required => return Ok(()),
+            Err(error) if !later.is_required => {
+                self.places.refused = Some(error);
+                return Ok(());
+            }
             made => made?,
         };
         *self.keeper.lock().unwrap_or_else(PoisonError::into_inner) = keeper;
@@ -259,7 +262,7 @@ impl Cgroup {
             match make_part(place, name) {
                 Ok(part) => self.parts.push(part),
                 Err(error) if place.is_required || error.errno() == Some(Errno::EEXIST) => return Err(error),
-                Err(_) => {}
+                Err(error) => self.places.refused = self.places.refused.take().or(Some(error)),
             }
         }
         Ok(())
@@ -298,6 +301,15 @@ impl Cgroup {
     /// True if there is no directory at all: nothing was asked for, and this user may make no groups.
     pub(crate) fn is_nowhere(&self) -> bool {
         self.parts.is_empty() && self.later.is_none()
+    }
+
+    /// Why there is no directory at all; empty if there is one.
+    pub(crate) fn why_nowhere(&self) -> String {
+        match (&self.places.refused, self.is_nowhere()) {
+            (_, false) => String::new(),
+            (Some(error), true) => error.to_string(),
+            (None, true) => "no hierarchy of control groups is mounted here".to_owned(),
+        }
     }
 
     /// Files to write a pid to, for the hierarchies into which nobody is born: those of version 1, and of version 2 where

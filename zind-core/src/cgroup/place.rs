@@ -33,10 +33,13 @@ pub(super) struct Places {
     pub(super) made: Vec<PathBuf>,
     /// The group of version 2 is made later, when the launcher is there: in a scope of systemd's.
     pub(super) scope: Option<Scope>,
+    /// Why there is none for what nobody insisted on: the first reason.
+    pub(super) refused: Option<Error>,
 }
 
-/// What is good to have for readings, where it costs nobody anything.
-pub(super) const WANTED: [&str; 4] = ["memory", "pids", "cpu", "io"];
+/// What is good to have for readings, where it costs nobody much. Not "io", which slows down everybody's groups and disks: it is
+/// used where it is on already, and switched on where a limit is asked for.
+pub(super) const WANTED: [&str; 3] = ["memory", "pids", "cpu"];
 
 impl Places {
     /// Finds a directory for each controller that is needed. `needs_v2`: the group in version 2 is needed by itself.
@@ -74,7 +77,7 @@ impl Places {
                     self.list.push(Place { version: Version::V2, dir, controllers, is_required });
                 }
                 Err(error) if is_required => return Err(error),
-                Err(_) => {}
+                Err(error) => self.refused = Some(error),
             }
         } else if let Some(controller) = on_v2.first() {
             return Err(Error::unsupported(*controller, format!("{NOWHERE}; {}", nowhere_cure(layout))));
@@ -96,7 +99,7 @@ impl Places {
                     self.list.push(Place { version: Version::V1, dir, controllers, is_required });
                 }
                 Err(error) if is_required => return Err(error),
-                Err(_) => {}
+                Err(error) => self.refused = self.refused.take().or(Some(error)),
             }
         }
         Ok(())

@@ -394,6 +394,13 @@ impl Process {
         }
     }
 
+    /// [`Process::stats`] now and then every `interval`, until the container has ended: the last reading is that of its whole
+    /// life. It blocks between them, and ends the wait early when the container ends; a reading that came too late is left
+    /// out, not made up for.
+    pub fn stats_every(&self, interval: Duration) -> StatsEvery<'_> {
+        StatsEvery { process: self, interval, due: Some(Instant::now()) }
+    }
+
     /// What the group has counted over the container's life, and whether memory ran out; then the group goes.
     fn close_group(&self, reported: Stats) -> (Stats, bool) {
         let Some(group) = &self.group else { return (reported, false) };
@@ -406,12 +413,25 @@ impl Process {
         (stats, ran_out)
     }
 
+    /// The group, or why there is none.
+    fn own_group(&self) -> Result<&Arc<Cgroup>> {
+        let refused = &self.isolation.cgroup_refused;
+        match &self.group {
+            Some(group) if refused.is_empty() => Ok(group),
+            _ if !refused.is_empty() => Err(Error::State(format!("the container has no control group: {refused}"))),
+            _ => Err(Error::State(
+                "the container was started without a control group: give resources= at the start, be it without limits"
+                    .to_owned(),
+            )),
+        }
+    }
+
     /// The container's control group, while it has one.
     pub(crate) fn group(&self) -> Result<&Arc<Cgroup>> {
         if self.try_wait()?.is_some() {
             return Err(Error::State("the container has ended, and its control group with it".to_owned()));
         }
-        self.group.as_ref().ok_or_else(without_group)
+        self.own_group()
     }
 
     /// Changes limits of the running container; what is `None` stays as it is, and `u64::MAX` takes a limit away.
@@ -442,7 +462,7 @@ impl Process {
     /// Errors: [`Error::State`] for a container that was started without resources; [`Error::Spec`] for a trigger without
     /// sense; [`Error::Unsupported`] for triggers where the kernel has none; [`Error::Sys`] at [`Step::Watch`].
     pub fn events(&self, pressure: &[PressureTrigger]) -> Result<Events> {
-        let group = self.group.as_ref().ok_or_else(without_group)?;
+        let group = self.own_group()?;
         group.events(self.end_fd(), pressure)
     }
 
@@ -552,19 +572,37 @@ impl Process {
     }
 }
 
+/// Readings at intervals: [`Process::stats_every`].
+#[derive(Debug)]
+pub struct StatsEvery<'a> {
+    process: &'a Process,
+    interval: Duration,
+    /// `None` after the last one.
+    due: Option<Instant>,
+}
+
+impl Iterator for StatsEvery<'_> {
+    type Item = Result<Stats>;
+
+    fn next(&mut self) -> Option<Result<Stats>> {
+        let due = self.due.take()?;
+        let next = match self.process.wait(Some(due.saturating_duration_since(Instant::now()))) {
+            Ok(exit) => exit.is_none(),
+            Err(error) => return Some(Err(error)),
+        };
+        if next {
+            self.due = due.checked_add(self.interval).map(|due| due.max(Instant::now()));
+        }
+        Some(self.process.stats())
+    }
+}
+
 impl Drop for Process {
     fn drop(&mut self) {
         if let (Some(group), State::Running(..)) = (self.group.take(), &*lock(&self.state)) {
             cgroup::abandon(group);
         }
     }
-}
-
-fn without_group() -> Error {
-    Error::State(
-        "the container was started without a control group: give resources= at the start, be it without limits"
-            .to_owned(),
-    )
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

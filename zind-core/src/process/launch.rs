@@ -201,6 +201,7 @@ impl Starting {
             return Err(if self.waiter.as_ref().is_some_and(Waiter::has_ended) { self.died_early() } else { error });
         }
         self.prepared.isolation.cgroup = group.paths();
+        self.prepared.isolation.cgroup_refused = group.why_nowhere();
         rustix::io::write(&done, &[0; 8]).at(Step::JoinCgroup, "write", "").map(drop)
     }
 

@@ -15,5 +15,5 @@ mod volumes;
 
 pub use command::{Command, Start};
 pub use communicate::{Captured, Exchange, Output};
-pub use handle::{Exit, ExitKind, Process};
+pub use handle::{Exit, ExitKind, Process, StatsEvery};
 pub use table::ProcessInfo;

@@ -405,6 +405,8 @@ pub(crate) fn prepare_with(mut spec: Spec, have_clone3: bool, stand_in: Option<&
     isolation.require(&spec.require)?;
     let (group, attach) = builder.groups(&spec, have_clone3, maps.as_ref())?;
     isolation.cgroup = group.iter().flat_map(|group| group.paths()).collect();
+    isolation.cgroup_refused = group.as_ref().map(|group| group.why_nowhere()).unwrap_or_default();
+    let group = group.filter(|group| !group.is_nowhere());
     let born_into = group.as_ref().and_then(|group| group.v2()).map(|part| part.dir.try_clone().map(Arc::new));
     let born_into = born_into.transpose().at(Step::JoinCgroup, "dup", "")?;
     Ok(Prepared {
@@ -589,7 +591,8 @@ impl Builder {
             dies_with_owner: spec.die_with_owner,
         })?;
         if group.is_nowhere() {
-            return Ok((None, None));
+            // Told in the report, and to whoever asks for what only a group can do.
+            return Ok((Some(Arc::new(group)), None));
         }
         // Who is to make groups of its own below has to own the group; the limits stay ours.
         let is_to_own = |mount: &crate::mount::Mount| mount.kind() == "cgroup2" && !mount.is_read_only();
@@ -961,6 +964,7 @@ fn isolation(spec: &Spec, situation: Situation, identity: &Identity, maps: Optio
     let shown = |path: &&&'static str| root_plan::has_sysfs(spec, situation) || !path.starts_with("/sys");
     let maps_or = |pick: fn(&ReadyMaps) -> &Vec<crate::spec::IdMap>| maps.map(pick).cloned().unwrap_or_default();
     Isolation {
+        cgroup_refused: String::new(),
         namespaces: Kind::ALL.into_iter().map(|kind| (kind, how(kind))).collect(),
         uid_map: maps_or(|maps| &maps.uid),
         gid_map: maps_or(|maps| &maps.gid),

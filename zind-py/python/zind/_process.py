@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import signal as _signal
+import time
 from subprocess import DEVNULL, PIPE, STDOUT
 
 from . import _images, _zind
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Unpack
 
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from ._events import PressureTrigger
     from ._images import Compression, Image, ProgressFunction
@@ -260,6 +261,21 @@ class Popen:
     def stats(self) -> Stats:
         """What it uses now; once it has ended, what it used over its whole life."""
         return Stats._of(self._process.stats())
+
+    def stats_stream(self, interval: float = 1.0) -> Iterator[Stats]:
+        """:meth:`stats` now and then every ``interval`` seconds, until the container has ended; the last one is of its whole
+        life. It blocks between them. A reading that comes too late is left out."""
+        if not interval > 0:
+            raise ValueError("interval is more than 0 seconds")
+        return self._readings(interval)
+
+    def _readings(self, interval: float) -> Iterator[Stats]:
+        due = time.monotonic()
+        has_ended = False
+        while not has_ended:
+            has_ended = self._process.wait(due - time.monotonic()) is not None
+            yield self.stats()
+            due = max(due + interval, time.monotonic())
 
     def update(self, resources: Resources) -> None:
         """Changes limits while it runs; what is not given stays as it is, ``-1`` or ``"max"`` takes a limit away.

@@ -1,9 +1,11 @@
 """zind for :mod:`asyncio`: the same names, awaited.
 
-Starts, ends and streams are watched as descriptors in the running loop; there is no helper thread. Only what works on
+Starts, ends and streams are watched as descriptors in the running loop; there is no helper thread. But what works on
 images (:class:`Store`, and a start whose image has to be pulled or unpacked first) cannot be watched that way, since files
 have no readiness and decompression is work: it goes to a thread of the loop's default executor, one per call, and is
-stopped when the call is cancelled.
+stopped when the call is cancelled. So does what asks the kernel or systemd about a control group and may have to wait for the
+answer: a start with ``resources=``, and :meth:`Popen.update`, :meth:`Popen.pause`, :meth:`Popen.resume` and
+:meth:`Popen.processes`. These cannot be stopped half way; cancelled, the call waits until it is through.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from ._text import Text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import AsyncIterator, Callable, Iterable, Mapping
     from typing import Any, TypeVar
 
     from typing_extensions import Unpack
@@ -95,9 +97,23 @@ async def _settle(given: dict[str, Any]) -> None:
     await _in_thread(work)
 
 
+async def _begin(argv: Any, given: dict[str, Any]) -> _zind.Start:
+    if given.get("resources") is None:
+        return _zind.begin(argv, given)
+    # systemd may be asked for a scope, and the kernel has to make groups.
+    begun: list[_zind.Start] = []
+    try:
+        await _in_thread(lambda _: begun.append(_zind.begin(argv, given)))
+    except BaseException:
+        for start in begun:
+            start.cancel()
+        raise
+    return begun[0]
+
+
 async def _start(argv: Any, given: dict[str, Any]) -> _zind.Process:
     await _settle(given)
-    start = _zind.begin(argv, given)
+    start = await _begin(argv, given)
     try:
         await _readable(start.fileno())
     except BaseException:
@@ -181,21 +197,38 @@ class Popen:
         """What it uses now; once it has ended, what it used over its whole life."""
         return Stats._of(self._process.stats())
 
-    def update(self, resources: Resources) -> None:
+    async def stats_stream(self, interval: float = 1.0) -> AsyncIterator[Stats]:
+        """As :meth:`zind.Popen.stats_stream`, for ``async for``."""
+        if not interval > 0:
+            raise ValueError("interval is more than 0 seconds")
+        loop = asyncio.get_running_loop()
+        due, has_ended = loop.time(), False
+        while not has_ended:
+            left = due - loop.time()
+            if left > 0 and self._process.poll() is None:
+                try:
+                    await asyncio.wait_for(_readable(self._process.end_fd), left)
+                except asyncio.TimeoutError:
+                    pass
+            has_ended = self._process.poll() is not None
+            yield self.stats()
+            due = max(due + interval, loop.time())
+
+    async def update(self, resources: Resources) -> None:
         """Changes limits while it runs; what is not given stays as it is, ``-1`` or ``"max"`` takes a limit away.
 
         :raises zind.StateError: it has ended, or was started without ``resources=``, or without that controller.
         :raises zind.SysError: ``EBUSY`` for less memory than is in use and cannot be taken back.
         """
-        self._process.update(resources)
+        await _in_thread(lambda _: self._process.update(resources))
 
-    def pause(self) -> None:
+    async def pause(self) -> None:
         """Stops everything in the container until :meth:`resume`. It needs ``resources=``, be it without limits."""
-        self._process.pause()
+        await _in_thread(lambda _: self._process.pause())
 
-    def resume(self) -> None:
+    async def resume(self) -> None:
         """Lets everything go on."""
-        self._process.resume()
+        await _in_thread(lambda _: self._process.resume())
 
     @property
     def paused(self) -> bool:
@@ -206,9 +239,9 @@ class Popen:
         """As :meth:`zind.Popen.events`, for ``async for``."""
         return Events(_Events(self._process, pressure))
 
-    def processes(self) -> list[ProcessInfo]:
+    async def processes(self) -> list[ProcessInfo]:
         """Everything that runs in the container, zind's PID 1 included; nothing once it has ended."""
-        return [ProcessInfo(**info) for info in self._process.processes()]
+        return [ProcessInfo(**info) for info in await _in_thread(lambda _: self._process.processes())]
 
     async def wait(self) -> int:
         """Waits for the end; the return code."""
