@@ -1480,6 +1480,51 @@ fn gc_removes_nothing_when_it_cannot_read() {
     assert_clean(&store);
 }
 
+/// Without a name for the run of the kernel, snapshots are synced at once.
+#[test]
+fn without_a_boot_id_snapshots_last() {
+    let temp = Temp::new("boot");
+    let layout = two_images(temp.join("layout"));
+    let output = std::process::Command::new("strace")
+        .args(["-f", "-qq", "-o", "/dev/null", "-P", "/proc/sys/kernel/random/boot_id", "-e"])
+        .arg("inject=openat:error=EACCES")
+        .arg(std::env::current_exe().unwrap())
+        .args(["worker", "--exact", "--nocapture"])
+        .env("ZIND_TEST_WORKER", "load")
+        .env("ZIND_TEST_DIR", &layout.dir.parent().unwrap())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let store = store(&temp);
+    let snapshots = contents(&store).into_iter().filter(|path| path.starts_with(store.place().join("snapshots")));
+    let infos: Vec<String> = snapshots.map(|path| fs::read_to_string(path.join("info")).unwrap()).collect();
+    assert_eq!(infos.len(), 3);
+    assert!(infos.iter().all(|info| info.contains(r#""boot":"""#) && info.contains(r#""synced":true"#)), "{infos:?}");
+    assert_clean(&store);
+}
+
+/// A blob that was cut off is taken again, and what is said of one that is spoiled tells whose it is.
+#[test]
+fn a_spoiled_blob_comes_back() {
+    let temp = Temp::new("spoiled");
+    let layout = two_images(temp.join("layout"));
+    let store = store(&temp);
+    let image = load(&store, &layout).unwrap().remove(0);
+    let layer = image.layers().unwrap()[0].digest;
+    for digest in [layer, *image.digest(), *image.id()] {
+        let path = store.place().join("images/blobs/sha256").join(digest.hex());
+        fs::File::options().write(true).open(&path).unwrap().set_len(20).unwrap();
+        load(&store, &layout).unwrap();
+        assert_clean(&store);
+    }
+    let path = store.place().join("images/blobs/sha256").join(image.digest().hex());
+    let good = fs::read(&path).unwrap();
+    fs::write(&path, [b" ", &good[1..]].concat()).unwrap();
+    let error = store.image("a").unwrap().manifest().unwrap_err().to_string();
+    assert!(error.contains("store's own copy") && error.contains(path.to_str().unwrap()), "{error}");
+    fs::write(&path, good).unwrap();
+}
+
 #[test]
 fn more_is_collected_than_there_are_descriptors() {
     let temp = Temp::new("gc-many");
