@@ -812,6 +812,32 @@ fn an_opaque_directory_is_hidden_once() {
     assert_clean(&store);
 }
 
+#[test]
+fn what_no_file_system_holds_and_nobody_reads_is_named() {
+    let temp = Temp::new("named");
+    let store = store(&temp);
+    let mut layout = Layout::new(temp.join("layout"));
+    let pax = [("SCHILY.xattr.user.big".to_owned(), vec![b'x'; 70_000])];
+    layout.image("a", &[Tar::new().entry(b"x", b'0', b"", 0o644, (0, 0), b"", &pax).end()]);
+    let error = load(&store, &layout).unwrap_err();
+    let Error::Image { what, rule } = &error else { panic!("{error}") };
+    assert!(what.starts_with("layer sha256:") && what.contains("entry") && rule.contains("attributes"), "{error}");
+    let archive = temp.join("root.tar");
+    for (name, begin) in [("xz", &b"\xfd7zXZ\0"[..]), ("bzip2", b"BZh91AY&SY"), ("lz4", b"\x04\x22\x4d\x18aa")] {
+        fs::write(&archive, [begin, &noise(2000)].concat()).unwrap();
+        let import = store.import_rootfs(&archive, None, ImageConfig::default(), &mut ()).unwrap_err();
+        let load = store.load(&archive, &mut ()).unwrap_err();
+        let layer = load_raw(&temp, &fs::read(&archive).unwrap(), &Digest::of(b"")).unwrap_err();
+        for error in [&import, &load, &layer] {
+            let Error::Image { what, rule } = error else { panic!("{error}") };
+            assert!(rule.contains(name) && rule.contains("decompress it first"), "{error}");
+            assert!(what.contains("root.tar") || what.contains("sha256:"), "{error}");
+        }
+        assert!(import.to_string().contains("root.tar") && load.to_string().contains("root.tar"), "{import}; {load}");
+    }
+    assert_clean(&store);
+}
+
 /// What is deleted may have a name of 255 bytes, to which its mark adds four.
 #[test]
 fn long_names_are_deleted() {

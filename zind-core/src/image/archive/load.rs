@@ -264,7 +264,10 @@ pub(crate) fn import_rootfs(
     let _work = store.work()?;
     let layer = match source.is_dir() {
         true => import_directory(store, source, progress)?,
-        false => import_tar(store, source, progress)?,
+        false => import_tar(store, source, progress).map_err(|error| match error {
+            Error::Image { what, rule } => Error::image(format!("{}, {what}", source.display()), rule),
+            error => error,
+        })?,
     };
     if config.history.is_empty() {
         let comment = Some("a root file system, imported".to_owned());
