@@ -812,6 +812,32 @@ fn an_opaque_directory_is_hidden_once() {
     assert_clean(&store);
 }
 
+#[test]
+fn what_no_file_system_holds_and_nobody_reads_is_named() {
+    let temp = Temp::new("named");
+    let store = store(&temp);
+    let mut layout = Layout::new(temp.join("layout"));
+    let pax = [("SCHILY.xattr.user.big".to_owned(), vec![b'x'; 70_000])];
+    layout.image("a", &[Tar::new().entry(b"x", b'0', b"", 0o644, (0, 0), b"", &pax).end()]);
+    let error = load(&store, &layout).unwrap_err();
+    let Error::Image { what, rule } = &error else { panic!("{error}") };
+    assert!(what.starts_with("layer sha256:") && what.contains("entry") && rule.contains("attributes"), "{error}");
+    let archive = temp.join("root.tar");
+    for (name, begin) in [("xz", &b"\xfd7zXZ\0"[..]), ("bzip2", b"BZh91AY&SY"), ("lz4", b"\x04\x22\x4d\x18aa")] {
+        fs::write(&archive, [begin, &noise(2000)].concat()).unwrap();
+        let import = store.import_rootfs(&archive, None, ImageConfig::default(), &mut ()).unwrap_err();
+        let load = store.load(&archive, &mut ()).unwrap_err();
+        let layer = load_raw(&temp, &fs::read(&archive).unwrap(), &Digest::of(b"")).unwrap_err();
+        for error in [&import, &load, &layer] {
+            let Error::Image { what, rule } = error else { panic!("{error}") };
+            assert!(rule.contains(name) && rule.contains("decompress it first"), "{error}");
+            assert!(what.contains("root.tar") || what.contains("sha256:"), "{error}");
+        }
+        assert!(import.to_string().contains("root.tar") && load.to_string().contains("root.tar"), "{import}; {load}");
+    }
+    assert_clean(&store);
+}
+
 /// What is deleted may have a name of 255 bytes, to which its mark adds four.
 #[test]
 fn long_names_are_deleted() {
@@ -1478,6 +1504,51 @@ fn gc_removes_nothing_when_it_cannot_read() {
     store.remove(&images[0].digest().to_string()).unwrap();
     assert_eq!(store.gc().unwrap().blobs, 3);
     assert_clean(&store);
+}
+
+/// Without a name for the run of the kernel, snapshots are synced at once.
+#[test]
+fn without_a_boot_id_snapshots_last() {
+    let temp = Temp::new("boot");
+    let layout = two_images(temp.join("layout"));
+    let output = std::process::Command::new("strace")
+        .args(["-f", "-qq", "-o", "/dev/null", "-P", "/proc/sys/kernel/random/boot_id", "-e"])
+        .arg("inject=openat:error=EACCES")
+        .arg(std::env::current_exe().unwrap())
+        .args(["worker", "--exact", "--nocapture"])
+        .env("ZIND_TEST_WORKER", "load")
+        .env("ZIND_TEST_DIR", &layout.dir.parent().unwrap())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let store = store(&temp);
+    let snapshots = contents(&store).into_iter().filter(|path| path.starts_with(store.place().join("snapshots")));
+    let infos: Vec<String> = snapshots.map(|path| fs::read_to_string(path.join("info")).unwrap()).collect();
+    assert_eq!(infos.len(), 3);
+    assert!(infos.iter().all(|info| info.contains(r#""boot":"""#) && info.contains(r#""synced":true"#)), "{infos:?}");
+    assert_clean(&store);
+}
+
+/// A blob that was cut off is taken again, and what is said of one that is spoiled tells whose it is.
+#[test]
+fn a_spoiled_blob_comes_back() {
+    let temp = Temp::new("spoiled");
+    let layout = two_images(temp.join("layout"));
+    let store = store(&temp);
+    let image = load(&store, &layout).unwrap().remove(0);
+    let layer = image.layers().unwrap()[0].digest;
+    for digest in [layer, *image.digest(), *image.id()] {
+        let path = store.place().join("images/blobs/sha256").join(digest.hex());
+        fs::File::options().write(true).open(&path).unwrap().set_len(20).unwrap();
+        load(&store, &layout).unwrap();
+        assert_clean(&store);
+    }
+    let path = store.place().join("images/blobs/sha256").join(image.digest().hex());
+    let good = fs::read(&path).unwrap();
+    fs::write(&path, [b" ", &good[1..]].concat()).unwrap();
+    let error = store.image("a").unwrap().manifest().unwrap_err().to_string();
+    assert!(error.contains("store's own copy") && error.contains(path.to_str().unwrap()), "{error}");
+    fs::write(&path, good).unwrap();
 }
 
 #[test]

@@ -95,7 +95,7 @@ impl Cache {
             return None;
         }
         let record = Record::parse(&std::fs::read(&path).ok()?)?;
-        let is_there = record.layer.as_ref().is_none_or(|(layer, _)| store.has_blob(&layer.digest));
+        let is_there = record.layer.as_ref().is_none_or(|(layer, _)| store.has_whole(layer));
         if !is_there {
             let _ = std::fs::remove_file(&path);
         }

@@ -263,7 +263,7 @@ impl Pull<'_> {
         if config.size > most {
             return Err(Error::image(what, format!("has {} bytes; at most {most} are allowed", config.size)));
         }
-        let bytes = if self.store.has_blob(&config.digest) {
+        let bytes = if self.store.has_whole(config) {
             self.store.read_document(config)?
         } else {
             let bytes = download::document(sources, config)?;
@@ -451,7 +451,7 @@ impl Jobs<'_> {
         let unpacked = !self.pull.options.unpack || store.has_snapshot(&self.chains[layer], &self.pull.owners);
         let end = if unpacked { State::Done } else { State::Kept };
         let mut meter = self.meter(layer);
-        if store.has_blob(&descriptor.digest) {
+        if store.has_whole(descriptor) {
             meter.at(descriptor.size);
             return Ok(end);
         }

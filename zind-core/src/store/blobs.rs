@@ -235,6 +235,21 @@ impl Store {
         self.blob_path(digest).is_file() && self.note(&format!("blob {digest}")).is_ok()
     }
 
+    /// True if the blob is there, and as long as its descriptor says. One that was cut off is to be fetched again.
+    pub(crate) fn has_whole(&self, descriptor: &Descriptor) -> bool {
+        self.has_blob(&descriptor.digest)
+            && fs::metadata(self.blob_path(&descriptor.digest)).is_ok_and(|meta| meta.len() == descriptor.size)
+    }
+
+    /// The rule that a blob of the store breaks which came whole, and its cure.
+    pub(crate) fn spoiled(&self, digest: &Digest, rule: &str) -> String {
+        let path = self.blob_path(digest);
+        format!(
+            "{rule}; it is the store's own copy that is spoiled: remove {} and take the image again",
+            path.display()
+        )
+    }
+
     /// Opens a blob for reading. It was checked when it came; who needs to know that it still is as it was reads through
     /// [`crate::image::Verified`]. Errors: [`Error::NotFound`].
     pub fn open_blob(&self, digest: &Digest) -> Result<File> {
@@ -258,13 +273,17 @@ impl Store {
             return Err(Error::image(what, format!("is a document of more than {limit} bytes")));
         };
         if bytes.len() as u64 != descriptor.size {
-            return Err(Error::image(what, format!("has {} bytes instead of {}", bytes.len(), descriptor.size)));
+            let rule = format!("has {} bytes instead of {}", bytes.len(), descriptor.size);
+            return Err(Error::image(what, self.spoiled(&descriptor.digest, &rule)));
         }
         let mut hasher = Hasher::new(descriptor.digest.algorithm());
         hasher.update(&bytes);
         match hasher.finish() {
             found if found == descriptor.digest => Ok(bytes),
-            found => Err(Error::image(what, format!("is not what its digest says, but {found}"))),
+            found => {
+                let rule = format!("is not what its digest says, but {found}");
+                Err(Error::image(what, self.spoiled(&descriptor.digest, &rule)))
+            }
         }
     }
 
@@ -277,7 +296,7 @@ impl Store {
 
     /// Adds a small blob that has a descriptor, and was checked against it.
     pub(crate) fn put_checked(&self, descriptor: &Descriptor, bytes: &[u8]) -> Result<()> {
-        if self.has_blob(&descriptor.digest) {
+        if self.has_whole(descriptor) {
             return Ok(());
         }
         let mut ingest = self.ingest(Some(&descriptor.digest), &descriptor.media_type, Some(descriptor.size))?;

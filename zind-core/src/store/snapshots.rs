@@ -228,7 +228,8 @@ impl Store {
         let info = Info {
             parent: parent.copied(),
             boot: boot_id().to_owned(),
-            is_synced: false,
+            // Where runs of the kernel have no name, it is made to last at once.
+            is_synced: boot_id().is_empty(),
             bytes: unpacked.bytes,
             entries: unpacked.entries,
             left: unpacked.left,
@@ -236,6 +237,9 @@ impl Store {
         };
         let file = aside.path.join(INFO);
         fs::write(&file, info.to_bytes()).at(Step::Unpack, "write", &file)?;
+        if info.is_synced {
+            rustix::fs::syncfs(&aside.dir).at(Step::Unpack, "syncfs", &aside.path)?;
+        }
         // What is thrown away may be used by nobody, nor be a fresh one of somebody else by now: nothing comes to its place
         // while the lock is exclusive.
         for exclusive in [false, true] {

@@ -112,7 +112,11 @@ impl Store {
             progress.interrupted()
         };
         tell(0);
-        let (unpacked, found) = running.wait(&mut tell)?;
+        let own = format!("blob {}", layer.digest);
+        let (unpacked, found) = running.wait(&mut tell).map_err(|error| match error {
+            Error::Image { what, rule } if what == own => Error::image(what, self.spoiled(&layer.digest, &rule)),
+            error => error,
+        })?;
         tell(layer.size);
         match found == *diff_id {
             true => Ok((aside, unpacked)),

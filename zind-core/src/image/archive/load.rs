@@ -159,7 +159,7 @@ impl Archive<'_> {
     fn layer(&mut self, layer: Layer<'_>, open: impl Fn(&Self) -> Result<Option<Part>>) -> Result<()> {
         let chain = chain_id(layer.parent.as_ref(), layer.diff_id);
         let descriptor = &layer.descriptor;
-        if self.store.has_blob(&descriptor.digest) {
+        if self.store.has_whole(descriptor) {
             if !self.store.has_snapshot(&chain, &self.owners) {
                 let (parent, place) = (layer.parent.as_ref(), layer.place);
                 self.store.unpack_layer(descriptor, layer.diff_id, parent, &self.owners, place, self.progress)?;
@@ -264,7 +264,10 @@ pub(crate) fn import_rootfs(
     let _work = store.work()?;
     let layer = match source.is_dir() {
         true => import_directory(store, source, progress)?,
-        false => import_tar(store, source, progress)?,
+        false => import_tar(store, source, progress).map_err(|error| match error {
+            Error::Image { what, rule } => Error::image(format!("{}, {what}", source.display()), rule),
+            error => error,
+        })?,
     };
     if config.history.is_empty() {
         let comment = Some("a root file system, imported".to_owned());

@@ -69,7 +69,8 @@ impl Source {
         let what = format!("archive {}", path.display());
         let mut begin = [0; 6];
         let count = file.read_at(&mut begin, 0).at(Step::Archive, "read", path)?;
-        if Compression::of(&begin[..count]) != Compression::None {
+        let begin = &begin[..count];
+        if Compression::of(begin) != Compression::None || decompress::foreign(begin).is_some() {
             file = unpack_to(file, size, spool, &what, limits, progress)?;
         }
         let entries = look_through(&file, &what, limits)?;

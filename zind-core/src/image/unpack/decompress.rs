@@ -29,10 +29,26 @@ impl Compression {
     }
 }
 
+/// What else archives are compressed by, and nobody reads here. By the first six bytes.
+pub(crate) fn foreign(begin: &[u8]) -> Option<&'static str> {
+    match begin {
+        [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Some("xz"),
+        [b'B', b'Z', b'h', b'1'..=b'9', 0x31, 0x41, ..] => Some("bzip2"),
+        [0x04, 0x22, 0x4d, 0x18, ..] => Some("lz4"),
+        _ => None,
+    }
+}
+
 /// Reads what is compressed in `input`, to its very end: what follows compressed data and is none is an error.
 pub(crate) fn reader<'a, R: BufRead + 'a>(mut input: R, limits: &Limits) -> io::Result<Box<dyn Read + 'a>> {
     Ok(match Compression::of(input.fill_buf()?) {
-        Compression::None => Box::new(input),
+        Compression::None => match foreign(input.fill_buf()?) {
+            None => Box::new(input),
+            Some(name) => {
+                let rule = format!("is compressed by {name}: decompress it first; gzip and zstd are read");
+                return Err(io::Error::other(Error::image("layer", rule)));
+            }
+        },
         Compression::Gzip => Box::new(MultiGzDecoder::new(input)),
         Compression::Zstd => {
             let mut decoder = zstd::stream::read::Decoder::with_buffer(input)?;

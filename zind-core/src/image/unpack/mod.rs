@@ -8,8 +8,10 @@ pub(crate) mod merge;
 pub(crate) mod pipe;
 pub(crate) mod tar;
 
+use std::ffi::OsStr;
 use std::io::{self, BufReader, Read};
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -18,10 +20,12 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 pub use limits::Limits;
+use rustix::io::Errno;
 
 use super::digest::{Algorithm, Digest, Hasher};
 use crate::copy;
 use crate::error::{At, Error, Result, Step};
+use crate::rootfs::fault::Fault;
 use crate::store::Owners;
 use apply::{Apply, Stop, Unpacked};
 use below::Below;
@@ -175,7 +179,7 @@ fn write(chunks: Chunks, root: OwnedFd, job: &Job, stop: &AtomicBool) -> Result<
     let unpacked = apply.run(&mut reader, &|| stop.load(Ordering::Relaxed));
     let unpacked = unpacked.map_err(|stop| match stop {
         Stop::Rule(entry, rule) => Trouble::Error(Error::image(format!("{}, {entry}", job.what), rule)),
-        Stop::Fault(path, fault) => Trouble::Error(fault.at(Step::Unpack, path.as_ref())),
+        Stop::Fault(path, fault) => Trouble::Error(fault_of(&job.what, &path, fault)),
         Stop::Source(error) => trouble(&job.what, error),
         Stop::Stopped => Trouble::Gone,
     })?;
@@ -183,6 +187,23 @@ fn write(chunks: Chunks, root: OwnedFd, job: &Job, stop: &AtomicBool) -> Result<
     let mut chunks = reader.into_inner();
     io::copy(&mut chunks, &mut io::sink()).map_err(|error| trouble(&job.what, error))?;
     Ok(unpacked)
+}
+
+/// What the kernel refused of an entry.
+fn fault_of(what: &str, path: &OsStr, fault: Fault) -> Error {
+    if fault.call.contains("setxattr") && matches!(fault.errno, Errno::TOOBIG | Errno::NOSPC | Errno::RANGE) {
+        let entry = format!("{what}, entry {}", tar::shorten(path.as_bytes()));
+        return Error::image(
+            entry,
+            format!("has extended attributes that this file system cannot hold ({})", fault.errno),
+        );
+    }
+    let mut error = fault.at(Step::Unpack, path.as_ref());
+    if let Error::Sys { hint, .. } = &mut error {
+        let between = if hint.is_empty() { "" } else { "; " };
+        hint.push_str(&format!("{between}it is an entry of {what}"));
+    }
+    error
 }
 
 /// An error while reading a layer.
@@ -202,5 +223,22 @@ pub(crate) fn layer_error(what: &str, error: io::Error) -> Error {
             Some(errno) => Error::sys(Step::Blob, "read", what, nix::errno::Errno::from_raw(errno)),
             None => Error::image(what, format!("cannot be decompressed: {error}")),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn faults_name_the_layer() {
+        let of = |call, errno| fault_of("layer sha256:1", OsStr::new("etc/x"), Fault::new(call, errno));
+        let error = of("mkdir", Errno::ROFS).to_string();
+        assert!(error.contains("etc/x") && error.contains("layer sha256:1"), "{error}");
+        assert_eq!(of("write", Errno::NOSPC).errno(), Some(nix::errno::Errno::ENOSPC));
+        for errno in [Errno::TOOBIG, Errno::NOSPC, Errno::RANGE] {
+            let Error::Image { what, .. } = of("fsetxattr", errno) else { panic!("{errno}") };
+            assert_eq!(what, "layer sha256:1, entry etc/x");
+        }
     }
 }
