@@ -259,7 +259,8 @@ pub unsafe extern "C" fn zind_store_get(
 /// reference: "debian:12", "registry:5000/path/name:tag", "name@sha256:...".
 /// options: NULL or a JSON object with any of "policy" ("always", "missing", "never"), "platform", "unpack", "foreign_layers",
 /// "auth" ("anonymous", ["user", "password"], {"bearer": token}, {"identity": token}), "auth_file", "tls_verify", "cert_dir",
-/// "mirrors" ({"docker.io": ["mirror:5000/hub"]}), "proxy", "timeout" (seconds), "retries", "parallel".
+/// "mirrors" ({"docker.io": ["mirror:5000/hub", ["other:5000", true]]}; with true as if "tls_verify" was off), "proxy",
+/// "timeout" (seconds), "retries", "parallel". "auth" is for the registry alone, not for mirrors.
 /// progress, data: NULL, or hears of it. image: receives the handle; free it with zind_image_free().
 /// Returns also ZIND_STATUS_REGISTRY, _IMAGE, _NOT_FOUND, _SPEC, _INTERRUPTED, _SYS.
 #[unsafe(no_mangle)]

@@ -108,6 +108,15 @@ fn auth(fields: &mut Fields) -> Result<Auth> {
     found.ok_or_else(|| fields.wrong("auth", wrong))
 }
 
+/// `"mirror:5000/hub"`, or `["mirror:5000/hub", true]` for one whose certificate is not checked.
+fn mirror(value: &Value) -> Option<Mirror> {
+    let (location, insecure) = match value {
+        Value::Array(pair) if pair.len() == 2 => (&pair[0], pair[1].as_bool()?),
+        other => (other, false),
+    };
+    Some(Mirror { location: location.as_str()?.to_owned(), insecure })
+}
+
 fn registry(fields: &mut Fields) -> Result<RegistryOptions> {
     let mut options = RegistryOptions::default();
     options.auth = auth(fields)?;
@@ -125,8 +134,13 @@ fn registry(fields: &mut Fields) -> Result<RegistryOptions> {
         let mut mirrors = Fields::of("mirrors", mirrors)?;
         let hosts: Vec<String> = mirrors.map.keys().cloned().collect();
         for host in hosts {
-            let places = mirrors.texts(&host)?.unwrap_or_default();
-            let places = places.into_iter().map(|location| Mirror { location, insecure: false }).collect();
+            let places: Option<Vec<Mirror>> = match mirrors.take(&host) {
+                None => Some(Vec::new()),
+                Some(Value::Array(list)) => list.iter().map(mirror).collect(),
+                Some(_) => None,
+            };
+            let places =
+                places.ok_or_else(|| mirrors.wrong(&host, "an array of places, each text or [text, true or false]"))?;
             options.mirrors.insert(host, places);
         }
     }
@@ -266,12 +280,19 @@ mod tests {
 
     #[test]
     fn options_are_read_and_unknown_ones_are_named() {
-        let text = r#"{"policy": "never", "auth": ["u", "p"], "tls_verify": false, "timeout": 1.5, "mirrors": {"docker.io": ["m:1"]}}"#;
+        let text = r#"{"policy": "never", "auth": ["u", "p"], "tls_verify": false, "timeout": 1.5, "mirrors": {"docker.io": ["m:1", ["m:2", true], ["m:3", false]]}}"#;
         let options = pull(Some(text), "always").unwrap();
         assert_eq!(options.policy, PullPolicy::Never);
         assert_eq!(options.registry.auth, Auth::Basic { user: "u".into(), password: "p".into() });
         assert_eq!(options.registry.timeout, Duration::from_millis(1500));
-        assert_eq!(options.registry.mirrors["docker.io"][0].location, "m:1");
+        let mirror = |location: &str, insecure| Mirror { location: location.into(), insecure };
+        let wanted = [mirror("m:1", false), mirror("m:2", true), mirror("m:3", false)];
+        assert_eq!(options.registry.mirrors["docker.io"], wanted);
+        for bad in [r#""m""#, "[1]", r#"[["m"]]"#, r#"[["m", 1]]"#, r#"[["m", true, true]]"#, r#"[[true, "m"]]"#, "{}"]
+        {
+            let text = format!(r#"{{"mirrors": {{"docker.io": {bad}}}}}"#);
+            assert_eq!(pull(Some(&text), "always").unwrap_err().field(), Some("mirrors"), "{bad}");
+        }
         assert_eq!(pull(None, "always").unwrap().policy, PullPolicy::Always);
         for bad in
             ["[]", "{", r#"{"polcy": "never"}"#, r#"{"policy": "x"}"#, r#"{"auth": ["u"]}"#, r#"{"retries": -1}"#]

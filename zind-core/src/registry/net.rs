@@ -85,7 +85,7 @@ impl Link {
     }
 }
 
-/// Names by getaddrinfo(3), on the calling thread: ureq's own resolver starts a thread for its time limit.
+/// Names by getaddrinfo(3), on the thread that asks: ureq's own resolver starts a thread for its time limit.
 ///
 /// The one wait that cannot be stopped; resolv.conf(5) limits it.
 #[derive(Debug)]

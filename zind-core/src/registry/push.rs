@@ -185,7 +185,7 @@ impl Push<'_> {
     }
 
     fn place_of(&self, answer: &Answer) -> Result<Uri> {
-        self.session.location(&answer).map_err(|failure| Trouble::Failure(failure).error(&self.session.place.name))
+        self.session.location(answer).map_err(|failure| Trouble::Failure(failure).error(&self.session.place.name))
     }
 
     /// Sends a blob, in one or in pieces, and goes on where it was interrupted.
