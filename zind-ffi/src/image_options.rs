@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 use zind_core::{
-    Auth, Builder, Command, CommitOptions, Compression, Error, Kind, Mirror, Platform, Progress, PullOptions,
+    Auth, Builder, CapSet, Command, CommitOptions, Compression, Error, Kind, Mirror, Platform, Progress, PullOptions,
     PullPolicy, PushOptions, RegistryOptions, Result, RunConfig, Source, Spec, Store, User, parse_duration,
 };
 
@@ -267,6 +267,9 @@ fn run(builder: &mut Builder, argv: Vec<String>, fields: &mut Fields) -> Result<
         }
         Some(_) => return Err(fields.wrong("network", "\"none\" or \"host\"")),
     }
+    if let Some(names) = fields.texts("capabilities")? {
+        spec.capabilities = Some(CapSet::from_names(names)?);
+    }
     spec.user = fields.text("user")?.map(User::Name);
     spec.cwd = fields.path("cwd")?;
     spec.timeout = fields.seconds("timeout")?;
@@ -277,6 +280,26 @@ fn run(builder: &mut Builder, argv: Vec<String>, fields: &mut Fields) -> Result<
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_step_has_the_capabilities_that_it_names() {
+        let place = std::env::temp_dir().join(format!("zind-test-steps-{}", std::process::id()));
+        let store = Store::open(Some(place.clone())).unwrap();
+        let parsed = |names: &str| {
+            let text = format!(r#"{{"steps": [{{"run": ["make"], "capabilities": {names}}}]}}"#);
+            build(&store, parse("description", &text).unwrap(), &mut ())
+        };
+        for good in ["[]", r#"["CHOWN", "net_raw"]"#] {
+            parsed(good).unwrap();
+        }
+        for bad in [r#""CHOWN""#, r#"["NOPE"]"#] {
+            assert_eq!(
+                parsed(bad).unwrap_err().field(),
+                Some(if bad.starts_with('[') { "capabilities" } else { "steps" })
+            );
+        }
+        std::fs::remove_dir_all(place).unwrap();
+    }
 
     #[test]
     fn options_are_read_and_unknown_ones_are_named() {

@@ -8,6 +8,7 @@ import json
 import os
 import pathlib
 import pickle
+import shutil
 import subprocess
 import tarfile
 import threading
@@ -161,6 +162,24 @@ def test_volumes_of_the_image_can_be_written_to(store, tiny):
     image = zind.build(image).run(["sh", "-c", "mkdir -p /new"]).commit()
     found = out(["sh", "-c", "touch /x 2>/dev/null || echo no; touch /data/x; ls /data"], image=image, read_only=True)
     assert found.split() == ["no", "kept", "x"]
+
+
+def test_a_read_only_root_has_what_the_image_names(store, tiny):
+    def image(**config) -> zind.Image:
+        builder = zind.build(tiny).workdir(config.get("workdir", "/"))
+        for path in config.get("volumes", ()):
+            builder.volume(path)
+        return builder.commit()
+
+    made = image(workdir="/not/there", volumes=["/data/new", "/home", "/proc/x", "/sys/fs/y", "/dev/shm/z", "/dev"])
+    script = "pwd; echo 1 > /data/new/x; echo 2 > /home/x; cat /data/new/x /home/x; touch /x ./x 2>/dev/null || echo no"
+    for _ in range(2):
+        result = zind.run(["sh", "-c", script], image=made, read_only=True, check=True, capture_output=True, text=True)
+        assert result.stdout == "/not/there\n1\n2\nno\n" and result.isolation.read_only
+    assert out(["pwd"], image=made) == "/not/there\n"
+    for bad, what in (image(volumes=["/etc/group/x"]), "Volumes"), (image(workdir="/etc/group"), "WorkingDir"):
+        with pytest.raises(zind.ImageError, match=f"{what}.*/etc/group"):
+            out(["true"], image=bad, read_only=True)
 
 
 def test_stop_sends_the_images_signal(tiny):
@@ -371,6 +390,123 @@ def test_builds_from_nothing(store, tmp_path):
     assert [entry.empty_layer for entry in image.history] == [False, False, True, True, True]
 
 
+def test_builds_of_settings_alone_are_the_same_image(store, tiny, tmp_path):
+    (tmp_path / "bare").mkdir()
+    bare = store.import_rootfs(tmp_path / "bare")
+    for base in (None, bare, tiny):
+        made = []
+        for _ in range(2):
+            made.append(zind.build(base, store=store).env(A="1").cmd(["x"]).commit())
+            time.sleep(1.1)
+        assert made[0].id == made[1].id
+
+
+def test_steps_have_what_docker_gives(store, tiny):
+    def caps(builder: zind.Builder) -> int:
+        with builder.cmd(["x"]).commit().mount() as root:
+            (line,) = [line for line in root.read_file("/status").decode().splitlines() if line.startswith("CapEff")]
+        return int(line.split()[1], 16)
+
+    look = ["sh", "-c", "cat /proc/self/status > /status"]
+    assert caps(zind.build(tiny).run(look)) == 0xA80425FB
+    assert caps(zind.build(tiny).run(look, capabilities=[])) == 0
+    assert caps(zind.build(tiny).run(["sh", "-c", "chmod 777 /"]).user("web").run(look)) == 0
+    if os.geteuid() == 0:
+        changed = zind.build(tiny).run(["sh", "-c", "touch /x; chown 33:34 /x"]).commit()
+        assert out(["stat", "-c", "%u:%g", "/x"], image=changed) == "33:34\n"
+        mapped = zind.build(tiny, uid_map="auto").run(["sh", "-c", "touch /x; chown 33:34 /x; cat /proc/self/status > /status"])
+        assert caps(mapped) == 0xA80425FB
+
+
+def test_what_no_key_has_is_not_cached(store, tiny, tmp_path):
+    (tmp_path / "file").write_text("1")
+    os.setxattr(tmp_path / "file", "user.mark", b"1")
+
+    def built(*steps: tuple[str, dict]) -> list[bool]:
+        builder = zind.build(tiny).copy(tmp_path / "file", "/file")
+        for argv, options in steps:
+            builder.run(["sh", "-c", argv], **options)
+        builder.commit()
+        return [step.cached for step in builder.steps]
+
+    mounted = {"mounts": [zind.Mount.bind(tmp_path, "/host", read_only=True)]}
+    steps = (("mkdir -p /y; cat /host/file > /y/read", mounted), ("cat /y/read > /z", {}))
+    assert built(*steps) == [False, False, False]
+    first, again, last = built(*steps)
+    assert (first, again) == (True, False) and isinstance(last, bool)
+    os.setxattr(tmp_path / "file", "user.mark", b"2")
+    assert built() == [False] and built() == [True]
+
+
+def test_a_source_that_changes_meanwhile_is_not_kept(store, tiny, tmp_path):
+    (tmp_path / "file").write_text("0" * 5_000_000)
+    stop = threading.Event()
+
+    def change() -> None:
+        number = 0
+        while not stop.is_set():
+            number += 1
+            with open(tmp_path / "file", "r+") as file:
+                file.write(f"{number:020}")
+
+    changing = threading.Thread(target=change)
+    changing.start()
+    try:
+        zind.build(tiny).copy(tmp_path / "file", "/file").commit()
+    finally:
+        stop.set()
+        changing.join()
+    records = os.listdir(os.path.join(store.path, "build"))
+    assert records == []
+
+
+def test_strings_are_no_lists(store, tiny):
+    builder = zind.build(tiny)
+    for field, call in {
+        "cmd": lambda: builder.cmd("sh"),
+        "entrypoint": lambda: builder.entrypoint("sh"),
+        "extra_tags": lambda: store.push(tiny, "localhost:1/x", extra_tags="latest"),
+        "mirrors": lambda: store.pull("localhost:1/x", mirrors={"docker.io": "mirror:5000"}),
+    }.items():
+        with pytest.raises(zind.SpecError, match=f"{field} is a string; give a list") as info:
+            call()
+        assert info.value.field == field
+    for auth in ("secret", ("secret",), ("secret", 1), {"secret": "x"}, {}, 5, object()):
+        with pytest.raises(zind.SpecError, match="auth is none of") as info:
+            store.pull("localhost:1/x", auth=auth)
+        assert info.value.field == "auth" and "secret" not in str(info.value)
+    for mirrors in ("secret", {"docker.io": 5}, {"docker.io": [("a", "b")]}):
+        with pytest.raises(zind.SpecError) as info:
+            store.pull("localhost:1/x", mirrors=mirrors)
+        assert info.value.field == "mirrors"
+
+    async def push() -> None:
+        await zind.aio.Store(store.path).push(tiny, "localhost:1/x", extra_tags="latest")
+
+    with pytest.raises(zind.SpecError, match="extra_tags is a string"):
+        asyncio.run(push())
+
+
+def test_configurations_have_known_fields(store, tmp_path):
+    for config, told in ({"cmd": ["sh"]}, '"Cmd"'), ({"Cmd": "sh"}, "Cmd takes a list"), ({"X": 1}, '"X"'):
+        with pytest.raises(zind.SpecError, match=told) as info:
+            store.import_rootfs(tmp_path / "none", config=config)
+        assert info.value.field == "config"
+
+
+def test_starts_open_a_store_once(store, tiny, monkeypatch):
+    opened = []
+    monkeypatch.setattr(zind._images, "Store", type("Counted", (zind.Store,), {"__init__": lambda self, path=None: (opened.append(path), zind.Store.__init__(self, path))[1]}))
+    for _ in range(3):
+        assert out(image="local/tiny:1", store=store.path) == "from the image\n"
+    assert len(opened) == 1
+    # Another directory of the same name is another store.
+    os.rename(store.path, store.path + ".away")
+    kit.refused(zind.NotFoundError, lambda: zind.run(["true"], image="local/tiny:1", store=store.path, pull="never"))
+    shutil.rmtree(store.path)
+    os.rename(store.path + ".away", store.path)
+
+
 def test_copies_belong_to_whom_they_are_given(store, tiny, tmp_path):
     kit.needs_root("other ids")
     (tmp_path / "file").write_text("x")
@@ -435,6 +571,17 @@ def test_asyncio(store, tiny, tmp_path):
         assert (await other.usage()).images[0].id == tiny.id
         await other.remove(loaded)
         assert (await other.gc()).blobs >= 3
+        builder = (await zind.aio.build("local/tiny:1", store=place)).run(["sh", "-c", "echo built > /b"]).cmd(["cat", "/b"])
+        built = await builder.commit("local/aio", progress=heard.append)
+        assert (await zind.aio.run(image=built, capture_output=True)).stdout == b"built\n"
+        assert [step.cached for step in builder.steps] == [False, True]
+        assert (await (await zind.aio.build(tiny)).run(["sh", "-c", "echo built > /b"]).cmd(["cat", "/b"]).commit()) == built
+        endless = asyncio.ensure_future((await zind.aio.build(tiny)).run(["sleep", "60"]).commit("local/never"))
+        await asyncio.sleep(0.1)
+        endless.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await endless
+        await place.remove(built)
         saving = asyncio.ensure_future(place.save(tiny, tmp_path / "b.tar"))
         await asyncio.sleep(0)
         saving.cancel()

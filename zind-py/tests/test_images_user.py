@@ -12,7 +12,7 @@ import pytest
 from test_images import store, tiny  # noqa: F401  fixtures
 
 AS_USER = """
-import pathlib, sys, tarfile, zind
+import pathlib, resource, sys, tarfile, zind
 archive, tmp = sys.argv[1], pathlib.Path(sys.argv[2])
 store = zind.Store(tmp / "store")
 (image,) = store.load(archive)
@@ -33,6 +33,28 @@ assert run(["sh", "-c", "cat /new; ls /opt; ls /marker || true"], image=committe
 committed.export(tmp / "flat.tar")
 with tarfile.open(tmp / "flat.tar") as tar:
     assert tar.getmember("home/web.txt").uid == 33
+    assert {(tar.getmember(name).uid, tar.getmember(name).gid) for name in ("etc", "etc/group", "new")} == {(0, 0)}
+layers.export(tmp / "layers.tar")
+with tarfile.open(tmp / "layers.tar") as tar:
+    assert (tar.getmember("home/web.txt").uid, tar.getmember("etc/group").uid, tar.getmember("etc/group").gid) == (33, 0, 0)
+(tmp / "root/bin").mkdir(parents=True)
+(tmp / "root/bin/sh").write_text("x")
+limits = resource.getrlimit(resource.RLIMIT_NPROC)
+resource.setrlimit(resource.RLIMIT_NPROC, (1, limits[1]))
+for work in (lambda: store.import_rootfs(tmp / "root"), lambda: committed.export(tmp / "none.tar"), layers.commit):
+    try:
+        work()
+    except zind.SysError as error:
+        assert (error.step, error.errno) == ("Pack", 11), error
+    else:
+        raise SystemExit("there was a thread")
+resource.setrlimit(resource.RLIMIT_NPROC, limits)
+assert not (tmp / "none.tar").exists()
+from_nothing = zind.build(store=store).copy(tmp / "root/bin/sh", "/sh").commit()
+for number, made in enumerate([store.import_rootfs(tmp / "root"), from_nothing]):
+    made.save(tmp / f"made-{number}", "oci-dir")
+    with tarfile.open(tmp / f"made-{number}" / "blobs" / made.layers[0].digest.replace(":", "/")) as tar:
+        assert {(info.uid, info.gid) for info in tar} == {(0, 0)}, tar.getmembers()
 built = zind.build(image, store=store).run(["sh", "-c", "echo built > /b"]).copy(archive, "/archive").user("web").cmd(["cat", "/b"]).commit()
 assert run(image=built) == "built\\n"
 with image.mount() as root:

@@ -1,7 +1,11 @@
 //! The results of steps, by their keys.
 #![forbid(unsafe_code)]
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 
@@ -10,7 +14,7 @@ use crate::image::{Algorithm, Descriptor, Digest, Hasher};
 use crate::store::Store;
 
 /// What the keys mean; another number forgets all results.
-const VERSION: &str = "zind-build-1";
+const VERSION: &str = "zind-build-2";
 
 /// A digest of everything up to a step.
 #[derive(Clone, Debug)]
@@ -90,16 +94,14 @@ impl Cache {
     /// The result of a step, if its layer is still there.
     pub(super) fn find(&self, store: &Store, key: &Key) -> Option<Record> {
         let path = self.place.join(key.name());
-        let meta = std::fs::symlink_metadata(&path).ok()?;
-        if !meta.is_file() || meta.len() > LARGEST {
+        let (record, file) = read(&path)?;
+        if !is_there(store, &record) {
+            let _ = std::fs::remove_file(&path);
             return None;
         }
-        let record = Record::parse(&std::fs::read(&path).ok()?)?;
-        let is_there = record.layer.as_ref().is_none_or(|(layer, _)| store.has_whole(layer));
-        if !is_there {
-            let _ = std::fs::remove_file(&path);
-        }
-        Some(record).filter(|_| is_there)
+        // It was used: collect() looks at the time. Whoever may not set it finds the result all the same.
+        let _ = file.set_modified(SystemTime::now());
+        Some(record)
     }
 
     /// Keeps a result. A torn one is no result.
@@ -112,6 +114,58 @@ impl Cache {
         })
     }
 }
+
+/// A record, and its file.
+fn read(path: &Path) -> Option<(Record, File)> {
+    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY;
+    let mut file = File::options().read(true).custom_flags(flags).open(path).ok()?;
+    let meta = file.metadata().ok()?;
+    if !meta.is_file() || meta.len() > LARGEST {
+        return None;
+    }
+    let mut bytes = Vec::new();
+    (&mut file).take(LARGEST).read_to_end(&mut bytes).ok()?;
+    Some((Record::parse(&bytes)?, file))
+}
+
+fn is_there(store: &Store, record: &Record) -> bool {
+    record.layer.as_ref().is_none_or(|(layer, _)| store.has_whole(layer))
+}
+
+/// A result that no build has used for so long is not kept.
+const LONGEST_UNUSED: Duration = Duration::from_secs(90 * 24 * 3600);
+
+/// Removes records whose layer is gone, that no build has used for 90 days, or that are none; how many. Safe beside builds:
+/// a result that is not found is made again.
+/// Errors: [`crate::Error::Sys`] at [`Step::Build`] with what cannot be listed or removed.
+pub(crate) fn collect(store: &Store) -> Result<u64> {
+    let place = store.place().join("build");
+    let entries = match std::fs::read_dir(&place) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(0),
+        other => other.at(Step::Build, "open", &place)?,
+    };
+    let mut removed = 0;
+    for entry in entries {
+        let entry = entry.at(Step::Build, "getdents64", &place)?;
+        let path = entry.path();
+        // Workspaces are directories, and swept by builds.
+        let Some(meta) = entry.metadata().ok().filter(|meta| !meta.is_dir()) else { continue };
+        let age = meta.modified().ok().and_then(|time| time.elapsed().ok()).unwrap_or_default();
+        let is_used = read(&path).is_some_and(|(record, _)| is_there(store, &record));
+        // What is no record may be one that is being written.
+        if age < LONGEST_UNUSED && (is_used || (age < A_WHILE && read(&path).is_none())) {
+            continue;
+        }
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            other => other.at(Step::Build, "unlink", &path).map(|()| removed += 1)?,
+        }
+    }
+    Ok(removed)
+}
+
+/// Writing a record takes no longer.
+const A_WHILE: Duration = Duration::from_secs(3600);
 
 #[cfg(test)]
 mod tests {
@@ -128,6 +182,35 @@ mod tests {
             assert_eq!(Record::parse(text.as_bytes()), Some(record));
             assert!((0..text.len()).all(|end| Record::parse(&text.as_bytes()[..end]).is_none()));
         }
+    }
+
+    #[test]
+    fn records_go_with_their_layers_and_when_nobody_uses_them() {
+        let place = std::env::temp_dir().join(format!("zind-test-records-{}", std::process::id()));
+        let store = Store::open(Some(place.clone())).unwrap();
+        let cache = Cache::open(&store).unwrap();
+        let key = |name: &str| {
+            let mut key = Key::new();
+            key.add(name, &[]);
+            key
+        };
+        let gone = (Descriptor::new("application/x", Digest::of(b"gone"), 5), Digest::of(b"b"));
+        let record = |layer| Record { layer, created: String::new() };
+        for (name, layer) in [("used", None), ("old", None), ("found", None), ("gone", Some(gone))] {
+            cache.keep(&key(name), &record(layer)).unwrap();
+        }
+        for name in ["old", "found"] {
+            let file = File::open(cache.place.join(key(name).name())).unwrap();
+            file.set_modified(SystemTime::now() - LONGEST_UNUSED - A_WHILE).unwrap();
+        }
+        std::fs::create_dir(cache.place.join("work-x")).unwrap();
+        std::fs::write(cache.place.join("being-written"), "{").unwrap();
+        assert!(cache.find(&store, &key("found")).is_some());
+        assert_eq!(collect(&store).unwrap(), 2);
+        let is_left = |name: &str| cache.place.join(key(name).name()).exists();
+        assert_eq!(["used", "found", "old", "gone"].map(is_left), [true, true, false, false]);
+        assert_eq!(std::fs::read_dir(&cache.place).unwrap().count(), 4);
+        std::fs::remove_dir_all(place).unwrap();
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! more, or a file that is none of these, is no more than a step that runs again.
 #![forbid(unsafe_code)]
 
-mod cache;
+pub(crate) mod cache;
 mod tree;
 mod workspace;
 
@@ -13,6 +13,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+pub(crate) use cache::collect;
 use cache::{Cache, Key, Record};
 use workspace::Workspace;
 
@@ -22,8 +23,11 @@ use crate::image::{
     CommitOptions, Descriptor, Digest, History, Image, ImageConfig, Progress, ProgressEvent, ProgressKind, RunConfig,
     apply,
 };
+use crate::mount::Mount;
 use crate::process::Command;
-use crate::spec::{IdMaps, Spec, Stdio};
+use crate::process::identity::Caller;
+use crate::security::capabilities::{self, CapSet};
+use crate::spec::{IdMaps, Kind, Spec, Stdio, User};
 use crate::store::Store;
 
 /// A description of an image: what it is made from, and the steps. Nothing happens before [`Builder::commit`].
@@ -115,12 +119,15 @@ impl Builder {
     }
 
     /// A program to run, without network, as the user and in the directory of the steps before. It must exit with 0.
+    /// Run as root, it has the capabilities that Docker gives ([`CapSet::docker`]), which installing programs needs; as another
+    /// user none.
     pub fn run(&mut self, argv: impl IntoIterator<Item = impl Into<OsString>>) -> &mut Builder {
         self.run_command(&Command::from(Spec::new(argv)))
     }
 
     /// A program to run with options of its own: mounts, network, variables… They are part of what the step is, except its
     /// streams and its time limit. Its root and id maps are the builder's; its standard input is empty unless it is set.
+    /// A step that mounts something of the host, or a volume, is carried out each time: nobody knows what is in there.
     pub fn run_command(&mut self, command: &Command) -> &mut Builder {
         self.push(Action::Run(Box::new(command.spec().clone())))
     }
@@ -254,13 +261,19 @@ impl<'a> Build<'a> {
         match action {
             Action::Run(spec) => {
                 self.key.add("run", &[described(spec)]);
-                self.layer(action, progress, |build, progress| build.run(spec, progress))
+                self.layer(action, progress, !sees_host(spec), |build, progress| {
+                    build.run(spec, progress).map(|()| true)
+                })
             }
             Action::Copy { source, target, owner } => {
                 let content = tree::digest(source, &mut || progress.interrupted())?;
                 let target = self.inside(target);
                 self.key.add("copy", &[content.to_string(), target.display().to_string(), owner.clone()]);
-                self.layer(action, progress, |build, progress| build.copy(source, &target, owner, progress))
+                self.layer(action, progress, true, |build, progress| {
+                    build.copy(source, &target, owner, progress)?;
+                    // Of a source that was changed meanwhile, nobody knows what was copied.
+                    Ok(tree::digest(source, &mut || progress.interrupted()).is_ok_and(|after| after == content))
+                })
             }
             _ => {
                 self.key.add("config", &[action.to_string()]);
@@ -276,15 +289,18 @@ impl<'a> Build<'a> {
         Path::new("/").join(&self.config.config.working_dir).join(path)
     }
 
+    /// A step that changes files. `work` says whether its result is that of the key.
     fn layer(
         &mut self,
         action: &Action,
         progress: &mut dyn Progress,
-        work: impl FnOnce(&mut Self, &mut dyn Progress) -> Result<()>,
+        may_be_cached: bool,
+        work: impl FnOnce(&mut Self, &mut dyn Progress) -> Result<bool>,
     ) -> Result<(bool, Option<Digest>)> {
         // What the program sees: variables, user, directory.
         self.key.add("seen", &[seen(&self.config.config)]);
         if self.builder.use_cache
+            && may_be_cached
             && let Some(record) = self.cache.find(&self.builder.store, &self.key)
         {
             // What lies in the workspace is not what this result lies on.
@@ -294,7 +310,7 @@ impl<'a> Build<'a> {
         if self.workspace.is_none() {
             self.workspace = Some(self.make_workspace(progress)?);
         }
-        work(self, progress)?;
+        let is_certain = work(self, progress)?;
         let Some(workspace) = &self.workspace else { return Err(Error::State("the workspace is gone".to_owned())) };
         let changes = workspace.changes()?;
         let (layer, diff_id, stats) =
@@ -302,7 +318,9 @@ impl<'a> Build<'a> {
         workspace.settle()?;
         let layer = (stats.entries > 0).then_some((layer, diff_id));
         let record = Record { layer, created: self.options.created.clone().unwrap_or_else(now) };
-        self.cache.keep(&self.key, &record)?;
+        if may_be_cached && is_certain {
+            self.cache.keep(&self.key, &record)?;
+        }
         Ok((false, self.take(action, record)))
     }
 
@@ -366,6 +384,9 @@ impl<'a> Build<'a> {
         }
         let argv: Vec<String> = spec.argv.iter().map(|arg| arg.to_string_lossy().into_owned()).collect();
         apply::apply(&self.config.config, &mut spec)?;
+        if spec.capabilities.is_none() && !spec.privileged && is_root(spec.user.as_ref()) {
+            spec.capabilities = Some(usual_capabilities(&spec)?);
+        }
         let output = Command::run(spec, Vec::new(), &mut || progress.interrupted())?;
         if output.exit.success() {
             return Ok(());
@@ -378,12 +399,25 @@ impl<'a> Build<'a> {
         workspace.copy(source, target, owner, &self.builder.id_maps, &mut || progress.interrupted())
     }
 
+    /// When an image of nothing but settings was first made, so that the same steps are the same image.
+    fn first_time(&mut self) -> Result<String> {
+        self.key.add("created", &[]);
+        if self.builder.use_cache
+            && let Some(record) = self.cache.find(&self.builder.store, &self.key)
+        {
+            return Ok(record.created);
+        }
+        let record = Record { layer: None, created: now() };
+        self.cache.keep(&self.key, &record)?;
+        Ok(record.created)
+    }
+
     fn finish(mut self) -> Result<Image> {
         if let Some(created) = &self.options.created {
             self.config.created = Some(created.clone());
         }
         if self.config.created.is_none() {
-            self.config.created = Some(now());
+            self.config.created = Some(self.first_time()?);
         }
         if self.options.author.is_some() {
             self.config.author.clone_from(&self.options.author);
@@ -399,6 +433,23 @@ impl<'a> Build<'a> {
     }
 }
 
+/// What installing programs needs: what Docker gives, as far as the caller has it to give.
+fn usual_capabilities(spec: &Spec) -> Result<CapSet> {
+    let is_new =
+        !Caller::now()?.admin || spec.id_maps != IdMaps::ByPrivilege || spec.namespaces.contains_key(&Kind::User);
+    let available = if is_new { CapSet::all() } else { capabilities::current()?.bounding };
+    Ok(CapSet::docker().intersection(available))
+}
+
+/// With capabilities, another user would have them at once, which is more than Docker gives.
+fn is_root(user: Option<&User>) -> bool {
+    match user {
+        None => true,
+        Some(User::Ids(uid, _)) => *uid == 0,
+        Some(User::Name(name)) => matches!(name.split(':').next(), Some("root" | "0")),
+    }
+}
+
 /// What of a request decides about its result.
 fn described(spec: &Spec) -> String {
     let mut spec = spec.clone();
@@ -406,6 +457,11 @@ fn described(spec: &Spec) -> String {
     (spec.timeout, spec.cgroup) = (None, None);
     spec.require.clear();
     format!("{spec:?}")
+}
+
+/// Whether what it does may depend on files that no key has.
+fn sees_host(spec: &Spec) -> bool {
+    spec.mounts.iter().any(Mount::is_of_host)
 }
 
 fn seen(config: &RunConfig) -> String {

@@ -1,5 +1,5 @@
-//! The digest of a file or tree that is to be copied: names, types, permissions, contents and link targets. Times and owners
-//! do not count.
+//! The digest of a file or tree that is to be copied: names, types, permissions, extended attributes, contents and link
+//! targets. Times and owners do not count.
 #![forbid(unsafe_code)]
 
 use std::fs::File;
@@ -7,6 +7,8 @@ use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+
+use rustix::io::Errno;
 
 use crate::error::{At, Error, Result, Step};
 use crate::image::{Algorithm, Digest, Hasher};
@@ -26,6 +28,7 @@ pub(super) fn digest(path: &Path, interrupted: &mut dyn FnMut() -> bool) -> Resu
         let name_bytes = name.as_os_str().as_bytes();
         hasher.update(format!("{} {:o} {} ", name_bytes.len(), meta.mode(), meta.rdev()).as_bytes());
         hasher.update(name_bytes);
+        attributes(&path, &mut hasher)?;
         if meta.is_symlink() {
             let target = std::fs::read_link(&path).at(Step::Build, "readlink", &path)?;
             hasher.update(format!("{} ", target.as_os_str().len()).as_bytes());
@@ -43,6 +46,34 @@ pub(super) fn digest(path: &Path, interrupted: &mut dyn FnMut() -> bool) -> Resu
         }
     }
     Ok(hasher.finish())
+}
+
+/// Those that are copied along. Who may not read them copies none.
+fn attributes(path: &Path, hasher: &mut Hasher) -> Result<()> {
+    let mut buffer = vec![0; LARGEST_ATTRIBUTE];
+    let Ok(length) = rustix::fs::llistxattr(path, buffer.as_mut_slice()) else { return Ok(()) };
+    let mut names: Vec<Vec<u8>> =
+        buffer[..length].split(|&byte| byte == 0).filter(|name| counts(name)).map(<[u8]>::to_vec).collect();
+    names.sort();
+    hasher.update(format!("{} ", names.len()).as_bytes());
+    for name in names {
+        let length = match rustix::fs::lgetxattr(path, name.as_slice(), buffer.as_mut_slice()) {
+            Ok(length) => length,
+            Err(Errno::NODATA | Errno::ACCESS | Errno::PERM) => continue,
+            Err(errno) => return Err(errno).at(Step::Build, "lgetxattr", path),
+        };
+        hasher.update(format!("{} {length} ", name.len()).as_bytes());
+        hasher.update(&name);
+        hasher.update(&buffer[..length]);
+    }
+    Ok(())
+}
+
+/// The most that the kernel gives: `XATTR_LIST_MAX` and `XATTR_SIZE_MAX`.
+const LARGEST_ATTRIBUTE: usize = 1 << 16;
+
+fn counts(name: &[u8]) -> bool {
+    !name.is_empty() && (!name.starts_with(b"security.") || name == b"security.capability")
 }
 
 fn content(path: &Path, buffer: &mut [u8], interrupted: &mut dyn FnMut() -> bool) -> Result<Digest> {
@@ -90,6 +121,14 @@ mod tests {
         changed("place");
         std::os::unix::fs::symlink("e", place.join("d/link")).unwrap();
         changed("link");
+        let mark = |value: &[u8]| {
+            let flags = rustix::fs::XattrFlags::empty();
+            rustix::fs::setxattr(place.join("d/e/file"), "user.mark", value, flags).unwrap();
+        };
+        mark(b"1");
+        changed("attribute");
+        mark(b"2");
+        changed("value of an attribute");
         std::fs::remove_dir_all(place).unwrap();
     }
 }

@@ -66,15 +66,15 @@ impl Workspace {
         progress: &mut dyn Progress,
     ) -> Result<(Layers, Option<ImageHold>, bool)> {
         let place = dir.join("layers");
-        let Some(image) = base else {
-            let empty = dir.join("empty");
-            std::fs::DirBuilder::new().mode(0o755).create(&empty).at(Step::Build, "mkdir", &empty)?;
-            return Ok((Layers::create(place, [empty])?, None, false));
-        };
         let caller = Caller::now()?;
         let owners = match id_maps {
             IdMaps::ByPrivilege if caller.admin => Owners::Kept,
             maps => apply::owners_of_maps(maps, caller)?,
+        };
+        let Some(image) = base else {
+            let empty = dir.join("empty");
+            std::fs::DirBuilder::new().mode(0o755).create(&empty).at(Step::Build, "mkdir", &empty)?;
+            return Ok((Layers::create(place, [empty])?, None, owners == Owners::Xattr));
         };
         let store = image.store();
         let hold = store.hold(image, &owners, progress)?;

@@ -39,6 +39,12 @@ pub(crate) fn settle(spec: &mut Spec, interrupted: &mut dyn FnMut() -> bool) -> 
                 (1, Some(only)) => Rootfs::Path(only),
                 (_, last) => Rootfs::Lowers(lowers.into_iter().chain(last).collect()),
             };
+            let config = &image.config()?.config;
+            let is_lacking = lacks(config, spec)?;
+            if spec.read_only && is_lacking {
+                // What is missing is made in memory over the image, before nobody can write there any more.
+                (spec.read_only, spec.overlay, spec.sealed) = (false, Overlay::Tmpfs, true);
+            }
             (image, Some(hold))
         }
         Rootfs::Layers(layers) => match layers.image()? {
@@ -53,6 +59,56 @@ pub(crate) fn settle(spec: &mut Spec, interrupted: &mut dyn FnMut() -> bool) -> 
     spec.of_image = true;
     spec.origin = Some(Origin { image, stop_signal });
     Ok(hold)
+}
+
+/// Whether the image has a working directory or volumes that are not in it.
+/// Errors: [`Error::Image`] where something else is in the way.
+fn lacks(config: &RunConfig, spec: &Spec) -> Result<bool> {
+    let trees = match &spec.rootfs {
+        Rootfs::Path(path) => std::slice::from_ref(path),
+        Rootfs::Lowers(paths) => paths,
+        _ => return Ok(false),
+    };
+    let mut is_lacking = false;
+    let volumes = config.volumes.iter().map(|path| ("config, Volumes", path));
+    let cwd = Some(("config, WorkingDir", &config.working_dir)).filter(|_| spec.cwd.is_none());
+    for (what, path) in volumes.chain(cwd) {
+        let path = inside(path);
+        if spec.mounts.iter().any(|mount| mount.target() == path)
+            || is_of_kernel(&path)
+            || path.as_os_str().as_encoded_bytes().contains(&0)
+        {
+            continue;
+        }
+        let mut so_far = PathBuf::new();
+        for part in path.components().skip(1) {
+            so_far.push(part);
+            match trees.iter().find_map(|tree| std::fs::symlink_metadata(tree.join(&so_far)).ok()) {
+                Some(meta) if meta.is_dir() => {}
+                // A link is followed in the container's root only; a device is a deletion.
+                None => is_lacking = true,
+                Some(meta) if meta.is_symlink() || !meta.is_file() => is_lacking = true,
+                Some(_) => {
+                    let rule = format!("{} cannot be a directory: /{} is a file", path.display(), so_far.display());
+                    return Err(Error::image(what, rule));
+                }
+            }
+            if is_lacking {
+                break;
+            }
+        }
+    }
+    Ok(is_lacking)
+}
+
+/// As a path of the container.
+fn inside(path: &str) -> PathBuf {
+    Path::new("/").join(path).components().collect()
+}
+
+/// Nothing is made where the kernel's own file systems are mounted.
+fn is_of_kernel(path: &Path) -> bool {
+    ["/proc", "/sys", "/dev"].iter().any(|own| path.starts_with(own))
 }
 
 /// A function that stops work, as a [`Progress`].
@@ -106,17 +162,24 @@ pub(crate) fn apply(config: &RunConfig, spec: &mut Spec) -> Result<()> {
     if spec.user.is_none() && !config.user.is_empty() {
         spec.user = Some(User::Name(config.user.clone()));
     }
-    let inside = |path: &str| -> PathBuf { Path::new("/").join(path).components().collect() };
     if spec.cwd.is_none() && !config.working_dir.is_empty() {
         let cwd = inside(&config.working_dir);
-        spec.make_dirs.push(cwd.clone());
+        if !is_of_kernel(&cwd) {
+            spec.make_dirs.push(cwd.clone());
+        }
         spec.cwd = Some(cwd);
     }
-    for volume in config.volumes.iter().map(|path| inside(path)).filter(|path| path.as_path() != Path::new("/")) {
+    for volume in config.volumes.iter().map(|path| inside(path)) {
+        if volume.as_path() == Path::new("/") || is_of_kernel(&volume) {
+            continue;
+        }
         if spec.mounts.iter().any(|mount| mount.target() == volume) {
             continue;
         }
-        if spec.read_only {
+        if spec.sealed {
+            spec.make_dirs.push(volume.clone());
+        }
+        if spec.read_only || spec.sealed {
             // What is meant to be written to can be, with what the image has there.
             spec.mounts.insert(0, Mount::new("tmpfs", None, volume, ["tmpcopyup", "nosuid", "nodev"])?);
         } else {

@@ -99,7 +99,10 @@ impl Changes {
         let tree = View::open(layers(&self.stack), self.marks)?;
         let below = if self.below.is_empty() { None } else { Some(tree.beside(layers(&self.below))?) };
         let ids = Some(&self.ids).filter(|ids| !ids.uid.is_empty() || !ids.gid.is_empty());
-        let options = pack::Options { below: below.as_ref(), ids, owners_in_xattr: self.owners_in_xattr };
+        // What an ordinary user has unpacked, or brings as a directory, belongs to the user, and means root.
+        let root = (self.owners_in_xattr || self.marks.is_none())
+            .then(|| (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw()));
+        let options = pack::Options { below: below.as_ref(), ids, owners_in_xattr: self.owners_in_xattr, root };
         pack::pack(&tree, options, out, done)
     }
 }
@@ -174,12 +177,19 @@ fn compressed<W: Write + Send, T>(
         Err(error) => return (Err(Error::Interrupted), Err(error)),
     };
     thread::scope(|scope| {
-        let writer = scope.spawn(move || {
+        let write = move || {
+            // Signals are the caller's.
+            let _ = nix::sys::signal::SigSet::all().thread_block();
             for piece in received {
                 encoder.write_all(&piece)?;
             }
             encoder.finish()
-        });
+        };
+        let writer = thread::Builder::new().name("zind-compress".to_owned()).spawn_scoped(scope, write);
+        let writer = match writer.at(Step::Pack, "clone", "zind-compress") {
+            Ok(writer) => writer,
+            Err(error) => return (Err(Error::Interrupted), Err(error)),
+        };
         let mut sink = Sink { hasher: Hasher::new(Algorithm::Sha256), pieces, buffer: Vec::with_capacity(PIECE) };
         let packed = pack(&mut sink).and_then(|value| {
             sink.send().at(Step::Pack, "write", "")?;

@@ -284,6 +284,17 @@ impl Mount {
         }
     }
 
+    /// Whether files of the host, or of a volume, are seen in it.
+    pub(crate) fn is_of_host(&self) -> bool {
+        match &self.what {
+            What::Bind { .. } | What::Overlay { .. } | What::Volume(_) => true,
+            What::FileSystem { kind, source } => {
+                source.is_some() && !matches!(kind.as_str(), "tmpfs" | "proc" | "sysfs")
+            }
+            What::File { .. } => false,
+        }
+    }
+
     pub(crate) fn is_recursive(&self) -> bool {
         matches!(self.what, What::Bind { recursive: true, .. })
     }

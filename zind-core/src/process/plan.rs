@@ -264,6 +264,7 @@ pub(crate) fn prepare_look(spec: &Spec, have_clone3: bool) -> Result<Prepared> {
         // Without changes it is what it is below them, and needs no overlay.
         read_only: spec.read_only
             || matches!((&spec.rootfs, &spec.overlay), (Rootfs::Path(_) | Rootfs::Lowers(_), Overlay::Tmpfs)),
+        sealed: false,
         system_mounts: false,
         init: true,
         die_with_owner: true,
@@ -973,7 +974,7 @@ fn isolation(spec: &Spec, situation: Situation, identity: &Identity, maps: Optio
         rootfs: String::new(),
         overlay: String::new(),
         copy_on_write: "none",
-        read_only: spec.read_only,
+        read_only: spec.read_only || spec.sealed,
         seccomp: if has_seccomp(spec) { "default" } else { "none" },
         capabilities: payload_capabilities(spec),
         no_new_privileges: spec.no_new_privileges,

@@ -51,7 +51,8 @@ fn look<T>(
     interrupted: &mut dyn FnMut() -> bool,
     mut look_into: impl FnMut(&Root, &mut dyn FnMut() -> bool) -> Result<T>,
 ) -> Result<T> {
-    let plain = |rootfs: Rootfs| Spec { rootfs, overlay: Overlay::None, read_only: true, ..spec.clone() };
+    let plain =
+        |rootfs: Rootfs| Spec { rootfs, overlay: Overlay::None, read_only: true, sealed: false, ..spec.clone() };
     match kept {
         Some(StandIn::Fuse(_)) => Err(Error::unsupported(
             "a fresh volume in a root by fuse-overlayfs(1) that holds changes",

@@ -93,6 +93,9 @@ pub(crate) fn container(spec: &Spec, situation: Situation, users: &[ExtraUser], 
     for dir in spec.make_dirs.iter().filter(|_| !spec.read_only) {
         ops.push(Op::new(FsKind::Place, &c_path("cwd", dir)?).in_root().flags(plan::CREATE));
     }
+    if spec.sealed {
+        ops.push(Op::new(FsKind::Setattr, c"/").attr(attr::RDONLY).in_root());
+    }
     if spec.system_mounts {
         system_mounts(&mut ops, spec, situation);
     }

@@ -145,6 +145,8 @@ pub struct Spec {
     pub(crate) origin: Option<Origin>,
     /// Directories of it that are made if they are missing.
     pub(crate) make_dirs: Vec<PathBuf>,
+    /// The root is read-only as soon as those are made.
+    pub(crate) sealed: bool,
     /// Where changes to it go.
     pub overlay: Overlay,
     /// Nothing can be changed.
@@ -270,6 +272,7 @@ impl Default for Spec {
             of_image: false,
             origin: None,
             make_dirs: Vec::new(),
+            sealed: false,
             overlay: Overlay::Tmpfs,
             read_only: false,
             tmpfs_size: None,

@@ -112,6 +112,7 @@ impl Store {
         }
         drop(lock);
         self.0.place.empty_trash()?;
+        collected.leftovers += crate::build::collect(self)?;
         self.sync_snapshots(Duration::ZERO)?;
         Ok(collected)
     }

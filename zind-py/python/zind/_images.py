@@ -7,6 +7,7 @@ from collections import namedtuple
 
 from . import _zind
 from ._copy import Root
+from .errors import SpecError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -181,6 +182,49 @@ def watch(progress: ProgressFunction, cancel: _zind.Cancel | None = None) -> tup
     return lambda *event: hear(Progress(*event)), cancel
 
 
+def texts(field: str, value: Any) -> list[Any]:
+    """A list; a string would be one of its letters."""
+    if isinstance(value, (str, bytes)):
+        raise SpecError(f"{field} is a string; give a list like [{value!r}]", field)
+    try:
+        return list(value)
+    except TypeError:
+        raise SpecError(f"{field} is no list", field) from None
+
+
+def _mapping(field: str, value: Any) -> Iterable[tuple[str, Any]]:
+    if value is None:
+        return ()
+    try:
+        return value.items()  # type: ignore[no-any-return]
+    except AttributeError:
+        raise SpecError(f"{field} is no dict", field) from None
+
+
+def _mirror(place: Any) -> tuple[str, bool]:
+    if isinstance(place, str):
+        return place, False
+    if isinstance(place, (tuple, list)) and len(place) == 2 and isinstance(place[0], str) and isinstance(place[1], bool):
+        return place[0], place[1]
+    raise SpecError(f"mirrors has {place!r}, which is neither a place nor (place, True)", "mirrors")
+
+
+def _who(auth: Any) -> tuple[str, str, str]:
+    if auth is None:
+        return "files", "", ""
+    if auth == "anonymous":
+        return "anonymous", "", ""
+    if isinstance(auth, (tuple, list)) and len(auth) == 2 and all(isinstance(part, str) for part in auth):
+        return "basic", auth[0], auth[1]
+    if hasattr(auth, "items") and len(auth) == 1:
+        ((kind, secret),) = auth.items()
+        if kind in ("bearer", "identity") and isinstance(secret, str):
+            return kind, secret, ""
+    # Not what it is: it may be a secret.
+    rule = 'is none of "anonymous", (user, password), {"bearer": token} and {"identity": token}'
+    raise SpecError(f"auth {rule}", "auth")
+
+
 def registry_options(
     auth: Auth,
     auth_file: Path | None,
@@ -193,20 +237,8 @@ def registry_options(
     parallel: int | None,
 ) -> tuple[Any, ...]:
     """How registries are reached, as the extension module has it."""
-    if auth is None:
-        who = ("files", "", "")
-    elif isinstance(auth, str):
-        who = (auth, "", "")
-    elif isinstance(auth, tuple):
-        who = ("basic", *auth)
-    else:
-        ((kind, secret),) = auth.items()
-        who = (kind, secret, "")
-    places = {
-        host: [(place, False) if isinstance(place, str) else tuple(place) for place in list_]
-        for host, list_ in (mirrors or {}).items()
-    }
-    return who, auth_file, tls_verify, cert_dir, places, proxy, timeout, retries, parallel
+    places = {host: [_mirror(place) for place in texts("mirrors", list_)] for host, list_ in _mapping("mirrors", mirrors)}
+    return _who(auth), auth_file, tls_verify, cert_dir, places, proxy, timeout, retries, parallel
 
 
 def _json(config: Mapping[str, Any] | None) -> str | None:
@@ -225,7 +257,7 @@ def commit_options(
     compression: Compression,
 ) -> tuple[Any, ...]:
     """What a commit is told, as the extension module has it."""
-    tags = [] if tag is None else [tag] if isinstance(tag, str) else list(tag)
+    tags = [] if tag is None else [tag] if isinstance(tag, str) else texts("tag", tag)
     return tags, _json(config), author, message, created, compression
 
 
@@ -389,7 +421,7 @@ class Store:
     ) -> Image:
         """Takes an image from its registry. What is here already is not fetched again, and what was interrupted is gone on with.
 
-        :param policy: ``"missing"``: only if there is none of that name; ``"never"``: it has to be here.
+        :param policy: ``"always"``: the registry is asked what the name stands for now; ``"missing"``: only if there is none of that name; ``"never"``: it has to be here.
         :param platform: ``"linux/arm64/v8"``; ``None``: this machine's.
         :param unpack: unpack the layers while they come.
         :param auth: ``None``: what the user's ``auth.json`` files of docker and containers say; ``"anonymous"``;
@@ -445,7 +477,7 @@ class Store:
             raise TypeError("push(image, reference): the image's name in the registry is missing")
         given = registry_options(auth, auth_file, tls_verify, cert_dir, None, proxy, timeout, retries, parallel)
         self._store.push(
-            image._image, reference, chunk_size, mount_from, list(extra_tags), given, watch(progress)
+            image._image, reference, chunk_size, mount_from, texts("extra_tags", extra_tags), given, watch(progress)
         )
 
     def load(self, path: Path, *, progress: ProgressFunction = None) -> list[Image]:
@@ -519,13 +551,42 @@ class Store:
         return f"<zind.Store {self.path!r}>"
 
 
+#: Stores that starts have opened, by place: opening one reads what images it has.
+_kept: dict[object, tuple[object, Store]] = {}
+_KEPT = 16
+
+
+def opened(path: Path | None) -> Store:
+    """The store at a place, opened once per process, as long as it is the same directory. For any number of threads."""
+    usual = [os.environ.get(name) for name in ("XDG_DATA_HOME", "HOME")] if path is None else []
+    where = os.path.abspath(os.fsdecode(path)) if path is not None else tuple(usual)
+    key = os.getpid(), os.geteuid(), where
+    kept = _kept.get(key)
+    if kept is not None and _identity(kept[1].path) == kept[0]:
+        return kept[1]
+    store = Store(path)
+    # Of two threads the later one is kept; both stores are good.
+    while len(_kept) >= _KEPT:
+        _kept.pop(next(iter(list(_kept)), None), None)
+    _kept[key] = _identity(store.path), store
+    return store
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
 def find(image: object, store: Store | Path | None, policy: Policy, platform: str | None, cancel: _zind.Cancel | None = None) -> Image:
     """The image that a start asks for."""
     if isinstance(image, Image):
         return image
     if not isinstance(image, str):
         raise TypeError(f"image must be a zind.Image or the name of one, not {type(image).__name__}")
-    place = store if isinstance(store, Store) else Store(store)
+    place = store if isinstance(store, Store) else opened(store)
     return place._find(image, policy, platform, cancel)
 
 
@@ -558,7 +619,7 @@ class Builder:
     ) -> None:
         if store is None and isinstance(base, Image):
             store = base.store
-        place = store if isinstance(store, Store) else Store(store)
+        place = store if isinstance(store, Store) else opened(store)
         found = None if base is None else find(base, place, pull, platform)
         plain = None if found is None else found._image
         self._builder = _zind.Builder(place._store, plain, uid_map, gid_map, cache)
@@ -567,7 +628,9 @@ class Builder:
 
     def run(self, argv: Argv, **options: Unpack[Options]) -> Builder:
         """A program to run, as the user and in the directory of the steps before. It must exit with 0. Options as in
-        :func:`zind.run`, such as ``network="host"``, ``mounts`` or ``env``; all but its streams are part of what the step is."""
+        :func:`zind.run`, such as ``network="host"``, ``mounts`` or ``env``; all but its streams are part of what the step is.
+        As root it has the capabilities that Docker gives, unless ``capabilities`` says otherwise. A step that mounts something
+        of the host, or a volume, is carried out each time."""
         self._builder.run(argv, dict(options))
         return self
 
@@ -603,11 +666,11 @@ class Builder:
 
     def entrypoint(self, argv: Sequence[str]) -> Builder:
         """What comes before a container's arguments; the command that the base has is not used then."""
-        return self._configure("entrypoint", *argv)
+        return self._configure("entrypoint", *texts("entrypoint", argv))
 
     def cmd(self, argv: Sequence[str]) -> Builder:
         """The arguments of a container that is given none."""
-        return self._configure("cmd", *argv)
+        return self._configure("cmd", *texts("cmd", argv))
 
     def expose(self, port: int | str) -> Builder:
         """A port that programs of the image listen at: ``80``, ``"53/udp"``."""

@@ -32,14 +32,14 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from ._events import PressureTrigger
-    from ._images import Auth, Collected, Fault, Format, Image, Mirrors, Policy, ProgressFunction, Usage
-    from ._options import Argv, Options, Path
+    from ._images import Auth, Collected, Compression, Fault, Format, Image, Mirrors, Policy, ProgressFunction, Usage
+    from ._options import Argv, IdMaps, Options, Path
     from ._resources import Resources
     from ._zind import Mount
 
     T = TypeVar("T")
 
-__all__ = ["PIPE", "Events", "Popen", "Store", "run"]
+__all__ = ["PIPE", "Builder", "Events", "Popen", "Store", "build", "run"]
 
 
 async def _readable(fd: int) -> None:
@@ -573,7 +573,7 @@ class Store:
             image = self._sync.image(image)
         elif reference is None:
             raise TypeError("push(image, reference): the image's name in the registry is missing")
-        hear, plain, name, tags = _on_loop(progress), image._image, reference, list(extra_tags)
+        hear, plain, name, tags = _on_loop(progress), image._image, reference, _images.texts("extra_tags", extra_tags)
         given = _images.registry_options(auth, auth_file, tls_verify, cert_dir, None, proxy, timeout, retries, parallel)
 
         def work(cancel: _zind.Cancel) -> None:
@@ -584,3 +584,50 @@ class Store:
 
     def __repr__(self) -> str:
         return f"<zind.aio.Store {self.path!r}>"
+
+
+class Builder(_images.Builder):
+    """:class:`zind.Builder`, whose :meth:`commit` is awaited."""
+
+    async def commit(  # type: ignore[override]
+        self,
+        tag: str | Iterable[str] | None = None,
+        *,
+        author: str | None = None,
+        message: str | None = None,
+        created: str | None = None,
+        compression: Compression = "gzip",
+        progress: ProgressFunction = None,
+    ) -> Image:
+        """As :meth:`zind.Builder.commit`. Cancelled, it stops the step that runs; the results of those before stay."""
+        options = _images.commit_options(tag, None, author, message, created, compression)
+        hear = _on_loop(progress)
+        work = self._builder.commit
+        image, steps = await _in_thread(lambda cancel: work(options, _images.watch(hear, cancel)))
+        self.steps = [_images.BuildStep(**step) for step in steps]
+        return _images.Image(image)
+
+
+async def build(
+    base: Image | str | None = None,
+    *,
+    store: Store | _images.Store | Path | None = None,
+    pull: Policy = "missing",
+    platform: str | None = None,
+    uid_map: IdMaps = None,
+    gid_map: IdMaps = None,
+    cache: bool = True,
+) -> Builder:
+    """As :func:`zind.build`; awaited, since its base may have to be pulled.
+
+    >>> image = await (await zind.aio.build("debian:12")).run(["touch", "/x"]).commit("local/x")  # doctest: +SKIP
+    """
+    place = store._sync if isinstance(store, Store) else store
+    if isinstance(base, str):
+        name, where = base, place
+
+        def work(cancel: _zind.Cancel) -> Image:
+            return _images.find(name, where, pull, platform, cancel)
+
+        base = await _in_thread(work)
+    return Builder(base, store=place, pull=pull, platform=platform, uid_map=uid_map, gid_map=gid_map, cache=cache)

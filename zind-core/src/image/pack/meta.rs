@@ -12,7 +12,7 @@ use super::{Options, no_layer};
 use crate::copy::Reach;
 use crate::error::{At, Result, Step};
 use crate::namespace::idmap::IdMap;
-use crate::rootfs::layers::{FileType, attribute, attribute_names};
+use crate::rootfs::layers::{FileType, Ids, attribute, attribute_names};
 
 /// Where single-id unpacking keeps `uid:gid:mode`.
 pub(crate) const OWNER: &str = "user.zind.owner";
@@ -39,6 +39,12 @@ impl Meta {
         if let Some(ids) = options.ids {
             uid = mapped(&ids.uid, uid, path, "user")?;
             gid = mapped(&ids.gid, gid, path, "group")?;
+        }
+        // Before the attribute is looked at: files of root have none.
+        if let Some((user, group)) = options.root {
+            let is_mapped = |maps: fn(&Ids) -> &[IdMap]| options.ids.is_some_and(|ids| !maps(ids).is_empty());
+            uid = if uid == user && !is_mapped(|ids| &ids.uid) { 0 } else { uid };
+            gid = if gid == group && !is_mapped(|ids| &ids.gid) { 0 } else { gid };
         }
         let is_device = matches!(file_type, FileType::CharDevice | FileType::BlockDevice);
         let mut meta = Meta {

@@ -58,6 +58,8 @@ pub(crate) struct Options<'a> {
     pub(crate) ids: Option<&'a Ids>,
     /// Owners are taken from the extended attribute that single-id unpacking leaves.
     pub(crate) owners_in_xattr: bool,
+    /// User and group that stand for root where no map says otherwise: whoever unpacked with a single id, or has the directory.
+    pub(crate) root: Option<(u32, u32)>,
 }
 
 /// Writes the tar of `tree` to `out`. `pause` is told the bytes of content so far; the work ends with
