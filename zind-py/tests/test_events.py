@@ -195,7 +195,7 @@ finally:
 
 
 def test_another_thread_closes_them_and_asks_whether_they_are_over():
-    with zind.Popen(["sleep", "60"], stdin=zind.DEVNULL, resources=Resources()) as p:
+    with zind.Popen(["sleep", "60"], stdin=zind.DEVNULL, resources=zind.Resources()) as p:
         events = p.events()
         told = []
         waiting = threading.Thread(target=lambda: told.extend(events))
