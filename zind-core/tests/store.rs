@@ -1517,7 +1517,7 @@ fn without_a_boot_id_snapshots_last() {
         .arg(std::env::current_exe().unwrap())
         .args(["worker", "--exact", "--nocapture"])
         .env("ZIND_TEST_WORKER", "load")
-        .env("ZIND_TEST_DIR", &layout.dir.parent().unwrap())
+        .env("ZIND_TEST_DIR", layout.dir.parent().unwrap())
         .output()
         .unwrap();
     assert!(output.status.success(), "{output:?}");
