@@ -57,6 +57,9 @@ for number, made in enumerate([store.import_rootfs(tmp / "root"), from_nothing])
         assert {(info.uid, info.gid) for info in tar} == {(0, 0)}, tar.getmembers()
 built = zind.build(image, store=store).run(["sh", "-c", "echo built > /b"]).copy(archive, "/archive").user("web").cmd(["cat", "/b"]).commit()
 assert run(image=built) == "built\\n"
+named = zind.build(image, store=store).workdir("/not/there").volume("/data/new").run(["sh", "-c", "cat /proc/self/status > /status"])
+script = "pwd; touch /data/new/x; touch /x 2>/dev/null || echo no; grep CapEff /status"
+assert run(["sh", "-c", script], image=named.commit(), read_only=True).split() == ["/not/there", "no", "CapEff:", "00000000a80425fb"]
 with image.mount() as root:
     assert b"staff" in root.read_file("/etc/group")
     try:
