@@ -1464,7 +1464,7 @@ zind_status zind_store_get(const zind_store *store,
 
 /* Takes an image from its registry. What is here already is not fetched again, and what was interrupted is gone on with.
  * reference: "debian:12", "registry:5000/path/name:tag", "name@sha256:...".
- * options: NULL or a JSON object with any of "policy" ("always", "missing", "never"), "platform", "unpack", "foreign_layers",
+ * options: NULL or a JSON object with any of "policy" ("always" if it is not given, "missing", "never"), "platform", "unpack", "foreign_layers",
  * "auth" ("anonymous", ["user", "password"], {"bearer": token}, {"identity": token}), "auth_file", "tls_verify", "cert_dir",
  * "mirrors" ({"docker.io": ["mirror:5000/hub", ["other:5000", true]]}; with true as if "tls_verify" was off), "proxy",
  * "timeout" (seconds), "retries", "parallel". "auth" is for the registry alone, not for mirrors.
@@ -1525,7 +1525,7 @@ zind_status zind_store_import_rootfs(const zind_store *store,
 /* Makes an image by steps whose results are kept, so that only those run that have to.
  * description: a JSON object with "from" (a name; none: from nothing), "pull" (a policy), "tags", "cache", "compression" and
  * "steps", an array of objects with one of "run" (an array: program and arguments; beside it "env", "network" ("none", "host"),
- * "user", "cwd", "timeout" in seconds), "copy" ([source, target]; beside it "owner"), "env" and "label" (objects), "workdir",
+ * "user", "cwd", "timeout" in seconds, "capabilities" (an array of names; none: what Docker gives root)), "copy" ([source, target]; beside it "owner"), "env" and "label" (objects), "workdir",
  * "user", "entrypoint" and "cmd" (arrays), "expose", "volume", "stop_signal".
  * image: receives the handle; free it with zind_image_free().
  * steps: NULL, or receives what became of the steps, as a JSON array of objects with "what", "cached", "diff_id" and "time"
