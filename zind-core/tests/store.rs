@@ -1532,7 +1532,7 @@ fn without_a_boot_id_snapshots_last() {
 /// A blob that was cut off is taken again, and what is said of one that is spoiled tells whose it is.
 #[test]
 fn a_spoiled_blob_comes_back() {
-    let temp = Temp::new("spoiled");
+    let temp = Temp::new("cut-off");
     let layout = two_images(temp.join("layout"));
     let store = store(&temp);
     let image = load(&store, &layout).unwrap().remove(0);
