@@ -12,7 +12,8 @@ use images::{Layout, Tar, Temp, gzip, header, octal, record};
 use serde_json::Value;
 use zind_core::image::media;
 use zind_core::{
-    ArchiveFormat, Digest, Error, IdMap, Image, ImageConfig, Limits, Owners, Progress, ProgressEvent, Store,
+    ArchiveFormat, Digest, Error, IdMap, IdMaps, Image, ImageConfig, Layers, Limits, Owners, Progress, ProgressEvent,
+    Store,
 };
 
 fn is_root() -> bool {
@@ -766,6 +767,9 @@ fn root_unpacks_for_a_user_namespace() {
     let error = store.lowers(&images[1], &owners, &mut ()).unwrap_err().to_string();
     assert!(error.contains("entry f") && error.contains("user 70000"), "{error}");
     assert_clean(&store);
+    fs::set_permissions(lowers[1].join("f"), fs::Permissions::from_mode(0o777)).unwrap();
+    let faults = store.verify(&mut ()).unwrap();
+    assert!(faults.len() == 1 && faults[0].what.contains("/f") && faults[0].images == ["inside"], "{faults:?}");
 }
 
 #[test]
@@ -1532,7 +1536,7 @@ fn without_a_boot_id_snapshots_last() {
 /// A blob that was cut off is taken again, and what is said of one that is spoiled tells whose it is.
 #[test]
 fn a_spoiled_blob_comes_back() {
-    let temp = Temp::new("spoiled");
+    let temp = Temp::new("cut-off");
     let layout = two_images(temp.join("layout"));
     let store = store(&temp);
     let image = load(&store, &layout).unwrap().remove(0);
@@ -1549,6 +1553,34 @@ fn a_spoiled_blob_comes_back() {
     let error = store.image("a").unwrap().manifest().unwrap_err().to_string();
     assert!(error.contains("store's own copy") && error.contains(path.to_str().unwrap()), "{error}");
     fs::write(&path, good).unwrap();
+}
+
+#[test]
+fn layers_keep_their_image_and_tell_when_it_is_gone() {
+    let temp = Temp::new("layers");
+    let layout = two_images(temp.join("layout"));
+    let store = store(&temp);
+    let image = load(&store, &layout).unwrap().remove(0);
+    let layers = Layers::create_over(temp.join("work"), &image, &IdMaps::ByPrivilege, &mut ()).unwrap();
+    store.remove("a").unwrap();
+    store.remove("b").unwrap();
+    assert_eq!(store.gc().unwrap().blobs, 3);
+    assert_eq!(layers.image().unwrap().unwrap().digest(), image.digest());
+    assert_clean(&store);
+    // What only they have is compared, too.
+    let base = layers.base().unwrap().pop().unwrap().join("base");
+    fs::set_permissions(&base, fs::Permissions::from_mode(0o777)).unwrap();
+    let faults = store.verify(&mut ()).unwrap();
+    assert!(faults.len() == 1 && faults[0].what.contains("/base"), "{faults:?}");
+    fs::set_permissions(&base, fs::Permissions::from_mode(0o644)).unwrap();
+    fs::remove_dir_all(store.place().join("leases")).unwrap();
+    assert_eq!(store.gc().unwrap().blobs, 4);
+    let error = layers.image().unwrap_err();
+    assert!(matches!(error, Error::NotFound { what: "image", .. }), "{error}");
+    for part in [&image.digest().to_string(), store.place().to_str().unwrap(), "pull or load it again"] {
+        assert!(error.to_string().contains(part), "{error}");
+    }
+    layers.delete().unwrap();
 }
 
 #[test]

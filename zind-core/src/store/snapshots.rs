@@ -24,6 +24,7 @@ use crate::copy;
 use crate::error::{At, Error, Result, Step};
 use crate::image::Digest;
 use crate::image::unpack::apply::Unpacked;
+use crate::namespace::idmap::IdMap;
 
 pub(super) const DIFF: &str = "diff";
 const INFO: &str = "info";
@@ -38,6 +39,8 @@ const ASIDE: &str = ".zind-";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Info {
     pub(super) parent: Option<Digest>,
+    /// Whose its files are, where the ids of a user namespace are; the name of their directory does not tell.
+    pub(super) maps: Option<(Vec<IdMap>, Vec<IdMap>)>,
     pub(super) boot: String,
     pub(super) is_synced: bool,
     /// Bytes of files.
@@ -51,7 +54,9 @@ pub(super) struct Info {
 impl Info {
     fn to_bytes(&self) -> Vec<u8> {
         let parent = self.parent.map(|parent| parent.to_string());
-        json!({"zind-snapshot": 1, "parent": parent, "boot": self.boot, "synced": self.is_synced, "bytes": self.bytes,
+        let lines = |maps: &[IdMap]| maps.iter().map(|map| [map.container, map.host, map.size]).collect::<Vec<_>>();
+        let maps = self.maps.as_ref().map(|(uid, gid)| [lines(uid), lines(gid)]);
+        json!({"zind-snapshot": 1, "parent": parent, "maps": maps, "boot": self.boot, "synced": self.is_synced, "bytes": self.bytes,
             "entries": self.entries, "left": self.left, "left_list": self.left_list})
         .to_string()
         .into_bytes()
@@ -68,6 +73,7 @@ impl Info {
                 Value::Null => None,
                 text => Some(Digest::parse(text.as_str()?).ok()?),
             },
+            maps: maps(&value["maps"]),
             boot: value["boot"].as_str()?.to_owned(),
             is_synced: value["synced"].as_bool()?,
             bytes: value["bytes"].as_u64()?,
@@ -214,7 +220,14 @@ impl Store {
         owners: &Owners,
         unpacked: Unpacked,
     ) -> Result<()> {
-        self.put_snapshot(aside, &self.snapshot_path(chain, owners), &snapshot_note(chain, owners), parent, unpacked)
+        self.put_snapshot(
+            aside,
+            &self.snapshot_path(chain, owners),
+            &snapshot_note(chain, owners),
+            parent,
+            owners,
+            unpacked,
+        )
     }
 
     pub(super) fn put_snapshot(
@@ -223,10 +236,15 @@ impl Store {
         place: &Path,
         note: &str,
         parent: Option<&Digest>,
+        owners: &Owners,
         unpacked: Unpacked,
     ) -> Result<()> {
         let info = Info {
             parent: parent.copied(),
+            maps: match owners {
+                Owners::Mapped { uid, gid } => Some((uid.clone(), gid.clone())),
+                _ => None,
+            },
             boot: boot_id().to_owned(),
             // Where runs of the kernel have no name, it is made to last at once.
             is_synced: boot_id().is_empty(),
@@ -339,6 +357,24 @@ pub(super) fn snapshot_note(chain: &Digest, owners: &Owners) -> String {
     format!("snapshot {}/{}", key(owners), name(chain))
 }
 
+/// The maps of users and groups.
+fn maps(value: &Value) -> Option<(Vec<IdMap>, Vec<IdMap>)> {
+    let number = |value: &Value| value.as_u64().and_then(|number| u32::try_from(number).ok());
+    let line = |value: &Value| {
+        Some(IdMap { container: number(&value[0])?, host: number(&value[1])?, size: number(&value[2])? })
+    };
+    let lines = |value: &Value| value.as_array()?.iter().map(line).collect::<Option<Vec<IdMap>>>();
+    Some((lines(&value[0])?, lines(&value[1])?))
+}
+
+impl Info {
+    /// The owners of a snapshot in the directory of that name; none if it does not say so.
+    pub(super) fn owners(&self, directory: &str) -> Option<Owners> {
+        let mapped = self.maps.clone().map(|(uid, gid)| Owners::Mapped { uid, gid });
+        [Some(Owners::Kept), Some(Owners::Xattr), mapped].into_iter().flatten().find(|owners| key(owners) == directory)
+    }
+}
+
 pub(super) fn read_info(snapshot: &Path) -> Option<Info> {
     Info::parse(&fs::read(snapshot.join(INFO)).ok()?)
 }
@@ -381,7 +417,6 @@ pub(super) fn open_dir(path: &Path) -> Result<OwnedFd> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::namespace::idmap::IdMap;
 
     #[test]
     fn owners_have_names_of_their_own() {
@@ -398,6 +433,7 @@ mod tests {
     fn info(boot: &str, entries: u64) -> Info {
         Info {
             parent: None,
+            maps: None,
             boot: boot.to_owned(),
             is_synced: false,
             bytes: 5,
@@ -462,6 +498,7 @@ mod tests {
     fn info_comes_back() {
         let info = Info {
             parent: Some(Digest::of(b"p")),
+            maps: Some((vec![IdMap { container: 0, host: 7, size: 9 }], Vec::new())),
             boot: "b".to_owned(),
             is_synced: false,
             bytes: 5,

@@ -166,7 +166,7 @@ impl Store {
         let aside = self.merge_aside(stack, owners, progress)?;
         let place = self.merged_path(top, owners);
         let note = snapshot_note(top, owners);
-        self.put_snapshot(aside, &place, &note, None, Unpacked::default())?;
+        self.put_snapshot(aside, &place, &note, None, owners, Unpacked::default())?;
         Ok(place.join(DIFF))
     }
 

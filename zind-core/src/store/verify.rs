@@ -29,8 +29,8 @@ struct Origin {
 }
 
 impl Store {
-    /// Checks every digest and every unpacked file: each layer that was unpacked by the default of this user
-    /// ([`Owners::of_caller`]) is unpacked once more, and compared. Layers that no image has are passed over. The list is
+    /// Checks every digest and every unpacked file: each layer that was unpacked is unpacked once more for the
+    /// same owners, and compared. Layers that neither an image nor a directory of layers has are passed over. The list is
     /// empty if all is well.
     /// Errors: [`Error::Interrupted`]; [`Error::Sys`] if something cannot be looked at.
     pub fn verify(&self, progress: &mut dyn Progress) -> Result<Vec<Fault>> {
@@ -38,12 +38,17 @@ impl Store {
         let mut faults = Vec::new();
         let broken = self.verify_blobs(&mut faults, progress)?;
         let origins = self.verify_images(&mut faults, &broken)?;
-        let owners = Owners::of_caller();
-        let own_key = super::snapshots::key(&owners);
+        let mut all_owners: Vec<Owners> = Vec::new();
         for (path, key, dir_name) in self.snapshot_dirs()? {
-            let Some(chain) = super::snapshots::chain_of(&dir_name).filter(|_| key == own_key) else { continue };
+            let Some(chain) = super::snapshots::chain_of(&dir_name) else { continue };
             let Some(origin) = origins.get(&chain) else { continue };
-            if self.snapshot(&chain, &owners).is_none() || broken.contains(&origin.layer.digest) {
+            let info = super::snapshots::read_info(&path).filter(|info| info.is_whole());
+            // Those of an earlier zind do not say for which user namespace they are.
+            let Some(owners) = info.and_then(|info| info.owners(&key)) else { continue };
+            if !all_owners.contains(&owners) {
+                all_owners.push(owners.clone());
+            }
+            if broken.contains(&origin.layer.digest) {
                 continue;
             }
             if let Some((file, rule)) = self.verify_snapshot(&path, origin, &owners, progress)? {
@@ -58,13 +63,13 @@ impl Store {
                 });
             }
         }
-        for chain in origins.keys() {
-            let merged = self.merged_path(chain, &owners);
+        for (chain, owners) in origins.keys().flat_map(|chain| all_owners.iter().map(move |owners| (chain, owners))) {
+            let merged = self.merged_path(chain, owners);
             if super::snapshots::read_info(&merged).is_none_or(|info| !info.is_whole()) {
                 continue;
             }
-            let Ok(stack) = self.unmerged_stack(chain, &owners) else { continue };
-            let aside = self.merge_aside(&stack, &owners, progress)?;
+            let Ok(stack) = self.unmerged_stack(chain, owners) else { continue };
+            let aside = self.merge_aside(&stack, owners, progress)?;
             if let Some((file, rule)) = compare(&aside.diff()?, &open_dir(&merged.join(DIFF))?, progress)? {
                 faults.push(Fault {
                     what: format!("merged snapshot {}, file {file}", name(chain)),
@@ -124,7 +129,22 @@ impl Store {
                 });
             }
         }
-        for image in self.images()? {
+        let mut images = self.images()?;
+        // Those that only directories of layers have by now.
+        for manifest in super::leases::in_use(self, false)? {
+            if images.iter().all(|image| *image.digest() != manifest.digest) && !broken.contains(&manifest.digest) {
+                match Image::of_manifest(self, &manifest) {
+                    Ok(image) => images.push(image),
+                    Err(error) => faults.push(Fault {
+                        what: format!("manifest {} of a directory of layers", manifest.digest),
+                        rule: error.to_string(),
+                        cure: "take the image again".to_owned(),
+                        images: Vec::new(),
+                    }),
+                }
+            }
+        }
+        for image in images {
             let names = names_of(&image);
             let mut fault = |what: String, rule: String| {
                 let cure = "take the image again".to_owned();
