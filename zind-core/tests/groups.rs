@@ -151,7 +151,8 @@ fn pids_count_the_payload_s_own() {
 #[test]
 fn a_fork_bomb_is_held_and_ends_at_once() {
     alone(|| {
-        let mut command = sh("b() { b | b & }; (b) & exec sleep 60", Resources::new().pids(50).memory(64 << 20));
+        // Enough memory for that many shells: it is the number that is to hold them.
+        let mut command = sh("b() { b | b & }; (b) & exec sleep 60", Resources::new().pids(50).memory(256 << 20));
         command.timeout(Duration::from_secs(3));
         let output = command.output().unwrap();
         assert_eq!(output.exit.kind, ExitKind::Timeout);
@@ -509,6 +510,7 @@ fn who_has_another_clock_sweeps_nothing_that_lives() {
 #[test]
 fn groups_in_use_keep_those_below_and_hold_no_start_up() {
     alone(|| {
+        let before = Traces::now();
         let process = running("echo; exec sleep 60", Resources::new().pids(5));
         let (paths, pid) = (process.isolation().cgroup.clone(), process.pid());
         let mut below = Vec::new();
@@ -526,7 +528,8 @@ fn groups_in_use_keep_those_below_and_hold_no_start_up() {
         rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), rustix::process::Signal::KILL)
             .unwrap();
         let until = Instant::now() + Duration::from_secs(10);
-        while !groups().is_empty() {
+        // Each start looks after the group and, once it has ended, the waiter.
+        while !groups().is_empty() || !Traces::now().is_within(&before) {
             assert!(Instant::now() < until, "{:?}", groups());
             Command::new("true").output().unwrap();
         }
