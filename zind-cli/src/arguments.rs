@@ -137,7 +137,10 @@ pub fn explain(error: &clap::Error, verb: &str) -> Failure {
         Some(ContextValue::StyledStr(text)) => Some(text.to_string()),
         _ => None,
     };
+    // Without the names of values: `--memory <BYTES>`, `<IMAGE>...`.
     let about = text(ContextKind::InvalidArg).unwrap_or_default();
+    let bare = about.strip_prefix('<').map_or(about.as_str(), |rest| rest.trim_end_matches(['>', '.']));
+    let about = if bare.starts_with('-') { bare.split([' ', '[']).next().unwrap_or_default() } else { bare };
     let value = text(ContextKind::InvalidValue).unwrap_or_default();
     let similar = [ContextKind::SuggestedArg, ContextKind::SuggestedSubcommand, ContextKind::SuggestedValue]
         .into_iter()

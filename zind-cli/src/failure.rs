@@ -85,7 +85,12 @@ impl From<Error> for Failure {
                 .hint("`zind images` lists what is there, `zind pull` fetches"),
             Error::Interrupted => Failure::new("interrupted").code(128 + 2),
             Error::State(text) => Failure::new(text),
-            error => Failure { code: status(&error), text: error.to_string(), hint: String::new() },
+            Error::Timeout(_) => Failure::new("the time limit was over before the program ran").code(128 + 9),
+            error => {
+                // What the library calls it.
+                let text = error.to_string().replace("doctor()", "`zind doctor`");
+                Failure { code: status(&error), text, hint: String::new() }
+            }
         }
     }
 }
@@ -95,7 +100,7 @@ impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Failure {
         match error.kind() {
             io::ErrorKind::BrokenPipe => Failure::silent(NO_READER),
-            _ => Failure::new(format!("write the output: {error}")),
+            _ => Failure::file("write to", "stdout", &error),
         }
     }
 }

@@ -86,6 +86,21 @@ pub fn unix_time(date: &str) -> Option<i64> {
     Some(days(year, month, day) * 86_400 + hour * 3600 + minute * 60 + second - offset)
 }
 
+/// The date in the form of RFC 3339: `2026-11-25T12:00:00Z`.
+pub fn rfc3339(time: SystemTime) -> String {
+    let seconds = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs() as i64;
+    let (day, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
+    // The year is at most one too far at first, the month then at most one.
+    let mut year = 1970 + day / 365;
+    while days(year, 1, 1) > day {
+        year -= 1;
+    }
+    let month = (1..=12).rev().find(|month| days(year, *month, 1) <= day).unwrap_or(1);
+    let day = day - days(year, month, 1) + 1;
+    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
 /// Days from 1970 to a date of the Gregorian calendar.
 fn days(year: i64, month: i64, day: i64) -> i64 {
     let year = if month <= 2 { year - 1 } else { year };
@@ -168,6 +183,9 @@ mod tests {
             ["", "yesterday", "2026-13-01T00:00:00Z", "2026-11-25", "2026-11-25T12:00:00", "２026-11-25T12:00:00Z"]
         {
             assert_eq!(unix_time(bad), None, "{bad}");
+        }
+        for date in ["1970-01-01T00:00:00Z", "2024-02-29T23:59:59Z", "2026-12-31T12:00:01Z", "2100-03-01T00:00:00Z"] {
+            assert_eq!(rfc3339(at(unix_time(date).unwrap() as u64)), date);
         }
         assert_eq!(ago("1970-01-01T00:00:00Z", at(7200)), "2 hours ago");
         assert_eq!(ago("1970-01-01T00:00:00Z", at(1)), "1 second ago");

@@ -1,11 +1,16 @@
 //! `zind load`, `zind save`, `zind import`
 #![forbid(unsafe_code)]
 
+use std::fs::File;
+use std::io::IsTerminal;
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use clap::{Arg, ArgMatches, Command};
+use rustix::fs::{Mode, OFlags};
 use zind_core::image::History;
-use zind_core::{ArchiveFormat, ImageConfig};
+use zind_core::{ArchiveFormat, ImageConfig, Store};
 
 use super::transfer::tell;
 use super::{find, full_name};
@@ -14,6 +19,7 @@ use crate::arguments::{Given, path, switch, value, words};
 use crate::failure::{Failure, Result};
 use crate::progress::Bars;
 use crate::table::print;
+use crate::text::rfc3339;
 
 fn quiet() -> Arg {
     switch("quiet", "No bars").short('q')
@@ -27,13 +33,10 @@ pub fn load_arguments(command: Command) -> Command {
 
 /// Writes the names of the images, or their ids.
 pub fn load(given: &ArgMatches, context: &Context) -> Result {
-    let input = match given.file("input") {
-        Some(path) if path != Path::new("-") => path,
-        _ => stdin("load")?,
-    };
     let store = context.store()?;
+    let input = Input::of("load", given.file("input").filter(|path| path != Path::new("-")), &store)?;
     let mut bars = Bars::new(given.is_on("quiet"))?;
-    let loaded = store.load(&input, &mut bars);
+    let loaded = store.load(&input.path(), &mut bars);
     for image in bars.end(loaded)? {
         match image.tags() {
             [] => tell(&image)?,
@@ -43,17 +46,45 @@ pub fn load(given: &ArgMatches, context: &Context) -> Result {
     Ok(0)
 }
 
-/// Stdin as a file, unless somebody sits there.
-fn stdin(verb: &str) -> Result<PathBuf> {
-    if std::io::IsTerminal::is_terminal(&std::io::stdin()) {
-        return Err(Failure::new(format!("{verb}: stdin is a terminal")).hint("name the archive, or pipe it in"));
+/// An archive, or stdin as one.
+enum Input {
+    Path(PathBuf),
+    /// A copy of a pipe that has no name.
+    Copy(File),
+}
+
+impl Input {
+    fn of(verb: &str, path: Option<PathBuf>, store: &Store) -> Result<Input> {
+        if let Some(path) = path {
+            return Ok(Input::Path(path));
+        }
+        let stdin = std::io::stdin();
+        if stdin.is_terminal() {
+            return Err(Failure::new(format!("{verb}: stdin is a terminal")).hint("name the archive, or pipe it in"));
+        }
+        let mut copy = nameless(store)?;
+        std::io::copy(&mut stdin.lock(), &mut copy).map_err(|error| Failure::file("copy", "stdin", &error))?;
+        Ok(Input::Copy(copy))
     }
-    Ok("/dev/stdin".into())
+
+    fn path(&self) -> PathBuf {
+        match self {
+            Input::Path(path) => path.clone(),
+            Input::Copy(file) => format!("/proc/self/fd/{}", file.as_raw_fd()).into(),
+        }
+    }
+}
+
+/// A file on the store's disk that is gone when it is closed.
+fn nameless(store: &Store) -> Result<File> {
+    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+    let opened = rustix::fs::open(store.place(), flags, Mode::RUSR | Mode::WUSR);
+    opened.map(File::from).map_err(|errno| Failure::file("make a file in", store.place(), &errno.into()))
 }
 
 pub fn save_arguments(command: Command) -> Command {
     command
-        .arg(path("output", "FILE", "The archive; it must not be there yet").short('o').required(true))
+        .arg(path("output", "FILE", "The archive, which must not be there yet; stdout without it").short('o'))
         .arg(value("format", "FORMAT", "\"oci\", \"oci-dir\" or \"docker\"").default_value("docker"))
         .arg(quiet())
         .arg(words("names", "IMAGE", 1..))
@@ -66,12 +97,27 @@ pub fn save(given: &ArgMatches, context: &Context) -> Result {
         "docker" | "docker-archive" => ArchiveFormat::DockerArchive,
         other => return Err(Failure::new(format!("--format: {other:?} is none of docker, oci, oci-dir"))),
     };
-    let output = given.file("output").unwrap_or_default();
     let store = context.store()?;
     let images = given.texts("names").iter().map(|name| find(&store, name)).collect::<Result<Vec<_>>>()?;
     let mut bars = Bars::new(given.is_on("quiet"))?;
-    let saved = store.save(&images, &output, format, &mut bars);
-    bars.end(saved).map(|()| 0)
+    if let Some(output) = given.file("output").filter(|path| path != Path::new("-")) {
+        let saved = store.save(&images, &output, format, &mut bars);
+        return bars.end(saved).map(|()| 0);
+    }
+    let mut stdout = std::io::stdout().lock();
+    if stdout.is_terminal() || format == ArchiveFormat::OciDirectory {
+        return Err(Failure::new("save: an archive is nothing for a terminal").hint("write it to a file: -o FILE"));
+    }
+    // Where nobody else can look, since its name is there until it is written.
+    let directory = nix::unistd::mkdtemp(&store.place().join("save-XXXXXX"))
+        .map_err(|errno| Failure::file("make a directory in", store.place(), &errno.into()))?;
+    let saved = store.save(&images, &directory.join("archive"), format, &mut bars);
+    let opened = File::open(directory.join("archive"));
+    let _ = std::fs::remove_dir_all(&directory);
+    bars.end(saved)?;
+    let mut archive = opened.map_err(|error| Failure::file("open", &directory, &error))?;
+    std::io::copy(&mut archive, &mut stdout)?;
+    Ok(0)
 }
 
 pub fn import_arguments(command: Command) -> Command {
@@ -85,7 +131,8 @@ pub fn import_arguments(command: Command) -> Command {
 /// Writes the id of the image.
 pub fn import(given: &ArgMatches, context: &Context) -> Result {
     let names = given.texts("names");
-    let source = if names[0] == "-" { stdin("import")? } else { names[0].into() };
+    let store = context.store()?;
+    let source = Input::of("import", Some(names[0].into()).filter(|path: &PathBuf| path != Path::new("-")), &store)?;
     let tag = names.get(1).map(|name| full_name(name)).transpose()?;
     let mut config = ImageConfig::new();
     if let Some(platform) = super::platform(given)? {
@@ -96,8 +143,8 @@ pub fn import(given: &ArgMatches, context: &Context) -> Result {
         entry.comment = Some(text.to_owned());
         config.history.push(entry);
     }
-    let store = context.store()?;
+    config.created = Some(rfc3339(SystemTime::now()));
     let mut bars = Bars::new(given.is_on("quiet"))?;
-    let imported = store.import_rootfs(&source, tag.as_deref(), config, &mut bars);
+    let imported = store.import_rootfs(&source.path(), tag.as_deref(), config, &mut bars);
     tell(&bars.end(imported)?).map(|()| 0)
 }

@@ -6,7 +6,7 @@ pub mod look;
 pub mod names;
 pub mod transfer;
 
-use zind_core::{Auth, Image, Platform, PullOptions, PullPolicy, Reference, RegistryOptions, Store};
+use zind_core::{Auth, Error, Image, Platform, PullOptions, PullPolicy, Reference, RegistryOptions, Store};
 
 use crate::arguments::Given;
 use crate::failure::{Failure, Result};
@@ -15,7 +15,10 @@ use crate::failure::{Failure, Result};
 pub fn find(store: &Store, name: &str) -> Result<Image> {
     let mut here = PullOptions::default();
     here.policy = PullPolicy::Never;
-    Ok(store.get(name, &here, &mut ())?)
+    store.get(name, &here, &mut ()).map_err(|error| match error {
+        Error::NotFound { what, .. } => Error::NotFound { what, name: name.escape_debug().to_string() }.into(),
+        error => error.into(),
+    })
 }
 
 /// A name in full, as the store keeps it.

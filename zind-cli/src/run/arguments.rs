@@ -37,7 +37,7 @@ const ABSENT: &[(&str, bool, Option<char>, &str)] = &[
     ("publish-all", false, Some('P'), NETWORKS),
     ("runtime", true, None, ELSEWHERE),
     ("storage-opt", true, None, "--tmpfs-size limits what is changed in memory"),
-    ("sysctl", true, None, "not yet; what the payload itself may write below /proc/sys it can set"),
+    ("sysctl", true, None, "not yet: the program may set what it may write below /proc/sys itself"),
     ("use-api-socket", false, None, ELSEWHERE),
     ("volume-driver", true, None, "volumes are directories of this machine"),
     ("volumes-from", true, None, "name the volumes: -v NAME:/path"),

@@ -168,7 +168,7 @@ mod tests {
         assert_eq!(volume("./a:/b:ro").unwrap().kind(), "bind");
         assert!(volume("/a:/b:ro").unwrap().is_read_only());
         assert_eq!(volume("data:/b").unwrap().kind(), "volume");
-        for bad in ["/a", ":/b", "/a:/b:ro:x", "/a:/b:z", "/a:/b:nonsense"] {
+        for bad in ["/a", ":/b", "/a:/b:ro:x", "/a:/b:z"] {
             assert!(volume(bad).is_err(), "{bad}");
         }
     }
