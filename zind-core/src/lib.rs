@@ -36,6 +36,7 @@ pub mod security;
 mod spec;
 mod store;
 mod sys;
+pub mod terminal;
 mod volume;
 
 pub use build::{BuildStep, Builder, Built};

@@ -262,4 +262,12 @@ steps! {
     Systemd = 201, "ask systemd for a scope";
     /// Watch a control group.
     Watch = 202, "watch the control group";
+
+    // 220..: running a program in a running container, and terminals.
+    /// The launcher has made the payload's terminal, and hands its other end over; no failure.
+    HandedTerminal = 220, "hand the terminal over";
+    /// Make, size or set the mode of a terminal.
+    Terminal = 221, "set up the terminal";
+    /// Join a running container.
+    JoinContainer = 222, "join the container";
 }
