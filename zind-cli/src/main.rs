@@ -54,7 +54,7 @@ fn main() -> ExitCode {
 
 /// Finds the verb and does it.
 fn zind(mut words: Vec<OsString>) -> Result {
-    let place = take_store(&mut words)?;
+    let place = take_store(&mut words)?.or_else(|| std::env::var_os("ZIND_STORE").map(Into::into));
     let context = Context { place };
     let first = words.first().map(|word| word.to_string_lossy().into_owned()).unwrap_or_default();
     match first.as_str() {

@@ -116,7 +116,8 @@ pub fn overview() -> String {
             let _ = writeln!(text, "  {:<10} {}", verb.name, verb.about);
         }
     }
-    text + "\nOptions:\n  --store DIR  Where images and containers are kept, in place of the user's own place\n  \
+    text + "\nOptions:\n  --store DIR  Where images and containers are kept, in place of the user's own place; or ZIND_STORE in the\n               \
+        environment\n  \
         --help       This text; `zind COMMAND --help` has more\n  --version    The version\n"
 }
 

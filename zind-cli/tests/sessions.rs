@@ -51,7 +51,7 @@ fn type_in(room: &Room, owner: Option<u32>, command: &str) -> String {
         None => Command::new("sh"),
     };
     shell.args(["-c", &format!("exec 2>&1; {command}")]).env_clear().current_dir(&room.0).stdin(Stdio::null());
-    shell.env("PATH", path).env("HOME", &room.0).env("XDG_DATA_HOME", room.0.join("data")).env("TMP", &room.0);
+    shell.env("PATH", path).env("HOME", &room.0).env("ZIND_STORE", room.0.join("store")).env("TMP", &room.0);
     let output = shell.output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let end = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
