@@ -14,7 +14,6 @@ use crate::process::launch::wait_readable;
 
 /// How to attach.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct AttachOptions {
     /// Give the container's terminal this size.
     pub size: Option<Size>,

@@ -32,7 +32,6 @@ impl Hook {
 
 /// Programs by when they are run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct Hooks {
     /// On the host, when the namespaces are there; one that fails ends the start.
     pub create_runtime: Vec<Hook>,

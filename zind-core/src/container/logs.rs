@@ -38,7 +38,6 @@ impl Stream {
 
 /// What of the log is wanted.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct LogQuery {
     /// Go on until the container has ended.
     pub follow: bool,

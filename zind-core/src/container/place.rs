@@ -36,7 +36,6 @@ pub struct Containers(Arc<PathBuf>);
 
 /// Which containers are wanted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct Filter {
     /// Those, too, that do not run.
     pub all: bool,
