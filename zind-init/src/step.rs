@@ -263,6 +263,22 @@ steps! {
     /// Watch a control group.
     Watch = 202, "watch the control group";
 
+    // 210..: around containers that live on.
+    /// Keep containers in their directory, and find them there.
+    Container = 210, "keep the container";
+    /// Read or write the state of a container.
+    ContainerState = 211, "keep the state of the container";
+    /// Start the monitor of a container.
+    Monitor = 212, "start the monitor";
+    /// Ask the monitor of a container for something.
+    AskMonitor = 213, "ask the monitor";
+    /// Write or read the log of a container.
+    Log = 214, "use the log";
+    /// Run a hook.
+    Hook = 215, "run the hook";
+    /// Wait until a container is ready.
+    Readiness = 216, "wait until the container is ready";
+
     // 220..: running a program in a running container, and terminals.
     /// The launcher has made the payload's terminal, and hands its other end over; no failure.
     HandedTerminal = 220, "hand the terminal over";

@@ -99,6 +99,21 @@ impl Prepared {
         self.descriptors.extend(descriptors);
     }
 
+    /// The number that the container takes for its owner's: whoever is to be the owner puts a pidfd there. It stands for
+    /// something else until then.
+    pub(super) fn take_owner(&mut self) -> Result<RawFd> {
+        let any = rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC).at(Step::Socket, "eventfd2", "")?;
+        let number = any.as_raw_fd();
+        self.header.owner = number;
+        self.descriptors.push(any);
+        Ok(number)
+    }
+
+    /// The number of the pipe that tells that the launcher is in its groups, or -1.
+    pub(super) fn groups_ready(&self) -> RawFd {
+        self.header.groups_ready
+    }
+
     /// The plan as bytes, and the descriptors the launcher keeps, for a report socket.
     pub(crate) fn encode(&mut self, socket: BorrowedFd<'_>) -> (Vec<u8>, Vec<RawFd>) {
         self.header.socket = socket.as_raw_fd();
@@ -162,6 +177,7 @@ fn blank() -> Plan {
         pdeathsig: 0,
         securebits: -1,
         seccomp: List::EMPTY,
+        monitor: List::EMPTY,
     }
 }
 
@@ -232,6 +248,22 @@ pub(crate) fn prepare_inside(inside: Inside, mut ops: Ops) -> Result<Prepared> {
     prepared.descriptors.push(process);
     prepared.descriptors.extend(ops.trees);
     Ok(prepared)
+}
+
+/// The plan that makes a monitor, which keeps these descriptors.
+pub(super) fn monitor_plan(writer: PlanWriter, monitor: &zind_init::monitor::Monitor, mut keep: Vec<RawFd>) -> Vec<u8> {
+    let mut writer = writer;
+    keep.sort_unstable();
+    keep.dedup();
+    let header = Plan {
+        flags: wire::MONITOR,
+        topology: Topology::Init,
+        socket: monitor.control,
+        monitor: writer.list(std::slice::from_ref(monitor)),
+        keep: writer.list(&keep),
+        ..blank()
+    };
+    writer.finish(header)
 }
 
 /// The plan that makes a user namespace and waits for its maps.
