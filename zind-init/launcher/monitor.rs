@@ -6,12 +6,12 @@
 use core::mem::size_of;
 
 use crate::monitor::{
-    Begun, EXITED, ExitHead, HandOver, KILLED, MAGIC, MOST_CLIENTS, Monitor, OWNER_GONE, Reply, RestartWhen,
+    Begun, EXITED, ExitHead, First, HandOver, KILLED, MAGIC, MOST_CLIENTS, Monitor, OWNER_GONE, Reply, RestartWhen,
     RunningHead, SIGNALED, START_FAILED, STDERR, STDOUT, Section, VERSION, WAS_KILLED, request,
 };
 use crate::monitor_clients::{Chunk, Clients};
 use crate::monitor_log::Log;
-use crate::plan::Str;
+use crate::plan::{List, Str};
 use crate::planfile::{PlanFile, bytes_of};
 use crate::report::{GO, REPORT_SIZE, Report, Usage};
 use crate::step::Step;
@@ -366,23 +366,27 @@ impl State<'_> {
     fn hear_the_launcher(&mut self) {
         let mut bytes = [0u8; 512];
         let mut fds = [-1i32; 2];
-        let length = sys::receive(self.report, &mut bytes, &mut fds);
-        match length {
-            Ok(0) | Err(_) => {
+        match sys::receive_from(self.report, &mut bytes, &mut fds) {
+            Ok((0, _)) | Err(_) => {
                 sys::close(self.report);
                 self.report = -1;
             }
-            Ok(REPORT_SIZE) => self.hear(report_of(&bytes), fds[0]),
+            Ok((REPORT_SIZE, sender)) => self.hear(report_of(&bytes), sender, fds[0]),
             Ok(_) => {}
         }
     }
 
-    fn hear(&mut self, report: Report, fd: i32) {
+    fn hear(&mut self, report: Report, sender: i32, fd: i32) {
         match Step::from_number(report.step) {
             Some(Step::Exited | Step::Signaled) => self.last_word = Some(report),
-            Some(Step::Ready) if self.stage == Stage::StartedAgain => self.say_go(),
+            Some(Step::Ready) if self.stage == Stage::StartedAgain => self.say_go(sender),
             Some(Step::Started) if self.stage == Stage::StartedAgain && fd >= 0 => {
-                return self.runs(self.launcher, fd);
+                let first = match self.monitor.first {
+                    First::Launcher => self.launcher,
+                    First::Sender => sender,
+                    First::Payload => report.value,
+                };
+                return self.runs(first, fd);
             }
             Some(_) if self.stage == Stage::StartedAgain && !report.is_milestone() => self.last_word = Some(report),
             _ => {}
@@ -392,21 +396,52 @@ impl State<'_> {
         }
     }
 
-    /// Answers a launcher that has made its namespaces.
-    fn say_go(&self) {
-        let [setgroups, uid_map, gid_map, _] = self.monitor.maps;
+    /// Writes the maps of who has made its namespaces, and lets it go on.
+    fn say_go(&self, pid: i32) {
+        let [setgroups, uid_map, gid_map] = self.monitor.maps;
         for (name, text) in [(&b"/setgroups"[..], setgroups), (b"/uid_map", uid_map), (b"/gid_map", gid_map)] {
             if text != Str(0) {
-                self.write_of_launcher(name, self.plan.text(text));
+                self.write_of(pid, name, self.plan.text(text));
+            }
+        }
+        let mut number = [0u8; 16];
+        let mut digits = [0u8; 12];
+        for (slot, digit) in number.iter_mut().zip(crate::watch::decimal(pid, &mut digits)) {
+            *slot = *digit;
+        }
+        for program in self.monitor.map_programs {
+            if program.len > 0 {
+                self.run(program, &number);
             }
         }
         sys::send(self.report, &[GO], -1);
     }
 
-    fn write_of_launcher(&self, file: &[u8], text: &[u8]) {
+    /// Runs a program whose second argument is `number`, and waits for it. Whether it has done its work the launcher finds.
+    fn run(&self, program: List<Str>, number: &[u8; 16]) {
+        const MOST_ARGUMENTS: usize = 64;
+        let mut argv: [CStr; MOST_ARGUMENTS + 1] = [core::ptr::null(); MOST_ARGUMENTS + 1];
+        // The list has eight bytes for each offset.
+        let offsets = self.plan.list(List::<u64> { offset: program.offset, len: program.len, of: core::marker::PhantomData });
+        for (slot, offset) in argv.iter_mut().zip(offsets.iter().take(MOST_ARGUMENTS)) {
+            *slot = self.plan.str(Str(*offset as u32));
+        }
+        argv[1] = number.as_ptr();
+        let mut pidfd = -1;
+        let Ok(pid) = sys::fork(0, &mut pidfd) else { return };
+        if pid == 0 {
+            let envp: [CStr; 1] = [core::ptr::null()];
+            let _ = sys::execve(argv[0], argv.as_ptr(), envp.as_ptr());
+            sys::exit(FAILED)
+        }
+        sys::close(pidfd);
+        let _ = sys::wait_for(pid);
+    }
+
+    fn write_of(&self, pid: i32, file: &[u8], text: &[u8]) {
         let mut name = [0u8; 32];
         let mut digits = [0u8; 12];
-        let parts = [crate::watch::decimal(self.launcher, &mut digits), file];
+        let parts = [crate::watch::decimal(pid, &mut digits), file];
         for (slot, byte) in name.iter_mut().zip(parts.into_iter().flatten()) {
             *slot = *byte;
         }
@@ -494,15 +529,7 @@ impl State<'_> {
 
     /// The launcher has ended, and everything below it.
     fn reap(&mut self) {
-        let mut ended = (0, 0);
-        while ended.0 != self.launcher {
-            match sys::wait_any(0) {
-                Ok(one) => ended = one,
-                Err(sys::EINTR) => {}
-                Err(_) => break,
-            }
-        }
-        self.status = ended.1;
+        self.status = sys::wait_for(self.launcher).unwrap_or(0);
         sys::close(self.launcher_pidfd);
         (self.launcher, self.launcher_pidfd) = (0, -1);
         if self.stage == Stage::Started {
@@ -576,6 +603,7 @@ impl State<'_> {
         sys::dup_to(theirs, self.monitor.report_slot)?;
         sys::close(theirs);
         self.report = ours;
+        sys::tell_senders(ours)?;
         if self.monitor.groups_done >= 0 {
             let [ready, done] = sys::pipe()?;
             sys::dup_to(ready, self.monitor.groups_ready_slot)?;
@@ -584,6 +612,10 @@ impl State<'_> {
             sys::close(done);
         }
         if self.monitor.terminal >= 0 {
+            // The end of a session hangs its terminal up; there is another end of it for the next.
+            let peer = sys::terminal_peer(self.monitor.terminal)?;
+            sys::dup_to(peer, self.monitor.terminal_slot)?;
+            sys::close(peer);
             self.out[0] = self.monitor.terminal;
         }
         Ok(())
@@ -595,7 +627,7 @@ impl State<'_> {
         self.thaw();
         if self.launcher > 0 {
             let _ = sys::kill(self.launcher, sys::SIGKILL);
-            while sys::wait_any(0) == Err(sys::EINTR) {}
+            let _ = sys::wait_for(self.launcher);
         }
         self.remove_groups();
         let _ = sys::unlink(self.monitor.dir, c"socket".as_ptr().cast());

@@ -46,6 +46,11 @@ impl Log {
         if self.files == 0 {
             return;
         }
+        let most = self.size.saturating_sub(EMPTY_LENGTH + size_of::<LogHead>() as u64).max(1);
+        bytes.chunks(most as usize).for_each(|part| self.write_part(stream, part));
+    }
+
+    fn write_part(&mut self, stream: u8, bytes: &[u8]) {
         let longer = (size_of::<LogHead>() + bytes.len()) as u64;
         if self.file < 0 || self.length > EMPTY_LENGTH && self.length + longer > self.size {
             self.begin_another();

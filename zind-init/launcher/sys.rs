@@ -432,10 +432,17 @@ struct MessageHeader(usize, u32, *const Iov, usize, *const u8, usize, i32);
 
 /// Receives one message and the descriptors that come with it, which fill `fds` from the front. 0: the sender is gone.
 pub fn receive<const N: usize>(socket: i32, buffer: &mut [u8], fds: &mut [i32; N]) -> Result {
+    receive_from(socket, buffer, fds).map(|(length, _)| length)
+}
+
+/// The same; and who has sent it, if the socket asks for that, or 0.
+pub fn receive_from<const N: usize>(socket: i32, buffer: &mut [u8], fds: &mut [i32; N]) -> Result<(usize, i32)> {
     const MSG_CMSG_CLOEXEC: usize = 0x4000_0000;
     const CONTROL_HEADER: usize = 16;
-    // A header, and more descriptors than anybody sends.
-    let mut control = [0u64; 16];
+    const SCM_RIGHTS: u64 = 1;
+    const SCM_CREDENTIALS: u64 = 2;
+    // A header, and more descriptors than anybody sends; another one, and who that is.
+    let mut control = [0u64; 24];
     loop {
         let iov = Iov(buffer.as_mut_ptr(), buffer.len());
         let mut header = MessageHeader(0, 0, &raw const iov, 1, control.as_mut_ptr().cast(), size_of_val(&control), 0);
@@ -443,15 +450,50 @@ pub fn receive<const N: usize>(socket: i32, buffer: &mut [u8], fds: &mut [i32; N
             Err(EINTR) => {}
             Err(errno) => return Err(errno),
             Ok(length) => {
-                // The kernel has written back how much control data there is; it is one message of SCM_RIGHTS.
-                let length_of_control = if header.5 < CONTROL_HEADER { 0 } else { control[0] as usize };
-                let count = length_of_control.saturating_sub(CONTROL_HEADER) / size_of::<i32>();
-                for (index, fd) in fds.iter_mut().enumerate().take(count) {
-                    let word = control[CONTROL_HEADER / 8 + index / 2];
-                    *fd = (word >> (32 * (index % 2))) as i32;
+                // The kernel has written back how much control data there is.
+                let words = control.get(..header.5 / 8).unwrap_or(&[]);
+                let (mut at, mut sender, mut filled) = (0, 0, 0);
+                while let Some([len, kind, data @ ..]) = words.get(at..) {
+                    let count = (*len as usize).saturating_sub(CONTROL_HEADER) / size_of::<i32>();
+                    let number = |index: usize| data.get(index / 2).map_or(-1, |word| (word >> (32 * (index % 2))) as i32);
+                    match kind >> 32 {
+                        SCM_RIGHTS => {
+                            for index in 0..count {
+                                match fds.get_mut(filled) {
+                                    Some(slot) => *slot = number(index),
+                                    None => close(number(index)),
+                                }
+                                filled += 1;
+                            }
+                        }
+                        SCM_CREDENTIALS if count > 0 => sender = number(0),
+                        _ => {}
+                    }
+                    at += (*len as usize).div_ceil(8).max(2);
                 }
-                return Ok(length);
+                return Ok((length, sender));
             }
+        }
+    }
+}
+
+/// Has the socket tell who sends.
+pub fn tell_senders(socket: i32) -> Result {
+    const SETSOCKOPT: usize = 54;
+    const SOL_SOCKET: usize = 1;
+    const SO_PASSCRED: usize = 16;
+    let yes = 1u32;
+    raw(SETSOCKOPT, socket as usize, SOL_SOCKET, SO_PASSCRED, (&raw const yes) as usize, size_of::<u32>(), 0)
+}
+
+/// Waits for the end of a child: its status.
+pub fn wait_for(pid: i32) -> Result<i32> {
+    const WALL: i32 = 0x4000_0000;
+    let mut status = 0i32;
+    loop {
+        match call!(WAIT4, pid, &raw mut status, WALL, 0) {
+            Err(EINTR) => {}
+            other => return other.map(|_| status),
         }
     }
 }

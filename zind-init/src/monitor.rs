@@ -75,16 +75,30 @@ pub struct Monitor {
     pub restart_most: u32,
     /// A pipe's number in the container's plan that says that it is in its groups, or -1.
     pub groups_ready_slot: i32,
-    /// Its plan wants an answer when its namespaces are there: the maps below.
-    pub answer: u32,
-    /// To fill up to eight bytes.
-    pub pad: u32,
-    /// Text for `setgroups`, `uid_map`, `gid_map` of its first process, or none.
-    pub maps: [Str; 4],
+    /// Which one is its first process.
+    pub first: First,
+    /// The number of the other end of its terminal in its plan, or -1.
+    pub terminal_slot: i32,
+    /// Text for `setgroups`, `uid_map`, `gid_map` of who is in its new user namespace, or none.
+    pub maps: [Str; 3],
+    /// Programs that write its maps instead, with their arguments; the second of those is to become the pid.
+    pub map_programs: [List<Str>; 2],
     /// Files of the group to read at the end.
     pub readings: List<Reading>,
     /// Directories to remove then, in this order.
     pub remove: List<Str>,
+}
+
+/// Who the first process of a container is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum First {
+    /// Its launcher.
+    Launcher = 0,
+    /// Who sends the reports.
+    Sender = 1,
+    /// The payload, whose pid is in the report.
+    Payload = 2,
 }
 
 /// When a container is started again.

@@ -1,7 +1,7 @@
 //! Starting, waiting for, ending and deleting a container.
 #![forbid(unsafe_code)]
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -127,7 +127,7 @@ impl Container {
         let Some(lock) = lock.filter(|_| is_free) else {
             return Err(Error::State(format!("the last monitor of container {} does not end", self.short_id())));
         };
-        let (spec, terminal) = self.furnish(&record)?;
+        let (spec, terminal, terminal_slot) = self.furnish(&record)?;
         let open = dir.open()?;
         let (restart, restart_most) = match record.restart {
             Restart::No => (RestartWhen::Never, 0),
@@ -144,6 +144,7 @@ impl Container {
             owner: if record.detached { None } else { Some(own()?) },
             log: monitor::log(dir, record.log)?,
             terminal,
+            terminal_slot,
             restart,
             restart_most,
         };
@@ -160,17 +161,18 @@ impl Container {
     }
 
     /// The request with the streams of a container.
-    fn furnish(&self, record: &Record) -> Result<(Spec, Option<OwnedFd>)> {
+    fn furnish(&self, record: &Record) -> Result<(Spec, Option<OwnedFd>, i32)> {
         let mut spec = self.spec()?;
         // The monitor is the owner, and sees to the rest.
         spec.die_with_owner = false;
         let Some(size) = record.terminal else {
             spec.stdin = if record.stdin_open { Stdio::Pipe } else { Stdio::Null };
             (spec.stdout, spec.stderr) = (Stdio::Pipe, Stdio::Pipe);
-            return Ok((spec, None));
+            return Ok((spec, None, -1));
         };
         let master = open_terminal(size)?;
         let peer = Arc::new(pty_peer(master.as_fd()).at(Step::OpenStdio, "ioctl", "/dev/ptmx")?);
+        let slot = peer.as_raw_fd();
         spec.stdin = Stdio::Fd(Arc::clone(&peer));
         spec.stdout = Stdio::Fd(Arc::clone(&peer));
         spec.stderr = Stdio::Fd(Arc::clone(&peer));
@@ -181,7 +183,7 @@ impl Container {
         if !spec.clear_env && !spec.env.iter().any(|(name, _)| name == "TERM") {
             spec.env.push(("TERM".into(), "xterm".into()));
         }
-        Ok((spec, Some(master)))
+        Ok((spec, Some(master), slot))
     }
 
     /// Takes away what is left of a container whose monitor was killed.

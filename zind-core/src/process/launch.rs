@@ -16,6 +16,7 @@ use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, SocketFlags, SocketType, recvmsg,
     send, socketpair, sockopt,
 };
+use zind_init::monitor::RestartWhen;
 use zind_init::report::{GO, REPORT_SIZE, Report, Usage};
 
 use super::handle::{Parts, Process};
@@ -77,7 +78,7 @@ impl Starting {
         holds.extend(image);
         let began = Instant::now();
         let deadline = spec.timeout.map(|timeout| began + timeout);
-        let mut prepared = plan::prepare_with(spec, clone::have_clone3(), stand_in.as_ref())?;
+        let mut prepared = plan::prepare_with(spec, clone::have_clone3(), stand_in.as_ref(), false)?;
         prepared.hold(holds);
         let mut starting = Starting::start(prepared, deadline, began)?;
         starting.again = again;
@@ -99,7 +100,8 @@ impl Starting {
         cgroup::reap_abandoned();
         let mut holds = volumes::take(&mut spec, None, interrupted)?;
         holds.extend(image.map(ImageHold::into_fd));
-        let mut prepared = plan::prepare_with(spec, clone::have_clone3(), None)?;
+        let is_reusable = keep.restart != RestartWhen::Never;
+        let mut prepared = plan::prepare_with(spec, clone::have_clone3(), None, is_reusable)?;
         prepared.hold(holds);
         Starting::start_below(prepared, Some(keep), None, began)
     }
@@ -153,7 +155,7 @@ impl Starting {
         let mut holds = volumes::take(&mut spec, None, interrupted)?;
         let image_hold = self.image_hold.take();
         holds.extend(image_hold.as_ref().map(OwnedFd::try_clone).transpose().at(Step::OpenRoot, "dup", "")?);
-        let mut prepared = plan::prepare_with(*spec, clone::have_clone3(), Some(&stand_in))?;
+        let mut prepared = plan::prepare_with(*spec, clone::have_clone3(), Some(&stand_in), false)?;
         prepared.hold(holds);
         let mut starting = Starting::start(prepared, self.deadline, self.began)?;
         starting.again = again;

@@ -16,7 +16,7 @@ use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
     SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
 };
-use zind_init::monitor::{Begun, Monitor, Reading, RestartWhen};
+use zind_init::monitor::{self as wire, Begun, Monitor, Reading, RestartWhen};
 use zind_init::plan::{List, Str};
 
 use super::launch::{First, Starting, wait_readable};
@@ -25,6 +25,7 @@ use super::planfile::PlanWriter;
 use crate::cgroup::Stored;
 use crate::error::{At, Error, Result, Step};
 use crate::isolation::Isolation;
+use crate::namespace::idmap;
 use crate::spec::Spec;
 use crate::sys::clone::{self, Start, StartFailure, Waiter};
 
@@ -43,6 +44,8 @@ pub(crate) struct Keep {
     pub(crate) log: Option<LogFile>,
     /// Our end of the container's terminal.
     pub(crate) terminal: Option<OwnedFd>,
+    /// The number of the other end, or -1.
+    pub(crate) terminal_slot: RawFd,
     pub(crate) restart: RestartWhen,
     pub(crate) restart_most: u32,
 }
@@ -223,12 +226,31 @@ pub(super) fn start(prepared: &mut Prepared, keep: Keep, below: Below<'_>) -> Re
         restart: keep.restart,
         restart_most: keep.restart_most,
         groups_ready_slot: prepared.groups_ready(),
-        answer: 0,
-        pad: 0,
-        maps: [Str(0); 4],
+        first: match (prepared.is_init, prepared.forks_first) {
+            (false, _) => wire::First::Payload,
+            (true, true) => wire::First::Sender,
+            (true, false) => wire::First::Launcher,
+        },
+        terminal_slot: keep.terminal_slot,
+        maps: [Str(0); 3],
+        map_programs: [List::EMPTY; 2],
         readings: List::EMPTY,
         remove: List::EMPTY,
     };
+    if let (Some(maps), true) = (&prepared.maps, keep.restart != RestartWhen::Never) {
+        let writes = idmap::writes(maps)?;
+        let text = |text: &str| CString::new(text).unwrap_or_default();
+        if let Some(setgroups) = writes.setgroups {
+            monitor.maps[0] = writer.str(&text(setgroups));
+        }
+        for (slot, map) in monitor.maps.iter_mut().skip(1).zip(writes.texts.iter().flatten()) {
+            *slot = writer.str(&text(map));
+        }
+        for (slot, argv) in monitor.map_programs.iter_mut().zip(&writes.programs) {
+            let argv: Vec<CString> = argv.iter().map(|word| text(word)).collect();
+            *slot = writer.strings(argv.iter().map(CString::as_c_str));
+        }
+    }
     monitor.groups = writer.list(&groups);
     monitor.readings = writer.list(&readings);
     let remove: Vec<CString> = prepared.group.iter().flat_map(|group| group.to_remove()).filter_map(c_path).collect();
@@ -323,10 +345,6 @@ pub(crate) fn run(
 }
 
 impl Running {
-    pub(crate) fn pid(&self) -> i32 {
-        self.first.pid
-    }
-
     pub(crate) fn facts(&self) -> Facts {
         self.starting.facts()
     }
