@@ -8,6 +8,7 @@
 #![deny(unsafe_op_in_unsafe_fn)]
 
 mod deputy;
+mod exec;
 mod files;
 mod groups;
 mod memory;
@@ -25,6 +26,7 @@ mod report;
 #[path = "../src/step.rs"]
 mod step;
 mod sys;
+mod terminal;
 mod watch;
 #[allow(dead_code)]
 #[path = "../src/deputy.rs"]
@@ -95,6 +97,9 @@ fn carry_out(plan: &mut PlanFile) -> Result<i32, Failure> {
     // Named by hand: the program is a memory file, whose name says nothing.
     const PR_SET_NAME: i32 = 15;
     let _ = sys::prctl(PR_SET_NAME, c"zind-init".as_ptr() as usize, 0);
+    if plan.topology == Topology::Exec {
+        return exec::start(plan);
+    }
     namespaces::enter(plan)?;
     if plan.has(FORK_FIRST) {
         if let Some(status) = watch::go_on_in_a_child(plan)? {
@@ -114,7 +119,7 @@ fn carry_out(plan: &mut PlanFile) -> Result<i32, Failure> {
             }
             watch::start_as_init(plan)
         }
-        Topology::Watcher => watch::start_as_watcher(plan),
+        Topology::Watcher | Topology::Exec => watch::start_as_watcher(plan),
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod command;
 mod communicate;
+mod exec;
 pub(crate) mod deputy;
 mod handle;
 pub(crate) mod helper;
@@ -15,5 +16,8 @@ mod volumes;
 
 pub use command::{Command, Start};
 pub use communicate::{Captured, Exchange, Output};
+pub use exec::Exec;
+#[allow(unused_imports)]
+pub(crate) use exec::{Groups, Target};
 pub use handle::{Exit, ExitKind, Process, StatsEvery};
 pub use table::ProcessInfo;
