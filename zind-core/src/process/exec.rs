@@ -90,6 +90,38 @@ impl Exec {
     }
 }
 
+impl From<&Spec> for Exec {
+    /// What a spec says that differs from [`Spec::default`], as far as it is about the program; the rest is the container's.
+    fn from(spec: &Spec) -> Exec {
+        let usual = Spec::default();
+        Exec {
+            argv: spec.argv.clone(),
+            argv0: spec.argv0.clone(),
+            env: spec.env.clone(),
+            clear_env: spec.clear_env,
+            cwd: spec.cwd.clone(),
+            user: spec.user.clone(),
+            groups: spec.groups.clone(),
+            umask: spec.umask.filter(|_| spec.umask != usual.umask),
+            rlimits: spec.rlimits.clone(),
+            oom_score_adj: spec.oom_score_adj,
+            nice: spec.nice,
+            capabilities: spec.capabilities,
+            privileged: spec.privileged,
+            no_new_privileges: (spec.no_new_privileges != usual.no_new_privileges).then_some(spec.no_new_privileges),
+            seccomp: (spec.seccomp != usual.seccomp).then_some(spec.seccomp),
+            keyring: (spec.keyring != usual.keyring).then_some(spec.keyring),
+            stdin: spec.stdin.clone(),
+            stdout: spec.stdout.clone(),
+            stderr: spec.stderr.clone(),
+            terminal: spec.terminal,
+            pass_fds: spec.pass_fds.clone(),
+            timeout: spec.timeout,
+            outlive_owner: !spec.die_with_owner,
+        }
+    }
+}
+
 /// What has to be known of a running container to start a program in it.
 pub(crate) struct Target<'a> {
     /// Its first process.
@@ -151,9 +183,8 @@ impl Target<'_> {
         if has_ended(self.pidfd) {
             return Some(ended());
         }
-        self.is_paused().then(|| {
-            Error::State("the container is paused: a program could not start before it is resumed".to_owned())
-        })
+        self.is_paused()
+            .then(|| Error::State("the container is paused: a program could not start before it is resumed".to_owned()))
     }
 
     fn is_paused(&self) -> bool {
@@ -161,7 +192,9 @@ impl Target<'_> {
             Groups::None => false,
             Groups::Of(group) => group.is_frozen().unwrap_or(false),
             Groups::At(paths) => paths.iter().any(|path| {
-                let is = |file: &str, word: &str| std::fs::read_to_string(path.join(file)).is_ok_and(|text| text.trim() == word);
+                let is = |file: &str, word: &str| {
+                    std::fs::read_to_string(path.join(file)).is_ok_and(|text| text.trim() == word)
+                };
                 is("cgroup.freeze", "1") || is("freezer.state", "FROZEN") || is("freezer.state", "FREEZING")
             }),
         }
@@ -240,12 +273,17 @@ fn has_ended(pidfd: BorrowedFd<'_>) -> bool {
 
 /// Starts a program in a running container.
 pub(crate) fn start(target: &Target<'_>, exec: &Exec, interrupted: &mut dyn FnMut() -> bool) -> Result<Process> {
+    begin(target, exec)?.finish_exec(&|| target.hindrance(), interrupted)
+}
+
+/// Does all of it that needs no answer from the launcher.
+pub(crate) fn begin(target: &Target<'_>, exec: &Exec) -> Result<Starting> {
     if let Some(error) = target.hindrance() {
         return Err(error);
     }
     clone::reap_orphans();
     let prepared = prepare(target, exec)?;
-    Starting::exec(prepared, exec.timeout, &|| target.hindrance(), interrupted)
+    Starting::begin_exec(prepared, exec.timeout)
 }
 
 fn prepare(target: &Target<'_>, exec: &Exec) -> Result<Prepared> {

@@ -13,6 +13,7 @@ use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::net::{SendFlags, send};
 use zind_init::report::Report;
 
+use super::command::Start;
 use super::exec::{self, Exec, Groups, Target};
 use super::identity::Caller;
 use super::launch::{self, Received, receive, wait_readable};
@@ -36,6 +37,7 @@ use crate::store::Owners;
 use crate::sys::clone::{NetworkMaker, Waiter};
 use crate::sys::descriptors::pidfd_send_signal;
 use crate::sys::probe;
+use crate::terminal::{Left, Raw, Relay};
 
 /// In what way a payload ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -355,6 +357,16 @@ impl Process {
 
     /// As [`Process::exec`]; `interrupted` is asked when a signal arrives. If it says so, nothing of the start is left.
     pub fn exec_interruptible(&self, exec: &Exec, interrupted: &mut dyn FnMut() -> bool) -> Result<Process> {
+        exec::start(&self.target()?, exec, interrupted)
+    }
+
+    /// Begins [`Process::exec`], for an event loop: when [`Start::fd`] is readable, [`Start::finish`] does not block for long.
+    pub fn begin_exec(&self, exec: &Exec) -> Result<Start> {
+        exec::begin(&self.target()?, exec).map(Start)
+    }
+
+    /// What has to be known of the container for a further program.
+    fn target(&self) -> Result<Target<'_>> {
         let spec = self.spec.as_ref().filter(|_| !self.is_guest).ok_or_else(|| {
             Error::State("this is a program in a container already: start others from the container".to_owned())
         })?;
@@ -362,8 +374,36 @@ impl Process {
             return Err(exec::ended());
         }
         let groups = self.group.as_deref().map_or(Groups::None, Groups::Of);
-        let target = Target { pid: self.pid, pidfd: self.pidfd(), spec, isolation: &self.isolation, groups };
-        exec::start(&target, exec, interrupted)
+        Ok(Target { pid: self.pid, pidfd: self.pidfd(), spec, isolation: &self.isolation, groups })
+    }
+
+    /// Connects the payload's terminal, which is taken, to the caller's until the payload has ended: `input` in raw mode if it
+    /// is a terminal, the size of the caller's window on the payload's. The time limit of the request is kept.
+    ///
+    /// No signal is taken: who wants that, or detach keys, uses a [`Relay`](crate::terminal::Relay) itself.
+    /// Errors: [`Error::State`] without a terminal; [`Error::Interrupted`]; else as of a relay.
+    pub fn interact(
+        &self,
+        input: BorrowedFd<'_>,
+        output: BorrowedFd<'_>,
+        interrupted: &mut dyn FnMut() -> bool,
+    ) -> Result<Left> {
+        let terminal = self.take_terminal();
+        let terminal =
+            terminal.ok_or_else(|| Error::State("the process has no terminal, or it was taken".to_owned()))?;
+        let _raw = Raw::enter(input)?;
+        let mut relay = Relay::new(Some(input), output, terminal.as_fd()).ended(self.end_fd());
+        let mut failed = None;
+        let left = relay.run(&mut || {
+            if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) && failed.is_none() {
+                failed = self.expire().err();
+            }
+            failed.is_some() || interrupted()
+        })?;
+        match (left, failed) {
+            (Left::Interrupted, failed) => Err(failed.unwrap_or(Error::Interrupted)),
+            (left, _) => Ok(left),
+        }
     }
 
     /// When the time of the request is over.
@@ -476,9 +516,9 @@ impl Process {
         let refused = &self.isolation.cgroup_refused;
         match &self.group {
             Some(group) if refused.is_empty() => Ok(group),
-            _ if self.is_guest => {
-                Err(Error::State("a program in a container has no control group of its own: ask the container".to_owned()))
-            }
+            _ if self.is_guest => Err(Error::State(
+                "a program in a container has no control group of its own: ask the container".to_owned(),
+            )),
             _ if !refused.is_empty() => Err(Error::State(format!("the container has no control group: {refused}"))),
             _ => Err(Error::State(
                 "the container was started without a control group: give resources= at the start, be it without limits"

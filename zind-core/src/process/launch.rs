@@ -132,17 +132,20 @@ impl Starting {
         }
     }
 
-    /// Starts a program in a running container. `hindered` says why it cannot go on; it is asked several times a second.
-    pub(super) fn exec(
-        prepared: Prepared,
-        timeout: Option<Duration>,
+    /// Begins to start a program in a running container.
+    pub(super) fn begin_exec(prepared: Prepared, timeout: Option<Duration>) -> Result<Starting> {
+        let began = Instant::now();
+        Starting::start(prepared, timeout.map(|timeout| began + timeout), began)
+    }
+
+    /// The end of that. `hindered` says why it cannot go on; it is asked several times a second.
+    pub(super) fn finish_exec(
+        self,
         hindered: &dyn Fn() -> Option<Error>,
         interrupted: &mut dyn FnMut() -> bool,
     ) -> Result<Process> {
-        let began = Instant::now();
-        let starting = Starting::start(prepared, timeout.map(|timeout| began + timeout), began)?;
         let mut hindrance = None;
-        let result = starting.finish(&mut || {
+        let result = self.finish(&mut || {
             hindrance = hindered();
             hindrance.is_some() || interrupted()
         });

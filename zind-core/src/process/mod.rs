@@ -2,8 +2,8 @@
 
 mod command;
 mod communicate;
-mod exec;
 pub(crate) mod deputy;
+mod exec;
 mod handle;
 pub(crate) mod helper;
 pub(crate) mod identity;

@@ -171,7 +171,10 @@ fn own_dev(spec: &Spec) -> bool {
         |target: &Path| ["/dev/pts", "/dev/shm", "/dev/mqueue"].iter().any(|place| target.starts_with(place));
     let mut targets = spec.mounts.iter().map(Mount::target).chain(spec.devices.iter().map(Device::target));
     let whole = spec.devices.iter().any(|device| device.target() == Path::new("/dev"));
-    spec.console.is_some() || spec.terminal.is_some() || whole || targets.any(|target| is_inside(target) && !has_place(target))
+    spec.console.is_some()
+        || spec.terminal.is_some()
+        || whole
+        || targets.any(|target| is_inside(target) && !has_place(target))
 }
 
 /// The caller mounts the same kind of file system at this place.

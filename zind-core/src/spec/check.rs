@@ -207,7 +207,10 @@ fn check_process(spec: &Spec) -> Result<()> {
     crate::terminal::check("terminal", spec.terminal)?;
     let session = &spec.session;
     if spec.terminal.is_some() && (session.noctty || session.foreground || session.pgid.is_some()) {
-        return Err(Error::spec("terminal", "is that of a session of its own; it excludes noctty, foreground and pgid"));
+        return Err(Error::spec(
+            "terminal",
+            "is that of a session of its own; it excludes noctty, foreground and pgid",
+        ));
     }
     if spec.terminal.is_some() && spec.console.is_some() {
         return Err(Error::spec("console", "excludes terminal, which is the console"));
