@@ -52,6 +52,11 @@ impl Failure {
         Failure::new(format!("{what} {}: {errno}", path.as_ref().display()))
     }
 
+    /// An image that is not there.
+    pub fn is_missing_image(&self) -> bool {
+        self.text.starts_with("image not found")
+    }
+
     /// Nothing has to be said.
     pub fn is_silent(&self) -> bool {
         self.text.is_empty()
@@ -83,6 +88,9 @@ impl From<Error> for Failure {
             Error::Spec { field, rule } => Failure::new(format!("{}: {rule}", option(field))),
             Error::NotFound { what: "image", name } => Failure::new(format!("image not found: {name}"))
                 .hint("`zind images` lists what is there, `zind pull` fetches"),
+            Error::NotFound { what: "container", name } => {
+                Failure::new(format!("container not found: {name}")).hint("`zind ps -a` lists them")
+            }
             Error::Interrupted => Failure::new("interrupted").code(128 + 2),
             Error::State(text) => Failure::new(text),
             Error::Timeout(_) => Failure::new("the time limit was over before the program ran").code(128 + 9),

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod arguments;
+mod containers;
 mod failure;
 mod images;
 mod lowlevel;
@@ -23,7 +24,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
-use zind_core::Store;
+use zind_core::{Containers, Store};
 
 use failure::{Failure, Result};
 use verbs::Verb;
@@ -38,6 +39,11 @@ impl Context {
     /// The images.
     pub fn store(&self) -> Result<Store> {
         Ok(Store::open(self.place.clone())?)
+    }
+
+    /// The containers.
+    pub fn containers(&self) -> Result<Containers> {
+        Ok(Containers::open(self.place.as_deref())?)
     }
 }
 

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use clap::{ArgMatches, Command};
 
 use crate::failure::{Failure, Result};
-use crate::{Context, arguments, images, lowlevel, packaging, run};
+use crate::{Context, arguments, containers, images, lowlevel, packaging, run};
 
 /// A verb: its arguments, and what it does.
 pub struct Verb {
@@ -40,6 +40,7 @@ impl Verb {
 }
 
 const RUN: &str = "Run";
+const CONTAINERS: &str = "Containers";
 const IMAGES: &str = "Images";
 const LOW: &str = "Low level";
 const OTHER: &str = "Other";
@@ -48,6 +49,24 @@ const OTHER: &str = "Other";
 #[rustfmt::skip]
 pub static VERBS: &[Verb] = &[
     Verb { name: "run", about: "Run a program in a container of its own", group: RUN, arguments: run::arguments, run: run::run },
+    Verb { name: "ps", about: "List containers", group: CONTAINERS, arguments: containers::list::arguments, run: containers::list::run },
+    Verb { name: "exec", about: "Run a further program in a running container", group: CONTAINERS, arguments: containers::exec::arguments, run: containers::exec::run },
+    Verb { name: "logs", about: "Show what a container has written", group: CONTAINERS, arguments: containers::logs::arguments, run: containers::logs::run },
+    Verb { name: "attach", about: "Connect to the streams of a container", group: CONTAINERS, arguments: containers::streams::attach_arguments, run: containers::streams::attach },
+    Verb { name: "start", about: "Start containers that do not run", group: CONTAINERS, arguments: containers::life::start_arguments, run: containers::life::start },
+    Verb { name: "stop", about: "Ask containers to end, and end them after a while", group: CONTAINERS, arguments: containers::life::stop_arguments, run: containers::life::stop },
+    Verb { name: "restart", about: "Stop containers and start them", group: CONTAINERS, arguments: containers::life::restart_arguments, run: containers::life::restart },
+    Verb { name: "kill", about: "Send containers a signal", group: CONTAINERS, arguments: containers::life::kill_arguments, run: containers::life::kill },
+    Verb { name: "pause", about: "Stop everything in containers until unpause", group: CONTAINERS, arguments: containers::life::pause_arguments, run: containers::life::pause },
+    Verb { name: "unpause", about: "Let everything in containers go on", group: CONTAINERS, arguments: containers::life::pause_arguments, run: containers::life::unpause },
+    Verb { name: "wait", about: "Wait until containers have ended", group: CONTAINERS, arguments: containers::life::wait_arguments, run: containers::life::wait },
+    Verb { name: "rm", about: "Delete containers", group: CONTAINERS, arguments: containers::life::rm_arguments, run: containers::life::rm },
+    Verb { name: "rename", about: "Give a container another name", group: CONTAINERS, arguments: containers::life::rename_arguments, run: containers::life::rename },
+    Verb { name: "update", about: "Change limits of running containers", group: CONTAINERS, arguments: containers::life::update_arguments, run: containers::life::update },
+    Verb { name: "top", about: "Show what runs in a container", group: CONTAINERS, arguments: containers::look::top_arguments, run: containers::look::top },
+    Verb { name: "stats", about: "Show what containers use", group: CONTAINERS, arguments: containers::look::stats_arguments, run: containers::look::stats },
+    Verb { name: "cp", about: "Copy files into and out of a container", group: CONTAINERS, arguments: containers::copy::arguments, run: containers::copy::run },
+    Verb { name: "events", about: "Tell what happens to containers", group: CONTAINERS, arguments: containers::events::arguments, run: containers::events::run },
     Verb { name: "images", about: "List images", group: IMAGES, arguments: images::list::arguments, run: images::list::run },
     Verb { name: "pull", about: "Fetch an image from a registry", group: IMAGES, arguments: images::transfer::pull_arguments, run: images::transfer::pull },
     Verb { name: "push", about: "Give an image to a registry", group: IMAGES, arguments: images::transfer::push_arguments, run: images::transfer::push },
@@ -72,14 +91,15 @@ pub static VERBS: &[Verb] = &[
 /// Verbs of other tools that zind does not have, and what there is instead.
 const ABSENT: &[(&str, &str)] = &[
     ("build", "there are no Dockerfiles yet; zind.build() of the library makes images step by step"),
+    ("commit", "not yet; zind.Layers of the library keeps roots, and makes images of them"),
     ("create", "zind run -d starts a container at once"),
-    ("export", "zind commit and zind save keep what a container is"),
+    ("diff", "not yet; zind.Layers of the library tells the difference"),
+    ("export", "zind cp copies files; zind save writes images"),
     ("login", "zind reads the credentials that podman and docker keep; or --creds USER:PASSWORD"),
     ("logout", "zind keeps no credentials"),
     ("network", "there are no networks but none and the host's yet: zind run --network host"),
     ("port", "there are no published ports yet: zind run --network host"),
     ("search", "registries are asked by name: zind pull NAME"),
-    ("update", "limits are given at the start: zind run --memory"),
     ("volume", "volumes are made by their first use: zind run -v NAME:/path"),
 ];
 
@@ -110,7 +130,7 @@ fn is_near(a: &str, b: &str) -> bool {
 /// `zind --help`.
 pub fn overview() -> String {
     let mut text = "Linux containers without a daemon\n\nUsage: zind [--store DIR] COMMAND [ARG]...\n".to_owned();
-    for group in [RUN, IMAGES, LOW, OTHER] {
+    for group in [RUN, CONTAINERS, IMAGES, LOW, OTHER] {
         let _ = writeln!(text, "\n{group}:");
         for verb in VERBS.iter().filter(|verb| verb.group == group) {
             let _ = writeln!(text, "  {:<10} {}", verb.name, verb.about);

@@ -26,7 +26,9 @@ fn patience(given: &ArgMatches) -> Result<Duration> {
 }
 
 fn time(command: Command) -> Command {
-    command.arg(value("time", "SECONDS", "How long after the signal it is killed; 10 without it").short('t').alias("timeout"))
+    command.arg(
+        value("time", "SECONDS", "How long after the signal it is killed; 10 without it").short('t').alias("timeout"),
+    )
 }
 
 /// To each of them.
@@ -144,6 +146,7 @@ pub fn update_arguments(command: Command) -> Command {
 /// New limits; what is not named stays as it is.
 pub fn update(given: &ArgMatches, context: &Context) -> Result {
     let limits = crate::run::settings::resources(given)?;
-    let limits = limits.ok_or_else(|| Failure::new("update: it lacks a limit").hint("`zind update --help` shows them"))?;
+    let limits =
+        limits.ok_or_else(|| Failure::new("update: it lacks a limit").hint("`zind update --help` shows them"))?;
     all(given, context, |container| container.update(&limits))
 }

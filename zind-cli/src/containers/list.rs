@@ -46,7 +46,14 @@ pub fn run(given: &ArgMatches, context: &Context) -> Result {
         let command = one.command.join(" ");
         let short: String = command.chars().take(24).collect();
         let command = if full || short == command { command } else { short + "…" };
-        table.row([id(one), image(one), command, since(one.created, now), told(one, now), one.name.clone().unwrap_or_default()]);
+        table.row([
+            id(one),
+            image(one),
+            command,
+            since(one.created, now),
+            told(one, now),
+            one.name.clone().unwrap_or_default(),
+        ]);
     }
     table.print().map(|()| 0)
 }

@@ -17,7 +17,7 @@ use super::find;
 use crate::Context;
 use crate::arguments::{Given, switch, value, words};
 use crate::failure::{Failure, Result};
-use crate::run::foreground::{self, status};
+use crate::run::foreground::{self, OF_OUTSIDE, SIGCONT};
 use crate::signals::Signals;
 
 /// What the keys are without `--detach-keys`: Docker's.
@@ -80,7 +80,11 @@ pub fn run(container: &Container, how: &How) -> Result {
     let size = Size::of(std::io::stdout());
     // What ended at once has only its log.
     let input = container.attach(&options(size)).ok().and_then(|mut attachment| attachment.take_input());
-    stay(container, Output::Logged(Box::new(logs), container.clone()), input, how)
+    let watch = logs.fd().map(|fd| fd.try_clone_to_owned()).transpose();
+    match watch.map_err(|error| Failure::new(format!("watch the log: {error}")))? {
+        Some(watch) => stay(container, Output::Logged(Box::new(logs), watch, container.clone()), input, how),
+        None => Err(Failure::new("the log of the container cannot be followed")),
+    }
 }
 
 /// Where output comes from.
@@ -88,7 +92,7 @@ enum Output {
     /// From the attaching on.
     Attached(Attachment),
     /// From the first byte on.
-    Logged(Box<Logs>, Container),
+    Logged(Box<Logs>, OwnedFd, Container),
 }
 
 /// Until it has ended, or the caller leaves.
@@ -124,7 +128,7 @@ fn stay(container: &Container, mut output: Output, input: Option<OwnedFd>, how: 
                 write(chunk.stream, &chunk.bytes)?;
             }
         }
-        Output::Logged(logs, _) => {
+        Output::Logged(logs, ..) => {
             for record in *logs {
                 let record = record?;
                 if record.lost > 0 {
@@ -178,10 +182,6 @@ fn pass_signals(container: Container) -> Result<()> {
     });
     Ok(())
 }
-
-/// What ends or stops who asks from outside.
-const OF_OUTSIDE: [i32; 6] = [1, 2, 3, 15, 28, 18];
-const SIGCONT: i32 = 18;
 
 /// A terminal in a terminal.
 fn in_terminal(container: &Container, mut output: Output, input: Option<OwnedFd>, how: &How) -> Result {
@@ -238,7 +238,7 @@ impl Source for Output {
     fn fd(&self) -> BorrowedFd<'_> {
         match self {
             Output::Attached(attachment) => attachment.fd(),
-            Output::Logged(logs, container) => logs.fd().unwrap_or_else(|| unreachable_fd(container)),
+            Output::Logged(_, watch, _) => watch.as_fd(),
         }
     }
 
@@ -248,11 +248,9 @@ impl Source for Output {
                 Some(chunk) => into.extend(chunk.bytes),
                 None => return Ok(false),
             },
-            Output::Logged(logs, container) => {
-                if let Some(watch) = logs.fd() {
-                    let mut bytes = [0u8; 4096];
-                    while rustix::io::read(watch, &mut bytes).is_ok_and(|count| count == bytes.len()) {}
-                }
+            Output::Logged(logs, watch, container) => {
+                let mut bytes = [0u8; 4096];
+                while rustix::io::read(&*watch, &mut bytes).is_ok_and(|count| count == bytes.len()) {}
                 // First, since what is written after it would be missed.
                 let has_ended = container.exit()?.is_some();
                 while let Some(record) = logs.try_next()? {

@@ -5,21 +5,51 @@ use std::time::SystemTime;
 
 use clap::{ArgMatches, Command};
 use serde_json::{Value, json};
+use zind_core::Error;
 
 use super::find;
 use crate::Context;
-use crate::arguments::{Given, format, switch, words};
-use crate::failure::Result;
+use crate::arguments::{Given, format, switch, value, words};
+use crate::failure::{Failure, Result};
 use crate::table::{Format, Table, json, print};
 use crate::text::{ago, size};
 
 pub fn inspect_arguments(command: Command) -> Command {
-    command.arg(words("names", "IMAGE", 1..))
+    command
+        .arg(value("type", "TYPE", "Only \"container\" or only \"image\""))
+        .arg(format().hide(true))
+        .arg(words("names", "NAME", 1..).help("Containers or images, by name or id"))
 }
 
+/// A container, if there is one of that name; else an image.
 pub fn inspect(given: &ArgMatches, context: &Context) -> Result {
-    let store = context.store()?;
-    let all = given.texts("names").iter().map(|name| Ok(find(&store, name)?.to_json()?)).collect::<Result<Vec<_>>>()?;
+    let wanted = given.text("type");
+    if let Some(other) = wanted.filter(|wanted| !["container", "image"].contains(wanted)) {
+        return Err(Failure::new(format!("inspect: --type: {other:?} is neither container nor image")));
+    }
+    Format::of(given)?;
+    let mut all = Vec::new();
+    for name in given.texts("names") {
+        if wanted != Some("image") {
+            match context.containers()?.find(name) {
+                Ok(container) => {
+                    all.push(container.inspect()?);
+                    continue;
+                }
+                Err(Error::NotFound { .. } | Error::Spec { .. }) if wanted.is_none() => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let image = find(&context.store()?, name);
+        let image = image.map_err(|failure| match (wanted, failure) {
+            (None, failure) if failure.is_missing_image() => {
+                Failure::new(format!("there is no container or image {name:?}"))
+                    .hint("`zind ps -a` and `zind images` list them")
+            }
+            (_, failure) => failure,
+        })?;
+        all.push(image.to_json()?);
+    }
     json(&Value::Array(all)).map(|()| 0)
 }
 
@@ -57,19 +87,22 @@ pub fn prune_arguments(command: Command) -> Command {
     command.arg(switch("force", "Accepted for habit: nothing is asked").short('f').hide(true)).arg(format())
 }
 
-/// What nothing refers to any more.
+/// Containers that do not run, and what no image or container refers to any more.
 pub fn prune(given: &ArgMatches, context: &Context) -> Result {
     let format = Format::of(given)?;
+    let pruned = context.containers()?.prune()?;
     let collected = context.store()?.gc()?;
     match format {
         Format::Json => json(&json!({
+            "containers": pruned.containers,
             "blobs": collected.blobs,
             "snapshots": collected.snapshots,
             "leftovers": collected.leftovers,
             "bytes": collected.bytes,
         }))?,
         Format::Table => print(&format!(
-            "removed {} blobs, {} unpacked layers and {} left-overs: {}\n",
+            "removed {} containers, {} blobs, {} unpacked layers and {} left-overs: {}\n",
+            pruned.containers.len(),
             collected.blobs,
             collected.snapshots,
             collected.leftovers,

@@ -85,7 +85,14 @@ fn streams(command: Command) -> Command {
         .next_help_heading("Streams and life")
         .arg(switch("interactive", "Pass stdin on; else it is empty").short('i'))
         .arg(list("attach", "STREAM", "Only these of stdin, stdout and stderr; the others are empty").short('a'))
-        .arg(switch("rm", "Leave nothing behind: always so in the foreground"))
+        .arg(switch("tty", "A terminal of its own").short('t'))
+        .arg(switch("detach", "In the background: its id is written, and it goes on").short('d'))
+        .arg(value("detach-keys", "KEYS", "What leaves one with a name running; ctrl-p,ctrl-q without it"))
+        .arg(value("name", "NAME", "Others find it by this name: zind exec, logs, attach"))
+        .arg(switch("rm", "Delete it when it has ended; without a name and -d always so"))
+        .arg(value("restart", "POLICY", "no, on-failure[:N], always or unless-stopped"))
+        .arg(list("log-opt", "KEY=VALUE", "max-size=BYTES, max-file=NUMBER of its log"))
+        .arg(path("cidfile", "FILE", "Write its id to this file"))
         .arg(switch("sig-proxy", "Pass signals on to the program; on without it"))
         .arg(switch("init", "A PID 1 that reaps and passes signals on; on without it"))
         .arg(value("stop-signal", "SIGNAL", "The signal that asks it to end"))
@@ -144,6 +151,11 @@ fn world(command: Command) -> Command {
         .arg(value("uts", "MODE", "private (without it), host, or ns:FILE"))
         .arg(value("cgroupns", "MODE", "private (without it), host, or ns:FILE"))
         .arg(value("userns", "MODE", "host, single, auto (ids of /etc/subuid), or ns:FILE"))
+}
+
+/// Those that can be changed while it runs.
+pub fn limits_alone(command: Command) -> Command {
+    limits(command)
 }
 
 fn limits(command: Command) -> Command {

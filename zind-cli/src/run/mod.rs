@@ -2,11 +2,13 @@
 
 pub mod arguments;
 pub mod foreground;
+mod lasting;
 mod mounts;
 mod security;
-mod settings;
+pub mod settings;
 
 use clap::ArgMatches;
+use zind_core::terminal::Size;
 use zind_core::{PullPolicy, Rootfs, Spec};
 
 pub use arguments::arguments;
@@ -17,10 +19,20 @@ use crate::failure::{Failure, Result};
 use crate::images;
 use crate::progress::Bars;
 
-/// Runs a program in a container, in the foreground, with the caller's streams.
+/// Runs a program in a container: in the foreground with the caller's streams, and nothing is left of it; or, if it has a name or
+/// goes on by itself, in one that is kept.
 pub fn run(given: &ArgMatches, context: &Context) -> Result {
     arguments::refuse_absent("run", given)?;
-    let spec = spec(given, context)?;
+    let mut spec = spec(given, context)?;
+    if lasting::is_wanted(given) {
+        return lasting::run(spec, given, context);
+    }
+    if given.is_on("tty") {
+        spec.terminal = Some(Size::of(std::io::stdout()).unwrap_or_default());
+        let interactive = given.is_on("interactive");
+        let process = zind_core::Command::from(spec).spawn()?;
+        return foreground::in_terminal(&process, interactive);
+    }
     let how = foreground::Terminal::Apart { passes_signals: given.switched("sig-proxy").unwrap_or(true) };
     foreground::run(spec, how)
 }

@@ -65,12 +65,7 @@ fn streams(spec: &mut Spec, given: &ArgMatches) -> Result<()> {
 }
 
 fn program(spec: &mut Spec, given: &ArgMatches) -> Result<()> {
-    for file in given.texts("env-file") {
-        for line in lines(file)? {
-            variable(spec, &line);
-        }
-    }
-    given.texts("env").into_iter().for_each(|text| variable(spec, text));
+    spec.env = variables(given)?;
     spec.cwd = given.text("workdir").map(Into::into);
     spec.user = given.text("user").map(|text| User::Name(text.to_owned()));
     let groups = given.texts("group-add");
@@ -82,12 +77,18 @@ fn program(spec: &mut Spec, given: &ArgMatches) -> Result<()> {
     Ok(())
 }
 
-/// `NAME=value`; of `NAME` the caller's value, if there is one.
-fn variable(spec: &mut Spec, text: &str) {
-    match text.split_once('=') {
-        Some((name, value)) => spec.env.push((name.into(), value.into())),
-        None => spec.env.extend(std::env::var_os(text).map(|value| (text.into(), value))),
+/// `--env-file`, then `--env`: `NAME=value`; of `NAME` the caller's value, if there is one.
+pub fn variables(given: &ArgMatches) -> Result<Vec<(OsString, OsString)>> {
+    let mut all = Vec::new();
+    let mut add = |text: &str| match text.split_once('=') {
+        Some((name, value)) => all.push((name.into(), value.into())),
+        None => all.extend(std::env::var_os(text).map(|value| (text.into(), value))),
+    };
+    for file in given.texts("env-file") {
+        lines(file)?.iter().for_each(|line| add(line));
     }
+    given.texts("env").into_iter().for_each(&mut add);
+    Ok(all)
 }
 
 /// The lines of a file that are not empty and no comments.
@@ -143,7 +144,8 @@ fn joined(option: &str, text: &str, new: &str) -> Result<Source> {
     }
 }
 
-fn resources(given: &ArgMatches) -> Result<Option<Resources>> {
+/// The limits, if there are any.
+pub fn resources(given: &ArgMatches) -> Result<Option<Resources>> {
     let mut limits = Resources::new();
     limits.memory = bytes(given, "memory")?;
     limits.memory_low = bytes(given, "memory-reservation")?;
