@@ -80,11 +80,7 @@ pub fn run(container: &Container, how: &How) -> Result {
     let size = Size::of(std::io::stdout());
     // What ended at once has only its log.
     let input = container.attach(&options(size)).ok().and_then(|mut attachment| attachment.take_input());
-    let watch = logs.fd().map(|fd| fd.try_clone_to_owned()).transpose();
-    match watch.map_err(|error| Failure::new(format!("watch the log: {error}")))? {
-        Some(watch) => stay(container, Output::Logged(Box::new(logs), watch, container.clone()), input, how),
-        None => Err(Failure::new("the log of the container cannot be followed")),
-    }
+    stay(container, Output::Logged(Box::new(Followed { logs, container: container.clone(), first: Vec::new() })), input, how)
 }
 
 /// Where output comes from.
@@ -92,7 +88,28 @@ enum Output {
     /// From the attaching on.
     Attached(Attachment),
     /// From the first byte on.
-    Logged(Box<Logs>, OwnedFd, Container),
+    Logged(Box<Followed>),
+}
+
+struct Followed {
+    logs: Logs,
+    container: Container,
+    /// What was read while the watch was set up.
+    first: Vec<u8>,
+}
+
+impl Followed {
+    /// Reads what there is, and sets the watch up, without waiting. False if it has ended.
+    fn begin(&mut self) -> Result<bool> {
+        loop {
+            match self.logs.next_interruptible(&mut || true) {
+                Ok(Some(record)) => self.first.extend(record.bytes),
+                Ok(None) => return Ok(false),
+                Err(zind_core::Error::Interrupted) => return Ok(self.logs.fd().is_some()),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
 }
 
 /// Until it has ended, or the caller leaves.
@@ -128,8 +145,8 @@ fn stay(container: &Container, mut output: Output, input: Option<OwnedFd>, how: 
                 write(chunk.stream, &chunk.bytes)?;
             }
         }
-        Output::Logged(logs, ..) => {
-            for record in *logs {
+        Output::Logged(followed) => {
+            for record in followed.logs {
                 let record = record?;
                 if record.lost > 0 {
                     eprintln!("zind: {} bytes of output were lost", record.lost);
@@ -189,8 +206,12 @@ fn in_terminal(container: &Container, mut output: Output, input: Option<OwnedFd>
     let stdin = std::io::stdin();
     let stdout = std::io::stdout();
     let raw = if how.interactive && stdin.is_terminal() { Raw::enter(&stdin)? } else { None };
+    let goes_on = match &mut output {
+        Output::Attached(_) => true,
+        Output::Logged(followed) => followed.begin()?,
+    };
     let left = match &input {
-        Some(terminal) => {
+        Some(terminal) if goes_on => {
             let typed = how.interactive.then(|| stdin.as_fd());
             let mut relay = Relay::new(typed, stdout.as_fd(), terminal.as_fd())
                 .source(&mut output)
@@ -205,8 +226,14 @@ fn in_terminal(container: &Container, mut output: Output, input: Option<OwnedFd>
                 }
             }
         }
-        None => {
-            drain(&mut output)?;
+        _ => {
+            // It has ended already; what it wrote is there.
+            if let Output::Logged(followed) = &mut output {
+                while followed.begin()? {
+                    std::thread::sleep(std::time::Duration::from_millis(50));
+                }
+                std::io::stdout().write_all(&followed.first)?;
+            }
             Left::Ended
         }
     };
@@ -223,42 +250,36 @@ fn in_terminal(container: &Container, mut output: Output, input: Option<OwnedFd>
     }
 }
 
-/// What one that has ended already has written.
-fn drain(output: &mut Output) -> Result<()> {
-    let mut bytes = Vec::new();
-    while output.read(&mut bytes)? {
-        let mut one = [PollFd::from_borrowed_fd(output.fd(), PollFlags::IN)];
-        let _ = poll(&mut one, None);
-    }
-    std::io::stdout().write_all(&bytes)?;
-    Ok(())
-}
-
 impl Source for Output {
     fn fd(&self) -> BorrowedFd<'_> {
         match self {
             Output::Attached(attachment) => attachment.fd(),
-            Output::Logged(_, watch, _) => watch.as_fd(),
+            // There is a watch from `begin` on.
+            Output::Logged(followed) => followed.logs.fd().unwrap_or(rustix::stdio::stdin()),
         }
     }
 
     fn read(&mut self, into: &mut Vec<u8>) -> CoreResult<bool> {
-        match self {
-            Output::Attached(attachment) => match attachment.try_next()? {
-                Some(chunk) => into.extend(chunk.bytes),
-                None => return Ok(false),
-            },
-            Output::Logged(logs, watch, container) => {
-                let mut bytes = [0u8; 4096];
-                while rustix::io::read(&*watch, &mut bytes).is_ok_and(|count| count == bytes.len()) {}
-                // First, since what is written after it would be missed.
-                let has_ended = container.exit()?.is_some();
-                while let Some(record) = logs.try_next()? {
-                    into.extend(record.bytes);
-                }
-                return Ok(!has_ended);
+        let followed = match self {
+            Output::Attached(attachment) => {
+                let chunk = attachment.try_next()?;
+                return Ok(chunk.map(|chunk| into.extend(chunk.bytes)).is_some());
             }
+            Output::Logged(followed) => followed,
+        };
+        if let Some(watch) = followed.logs.fd() {
+            let mut bytes = [0u8; 4096];
+            while rustix::io::read(watch, &mut bytes).is_ok_and(|count| count == bytes.len()) {}
         }
-        Ok(true)
+        // Asked first: what it wrote is in the log by then.
+        let has_ended = match followed.container.exit() {
+            Err(zind_core::Error::NotFound { .. }) => true,
+            exit => exit?.is_some(),
+        };
+        into.append(&mut followed.first);
+        while let Some(record) = followed.logs.try_next()? {
+            into.extend(record.bytes);
+        }
+        Ok(!has_ended)
     }
 }

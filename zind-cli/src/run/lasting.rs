@@ -23,6 +23,8 @@ pub fn is_wanted(given: &ArgMatches) -> bool {
 pub fn run(mut spec: Spec, given: &ArgMatches, context: &Context) -> Result {
     let is_detached = given.is_on("detach");
     spec.die_with_owner = !is_detached;
+    // For `zind pause`, `zind stats` and `zind update`, wherever groups can be made.
+    spec.resources.get_or_insert_default();
     let mut builder = Container::builder(spec)
         .containers(&context.containers()?)
         .auto_remove(given.is_on("rm"))
