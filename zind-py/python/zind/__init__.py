@@ -26,7 +26,7 @@ from ._images import (
 )
 from ._events import Event, Events, PressureTrigger
 from ._layers import Change, Layers, Metadata, Snapshot
-from ._process import DEVNULL, PIPE, STDOUT, Popen, run
+from ._process import DEVNULL, PIPE, STDOUT, Popen, Pty, run
 from ._resources import (
     DeviceRule,
     IoLimit,
@@ -128,6 +128,7 @@ __all__ = [
     "Proc",
     "ProcAttr",
     "Progress",
+    "Pty",
     "RegistryError",
     "ProcessInfo",
     "Report",

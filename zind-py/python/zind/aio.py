@@ -11,6 +11,7 @@ answer: a start with ``resources=``, and :meth:`Popen.update`, :meth:`Popen.paus
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 import signal as _signal
 from subprocess import PIPE
@@ -19,10 +20,11 @@ from . import _images, _zind
 from ._copy import CopyStats, Root
 from ._events import Event
 from ._events import Events as _Events
-from ._process import completed, streams
+from ._process import _caller_s_size, _is, completed, only_terminal, streams
 from ._resources import ProcessInfo
 from ._results import CompletedProcess, Exit, Isolation, Stats
 from ._text import Text
+from .errors import StateError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,7 +35,9 @@ if TYPE_CHECKING:
 
     from ._events import PressureTrigger
     from ._images import Auth, Collected, Compression, Fault, Format, Image, Mirrors, Policy, ProgressFunction, Usage
-    from ._options import Argv, IdMaps, Options, Path
+    from typing import IO
+
+    from ._options import Argv, ExecOptions, IdMaps, Options, Path
     from ._resources import Resources
     from ._zind import Mount
 
@@ -156,14 +160,66 @@ class Popen:
     @classmethod
     async def start(cls, argv: Argv | None = None, **options: Unpack[Options]) -> Popen:
         """Starts a container; the program runs when this returns. Options as in :class:`zind.Popen`."""
-        process = await _start(argv, dict(options))
+        given: dict[str, Any] = dict(options)
+        if given.get("pty"):
+            _caller_s_size(given)
+            only_terminal(given, False)
+        return await cls._of(await _start(argv, given), argv)
+
+    @classmethod
+    async def _of(cls, process: _zind.Process, argv: Any) -> Popen:
         self = cls.__new__(cls)
         self.args = argv
         self._process = process
         self._exit = None
         stdin, stdout, stderr = process.take_streams()
         self.stdin, self.stdout, self.stderr = await _writer(stdin), await _reader(stdout), await _reader(stderr)
+        terminal = process.take_terminal()
+        self.terminal = None if terminal < 0 else io.FileIO(terminal, "r+")  # type: ignore[assignment]
         return self
+
+    #: As in :class:`zind.Popen`: for ``loop.add_reader``, or :meth:`communicate`.
+    terminal: IO[bytes] | None
+
+    def resize(self, rows: int, cols: int) -> None:
+        """As :meth:`zind.Popen.resize`."""
+        if self.terminal is None or self.terminal.closed:
+            raise StateError("the program was started without a terminal (pty=), or it is closed")
+        _zind.resize(self.terminal.fileno(), rows, cols)
+
+    async def popen(self, argv: Argv, **options: Unpack[ExecOptions]) -> Popen:
+        """As :meth:`zind.Popen.popen`."""
+        given: dict[str, Any] = dict(options)
+        if given.get("pty"):
+            _caller_s_size(given)
+            only_terminal(given, False)
+        start = self._process.begin_exec(argv, given)
+        try:
+            await _readable(start.fileno())
+        except BaseException:
+            start.cancel()
+            raise
+        return await type(self)._of(start.finish(), argv)
+
+    async def exec(
+        self,
+        argv: Argv,
+        *,
+        input: bytes | str | None = None,
+        capture_output: bool = False,
+        text: bool | None = None,
+        encoding: str | None = None,
+        errors: str | None = None,
+        timeout: float | None = None,
+        check: bool = False,
+        **options: Unpack[ExecOptions],
+    ) -> CompletedProcess:
+        """As :meth:`zind.Popen.exec`. Cancelled, it kills the program and waits until it is gone."""
+        mode = Text(text, encoding, errors)
+        given: dict[str, Any] = dict(options)
+        out, err = _streams(given, input is not None, capture_output)
+        process = await self.popen(argv, **given)
+        return await _to_end(process, argv, mode, mode.encode(input), out, err, timeout, check)
 
     _process: _zind.Process
     _exit: Exit | None
@@ -266,6 +322,13 @@ class Popen:
                     pass
                 self.stdin.close()
 
+        if self.terminal is not None:
+            data = input or b""
+            data += b"\x04" if not data or data.endswith(b"\n") else b"\x04\x04"
+            out = await _converse(self.terminal, data)
+            await self.wait()
+            return out, None
+
         async def read(stream: asyncio.StreamReader | None) -> bytes | None:
             return None if stream is None else await stream.read()
 
@@ -364,6 +427,8 @@ class Popen:
             self.kill()
         if self.stdin is not None:
             self.stdin.close()
+        if self.terminal is not None:
+            self.terminal.close()
         await self.wait()
 
     def __repr__(self) -> str:
@@ -421,9 +486,69 @@ async def run(
     """As :func:`zind.run`. Cancelled, it kills the container and waits until it is gone."""
     mode = Text(text, encoding, errors)
     given: dict[str, Any] = dict(options)
-    out, err = streams(given, input is not None, capture_output)
-    data = mode.encode(input)
+    out, err = _streams(given, input is not None, capture_output)
     process = await Popen.start(argv, **given)
+    return await _to_end(process, argv, mode, mode.encode(input), out, err, timeout, check)
+
+
+def _streams(given: dict[str, Any], has_input: bool, capture_output: bool) -> tuple[bool, bool]:
+    if not given.get("pty"):
+        return streams(given, has_input, capture_output)
+    # What a terminal shows is read in any case: nobody else could.
+    out = capture_output or _is(given.get("stdout"), PIPE)
+    only_terminal(given, capture_output)
+    return out, False
+
+
+async def _converse(terminal: IO[bytes], data: bytes) -> bytes:
+    """Types ``data`` and reads until nobody has the terminal open any more."""
+    loop, fd, pieces = asyncio.get_running_loop(), terminal.fileno(), []
+    os.set_blocking(fd, False)
+    future: asyncio.Future[None] = loop.create_future()
+
+    def write() -> None:
+        nonlocal data
+        try:
+            data = data[os.write(fd, data) :]
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            loop.remove_writer(fd)
+
+    def read() -> None:
+        try:
+            piece = os.read(fd, 65536)
+        except BlockingIOError:
+            return
+        except OSError:
+            piece = b""
+        pieces.append(piece)
+        if not piece and not future.done():
+            future.set_result(None)
+
+    loop.add_reader(fd, read)
+    loop.add_writer(fd, write)
+    try:
+        await future
+    finally:
+        loop.remove_reader(fd)
+        loop.remove_writer(fd)
+        terminal.close()
+    return b"".join(pieces)
+
+
+async def _to_end(
+    process: Popen,
+    argv: Any,
+    mode: Text,
+    data: bytes,
+    out: bool,
+    err: bool,
+    timeout: float | None,
+    check: bool,
+) -> CompletedProcess:
     exchange = asyncio.ensure_future(process.communicate(data))
     timer = None
     if timeout is not None:
