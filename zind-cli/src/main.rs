@@ -48,6 +48,7 @@ impl Context {
 }
 
 fn main() -> ExitCode {
+    zind_core::starts_only_one();
     let code = zind(std::env::args_os().skip(1).collect()).unwrap_or_else(|failure| {
         if !failure.is_silent() {
             let name = terminal::paint(std::io::stderr().is_terminal(), "31", "zind:");

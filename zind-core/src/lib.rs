@@ -64,6 +64,7 @@ pub use nix::errno::Errno;
 pub use process::{Captured, Command, Exchange, Exec, Exit, ExitKind, Output, Process, ProcessInfo, Start, StatsEvery};
 pub use registry::{Auth, Mirror, PullOptions, PullPolicy, PushOptions, RegistryOptions};
 pub use rootfs::layers::{Change, ChangeKind, FileType, Layers, Metadata, Snapshot};
+pub use rootfs::template::starts_only_one;
 pub use rootfs::{Overlay, Rootfs};
 pub use security::capabilities::CapSet;
 pub use spec::{

@@ -80,7 +80,12 @@ pub fn run(container: &Container, how: &How) -> Result {
     let size = Size::of(std::io::stdout());
     // What ended at once has only its log.
     let input = container.attach(&options(size)).ok().and_then(|mut attachment| attachment.take_input());
-    stay(container, Output::Logged(Box::new(Followed { logs, container: container.clone(), first: Vec::new() })), input, how)
+    stay(
+        container,
+        Output::Logged(Box::new(Followed { logs, container: container.clone(), first: Vec::new() })),
+        input,
+        how,
+    )
 }
 
 /// Where output comes from.

@@ -401,7 +401,8 @@ pub(crate) fn prepare_with(
             && !is_reusable
             && caller.initial_user_namespace
             && !in_user_namespace
-            && has_namespace_proc,
+            && has_namespace_proc
+            && template::is_worth_it(),
         user_namespace: in_user_namespace || !caller.initial_user_namespace,
         network_apart: network.is_some(),
         tty_group: !spec.is_joined(Kind::User)

@@ -9,10 +9,25 @@
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use crate::error::{At, Error, Result, Step};
 use crate::process::launch;
+
+/// This process starts only one.
+static IS_LAST: AtomicBool = AtomicBool::new(false);
+
+/// Tells that this process starts one container, and ends with it: a command of a shell. Then nothing is prepared of which only
+/// further starts would have something. It makes no difference but in time.
+pub fn starts_only_one() {
+    IS_LAST.store(true, Ordering::Relaxed);
+}
+
+/// Whether a template would be of use.
+pub(crate) fn is_worth_it() -> bool {
+    !IS_LAST.load(Ordering::Relaxed)
+}
 
 /// What the template depends on, by device, inode and time of change.
 type Key = Vec<(u64, u64, i64, i64)>;
