@@ -16,7 +16,7 @@ PACKAGES := gcc g++ make pkg-config python3 python3-venv uidmap busybox-static m
 	iproute2 strace attr libcap2-bin fuse-overlayfs squashfs-tools erofs-utils \
 	docker-registry skopeo umoci buildah apache2-utils openssl
 
-.PHONY: help setup packages venv wheel develop build demo test test-rust test-c test-python test-vm test-user lint bench bench-vm install clean
+.PHONY: help setup packages venv cli wheel develop build demo test test-rust test-c test-python test-vm test-user lint bench bench-vm install clean
 
 help:
 	@echo 'make demo     set up what is needed, then show real programs in real containers'
@@ -24,7 +24,7 @@ help:
 	@echo 'make test-vm  only those in virtual machines with control groups of version 2 alone; SUITES="root systemd user"'
 	@echo 'make bench    measure beside bubblewrap, crun, runc and a bare floor in C'
 	@echo 'make bench-vm  what control groups cost, in a virtual machine with version 2 alone'
-	@echo 'make install  install the C library, header and pkg-config file; PREFIX=/usr/local, DESTDIR='
+	@echo 'make install  install the C library, header and pkg-config file, the command, its man pages and completions; PREFIX=/usr/local, DESTDIR='
 
 setup: packages venv
 
@@ -41,8 +41,13 @@ $(BIN)/maturin: pyproject.toml
 
 venv: $(BIN)/maturin
 
-# The wheel, and zind in the virtual environment from that very wheel.
-wheel: venv
+# The command, built for the wheel and for `make install`.
+cli:
+	cargo build $(CARGO_FLAGS) --release -p zind-cli
+
+# The wheel with module and command, and zind in the virtual environment from that very wheel.
+wheel: venv cli
+	install -D -m 755 $${CARGO_TARGET_DIR:-target}/release/zind zind-py/data/scripts/zind
 	$(BIN)/maturin build -q --release --locked --interpreter $(BIN)/python --out build/wheels
 
 develop: wheel
@@ -65,7 +70,7 @@ lint:
 
 # The tests of the kernel's promises are run as root and as an ordinary user.
 test-rust:
-	cargo test $(CARGO_FLAGS) -p zind-init -p zind-core
+	cargo test $(CARGO_FLAGS) -p zind-init -p zind-core -p zind-cli
 	cargo run -q $(CARGO_FLAGS) -p zind-core --example quickstart
 	cargo run -q $(CARGO_FLAGS) -p zind-core --example lowlevel
 	cargo run -q $(CARGO_FLAGS) -p zind-core --example branching
@@ -96,8 +101,9 @@ bench: setup develop
 	$(BIN)/python benches/bench.py --filesystem --cgroups --wheel build/wheels/*.whl $(BENCH_FLAGS)
 
 install:
-	cargo build $(CARGO_FLAGS) --release -p zind-ffi
+	cargo build $(CARGO_FLAGS) --release -p zind-ffi -p zind-cli
 	zind-ffi/install.sh '$(PREFIX)' '$(DESTDIR)'
+	zind-cli/install.sh '$(PREFIX)' '$(DESTDIR)'
 
 clean:
 	rm -rf build target

@@ -17,7 +17,8 @@ struct Room(PathBuf);
 
 impl Room {
     fn new(name: &str, owner: Option<u32>) -> Room {
-        let path = std::env::temp_dir().join(format!("zind-cli-{name}-{}-{}", std::process::id(), owner.unwrap_or(0)));
+        let path =
+            std::env::temp_dir().join(format!("zind-test-cli-{name}-{}-{}", std::process::id(), owner.unwrap_or(0)));
         fs::create_dir_all(path.join("bin")).unwrap();
         // Out of the way of who may not look into the directories of the build.
         let (built, here) = (env!("CARGO_BIN_EXE_zind"), path.join("bin/zind"));
@@ -175,6 +176,11 @@ fn errors_are_one_line_with_the_cure() {
 #[test]
 fn run_is_what_a_docker_user_expects() {
     sessions("run");
+}
+
+#[test]
+fn containers_live_on() {
+    sessions("containers");
 }
 
 #[test]
