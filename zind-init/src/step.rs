@@ -262,4 +262,8 @@ steps! {
     Systemd = 201, "ask systemd for a scope";
     /// Watch a control group.
     Watch = 202, "watch the control group";
+
+    // 230..: around OCI's documents.
+    /// Read a `config.json`.
+    Config = 230, "read the configuration";
 }

@@ -26,7 +26,7 @@ use crate::rootfs::ops::{Op, Ops, c_path, c_string};
 use crate::rootfs::plan::{self as root_plan, RootFrom, Situation};
 use crate::rootfs::stand_in::StandIn;
 use crate::rootfs::{caller, dev, mask, template};
-use crate::security::capabilities::{self, CapSet};
+use crate::security::capabilities::{self, CapSet, CapSets};
 use crate::security::seccomp;
 use crate::spec::parse::rlimit_name;
 use crate::spec::{Kind, Overlay, Rootfs, Seccomp, Session, Source, Spec, Stdio};
@@ -777,13 +777,15 @@ impl Builder {
             }
             let as_user = identity.user.is_some_and(|(uid, _)| uid != 0);
             let ambient = if as_user { set } else { spec.ambient.intersection(set) };
+            let usual = CapSets { bounding: set, permitted: set, effective: set, inheritable: ambient, ambient };
+            let sets = spec.cap_sets.unwrap_or(usual);
             self.plan.flags |= wire::CAPABILITIES;
             self.plan.capabilities = wire::Capabilities {
-                bounding: set.0,
-                permitted: set.0,
-                effective: set.0,
-                inheritable: ambient.0,
-                ambient: ambient.0,
+                bounding: sets.bounding.0,
+                permitted: sets.permitted.0,
+                effective: sets.effective.0,
+                inheritable: sets.inheritable.0,
+                ambient: sets.ambient.0,
             };
         }
         if spec.no_new_privileges {
@@ -879,6 +881,10 @@ fn check_namespace(fd: &OwnedFd, kind: Kind, name: &Path) -> Result<()> {
 
 /// The payload's capabilities; `None`: unchanged.
 fn payload_capabilities(spec: &Spec) -> Option<CapSet> {
+    if let Some(sets) = &spec.cap_sets {
+        // All it may ever come to have.
+        return Some(sets.bounding | sets.permitted | sets.inheritable);
+    }
     if spec.privileged || (spec.is_low_level() && spec.capabilities.is_none()) {
         return None;
     }

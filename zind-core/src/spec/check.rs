@@ -205,6 +205,21 @@ fn check_process(spec: &Spec) -> Result<()> {
     if session.setsid && session.pgid.is_some_and(|pgid| pgid != 0) {
         return Err(Error::spec("pgid", "excludes setsid: a session leader leads its own process group"));
     }
+    if spec.cap_sets.is_some() && (spec.privileged || spec.capabilities.is_some() || !spec.ambient.is_empty()) {
+        return Err(Error::spec(
+            "capabilities",
+            "are given as five sets: that excludes privileged and one set for all",
+        ));
+    }
+    if spec.terminal {
+        return Err(Error::spec(
+            "terminal",
+            "needs somebody at the other end: only a Container has that; set it to false",
+        ));
+    }
+    if !spec.hooks.is_empty() {
+        return Err(Error::spec("hooks", "are run by a Container only; take them out, or make one"));
+    }
     if spec.privileged && spec.capabilities.is_some() {
         return Err(Error::spec("capabilities", "excludes privileged, which gives all of them"));
     }
