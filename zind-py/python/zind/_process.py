@@ -50,7 +50,7 @@ def run(
     """Run a command in a container of its own and wait for its end.
 
     The arguments are those of :func:`subprocess.run`, and zind's options: see :class:`zind.Options` for all of them.
-    ``argv`` may be left out for an image that says what it runs.
+    ``argv`` may be left out for an image, or a ``config``, that says what it runs.
 
     :raises zind.TimeoutExpired: the time was over; the container is gone, and what it wrote is in the exception.
     :raises zind.CalledProcessError: with ``check``, when the program did not exit with 0.

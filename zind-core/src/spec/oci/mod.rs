@@ -79,13 +79,18 @@ impl Spec {
         spec_of(Node { path: String::new(), value })
     }
 
-    /// From an OCI bundle: a directory with a `config.json`, whose relative paths mean what is in it.
+    /// From an OCI bundle: a directory with a `config.json`, or the path of such a file. Relative paths mean what is in that
+    /// directory.
     ///
     /// Errors: as of [`Spec::from_oci`]; [`Error::Sys`] at [`Step::Config`] if the file cannot be read.
     /// Source: <https://github.com/opencontainers/runtime-spec/blob/v1.2.0/bundle.md>
-    pub fn from_bundle(directory: impl AsRef<Path>) -> Result<Spec> {
-        let directory = std::path::absolute(&directory).at(Step::Config, "getcwd", &directory)?;
-        let mut spec = Spec::from_oci_file(directory.join("config.json"))?;
+    pub fn from_bundle(path: impl AsRef<Path>) -> Result<Spec> {
+        let mut file = std::path::absolute(&path).at(Step::Config, "getcwd", &path)?;
+        if file.is_dir() {
+            file.push("config.json");
+        }
+        let directory = file.parent().unwrap_or(Path::new("/"));
+        let mut spec = Spec::from_oci_file(&file)?;
         if let Rootfs::Path(path) = &mut spec.rootfs {
             *path = directory.join(&path);
         }

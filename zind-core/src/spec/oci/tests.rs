@@ -765,3 +765,107 @@ fn broken_documents_are_read_or_refused() {
         }
     }
 }
+
+fn document(name: &str) -> Value {
+    let text = match name {
+        "runc" => include_str!("../../../tests/oci/runc.json"),
+        "runc-rootless" => include_str!("../../../tests/oci/runc-rootless.json"),
+        "crun" => include_str!("../../../tests/oci/crun.json"),
+        "podman" => include_str!("../../../tests/oci/podman.json"),
+        _ => include_str!("../../../tests/oci/full.json"),
+    };
+    serde_json::from_str(text).unwrap()
+}
+
+/// `runc spec` and `crun spec`: the standard mounts are zind's own, what is left is the control groups.
+#[test]
+fn documents_of_other_runtimes_are_understood() {
+    for name in ["runc", "crun"] {
+        let spec = of(&document(name));
+        assert_eq!((spec.argv.len(), spec.terminal, spec.read_only, spec.init), (1, true, true, false), "{name}");
+        assert!(spec.system_mounts && spec.no_new_privileges && spec.hostname.as_deref() == Some(name));
+        let kinds: Vec<_> = spec.mounts.iter().map(|mount| (mount.kind(), mount.target().to_owned())).collect();
+        assert_eq!(kinds, [("cgroup", "/sys/fs/cgroup".into())], "{name}");
+        let three = CapSet::AUDIT_WRITE | CapSet::KILL | CapSet::NET_BIND_SERVICE;
+        let sets = spec.cap_sets.unwrap();
+        assert_eq!((sets.bounding, sets.effective, sets.permitted), (three, three, three));
+        assert_eq!((sets.inheritable, sets.ambient), (CapSet::EMPTY, CapSet::EMPTY));
+        assert_eq!(spec.resources.as_ref().unwrap().devices.len(), 1);
+        assert_eq!(spec.namespaces.len(), 6);
+        assert_eq!(spec.rlimits, [Rlimit { resource: 7, soft: Some(1024), hard: Some(1024) }]);
+        assert_eq!(differences(&spec, &again(&spec)), Vec::<String>::new());
+    }
+    let spec = of(&document("runc-rootless"));
+    assert_eq!(spec.mounts.iter().map(Mount::kind).collect::<Vec<_>>(), ["bind"]);
+    assert!(matches!(&spec.id_maps, IdMaps::Explicit { uid, .. } if uid[0].host == 1000));
+    assert_eq!((spec.resources, spec.namespaces.contains_key(&Kind::Net)), (None, false));
+}
+
+#[test]
+fn a_document_of_podman_is_understood_but_for_what_zind_lacks() {
+    let mut document = document("podman");
+    for (field, name) in [("linux.maskedPaths", "maskedPaths"), ("linux.seccomp", "seccomp")] {
+        assert_eq!(refused(&document).0, field);
+        document["linux"].as_object_mut().unwrap().remove(name);
+    }
+    let spec = of(&document);
+    assert_eq!(spec.mounts.len(), 6);
+    assert_eq!(spec.devices, [Device::node('c', "/dev/fuse", 10, 229).unwrap().mode(0o666).owner(Some(0), Some(0))]);
+    assert_eq!(spec.cgroup_parent.as_deref(), Some("/libpod_parent/libpod-0f3a".as_ref()));
+    assert_eq!(spec.groups, Some(vec!["0".to_owned(), "10".to_owned()]));
+    assert!(matches!(&spec.namespaces[&Kind::Net], Source::Path(path) if path.ends_with("netns-5d1e")));
+    assert_eq!(spec.hooks.poststop[0].timeout, Some(Duration::from_secs(60)));
+    assert_eq!(spec.annotations.len(), 3);
+    assert_eq!(differences(&spec, &again(&spec)), Vec::<String>::new());
+}
+
+/// Every field that both know, in the words of the specification.
+#[test]
+fn everything_that_both_know_comes_and_goes() {
+    let mut document = document("full");
+    let spec = of(&document);
+    assert_eq!(spec.console_size, Some((25, 80)));
+    assert_eq!((spec.user.clone(), spec.umask), (Some(User::Ids(1, Some(1))), Some(63)));
+    assert_eq!(spec.env[1], ("A".into(), "".into()));
+    assert_eq!(spec.cap_sets.unwrap().ambient, CapSet::NET_BIND_SERVICE);
+    assert_eq!(spec.rlimits[1], Rlimit { resource: 7, soft: Some(1024), hard: None });
+    assert_eq!(spec.scheduler, Some(Scheduler { policy: 3, flags: 1, ..Scheduler::default() }));
+    assert_eq!((spec.nice, spec.oom_score_adj, spec.personality), (Some(5), Some(100), Some(8)));
+    assert_eq!(spec.domainname.as_deref(), Some("foobarbaz.test"));
+    let offsets = TimeOffsets { monotonic_ns: 172_800_000_000_005, boottime_ns: -604_800_000_000_000 };
+    assert_eq!(spec.time_offsets, Some(offsets));
+    assert_eq!(spec.hooks.lists().map(|(_, list)| list.len()), [1; 6]);
+    assert_eq!(spec.mounts.len(), 3);
+    assert!(spec.mounts[1].idmap.is_some());
+    assert_eq!(differences(&spec, &again(&spec)), Vec::<String>::new());
+    // And as the document was, but for the order of words and what says nothing.
+    let back: Value = serde_json::from_str(&spec.to_oci().unwrap()).unwrap();
+    for name in ["apparmorProfile", "selinuxLabel"] {
+        document["process"].as_object_mut().unwrap().remove(name);
+    }
+    for pointer in [
+        "/process",
+        "/root",
+        "/hostname",
+        "/domainname",
+        "/hooks",
+        "/linux/devices",
+        "/linux/resources",
+        "/linux/uidMappings",
+        "/linux/cgroupsPath",
+        "/linux/personality",
+    ] {
+        assert_eq!(back.pointer(pointer), document.pointer(pointer), "{pointer}");
+    }
+    assert_eq!(back["annotations"]["com.example.key1"], "value1");
+}
+
+#[test]
+fn a_root_that_is_no_directory_is_nothing_to_another_runtime() {
+    let spec = Spec { rootfs: Rootfs::Host, user: Some(User::Name("ann".into())), ..Spec::new(["sh"]) };
+    let document: Value = serde_json::from_str(&spec.to_oci().unwrap()).unwrap();
+    assert_eq!(document["root"]["path"], "zind:host");
+    assert_eq!(document["process"]["user"]["uid"], 65534);
+    assert_eq!(document["mounts"][1]["destination"], "/dev");
+    assert_eq!(document["linux"]["maskedPaths"].as_array().unwrap().len(), 12);
+}
