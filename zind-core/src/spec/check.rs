@@ -247,10 +247,14 @@ fn check_resources(spec: &Spec) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spec::{Resources, Rlimit, Session, Source};
+    use crate::spec::{Hook, Hooks, Resources, Rlimit, Session, Source};
 
     fn field_of(spec: &Spec) -> Option<&'static str> {
         check(spec).err().and_then(|error| error.field())
+    }
+
+    fn hooks() -> Hooks {
+        Hooks { poststop: vec![Hook::new("/bin/true", ["-x"])], ..Hooks::default() }
     }
 
     fn good() -> Spec {
@@ -285,6 +289,10 @@ mod tests {
             ("pass_fds", Spec { pass_fds: vec![1], ..good() }),
             ("setctty", Spec { session: Session { setctty: true, ..Session::default() }, ..good() }),
             ("capabilities", Spec { privileged: true, capabilities: Some(CapSet::EMPTY), ..good() }),
+            ("capabilities", Spec { cap_sets: Some(Default::default()), privileged: true, ..good() }),
+            ("capabilities", Spec { cap_sets: Some(Default::default()), ambient: CapSet::KILL, ..good() }),
+            ("terminal", Spec { terminal: true, ..good() }),
+            ("hooks", Spec { hooks: hooks(), ..good() }),
             ("cgroup_parent", Spec { cgroup_parent: Some("/x".into()), ..good() }),
             ("resources", Spec { resources: Some(Resources { memory: Some(1), ..Resources::default() }), ..good() }),
             ("require", Spec { require: vec!["magic".into()], ..good() }),

@@ -180,7 +180,7 @@ fn resources(chance: &mut Chance) -> Resources {
         oom_group: chance.maybe(Chance::flag),
         oom_kill_disable: chance.maybe(Chance::flag),
         swappiness: chance.maybe(Chance::wide),
-        cpus: chance.maybe(|chance| chance.pick(&[0.5, 0.1, 1.0 / 3.0, 1e-300, 12345.678_9])),
+        cpus: chance.maybe(|chance| chance.pick(&[0.5, 0.1, 1.0 / 3.0, 1e-300, 12_345.678_9])),
         cpu_quota_us: chance.maybe(|chance| chance.wide() as i64),
         cpu_period_us: chance.maybe(Chance::wide),
         cpu_burst_us: chance.maybe(Chance::wide),

@@ -572,30 +572,41 @@ impl Typed for Mount {
             ("bind", Some(more)) => {
                 let mut more = more.fields()?;
                 let source = PathBuf::read(more.need("source")?)?;
-                What::Bind { source, recursive: more.need("recursive")?.bool()? }
+                let recursive = more.need("recursive")?.bool()?;
+                more.end()?;
+                What::Bind { source, recursive }
             }
             ("filesystem", Some(more)) => {
                 let mut more = more.fields()?;
                 let kind = more.need("type")?.text()?;
-                What::FileSystem { kind, source: more.take("source").map(PathBuf::read).transpose()? }
+                let source = more.take("source").map(PathBuf::read).transpose()?;
+                more.end()?;
+                What::FileSystem { kind, source }
             }
             ("overlay", Some(more)) => {
                 let mut more = more.fields()?;
                 let lower = Typed::read(more.need("lower")?)?;
-                What::Overlay { lower, upper: more.take("upper").map(Typed::read).transpose()? }
+                let upper = more.take("upper").map(Typed::read).transpose()?;
+                more.end()?;
+                What::Overlay { lower, upper }
             }
             ("file", Some(more)) => {
                 let mut more = more.fields()?;
-                What::File { content: base64(more.need("content")?)?, mode: more.need("mode")?.u32()? }
+                let content = base64(more.need("content")?)?;
+                let mode = more.need("mode")?.u32()?;
+                more.end()?;
+                What::File { content, mode }
             }
             ("volume", Some(more)) => {
                 let mut more = more.fields()?;
-                What::Volume(NamedVolume {
+                let volume = NamedVolume {
                     name: more.need("name")?.text()?,
                     place: more.take("place").map(PathBuf::read).transpose()?,
                     copy_up: more.need("copyUp")?.bool()?,
                     data: more.take("data").map(PathBuf::read).transpose()?,
-                })
+                };
+                more.end()?;
+                What::Volume(volume)
             }
             _ => return choice.unknown(),
         };
