@@ -12,7 +12,9 @@ use std::time::{Duration, Instant};
 
 use support::Traces;
 use zind_core::container::{AttachOptions, Filter, LogOptions, LogQuery, Size, State, Stream};
-use zind_core::{Command, Container, Containers, Error, ExitKind, Resources, Restart, Spec};
+use zind_core::{
+    Command, Container, Containers, Error, Exec, ExitKind, Overlay, Resources, Restart, Rootfs, Spec, Stdio,
+};
 
 static TURN: Mutex<()> = Mutex::new(());
 
@@ -132,17 +134,65 @@ fn a_container_goes_through_its_states() {
     });
 }
 
+/// A root directory with a static busybox, or `None` with a word why.
+fn root(place: &Place) -> Option<PathBuf> {
+    let Ok(busybox) = fs::read("/bin/busybox") else {
+        println!("skipped: busybox-static is not installed");
+        return None;
+    };
+    let root = place.dir.join("root");
+    fs::create_dir_all(root.join("bin")).unwrap();
+    fs::create_dir_all(root.join("etc")).unwrap();
+    fs::write(root.join("bin/busybox"), busybox).unwrap();
+    fs::set_permissions(root.join("bin/busybox"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    for name in ["sh", "cat", "sleep"] {
+        std::os::unix::fs::symlink("busybox", root.join("bin").join(name)).unwrap();
+    }
+    Some(root)
+}
+
 #[test]
 fn it_starts_again_with_what_it_changed() {
     alone(|place| {
-        let container = place.make("cat /usr/x; echo again >> /usr/x");
-        for _ in 0..3 {
-            container.start().unwrap();
-            let exit = container.wait(None).unwrap().unwrap();
-            assert!(exit.code.is_some(), "{exit:?}");
+        let Some(root) = root(place) else { return };
+        for (is_removed, expected) in [(false, "again\nagain\nagain\n"), (true, "")] {
+            let mut spec = sh("cat /etc/x 2>/dev/null; echo again >> /etc/x");
+            spec.rootfs = Rootfs::Path(root.clone());
+            let builder = Container::builder(spec).containers(&place.containers);
+            let container = builder.auto_remove(is_removed).create().unwrap();
+            if is_removed {
+                assert_eq!(container.spec().unwrap().overlay, Overlay::Tmpfs);
+                container.start().unwrap();
+                assert_eq!(container.wait(None).unwrap().unwrap().code, Some(0));
+                assert!(matches!(container.state(), Err(Error::NotFound { .. })));
+                continue;
+            }
+            for _ in 0..3 {
+                // By who knows of it only what is written down.
+                let found = place.containers.find(container.id()).unwrap();
+                found.start().unwrap();
+                assert_eq!(found.wait(None).unwrap().unwrap().code, Some(0));
+            }
+            assert_eq!(log(&container), expected);
+            assert!(!root.join("etc/x").exists());
         }
-        let said = log(&container);
-        assert!(said.ends_with("again\nagain\n"), "{said}");
+    });
+}
+
+#[test]
+fn further_programs_run_in_it() {
+    alone(|place| {
+        let container = place.started("echo here; exec sleep 1000");
+        let found = place.containers.find(container.id()).unwrap();
+        let mut exec = Exec::new(["sh", "-c", "echo $$ $HOME; cat /proc/1/comm"]);
+        exec.stdout = Stdio::Pipe;
+        let process = found.exec(&exec).unwrap();
+        let mut said = String::new();
+        std::io::Read::read_to_string(&mut fs::File::from(process.take_stdout().unwrap()), &mut said).unwrap();
+        assert_eq!(process.wait(None).unwrap().unwrap().code, Some(0));
+        assert!(said.contains("zind-init"), "{said}");
+        container.stop(Duration::from_secs(10)).unwrap();
+        assert!(matches!(found.exec(&exec), Err(Error::State(_))));
     });
 }
 

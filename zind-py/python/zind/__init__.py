@@ -7,7 +7,7 @@ b'hello\\n'
 
 from __future__ import annotations
 
-from . import _zind
+from . import _zind, oci
 from ._copy import CopyStats, Root, Volume, VolumeHold, Volumes
 from ._images import (
     Builder,
@@ -156,6 +156,7 @@ __all__ = [
     "doctor",
     "mount",
     "namespaces",
+    "oci",
     "pivot_root",
     "proc",
     "run",

@@ -69,7 +69,7 @@ def run(
     """Run a command in a container of its own and wait for its end.
 
     The arguments are those of :func:`subprocess.run`, and zind's options: see :class:`zind.Options` for all of them.
-    ``argv`` may be left out for an image that says what it runs.
+    ``argv`` may be left out for an image, or a ``config``, that says what it runs.
 
     With ``pty`` the program gets a terminal in place of the three streams. Captured, its output is in ``stdout``, ``input`` is
     typed and the key for the end of input after it; else this program's own terminal is connected to it until it ends.
