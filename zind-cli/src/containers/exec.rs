@@ -45,19 +45,14 @@ pub fn run(given: &ArgMatches, context: &Context) -> Result {
     if given.is_on("detach") {
         (exec.stdin, exec.stdout, exec.stderr) = (Stdio::Null, Stdio::Null, Stdio::Null);
         exec.outlive_owner = true;
-        start(&container, &exec)?;
+        container.exec(&exec)?;
         return Ok(0);
     }
     if given.is_on("tty") {
         exec.terminal = Some(Size::of(std::io::stdout()).unwrap_or_default());
-        return foreground::in_terminal(&start(&container, &exec)?, interactive);
+        return foreground::in_terminal(&container.exec(&exec)?, interactive);
     }
     let signals = Signals::hold(Signals::PASSED_ON)?;
-    let process = start(&container, &exec)?;
+    let process = container.exec(&exec)?;
     foreground::stay(&process, Some(&signals), foreground::Terminal::Apart { passes_signals: true }, None)
-}
-
-/// Until containers have it.
-fn start(_: &zind_core::Container, _: &Exec) -> Result<zind_core::Process> {
-    Err(Failure::new("exec: not yet"))
 }
