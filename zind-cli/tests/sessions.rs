@@ -40,16 +40,23 @@ fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
 }
 
+/// What hangs is ended, with a status that no session has.
+const LIMIT: [&str; 3] = ["timeout", "120", "sh"];
+
 /// Types a command; what was shown, and the status.
 fn type_in(room: &Room, owner: Option<u32>, command: &str) -> String {
     let path = format!("{}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", room.0.display());
     let mut shell = match owner {
         Some(id) => {
             let mut shell = Command::new("setpriv");
-            shell.args(["--reuid", &id.to_string(), "--regid", &id.to_string(), "--clear-groups", "sh"]);
+            shell.args(["--reuid", &id.to_string(), "--regid", &id.to_string(), "--clear-groups"]).args(LIMIT);
             shell
         }
-        None => Command::new("sh"),
+        None => {
+            let mut shell = Command::new(LIMIT[0]);
+            shell.args(&LIMIT[1..]);
+            shell
+        }
     };
     shell.args(["-c", &format!("exec 2>&1; {command}")]).env_clear().current_dir(&room.0).stdin(Stdio::null());
     shell.env("PATH", path).env("HOME", &room.0).env("ZIND_STORE", room.0.join("store")).env("TMP", &room.0);
