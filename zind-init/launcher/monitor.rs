@@ -239,7 +239,9 @@ impl State<'_> {
             fds[REPORT] = PollFd::readable(if self.stage == Stage::Started { -1 } else { self.report });
             fds[LISTENER] = PollFd::readable(self.monitor.listener);
             for (slot, fd) in [OUT, ERR].into_iter().zip(self.out) {
-                fds[slot] = PollFd::readable(if chunk.is_empty() { fd } else { -1 });
+                // Not before the library is done: who attaches at the start is to get the first byte.
+                let is_wanted = chunk.is_empty() && self.stage != Stage::Started;
+                fds[slot] = PollFd::readable(if is_wanted { fd } else { -1 });
             }
             clients.poll(&mut fds[FIXED..]);
             let timeout = if next == u64::MAX { -1 } else { next.saturating_sub(now) as i64 };

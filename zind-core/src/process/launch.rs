@@ -122,6 +122,11 @@ impl Starting {
     }
 
     /// Our end of the payload's terminal.
+    pub(super) fn terminal(&self) -> Option<BorrowedFd<'_>> {
+        self.prepared.streams.terminal.as_ref().map(|fd| fd.as_fd())
+    }
+
+    /// The same, once.
     pub(super) fn take_terminal(&mut self) -> Option<OwnedFd> {
         self.prepared.streams.terminal.take()
     }

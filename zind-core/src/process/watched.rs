@@ -349,6 +349,11 @@ impl Running {
         self.first.pid
     }
 
+    /// Our end of its terminal, once more.
+    pub(crate) fn terminal(&self) -> Result<Option<OwnedFd>> {
+        self.starting.terminal().map(|fd| fd.try_clone_to_owned()).transpose().at(Step::Monitor, "dup", "")
+    }
+
     pub(crate) fn facts(&self) -> Facts {
         self.starting.facts()
     }
