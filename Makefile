@@ -70,6 +70,7 @@ test-rust:
 	cargo run -q $(CARGO_FLAGS) -p zind-core --example lowlevel
 	cargo run -q $(CARGO_FLAGS) -p zind-core --example branching
 	cargo run -q $(CARGO_FLAGS) -p zind-core --example images
+	cargo run -q $(CARGO_FLAGS) -p zind-core --example living
 
 test-c:
 	cargo test $(CARGO_FLAGS) -p zind-ffi

@@ -125,7 +125,8 @@ impl Container {
             lines.map(|line| format!("\n  {}", String::from_utf8_lossy(&line.text))).collect::<String>()
         });
         let tail = tail.unwrap_or_default();
-        let tail = if tail.is_empty() { "; it has written nothing".to_owned() } else { format!("; it wrote last:{tail}") };
+        let tail =
+            if tail.is_empty() { "; it has written nothing".to_owned() } else { format!("; it wrote last:{tail}") };
         Error::State(format!("container {} is not ready: {what}, and {why}{tail}", self.short_id()))
     }
 }
