@@ -107,6 +107,8 @@ enum zind_status
     ZIND_STATUS_REGISTRY = 12,
     /* A program that had to exit with 0 did not: a step of a build. */
     ZIND_STATUS_FAILED = 13,
+    /* There is one of that name already. */
+    ZIND_STATUS_EXISTS = 14,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
@@ -801,6 +803,11 @@ zind_status zind_spec_set_setgroups(zind_spec *spec, int32_t allow, zind_error *
 /* User and group that own the new user namespace. UINT32_MAX for both: nobody in particular. */
 zind_status zind_spec_set_owner(zind_spec *spec, uint32_t uid, uint32_t gid, zind_error **err);
 
+/* A terminal of this size in place of the three streams, the controlling one of a session of its own. Its other end is
+ * zind_process_take_terminal(). rows, cols: lines, and characters in a line; 0 and 0: no terminal, the default.
+ * Returns also ZIND_STATUS_SPEC. */
+zind_status zind_spec_set_terminal(zind_spec *spec, uint16_t rows, uint16_t cols, zind_error **err);
+
 /* Standard input. how: a zind_stdio. Returns also ZIND_STATUS_SPEC for another number. */
 zind_status zind_spec_set_stdin(zind_spec *spec, int32_t how, zind_error **err);
 
@@ -1047,6 +1054,29 @@ int32_t zind_process_take_stdout(zind_process *process);
 
 /* The caller's end of the pipe from standard error, once. The caller closes it. -1 if it was not piped or is taken. */
 int32_t zind_process_take_stderr(zind_process *process);
+
+/* The caller's end of the terminal, once: what is written to it is typed, what the payload writes is read from it, and
+ * closing it hangs up. The caller closes it. -1 if there is none or it is taken. */
+int32_t zind_process_take_terminal(zind_process *process);
+
+/* Sets the size of the terminal's window, until the terminal is taken; after that, TIOCSWINSZ of ioctl_tty(2) on it.
+ * Returns also ZIND_STATUS_STATE (there is none, or it is taken), _SPEC, _SYS. */
+zind_status zind_process_resize(const zind_process *process,
+                                uint16_t rows,
+                                uint16_t cols,
+                                zind_error **err);
+
+/* Runs a further program in a running container, in all of its namespaces and control groups.
+ * spec: borrowed; what it says about the program: arguments, variables, directory, user, groups, umask, limits,
+ * capabilities, privileged, no_new_privileges, seccomp, keyring, streams, terminal, passed descriptors, time limit,
+ * die_with_owner. What it leaves at its default is as the container has it; the rest of it does not count.
+ * out: receives a handle as of zind_run(). Killed, the program takes what it has started along and leaves the container
+ * alone; it ends with the container.
+ * Returns also ZIND_STATUS_STATE (the container has ended or is paused), and what zind_run() returns. */
+zind_status zind_process_exec(const zind_process *process,
+                              const zind_spec *spec,
+                              zind_process **out,
+                              zind_error **err);
 
 /* Ends the whole container at once, by SIGKILL. Nothing happens if it has ended. Returns also ZIND_STATUS_SYS. */
 zind_status zind_process_kill(zind_process *process, zind_error **err);
