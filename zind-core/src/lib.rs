@@ -23,6 +23,9 @@ mod copy;
 mod device;
 pub mod doctor;
 mod error;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod image;
 mod isolation;
 pub mod lowlevel;

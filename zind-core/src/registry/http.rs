@@ -309,7 +309,7 @@ fn join(base: &Uri, reference: &str) -> Option<Uri> {
 }
 
 /// Code and message of the distribution-spec's list of errors, or what else the server says for people.
-fn message(body: &[u8]) -> (Option<String>, Option<String>) {
+pub(crate) fn message(body: &[u8]) -> (Option<String>, Option<String>) {
     let Ok(value) = serde_json::from_slice::<serde_json::Value>(body) else {
         let plain = std::str::from_utf8(body).ok().map(str::trim);
         let plain = plain.filter(|text| !text.is_empty() && text.len() < 500 && !text.starts_with('<'));
