@@ -246,6 +246,8 @@ enum zind_progress_kind
     ZIND_PROGRESS_KIND_PACK = 7,
     /* A step of a build begins; its number is the layer's. */
     ZIND_PROGRESS_KIND_BUILD = 8,
+    /* What nothing refers to is removed; the bytes done are those given back. */
+    ZIND_PROGRESS_KIND_COLLECT = 9,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
@@ -1434,6 +1436,15 @@ void zind_changes_free(zind_changes *changes);
  * Returns also ZIND_STATUS_STATE (it belongs to somebody else or to a later version), _SYS. */
 zind_status zind_store_open(const char *place, zind_store **store, zind_error **err);
 
+/* The same with other bounds on foreign archives than the usual ones.
+ * limits: NULL, or an object with some of "entries", "file_size", "layer_size", "ratio", "ratio_from", "depth", "header", "document"
+ * and "zstd_window_log", numbers. What goes beyond is ZIND_STATUS_IMAGE.
+ * Returns as zind_store_open(), and ZIND_STATUS_SPEC. */
+zind_status zind_store_open_with(const char *place,
+                                 const char *limits,
+                                 zind_store **store,
+                                 zind_error **err);
+
 /* Frees a handle; the store stays. store: NULL is fine. */
 void zind_store_free(zind_store *store);
 
@@ -1555,6 +1566,13 @@ zind_status zind_store_gc_json(const zind_store *store,
                                char **json,
                                zind_error **err);
 
+/* The same, heard of and stopped by `progress`. Returns also ZIND_STATUS_INTERRUPTED. */
+zind_status zind_store_gc_with_json(const zind_store *store,
+                                    zind_progress progress,
+                                    void *data,
+                                    char **json,
+                                    zind_error **err);
+
 /* Checks every digest and every unpacked file. json: receives an array of what is broken, objects with "what", "rule", "cure"
  * and "images"; free it with zind_string_free(). Returns also ZIND_STATUS_INTERRUPTED, _SYS. */
 zind_status zind_store_verify_json(const zind_store *store,
@@ -1569,6 +1587,13 @@ zind_status zind_store_verify_json(const zind_store *store,
 zind_status zind_store_usage_json(const zind_store *store,
                                   char **json,
                                   zind_error **err);
+
+/* The same, stopped by `progress`. Returns also ZIND_STATUS_INTERRUPTED. */
+zind_status zind_store_usage_with_json(const zind_store *store,
+                                       zind_progress progress,
+                                       void *data,
+                                       char **json,
+                                       zind_error **err);
 
 /* The digest of the image's configuration: what Docker calls its id. Borrowed from the image; NULL for NULL. */
 const char *zind_image_id(const zind_image *image);

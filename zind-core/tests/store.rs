@@ -1449,11 +1449,15 @@ fn interrupted_calls_go_on() {
     let points = points::of(&command, 400, &temp.0);
     assert_repeatable(&store(&temp), &layout, "undisturbed");
     let may = ["openat", "openat2", "write", "read", "pread64", "flock", "ftruncate", "fsync"];
-    for point in points.iter().filter(|point| may.contains(&point.call.as_str())).step_by(8) {
+    let mut seen = Vec::new();
+    for point in points.iter().filter(|point| may.contains(&point.call.as_str())).step_by(4) {
         let said = point.fail(&command, "EINTR");
-        assert!(!said.contains("refused: "), "{point:?}: {said}");
+        if said.contains("refused: ") {
+            seen.push(format!("{point:?}: {said}"));
+        }
         assert_repeatable(&store(&temp), &layout, &format!("{point:?}"));
     }
+    assert!(seen.is_empty(), "{seen:#?}");
 }
 
 /// Paths of all blobs, and of the snapshots of all owners.

@@ -60,6 +60,8 @@ pub enum zind_progress_kind {
     Pack = 7,
     /// A step of a build begins; its number is the layer's.
     Build = 8,
+    /// What nothing refers to is removed; the bytes done are those given back.
+    Collect = 9,
 }
 
 /// How far one piece of work has come.
@@ -121,6 +123,7 @@ impl Progress for Told {
             ProgressKind::Check => zind_progress_kind::Check,
             ProgressKind::Pack => zind_progress_kind::Pack,
             ProgressKind::Build => zind_progress_kind::Build,
+            ProgressKind::Collect => zind_progress_kind::Collect,
             _ => zind_progress_kind::Other,
         };
         self.tell(&zind_progress_event {
@@ -155,6 +158,28 @@ pub unsafe extern "C" fn zind_store_open(
         guard(err, || {
             let store = Out::handle(store, "store")?;
             store.give(zind_store(Store::open(optional_path(place).map(Into::into))?));
+            Ok(())
+        })
+    }
+}
+
+/// The same with other bounds on foreign archives than the usual ones.
+/// limits: NULL, or an object with some of "entries", "file_size", "layer_size", "ratio", "ratio_from", "depth", "header", "document"
+/// and "zstd_window_log", numbers. What goes beyond is ZIND_STATUS_IMAGE.
+/// Returns as zind_store_open(), and ZIND_STATUS_SPEC.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zind_store_open_with(
+    place: *const c_char,
+    limits: *const c_char,
+    store: *mut *mut zind_store,
+    err: *mut *mut zind_error,
+) -> zind_status {
+    // SAFETY: the header's demand.
+    unsafe {
+        guard(err, || {
+            let store = Out::handle(store, "store")?;
+            let limits = image_options::limits(optional_text(limits, "limits")?)?;
+            store.give(zind_store(Store::open_with(optional_path(place).map(Into::into), limits)?));
             Ok(())
         })
     }
@@ -464,6 +489,19 @@ pub unsafe extern "C" fn zind_store_gc_json(
     unsafe { give_json(store, json, err, |store| Ok(store.gc()?.to_json())) }
 }
 
+/// The same, heard of and stopped by `progress`. Returns also ZIND_STATUS_INTERRUPTED.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zind_store_gc_with_json(
+    store: *const zind_store,
+    progress: zind_progress,
+    data: *mut c_void,
+    json: *mut *mut c_char,
+    err: *mut *mut zind_error,
+) -> zind_status {
+    // SAFETY: the header's demand.
+    unsafe { give_json(store, json, err, |store| Ok(store.gc_with(&mut Told::new(progress, data))?.to_json())) }
+}
+
 /// Checks every digest and every unpacked file. json: receives an array of what is broken, objects with "what", "rule", "cure"
 /// and "images"; free it with zind_string_free(). Returns also ZIND_STATUS_INTERRUPTED, _SYS.
 #[unsafe(no_mangle)]
@@ -494,6 +532,19 @@ pub unsafe extern "C" fn zind_store_usage_json(
 ) -> zind_status {
     // SAFETY: the header's demand.
     unsafe { give_json(store, json, err, |store| Ok(store.usage()?.to_json())) }
+}
+
+/// The same, stopped by `progress`. Returns also ZIND_STATUS_INTERRUPTED.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zind_store_usage_with_json(
+    store: *const zind_store,
+    progress: zind_progress,
+    data: *mut c_void,
+    json: *mut *mut c_char,
+    err: *mut *mut zind_error,
+) -> zind_status {
+    // SAFETY: the header's demand.
+    unsafe { give_json(store, json, err, |store| Ok(store.usage_with(&mut Told::new(progress, data))?.to_json())) }
 }
 
 /// The digest of the image's configuration: what Docker calls its id. Borrowed from the image; NULL for NULL.

@@ -19,6 +19,7 @@ use workspace::Workspace;
 
 use crate::error::{Error, Result};
 use crate::image::commit::{self, now};
+use crate::image::progress::asked;
 use crate::image::{
     CommitOptions, Descriptor, Digest, History, Image, ImageConfig, Progress, ProgressEvent, ProgressKind, RunConfig,
     apply,
@@ -206,6 +207,10 @@ impl Builder {
     /// Errors: [`Error::Failed`] for a program that does not exit with 0; whatever starting it, copying or committing gives.
     /// Nothing is left of a build that fails, except the results of the steps before.
     pub fn commit(&self, options: &CommitOptions, progress: &mut dyn Progress) -> Result<Built> {
+        asked(progress, |progress| self.commit_asked(options, progress))
+    }
+
+    fn commit_asked(&self, options: &CommitOptions, progress: &mut dyn Progress) -> Result<Built> {
         let _work = self.store.work()?;
         let mut build = Build::begin(self, options)?;
         let mut steps = Vec::new();

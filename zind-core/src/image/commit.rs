@@ -11,6 +11,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::digest::{Algorithm, Digest, Hasher};
 use super::pack::{self, Compression, Encoder, PackStats};
+use super::progress::asked;
 use super::{Descriptor, History, Image, ImageConfig, Progress, ProgressEvent, ProgressKind, RunConfig};
 use crate::error::{At, Error, Result, Step};
 use crate::rootfs::layers::{Ids, Layer, Marks, View};
@@ -238,6 +239,16 @@ impl Write for Sink {
 
 /// Makes an image of changes to another, or of a whole root.
 pub(crate) fn commit(
+    store: &Store,
+    base: Option<&Image>,
+    changes: &Changes,
+    options: &CommitOptions,
+    progress: &mut dyn Progress,
+) -> Result<Image> {
+    asked(progress, |progress| commit_asked(store, base, changes, options, progress))
+}
+
+fn commit_asked(
     store: &Store,
     base: Option<&Image>,
     changes: &Changes,

@@ -25,7 +25,7 @@ pub use digest::{Algorithm, Digest, Hasher, Verified};
 pub use manifest::{Descriptor, Index, Manifest, media};
 pub use pack::{Compression, PackStats};
 pub use platform::Platform;
-pub use progress::{Progress, ProgressEvent, ProgressKind};
+pub use progress::{Progress, ProgressEvent, ProgressKind, interruptible};
 pub use reference::Reference;
 pub use unpack::Limits;
 

@@ -11,7 +11,7 @@ use rustix::fs::{FlockOperation, flock};
 use super::place::{INGEST, read_bounded, try_flock};
 use super::{Store, Work};
 use crate::copy;
-use crate::error::{At, Error, Result, Step};
+use crate::error::{At, Error, Result, Step, uninterrupted};
 use crate::image::{Algorithm, Descriptor, Digest, Hasher};
 
 /// A blob on its way into the store. Dropped without [`Ingest::commit`], it leaves what came so far for a later try, if its
@@ -94,7 +94,7 @@ impl Ingest {
     fn resume(&mut self) -> Result<()> {
         let mut buffer = vec![0; 256 << 10];
         loop {
-            let count = self.file.read(&mut buffer).at(Step::Blob, "read", &self.path)?;
+            let count = uninterrupted(|| self.file.read(&mut buffer)).at(Step::Blob, "read", &self.path)?;
             if count == 0 {
                 break;
             }

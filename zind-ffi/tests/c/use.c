@@ -172,8 +172,24 @@ static void images_are_built_run_committed_and_removed(void) {
     zind_string_free(json);
     OK(zind_store_gc_json(store, &json, &error));
     zind_string_free(json);
+    counted = 0;
+    OK(zind_store_gc_with_json(store, count, &counted, &json, &error));
+    CHECK(counted > 0);
+    zind_string_free(json);
+    OK(zind_store_usage_with_json(store, count, &counted, &json, &error));
+    HAS(json, "local/c:2");
+    zind_string_free(json);
     zind_image_free(image);
     zind_image_free(committed);
+    zind_store_free(store);
+    FAILS(zind_store_open_with(place, "{\"size\": 1}", &store, &error), ZIND_STATUS_SPEC);
+    zind_error_clear(&error);
+    FAILS(zind_store_open_with(place, "{\"entries\": \"many\"}", &store, &error), ZIND_STATUS_SPEC);
+    zind_error_clear(&error);
+    OK(zind_store_open_with(place, "{\"entries\": 1}", &store, &error));
+    FAILS(zind_store_import_rootfs(store, path, "a", NULL, NULL, NULL, &again, &error), ZIND_STATUS_IMAGE);
+    HAS(zind_error_message(error), "entries");
+    zind_error_clear(&error);
     zind_store_free(store);
     {
         char command[128];
