@@ -6,6 +6,7 @@ mod images;
 #[path = "support/points.rs"]
 mod points;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -1437,6 +1438,76 @@ fn failing_calls_leave_a_good_store() {
         }
     }
     assert!((20..100).contains(&refused), "{refused}");
+}
+
+/// What a loss of power can take away: everything that was not synced. An index is only replaced by one whose blobs, and the
+/// names of these, are on the disk; and when the call returns, the index is there, too.
+#[test]
+fn what_counts_was_synced_before() {
+    let temp = Temp::new("power");
+    let layout = two_images(temp.join("layout"));
+    drop(store(&temp));
+    let log = temp.join("calls");
+    let output = std::process::Command::new("strace")
+        .args([
+            "-f",
+            "-qq",
+            "-y",
+            "-s",
+            "16",
+            "-e",
+            "trace=write,pwrite64,ftruncate,fsync,?rename,renameat,renameat2",
+            "-o",
+        ])
+        .arg(&log)
+        .arg(std::env::current_exe().unwrap())
+        .args(["worker", "--exact", "--nocapture"])
+        .env("ZIND_TEST_WORKER", "try")
+        .env("ZIND_TEST_DIR", &temp.0)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let images = temp.join("store/images").to_str().unwrap().to_owned();
+    // Files written to since they were synced, and directories in which something was renamed since.
+    let (mut unsynced, mut unsynced_dirs) = (BTreeSet::new(), BTreeSet::new());
+    let (mut blobs, mut indexes) = (0, 0);
+    for line in fs::read_to_string(&log).unwrap().lines() {
+        let Some((call, arguments)) = line.split_once(' ').and_then(|(_, rest)| rest.trim_start().split_once('('))
+        else {
+            continue;
+        };
+        // `5</path>` for descriptors, `"/path"` for names.
+        let descriptor = || arguments.split_once('<')?.1.split_once('>').map(|(path, _)| path.to_owned());
+        match call {
+            "write" | "pwrite64" | "ftruncate" => drop(unsynced.insert(descriptor().unwrap())),
+            "fsync" => {
+                let path = descriptor().unwrap();
+                unsynced.remove(&path);
+                unsynced_dirs.remove(&path);
+            }
+            "rename" | "renameat" | "renameat2" => {
+                let names: Vec<&str> = arguments.split('"').skip(1).step_by(2).collect();
+                let [from, to] = names[..] else { panic!("{line}") };
+                if !to.starts_with(&images) {
+                    continue;
+                }
+                assert!(!unsynced.contains(from), "not synced: {line}");
+                if to.ends_with("/index.json") {
+                    assert!(unsynced_dirs.is_empty(), "{unsynced_dirs:?} before {line}");
+                    indexes += 1;
+                } else {
+                    blobs += 1;
+                }
+                unsynced_dirs.insert(Path::new(to).parent().unwrap().to_str().unwrap().to_owned());
+            }
+            _ => {}
+        }
+        if arguments.contains(points::END) {
+            assert!(unsynced_dirs.is_empty(), "{unsynced_dirs:?} at the end");
+        }
+    }
+    assert!(blobs == 7 && indexes >= 1, "{blobs} {indexes}");
+    assert_repeatable(&store(&temp), &layout, "undisturbed");
 }
 
 /// A signal that interrupts a call is nothing that anybody sees.

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import io
 import json
 import os
 import pathlib
 import pickle
 import shutil
+import signal
 import subprocess
+import sys
 import tarfile
 import threading
 import time
@@ -649,3 +652,49 @@ def test_many_layers_are_one_directory_to_mount(store, tiny):
     assert out(["sh", "-c", "cat /n0 /n11"], image=image) == "0\n11\n"
     mounted = out(["sh", "-c", "cat /proc/mounts"], image=image).splitlines()[0]
     assert mounted.startswith("overlay / overlay")
+
+
+def test_limits_are_given_by_name_and_kept(tmp_path, store, tiny, tiny_template):
+    assert store.limits["entries"] == 1_000_000 and store.limits["zstd_window_log"] == 26
+    small = zind.Store(tmp_path / "small", limits={"entries": 3, "document": 1 << 20})
+    assert (small.limits["entries"], small.limits["document"], small.limits["depth"]) == (3, 1 << 20, 4096)
+    assert pickle.loads(pickle.dumps(small)).limits == small.limits
+    with pytest.raises(zind.ImageError, match="entries"):
+        small.import_rootfs(tar_of(tiny_template, tmp_path / "a.tar"))
+    for bad in [{"size": 1}, {"zstd_window_log": 40}]:
+        with pytest.raises(zind.SpecError) as caught:
+            zind.Store(tmp_path / "small", limits=bad)
+        assert caught.value.field == "limits"
+    assert zind.aio.Store(tmp_path / "other", limits={"ratio": 7}).limits["ratio"] == 7
+
+
+def test_a_wait_for_the_store_is_interrupted(store, tiny):
+    """Ctrl-C while another process holds the locks: in calls that take no progress as well."""
+    script = (
+        "import sys, zind; store = zind.Store(sys.argv[1]); image = store.image('local/tiny:1'); print('ready', flush=True); input()\n"
+        "try: print('going', flush=True); getattr(store, sys.argv[2])(*[image, 'b:1'][:int(sys.argv[3])] or [])\n"
+        "except KeyboardInterrupt: print('interrupted', flush=True)"
+    )
+    for lock, call, arguments in [("lock", "gc", 0), ("index.lock", "tag", 2)]:
+        with open(os.path.join(store.path, lock)) as held:
+            process = subprocess.Popen([sys.executable, "-c", script, store.path, call, str(arguments)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            assert process.stdout.readline() == "ready\n"
+            fcntl.flock(held, fcntl.LOCK_EX)
+            process.stdin.write("go\n")
+            process.stdin.flush()
+            assert process.stdout.readline() == "going\n"
+            process.send_signal(signal.SIGINT)
+            out, _ = process.communicate(timeout=60)
+            assert out == "interrupted\n", (call, out)
+    assert store.verify() == []
+
+
+def test_gc_tells_what_it_gives_back(store, tiny):
+    store.remove(tiny)
+    heard = []
+    collected = store.gc(progress=heard.append)
+    assert collected.blobs == 3
+    assert {event.kind for event in heard} == {"collect"} and heard[-1].done <= collected.bytes
+    assert [event.done for event in heard] == sorted(event.done for event in heard)
+    store_busy = asyncio.run(zind.aio.Store(store.path).gc())
+    assert store_busy.blobs == 0
