@@ -155,7 +155,7 @@ fn assert_empty(store: &Store) {
     };
     assert_eq!(store.images().unwrap(), []);
     for name in ["ingest", "work", "trash", "leases", "images/blobs/sha256", "images/blobs/sha512"] {
-        assert_eq!(list(name), [PathBuf::new(); 0], "{name}");
+        assert!(list(name).is_empty(), "{name}: {:?}", list(name));
     }
     for owners in list("snapshots") {
         assert_eq!(fs::read_dir(owners).unwrap().count(), 0);
