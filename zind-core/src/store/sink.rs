@@ -152,6 +152,8 @@ impl LayerSink {
         let Some(Pipeline { to, running, aside }) = self.work.take() else { return Err(Error::Interrupted) };
         // If they are gone, the threads say why.
         let _ = to.finish();
+        // While they finish what they have. A blob that turns out to be wrong was synced for nothing.
+        self.ingest.sync()?;
         let (unpacked, found) = running.wait(&mut |_| progress.interrupted())?;
         match self.diff_id {
             Some(expected) if expected != found => {
