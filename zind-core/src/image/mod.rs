@@ -11,6 +11,7 @@ pub(crate) mod manifest;
 pub(crate) mod pack;
 pub(crate) mod platform;
 pub(crate) mod progress;
+mod quick;
 pub(crate) mod reference;
 pub(crate) mod unpack;
 
