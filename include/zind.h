@@ -311,6 +311,9 @@ typedef int32_t zind_file_type;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
+/* A description of an image: what it is made from, and the steps. Nothing happens before zind_builder_commit(). */
+typedef struct zind_builder zind_builder;
+
 /* What differs, sorted by path. All strings are borrowed from it until zind_changes_free(). */
 typedef struct zind_changes zind_changes;
 
@@ -1536,8 +1539,9 @@ zind_status zind_store_import_rootfs(const zind_store *store,
 /* Makes an image by steps whose results are kept, so that only those run that have to.
  * description: a JSON object with "from" (a name; none: from nothing), "pull" (a policy), "tags", "cache", "compression" and
  * "steps", an array of objects with one of "run" (an array: program and arguments; beside it "env", "network" ("none", "host"),
- * "user", "cwd", "timeout" in seconds, "capabilities" (an array of names; none: what Docker gives root)), "copy" ([source, target]; beside it "owner"), "env" and "label" (objects), "workdir",
- * "user", "entrypoint" and "cmd" (arrays), "expose", "volume", "stop_signal".
+ * "user", "cwd", "timeout" in seconds, "capabilities" (an array of names; none: what Docker gives root)), "copy" ([source, target];
+ * beside it "owner"), "env" and "label" (objects), "workdir", "user", "entrypoint" and "cmd" (arrays), "expose", "volume",
+ * "stop_signal". A zind_builder has mounts, id maps and all other options, too.
  * image: receives the handle; free it with zind_image_free().
  * steps: NULL, or receives what became of the steps, as a JSON array of objects with "what", "cached", "diff_id" and "time"
  * (seconds); free it with zind_string_free().
@@ -1684,6 +1688,65 @@ zind_status zind_process_stop(const zind_process *process,
                               uint32_t timeout_ms,
                               zind_exit *exit,
                               zind_error **err);
+
+/* A new description without steps.
+ * base: the image it is made from, in the same store; NULL for nothing. builder: receives the handle; free it with
+ * zind_builder_free(). */
+zind_status zind_builder_new(const zind_store *store,
+                             const zind_image *base,
+                             zind_builder **builder,
+                             zind_error **err);
+
+/* Frees a description; what was built stays. builder: NULL is fine. */
+void zind_builder_free(zind_builder *builder);
+
+/* Whether results of earlier builds are used. They are, at first. What is built is kept in both cases. */
+zind_status zind_builder_set_cache(zind_builder *builder, bool on, zind_error **err);
+
+/* The ids of a user namespace for all steps that run: those that spec has (zind_spec_set_id_maps(), zind_spec_set_uid_map(),
+ * zind_spec_set_gid_map()). spec: copied. */
+zind_status zind_builder_set_id_maps(zind_builder *builder,
+                                     const zind_spec *spec,
+                                     zind_error **err);
+
+/* A program to run, as the user and in the directory of the steps before, unless spec says otherwise. It must exit with 0.
+ * Everything that spec asks for (mounts, network, variables, limits...) is part of what the step is, except its streams and
+ * its time limit. Its root and id maps are the builder's; its standard input is empty unless it is set. As root it has the
+ * capabilities that Docker gives, unless spec names others. A step that mounts something of the host, or a volume, is carried
+ * out each time. spec: copied. */
+zind_status zind_builder_run(zind_builder *builder,
+                             const zind_spec *spec,
+                             zind_error **err);
+
+/* Files or trees of the host into the image, by the rules of zind_root_copy_in().
+ * owner: "user" or "user:group", by name or number of the image; NULL for root. */
+zind_status zind_builder_copy(zind_builder *builder,
+                              const char *source,
+                              const char *target,
+                              const char *owner,
+                              zind_error **err);
+
+/* A step that changes only the configuration.
+ * what: "env" or "label" (values: name and value), "workdir", "user", "expose", "volume" or "stop_signal" (one value),
+ * "entrypoint" or "cmd" (any number). values: an array that ends with NULL.
+ * Returns also ZIND_STATUS_UTF8 or _SPEC for what is no such step. */
+zind_status zind_builder_configure(zind_builder *builder,
+                                   const char *what,
+                                   const char *const *values,
+                                   zind_error **err);
+
+/* Carries out the steps whose results are not there, and makes the image. May be called any number of times.
+ * options: as of zind_layers_commit().
+ * image: receives the handle; free it with zind_image_free().
+ * steps: NULL, or receives what became of the steps, as of zind_store_build(); free it with zind_string_free().
+ * Returns also ZIND_STATUS_FAILED (a program did not exit with 0), _SPEC, _INTERRUPTED, _SYS. */
+zind_status zind_builder_commit(const zind_builder *builder,
+                                const char *options,
+                                zind_progress progress,
+                                void *data,
+                                zind_image **image,
+                                char **steps,
+                                zind_error **err);
 
 /* Moves the calling thread into new namespaces: unshare(2), with a hint in the error about the likely reason.
  * flags: CLONE_NEW* and others of <sched.h>. Returns also ZIND_STATUS_SYS. */

@@ -22,17 +22,17 @@ use crate::spec::{set, zind_spec};
 use crate::strings::{c_string, give_string, list, optional_path, optional_text, owned, path, text};
 
 /// Images and their unpacked layers in a directory, which any number of processes use at once.
-pub struct zind_store(Store);
+pub struct zind_store(pub(crate) Store);
 
 /// An image of a store: what was known about it when it was looked up.
 pub struct zind_image {
-    image: Image,
+    pub(crate) image: Image,
     id: CString,
     digest: CString,
 }
 
 impl zind_image {
-    fn new(image: Image) -> zind_image {
+    pub(crate) fn new(image: Image) -> zind_image {
         let (id, digest) = (c_string(image.id().to_string()), c_string(image.digest().to_string()));
         zind_image { image, id, digest }
     }
@@ -90,14 +90,14 @@ pub struct zind_progress_event {
 pub type zind_progress = Option<unsafe extern "C" fn(event: *const zind_progress_event, data: *mut c_void) -> i32>;
 
 /// A function of the caller's as a [`Progress`].
-struct Told {
+pub(crate) struct Told {
     hear: zind_progress,
     data: *mut c_void,
     stopped: bool,
 }
 
 impl Told {
-    fn new(hear: zind_progress, data: *mut c_void) -> Told {
+    pub(crate) fn new(hear: zind_progress, data: *mut c_void) -> Told {
         Told { hear, data, stopped: false }
     }
 
@@ -418,8 +418,9 @@ pub unsafe extern "C" fn zind_store_import_rootfs(
 /// Makes an image by steps whose results are kept, so that only those run that have to.
 /// description: a JSON object with "from" (a name; none: from nothing), "pull" (a policy), "tags", "cache", "compression" and
 /// "steps", an array of objects with one of "run" (an array: program and arguments; beside it "env", "network" ("none", "host"),
-/// "user", "cwd", "timeout" in seconds, "capabilities" (an array of names; none: what Docker gives root)), "copy" ([source, target]; beside it "owner"), "env" and "label" (objects), "workdir",
-/// "user", "entrypoint" and "cmd" (arrays), "expose", "volume", "stop_signal".
+/// "user", "cwd", "timeout" in seconds, "capabilities" (an array of names; none: what Docker gives root)), "copy" ([source, target];
+/// beside it "owner"), "env" and "label" (objects), "workdir", "user", "entrypoint" and "cmd" (arrays), "expose", "volume",
+/// "stop_signal". A zind_builder has mounts, id maps and all other options, too.
 /// image: receives the handle; free it with zind_image_free().
 /// steps: NULL, or receives what became of the steps, as a JSON array of objects with "what", "cached", "diff_id" and "time"
 /// (seconds); free it with zind_string_free().
@@ -696,7 +697,7 @@ pub unsafe extern "C" fn zind_layers_create_over(
 
 /// # Safety
 /// `options` is NULL or a string.
-unsafe fn commit_options(options: *const c_char) -> Outcome<CommitOptions> {
+pub(crate) unsafe fn commit_options(options: *const c_char) -> Outcome<CommitOptions> {
     // SAFETY: the caller's promise.
     let text = unsafe { optional_text(options, "options")? };
     let mut fields = Fields::new("options", text)?;

@@ -404,20 +404,7 @@ impl Builder {
 
     /// A step that changes the configuration only.
     fn configure(&mut self, py: Python<'_>, what: &str, values: Vec<String>) -> PyResult<()> {
-        let mut values = values.into_iter();
-        let mut next = || values.next().unwrap_or_default();
-        match what {
-            "env" => self.0.env(next(), next()),
-            "label" => self.0.label(next(), next()),
-            "workdir" => self.0.workdir(next()),
-            "user" => self.0.user(next()),
-            "expose" => self.0.expose(next()),
-            "volume" => self.0.volume(next()),
-            "stop_signal" => self.0.stop_signal(next()),
-            "entrypoint" => self.0.entrypoint(values),
-            "cmd" => self.0.cmd(values),
-            _ => return Err(spec_error(py, "step", &format!("there is no step {what:?}"))),
-        };
+        self.0.configure(what, values).map_err(|error| raise(py, &error))?;
         Ok(())
     }
 

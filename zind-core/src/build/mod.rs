@@ -194,6 +194,38 @@ impl Builder {
         self.push(Action::StopSignal(signal.into()))
     }
 
+    /// One of the steps that change only the configuration, by its name as here: `"env"` and `"label"` with name and value,
+    /// `"entrypoint"` and `"cmd"` with any number of values, the others with one.
+    /// Errors: [`Error::Spec`] for another name or number.
+    pub fn configure(&mut self, what: &str, values: Vec<String>) -> Result<&mut Builder> {
+        let count = match what {
+            "env" | "label" => 2,
+            "workdir" | "user" | "expose" | "volume" | "stop_signal" => 1,
+            "entrypoint" | "cmd" => values.len(),
+            _ => return Err(Error::spec("step", format!("there is no step {what:?}"))),
+        };
+        if values.len() != count {
+            return Err(Error::spec("step", format!("{what} takes {count} of values, not {}", values.len())));
+        }
+        if what == "entrypoint" {
+            return Ok(self.entrypoint(values));
+        }
+        if what == "cmd" {
+            return Ok(self.cmd(values));
+        }
+        let mut values = values.into_iter();
+        let mut next = || values.next().unwrap_or_default();
+        Ok(match what {
+            "env" => self.env(next(), next()),
+            "label" => self.label(next(), next()),
+            "workdir" => self.workdir(next()),
+            "user" => self.user(next()),
+            "expose" => self.expose(next()),
+            "volume" => self.volume(next()),
+            _ => self.stop_signal(next()),
+        })
+    }
+
     fn push(&mut self, action: Action) -> &mut Builder {
         self.steps.push(action);
         self

@@ -54,6 +54,57 @@ static int stop(const zind_progress_event *event, void *data) {
     return 1;
 }
 
+/* A step has all that a start has: here a file that is mounted, and a limit. */
+static void images_are_built_by_specs(void) {
+    char dir[] = "/tmp/zind-use-XXXXXX", place[64], command[64];
+    const char *argv[] = {"/bin/busybox", "sh", "-c", "/bin/busybox cat /given > /taken; ulimit -n >> /taken", NULL};
+    const char *pair[] = {"A", "1", NULL}, *one[] = {"/bin", NULL}, *cmd[] = {"/bin/busybox", "cat", "/taken", NULL};
+    zind_store *store = NULL;
+    zind_builder *builder = NULL;
+    zind_image *image = NULL;
+    zind_spec *spec = NULL;
+    zind_output *output = NULL;
+    char *steps = NULL;
+    int turn;
+    CHECK(mkdtemp(dir) != NULL);
+    snprintf(place, sizeof place, "%s/store", dir);
+    OK(zind_store_open(place, &store, &error));
+    OK(zind_builder_new(store, NULL, &builder, &error));
+    OK(zind_builder_copy(builder, "/bin/busybox", "/bin/busybox", NULL, &error));
+    OK(zind_spec_new(&spec, &error));
+    OK(zind_spec_set_args(spec, argv, &error));
+    OK(zind_spec_add_file(spec, "/given", (const uint8_t *)"from a mount\n", 13, 0644, &error));
+    OK(zind_spec_set_rlimit(spec, "nofile", 77, 77, &error));
+    OK(zind_builder_set_id_maps(builder, spec, &error));
+    OK(zind_builder_run(builder, spec, &error));
+    zind_spec_free(spec);
+    OK(zind_builder_configure(builder, "env", pair, &error));
+    OK(zind_builder_configure(builder, "workdir", one, &error));
+    OK(zind_builder_configure(builder, "cmd", cmd, &error));
+    FAILS(zind_builder_configure(builder, "env", one, &error), ZIND_STATUS_SPEC);
+    FAILS(zind_builder_configure(builder, "copy", one, &error), ZIND_STATUS_SPEC);
+    zind_error_clear(&error);
+    for (turn = 0; turn < 3; turn++) {
+        if (turn == 2) OK(zind_builder_set_cache(builder, false, &error));
+        OK(zind_builder_commit(builder, "{\"tags\": [\"local/b:1\"]}", NULL, NULL, &image, &steps, &error));
+        CHECK((strstr(steps, "\"cached\":false") != NULL) == (turn != 1));
+        zind_string_free(steps);
+        if (turn < 2) zind_image_free(image);
+    }
+    spec = NULL;
+    OK(zind_spec_new(&spec, &error));
+    OK(zind_spec_set_image(spec, image, &error));
+    output = capture(spec, NULL);
+    SAME(stdout_of(output), "from a mount\n77\n");
+    zind_output_free(output);
+    zind_spec_free(spec);
+    zind_image_free(image);
+    zind_builder_free(builder);
+    zind_store_free(store);
+    snprintf(command, sizeof command, "rm -r %s", dir);
+    CHECK(system(command) == 0);
+}
+
 static void images_are_built_run_committed_and_removed(void) {
     char dir[] = "/tmp/zind-use-XXXXXX", place[64], path[96];
     const char *description =
@@ -893,6 +944,7 @@ static void limits_hold_and_readings_come(void) {
 static void every_kind_of_start(void) {
     a_request_runs_twice_and_tells_its_exit();
     layers_stay_and_go_back();
+    images_are_built_by_specs();
     images_are_built_run_committed_and_removed();
     output_input_and_isolation_come_back();
     options_reach_the_payload();
