@@ -9,6 +9,8 @@ import tempfile
 
 import pytest
 
+import zind
+
 from test_images import store, tiny  # noqa: F401  fixtures
 
 AS_USER = """
@@ -73,6 +75,55 @@ for image in store.images():
     store.remove(image)
 store.gc()
 """
+
+
+LINKS = """
+import pathlib, sys, tarfile, zind
+archive, tmp = sys.argv[1], pathlib.Path(sys.argv[2])
+store = zind.Store(tmp / "store")
+(image,) = store.load(archive)
+def owners(path, *names):
+    with tarfile.open(path) as tar:
+        return [(tar.getmember(name).uid, tar.getmember(name).gid) for name in names]
+def layer(image):
+    image.save(tmp / "layout", "oci-dir")
+    found = tmp / "layout/blobs" / image.layers[-1].digest.replace(":", "/")
+    return found
+image.export(tmp / "flat.tar")
+names = ["home/first", "home/second", "home/pipe", "home/roots", "home/linked", "home/replaced"]
+expected = [(33, 34), (7, 8), (5, 70000), (0, 0), (33, 34), (0, 0)]
+assert owners(tmp / "flat.tar", *names) == expected, owners(tmp / "flat.tar", *names)
+layers = zind.Layers.create(tmp / "layers", image)
+zind.run(["sh", "-c", "cd /home; touch -h first second; ln -s x new; touch plain"], rootfs=layers, check=True)
+committed = layers.commit("local/links:1")
+assert owners(layer(committed), "home/first", "home/second", "home/new", "home/plain") == [(33, 34), (7, 8), (0, 0), (0, 0)]
+committed.export(tmp / "again.tar")
+assert owners(tmp / "again.tar", *names) == expected, owners(tmp / "again.tar", *names)
+assert store.verify() == []
+layers.delete()
+for image in store.images():
+    store.remove(image)
+store.gc()
+"""
+
+
+def test_links_of_others_keep_their_owners(user_python, tiny):
+    """Links and FIFOs have no attributes: who owns them is kept with their directory, also over several layers."""
+    place = pathlib.Path(tempfile.mkdtemp(dir=user_python.tmp))
+    try:
+        image = (
+            zind.build(tiny)
+            .run(["sh", "-c", "cd /home; ln -s a first; ln first linked; ln -s a replaced; chown -h 33:34 first replaced"])
+            .run(["sh", "-c", "cd /home; ln -s b second; mkfifo pipe; ln -s c roots; chown -h 7:8 second; chown 5:70000 pipe"])
+            .run(["sh", "-c", "cd /home; rm replaced; ln -s b replaced"])
+            .commit()
+        )
+        image.save(place / "links.tar")
+        os.chown(place, user_python.uid, user_python.gid)
+        os.chmod(place / "links.tar", 0o644)
+        user_python.snippet(LINKS, str(place / "links.tar"), str(place))
+    finally:
+        shutil.rmtree(place)
 
 
 WITH_RANGES = """

@@ -7,6 +7,7 @@ pub(crate) mod config;
 mod describe;
 pub(crate) mod digest;
 pub(crate) mod json;
+pub(crate) mod links;
 pub(crate) mod manifest;
 pub(crate) mod pack;
 pub(crate) mod platform;

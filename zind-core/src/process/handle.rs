@@ -251,6 +251,7 @@ impl Process {
             marks: Some(if user || !is_root { Marks::User } else { Marks::Trusted }),
             ids,
             owners_in_xattr: owners == Owners::Xattr,
+            volumes: Vec::new(),
         };
         commit::commit(store, Some(&origin.image), &changes, options, progress)
     }

@@ -304,8 +304,15 @@ fn with_mirrors(error: Error, said: &[String]) -> Error {
     if said.is_empty() {
         return error;
     }
-    let own = error.hint().map(|hint| format!("{hint}; ")).unwrap_or_default();
-    error.with_hint(format!("{own}the mirrors said before: {}", said.join("; ")))
+    let said = format!("the mirrors said before: {}", said.join("; "));
+    match error {
+        Error::Image { what, rule } => Error::Image { what, rule: format!("{rule}; {said}") },
+        Error::NotFound { what, name } => Error::NotFound { what, name: format!("{name} ({said})") },
+        error => {
+            let own = error.hint().map(|hint| format!("{hint}; ")).unwrap_or_default();
+            error.with_hint(format!("{own}{said}"))
+        }
+    }
 }
 
 fn digest_as(like: &Digest, bytes: &[u8]) -> Digest {

@@ -437,7 +437,8 @@ class Store:
             ``(user, password)``; ``{"bearer": token}``; ``{"identity": token}``.
         :param auth_file: the only file to look for credentials in.
         :param tls_verify: off, any certificate will do, and plain HTTP if the registry has no TLS.
-        :param cert_dir: a directory with ``*.crt``, ``*.cert`` and ``*.key``.
+        :param cert_dir: a directory with ``*.crt``, ``*.cert`` and ``*.key``, or with directories ``HOST:PORT`` of them; mirrors
+            have only the latter.
         :param mirrors: ``{"docker.io": ["mirror:5000/hub", ("other:5000", True)]}``; with ``True`` as if ``tls_verify`` was off.
         :param timeout: the longest silence of a server, in seconds.
         :param parallel: how many layers come at the same time, 1 to 16.
