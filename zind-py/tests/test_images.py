@@ -185,6 +185,38 @@ def test_a_read_only_root_has_what_the_image_names(store, tiny):
             out(["true"], image=bad, read_only=True)
 
 
+def test_a_read_only_root_gets_places_to_mount_at(tiny, tmp_path):
+    mounts = [zind.Mount.tmpfs("/not/there"), zind.Mount.file("/not/here/x", b"given\n")]
+    layers = zind.Layers.create(tmp_path / "layers", tiny)
+    script = "echo 1 > /not/there/x; cat /not/there/x /not/here/x; touch /x /not/y 2>/dev/null || echo no"
+    for options in {"image": tiny}, {"rootfs": layers}, {"rootfs": layers}:
+        result = zind.run(["sh", "-c", script], **options, mounts=mounts, read_only=True, capture_output=True, text=True)
+        assert result.stdout == "1\ngiven\nno\n" and result.isolation.read_only, result
+    named = zind.build(tiny).workdir("/work/here").volume("/data/new").commit()
+    other = zind.Layers.create(tmp_path / "other", named)
+    for _ in range(2):
+        assert out(["sh", "-c", "pwd; touch /data/new/x; ls /data/new; touch x || echo no"], rootfs=other, read_only=True).split() == [
+            "/work/here",
+            "x",
+            "no",
+        ]
+    layers.delete()
+    other.delete()
+
+
+def test_what_is_in_a_volume_stays_with_the_layers_and_out_of_the_commit(store, tiny, tmp_path):
+    base = zind.build(tiny).run(["sh", "-c", "mkdir /data; echo base > /data/base"]).volume("/data").volume("/home/new").commit()
+    layers = zind.Layers.create(tmp_path / "layers", base)
+    out(["sh", "-c", "cat /data/base; echo 1 > /data/one; rm /data/base; echo 2 > /home/new/two; echo 3 > /three"], rootfs=layers)
+    assert out(["cat", "/data/one", "/home/new/two"], rootfs=layers) == "1\n2\n"
+    committed = layers.commit()
+    committed.save(tmp_path / "layout", "oci-dir")
+    names = set(entries(tmp_path / "layout", -1))
+    assert {"three", "home/new"} <= names and not any(name.startswith(("data", "home/new/")) for name in names), names
+    assert out(["sh", "-c", "cat /data/base; ls /home/new"], image=committed) == "base\n"
+    layers.delete()
+
+
 def test_stop_sends_the_images_signal(tiny):
     script = "trap 'echo asked; exit 7' INT; trap 'exit 8' TERM; echo ready; while :; do sleep 0.02; done"
     with zind.Popen(["sh", "-c", script], image=tiny, stdout=zind.PIPE, text=True) as process:
