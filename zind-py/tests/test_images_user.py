@@ -151,6 +151,61 @@ store.gc()
 """
 
 
+FROM_NOTHING = """
+import pathlib, sys, tarfile, zind
+tmp = pathlib.Path(sys.argv[1])
+store = zind.Store(tmp / "store")
+(tmp / "tree").mkdir()
+(tmp / "tree/file").write_text("x")
+busybox = "/bin/busybox"
+script = "set -e; b=/bin/busybox; $b mkdir /x; $b touch /x/y /x/z; $b chown 9:10 /x/y; $b chown 7:8 /x; $b chmod 700 /x; $b cat /mine/file"
+build = (
+    zind.build(store=store, uid_map="auto")
+    .copy("/bin/busybox", busybox)
+    .copy(tmp / "tree", "/mine", owner="5:6")
+    .run([busybox, "sh", "-c", script], capabilities="docker")
+    .run(
+        [busybox, "sh", "-c", "/bin/busybox cp /given /x/copied; /bin/busybox chown 11:12 /x/copied"],
+        capabilities="docker",
+        mounts=[zind.Mount.bind(tmp / "tree/file", "/given", read_only=True)],
+    )
+    .cmd([busybox, "stat", "-c", "%u:%g", busybox, "/mine/file", "/x", "/x/y", "/x/copied"])
+)
+image = build.commit("local/nothing:1")
+image.save(tmp / "layout", "oci-dir")
+found = {}
+for layer in image.layers:
+    with tarfile.open(tmp / "layout/blobs" / layer.digest.replace(":", "/")) as tar:
+        found.update({info.name: (info.uid, info.gid) for info in tar})
+expected = {"bin/busybox": (0, 0), "mine/": (5, 6), "mine/file": (5, 6), "x": (7, 8), "x/y": (9, 10), "x/z": (0, 0), "x/copied": (11, 12)}
+expected = {name.rstrip("/"): owner for name, owner in expected.items()}
+assert {name: found[name] for name in expected} == expected, found
+shown = zind.run(image=image, uid_map="auto", capabilities="docker", capture_output=True, text=True, check=True).stdout
+assert shown.split() == ["0:0", "5:6", "7:8", "9:10", "11:12"], shown
+assert build.commit() and [step.cached for step in build.steps] == [True, True, True, False, True]
+try:
+    build.copy(tmp / "tree/file", "/x/more").commit()
+except zind.SysError as error:
+    assert error.errno == 13 and "a step that runs" in error.hint, error
+else:
+    raise SystemExit("it was copied")
+image.export(tmp / "flat.tar")
+assert store.verify() == []
+for image in store.images():
+    store.remove(image)
+store.gc()
+"""
+
+
+def test_an_ordinary_user_builds_from_nothing_with_ranges(user_python):
+    place = pathlib.Path(tempfile.mkdtemp(dir=user_python.tmp))
+    try:
+        os.chown(place, user_python.uid, user_python.gid)
+        user_python.snippet(FROM_NOTHING, str(place))
+    finally:
+        shutil.rmtree(place)
+
+
 @pytest.mark.parametrize("source", [AS_USER, WITH_RANGES], ids=["single", "ranges"])
 def test_an_ordinary_user_keeps_the_ids(user_python, tiny, source):
     place = pathlib.Path(tempfile.mkdtemp(dir=user_python.tmp))

@@ -44,6 +44,9 @@ mod tests {
         assert_eq!(to_bytes(&links), b"1:2:a:b\x000:70000:\xff\0");
         assert_eq!(parse(&to_bytes(&links)), links);
         assert!(parse(b"").is_empty());
-        assert_eq!(parse(b"x:1:a\x001:2\x001:2:\x004294967295:1:b\x00-1:0:c\x003:4:ok"), [(b"ok".to_vec(), (3, 4))].into());
+        assert_eq!(
+            parse(b"x:1:a\x001:2\x001:2:\x004294967295:1:b\x00-1:0:c\x003:4:ok"),
+            [(b"ok".to_vec(), (3, 4))].into()
+        );
     }
 }

@@ -51,5 +51,6 @@ pub(crate) fn pty_peer(master: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
 pub(crate) fn begin_sync(file: BorrowedFd<'_>, from: u64, length: u64) -> Result<(), Errno> {
     let (from, length) = (i64::try_from(from).unwrap_or(i64::MAX), i64::try_from(length).unwrap_or(0));
     // SAFETY: a descriptor and numbers.
-    Errno::result(unsafe { libc::sync_file_range(file.as_raw_fd(), from, length, libc::SYNC_FILE_RANGE_WRITE) }).map(drop)
+    Errno::result(unsafe { libc::sync_file_range(file.as_raw_fd(), from, length, libc::SYNC_FILE_RANGE_WRITE) })
+        .map(drop)
 }
