@@ -251,35 +251,80 @@ sys.stdin.read()
 """
 
 
-@needs_groups
-@pytest.mark.parametrize("state", ["running", "paused"])
-def test_what_a_crash_leaves_is_swept(state):
-    owner = subprocess.Popen([sys.executable, "-c", CRASH, state, "d"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=kit.child_env())
-    pid = int(owner.stdout.readline())
-    left = groups(owner.pid)
-    assert left
+def crash(owner: subprocess.Popen[bytes], *, alone: bool) -> None:
+    """Kills a caller; with ``alone`` before the tasks of zind's that look after its container."""
+    names = {pid: name for pid, (_, parent, name) in kit.descendants(owner.pid).items() if parent == owner.pid}
+    assert "zind-waiter" in names.values()
+    for pid in names if alone else ():
+        # They are no children of this process.
+        os.kill(pid, signal.SIGKILL)
     owner.send_signal(signal.SIGKILL)
     owner.wait()
     owner.stdin.close()
     owner.stdout.close()
+
+
+def crashing(state: str, end: str) -> tuple[subprocess.Popen[bytes], int]:
+    owner = subprocess.Popen([sys.executable, "-c", CRASH, state, end], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=kit.child_env())
+    return owner, int(owner.stdout.readline())
+
+
+@needs_groups
+@pytest.mark.parametrize("state", ["running", "paused"])
+def test_a_crash_leaves_nothing(state):
+    owner, pid = crashing(state, "d")
+    assert groups(owner.pid)
+    crash(owner, alone=False)
+    # Nobody calls zind any more.
+    assert kit.wait_until(lambda: not kit.alive(pid))
+    assert kit.wait_until(lambda: groups(owner.pid) == set())
+
+
+@needs_groups
+@pytest.mark.parametrize("state", ["running", "paused"])
+def test_what_a_crash_of_all_leaves_is_swept(state):
+    owner, pid = crashing(state, "d")
+    left = groups(owner.pid)
+    assert left
+    crash(owner, alone=True)
     swept = zind.sweep_groups()
     assert groups(owner.pid) == set() and left == set(swept)
-    kit.wait_until(lambda: not kit.alive(pid))
+    assert kit.wait_until(lambda: not kit.alive(pid))
+
+
+FORK = """
+import os, sys, zind
+before = zind.Popen(["sleep", "4949"], resources=zind.Resources(pids=5))
+pid = os.fork()
+if pid == 0:
+    with zind.Popen(["sleep", "60"], resources=zind.Resources(pids=5)) as p:
+        own = [f"-{os.getpid()}-" in path for path in p.isolation.cgroup]
+        p.kill()
+    # What the other process started is not this one's to sweep.
+    swept = zind.sweep_groups()
+    os._exit(0 if own and all(own) and not set(swept) & set(before.isolation.cgroup) else 1)
+assert os.waitpid(pid, 0)[1] == 0
+assert before.poll() is None and all(map(os.path.exists, before.isolation.cgroup))
+before.kill()
+before.wait()
+print("ok")
+"""
+
+
+@needs_groups
+def test_a_fork_of_the_caller_has_groups_of_its_own():
+    assert kit.outside(FORK).stdout == "ok\n"
 
 
 @needs_groups
 def test_what_was_to_outlive_its_owner_is_left_alone():
-    owner = subprocess.Popen([sys.executable, "-c", CRASH, "running", "k"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=kit.child_env())
-    pid = int(owner.stdout.readline())
-    owner.send_signal(signal.SIGKILL)
-    owner.wait()
-    owner.stdin.close()
-    owner.stdout.close()
+    owner, pid = crashing("running", "k")
+    crash(owner, alone=False)
     zind.sweep_groups()
     assert kit.alive(pid) and groups(owner.pid)
     os.kill(pid, signal.SIGKILL)
-    kit.wait_until(lambda: not kit.alive(pid))
-    kit.wait_until(lambda: zind.sweep_groups() is not None and groups(owner.pid) == set())
+    assert kit.wait_until(lambda: not kit.alive(pid))
+    assert kit.wait_until(lambda: groups(owner.pid) == set())
 
 
 @needs_groups

@@ -21,6 +21,7 @@ mod testing;
 
 use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -61,6 +62,10 @@ pub struct Cgroup {
     scope: Option<(delegation::Scope, String)>,
     /// Keeps systemd's scope until the last readings are taken.
     keeper: Mutex<Option<Keeper>>,
+    /// Whoever is in it ends with this process.
+    dies_with_owner: bool,
+    /// Thaws it when this process ends while it is paused.
+    thawer: Mutex<Option<Keeper>>,
     last_words: LastWords,
     readings: readings::Readings,
     is_gone: AtomicBool,
@@ -162,6 +167,8 @@ impl Cgroup {
             later: None,
             scope: None,
             keeper: Mutex::new(None),
+            dies_with_owner: request.dies_with_owner,
+            thawer: Mutex::new(None),
             last_words: LastWords::default(),
             readings: readings::Readings::default(),
             is_gone: AtomicBool::new(false),
@@ -298,6 +305,13 @@ impl Cgroup {
         part.map(|part| part.path.as_path())
     }
 
+    /// Its directories and those made for it, as paths with their NULs, in the order in which they can be removed.
+    pub(crate) fn leavings(&self) -> Vec<u8> {
+        let parts = self.parts.iter().rev().map(|part| &part.path);
+        let all = parts.chain(self.places.made.iter().rev());
+        all.flat_map(|path| path.as_os_str().as_bytes().iter().copied().chain([0])).collect()
+    }
+
     /// True if there is no directory at all: nothing was asked for, and this user may make no groups.
     pub(crate) fn is_nowhere(&self) -> bool {
         self.parts.is_empty() && self.later.is_none()
@@ -420,6 +434,22 @@ impl Cgroup {
 
     /// The same, but what `is_ending` by somebody's SIGKILL is not frozen, or thawed again: on v1 it could not die.
     pub(crate) fn freeze_unless(&self, is_ending: &dyn Fn() -> bool) -> Result<()> {
+        let (part, name, _) = self.freezer()?;
+        let mut thawer = self.thawer.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.dies_with_owner && thawer.is_none() {
+            let file = openat(&part.dir, name, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty());
+            let file = file.at(Step::Freeze, "openat", part.path.join(name))?;
+            // Without clone3(2) the next start has to do it.
+            *thawer = Keeper::start_for(file.as_fd(), thawing(part)).ok();
+        }
+        let result = self.stop(is_ending);
+        if result.is_err() {
+            *thawer = None;
+        }
+        result
+    }
+
+    fn stop(&self, is_ending: &dyn Fn() -> bool) -> Result<()> {
         let (part, file, word) = self.freezer()?;
         part.write(Step::Freeze, file, word)?;
         let deadline = Instant::now() + PATIENCE;
@@ -427,14 +457,14 @@ impl Cgroup {
         loop {
             // Asked after the file was written: who kills says so first, and thaws at last.
             if is_ending() {
-                let _ = self.thaw();
+                let _ = self.go_on();
                 return Err(Error::State("the container is being killed".to_owned()));
             }
             if is_frozen(part)? {
                 return Ok(());
             }
             if Instant::now() > deadline {
-                let _ = self.thaw();
+                let _ = self.go_on();
                 return Err(Error::sys(Step::Freeze, "write", part.path.join(file), Errno::ETIMEDOUT).with_hint(
                     "something of it sleeps in the kernel and does not stop: see the wchan of its processes",
                 ));
@@ -445,8 +475,15 @@ impl Cgroup {
 
     /// Lets everything go on.
     pub fn thaw(&self) -> Result<()> {
+        let mut thawer = self.thawer.lock().unwrap_or_else(PoisonError::into_inner);
+        self.go_on()?;
+        *thawer = None;
+        Ok(())
+    }
+
+    fn go_on(&self) -> Result<()> {
         let (part, file, _) = self.freezer()?;
-        part.write(Step::Freeze, file, if part.is_v2 { "0" } else { "THAWED" })
+        part.write(Step::Freeze, file, thawing(part))
     }
 
     /// True while it is frozen.
@@ -487,10 +524,10 @@ impl Cgroup {
         let deadline = Instant::now() + PATIENCE;
         loop {
             // Frozen it forks nothing, so that one round is enough; without a freezer it takes as many as it takes.
-            let frozen = self.freeze().is_ok();
+            let frozen = self.stop(&|| false).is_ok();
             let found = self.signal_all();
             if frozen {
-                self.thaw()?;
+                self.go_on()?;
             }
             if found? == 0 {
                 return Ok(());
@@ -592,6 +629,7 @@ impl Cgroup {
     }
 
     fn remove_places(&self) {
+        drop(self.thawer.lock().unwrap_or_else(PoisonError::into_inner).take());
         drop(self.keeper.lock().unwrap_or_else(PoisonError::into_inner).take());
         for dir in self.places.made.iter().rev() {
             let _ = rustix::fs::rmdir(dir);
@@ -754,6 +792,11 @@ fn make_room(part: &Part, memory: u64) -> Result<()> {
     let cure = limits::cure("memory", "memory.max", Errno::EBUSY);
     let hint = format!("\"{memory}\" was to be written for memory, {left} bytes are in use: {cure}");
     Err(Error::sys(Step::WriteCgroup, "write", part.path.join("memory.max"), Errno::EBUSY).with_hint(hint))
+}
+
+/// The word that lets everything go on.
+fn thawing(part: &Part) -> &'static str {
+    if part.is_v2 { "0" } else { "THAWED" }
 }
 
 fn is_frozen(part: &Part) -> Result<bool> {

@@ -156,6 +156,7 @@ impl Starting {
             groups: attach.iter().flat_map(|attach| &attach.files).map(AsRawFd::as_raw_fd).collect(),
             // In a scope of systemd's it is we who tell: `settle`.
             groups_done: attach.as_ref().filter(|_| !is_to_settle).map(|attach| attach.done.as_fd()),
+            dirs: prepared.group.as_ref().map(|group| group.leavings()).unwrap_or_default(),
         };
         let waiter = if prepared.forked { clone::start_by_fork(start) } else { clone::start(start) }
             .at(Step::Clone, "clone3", "")
