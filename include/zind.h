@@ -323,6 +323,9 @@ typedef struct zind_error zind_error;
 /* The events of a container. */
 typedef struct zind_events zind_events;
 
+/* Ends events from another thread. */
+typedef struct zind_events_closer zind_events_closer;
+
 /* An image of a store: what was known about it when it was looked up. */
 typedef struct zind_image zind_image;
 
@@ -347,6 +350,9 @@ typedef struct zind_spec zind_spec;
 
 /* A start that is under way. */
 typedef struct zind_start zind_start;
+
+/* Readings of a container at intervals. */
+typedef struct zind_stats_stream zind_stats_stream;
 
 /* Images and their unpacked layers in a directory, which any number of processes use at once. */
 typedef struct zind_store zind_store;
@@ -965,7 +971,7 @@ zind_status zind_spec_set_memory(zind_spec *spec, uint64_t bytes, zind_error **e
 /* Most swap space in bytes, by itself; 0 is none, UINT64_MAX no limit. On cgroup v1 it needs zind_spec_set_memory() too. */
 zind_status zind_spec_set_swap(zind_spec *spec, uint64_t bytes, zind_error **err);
 
-/* CPUs it may use: 0.5 is half of one. */
+/* CPUs it may use: 0.5 is half of one, INFINITY is no limit. */
 zind_status zind_spec_set_cpus(zind_spec *spec, double cpus, zind_error **err);
 
 /* CPUs it may run on, as a list: "0-3,7". Returns also ZIND_STATUS_UTF8. */
@@ -1114,6 +1120,35 @@ zind_status zind_process_umount(const zind_process *process, const char *target,
  * json: receives a string; free it with zind_string_free(). */
 zind_status zind_process_stats_json(const zind_process *process, char **json, zind_error **err);
 
+/* Readings of a container now, and then at intervals until it has ended: the last one is of its whole life. A reading that
+ * came too late is left out, not made up for. It makes no thread: readings are taken by who calls zind_stats_stream_next().
+ * process: has to outlive the stream. interval_ms: above 0.
+ * stream: receives the handle; free it with zind_stats_stream_free(). */
+zind_status zind_process_stats_every(const zind_process *process,
+                                     uint64_t interval_ms,
+                                     zind_stats_stream **stream,
+                                     zind_error **err);
+
+/* A descriptor that is readable when zind_stats_stream_next() has a reading, for an event loop, and at the container's end.
+ * fd: receives it. Borrowed: the stream closes it; do not read from it. Returns also ZIND_STATUS_SYS. */
+zind_status zind_stats_stream_fd(zind_stats_stream *stream,
+                                 int32_t *fd,
+                                 zind_error **err);
+
+/* The next reading. It takes note of the container's end as a wait does.
+ * timeout_ms: how long to wait for it, in milliseconds; negative: as long as it takes.
+ * stats: begin with ZIND_STATS_INIT.
+ * more: receives false when there are no more, and stats is left as it was: after the reading of the whole life.
+ * Returns also ZIND_STATUS_TIMEOUT when timeout_ms is over, _SPEC for a struct_size that is too small, and _SYS. */
+zind_status zind_stats_stream_next(zind_stats_stream *stream,
+                                   int64_t timeout_ms,
+                                   zind_stats *stats,
+                                   bool *more,
+                                   zind_error **err);
+
+/* Frees a stream and closes its descriptor; the container is none of its business. stream: NULL is fine. */
+void zind_stats_stream_free(zind_stats_stream *stream);
+
 /* Changes limits of a running container. resources: as for zind_spec_set_resources_json(); what is not in there stays as
  * it is, -1 takes a limit away.
  * Returns also ZIND_STATUS_UTF8, _SPEC, _UNSUPPORTED, _STATE (it has ended, or was started without resources or without
@@ -1169,6 +1204,20 @@ zind_status zind_events_next(zind_events *events,
                              int64_t timeout_ms,
                              zind_event *event,
                              zind_error **err);
+
+/* What ends events from another thread, while one waits in zind_events_next(); to be made before that.
+ * closer: receives the handle; free it with zind_events_closer_free(). It may outlive the events. */
+zind_status zind_events_closer_new(const zind_events *events,
+                                   zind_events_closer **closer,
+                                   zind_error **err);
+
+/* There will be no more events: a zind_events_next() that waits returns at once, as each later one does, with the kind
+ * ZIND_EVENT_KIND_NONE; their descriptor is readable. Any thread may call it, also while another one waits, and twice.
+ * closer: NULL is fine. */
+void zind_events_closer_close(const zind_events_closer *closer);
+
+/* Frees a closer; the events go on. closer: NULL is fine. */
+void zind_events_closer_free(zind_events_closer *closer);
 
 /* Frees events and closes their descriptors; the container is none of their business. events: NULL is fine. */
 void zind_events_free(zind_events *events);

@@ -118,10 +118,11 @@ impl Scope {
         keeper: Option<u32>,
         controllers: &[&str],
         resources: &Resources,
+        interrupted: &mut dyn FnMut() -> bool,
     ) -> Result<(PathBuf, Vec<String>)> {
         let unit = format!("{name}.scope");
         let all: Vec<u32> = pids.iter().copied().chain(keeper).collect();
-        self.manager.start_scope(&unit, self.slice.as_deref(), &all, &properties(resources))?;
+        self.manager.start_scope(&unit, self.slice.as_deref(), &all, &properties(resources), interrupted)?;
         let scope = self.dir_of(&unit, pids)?;
         let given = std::fs::read_to_string(scope.join("cgroup.controllers")).at(Step::Systemd, "open", &scope)?;
         if let Some(missing) = controllers.iter().find(|name| !given.split_ascii_whitespace().any(|has| has == **name))

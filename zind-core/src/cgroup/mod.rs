@@ -148,6 +148,20 @@ impl Cgroup {
     }
 
     pub(crate) fn make(request: Request<'_>) -> Result<Cgroup> {
+        let is_gone = |error: &Error| {
+            matches!(error, Error::Sys { step: Step::MakeCgroup, .. }) && error.errno() == Some(Errno::ENOENT)
+        };
+        for _ in 0..16 {
+            match Cgroup::try_make(request) {
+                // The named parent went with the last container in there, which ended just now.
+                Err(error) if request.parent.is_some() && is_gone(&error) => {}
+                result => return result,
+            }
+        }
+        Cgroup::try_make(request)
+    }
+
+    fn try_make(request: Request<'_>) -> Result<Cgroup> {
         let layout = Layout::read()?;
         let resources = request.resources;
         let on_v1 = |controller: &str| layout.v1_with(controller).is_some();
@@ -204,15 +218,15 @@ impl Cgroup {
     /// Makes the part that systemd's scope is for, around processes which have done nothing yet, and sets its limits.
     ///
     /// Errors: [`Error::Sys`] at [`Step::Systemd`] with what systemd said; [`Error::Unsupported`] for a controller that the
-    /// user's manager was not given; those of [`Cgroup::create`].
-    pub(crate) fn settle(&mut self, pids: &[u32]) -> Result<()> {
+    /// user's manager was not given; [`Error::Interrupted`] when `interrupted` says so; those of [`Cgroup::create`].
+    pub(crate) fn settle(&mut self, pids: &[u32], interrupted: &mut dyn FnMut() -> bool) -> Result<()> {
         let Some(later) = self.later.take() else { return Ok(()) };
         // Without clone3(2) the last readings are lost.
         let keeper = Keeper::start().ok();
         let pid = keeper.as_ref().map(Keeper::pid);
-        let made = later.scope.make(&later.name, pids, pid, &later.needed, &later.resources);
+        let made = later.scope.make(&later.name, pids, pid, &later.needed, &later.resources, interrupted);
         let (path, controllers) = match made {
-            Err(error) if !later.is_required => {
+            Err(error) if !later.is_required && !matches!(error, Error::Interrupted) => {
                 self.places.refused = Some(error);
                 return Ok(());
             }
@@ -354,7 +368,15 @@ impl Cgroup {
             let situation = Situation { version, helpers: self.helpers, current: &current };
             let mut writes = limits::writes(resources, controller, &situation)?;
             put_in_order(&mut writes, &current);
-            writes.iter().try_for_each(|write| write_one(part, write))?;
+            let before = |file: &str| (version == Version::V2).then(|| current(file).unwrap_or_default());
+            for write in &writes {
+                let set = CPUSETS.into_iter().find(|file| *file == write.alternatives[0].0);
+                let before = set.and_then(before);
+                write_one(part, write)?;
+                if let (Some(file), Some(before)) = (set, before) {
+                    check_cpuset(part, write, file, &before)?;
+                }
+            }
         }
         if !resources.devices.is_empty() && layout.v1_with("devices").is_none() {
             let part = self.v2().ok_or_else(|| without("devices"))?;
@@ -631,9 +653,7 @@ impl Cgroup {
     fn remove_places(&self) {
         drop(self.thawer.lock().unwrap_or_else(PoisonError::into_inner).take());
         drop(self.keeper.lock().unwrap_or_else(PoisonError::into_inner).take());
-        for dir in self.places.made.iter().rev() {
-            let _ = rustix::fs::rmdir(dir);
-        }
+        self.places.remove_made();
     }
 
     fn remove_parts(&mut self) {
@@ -774,6 +794,25 @@ fn write_one(part: &Part, write: &limits::Write) -> Result<()> {
     let cure = if cure.is_empty() { String::new() } else { format!(": {cure}") };
     let hint = format!("{text:?} was to be written for {}{cure}", write.option);
     Err(Error::sys(Step::WriteCgroup, "write", part.path.join(&**file), errno).with_hint(hint))
+}
+
+const CPUSETS: [&str; 2] = ["cpuset.cpus", "cpuset.mems"];
+
+/// On v2 a list that has nothing of what the group above may use is taken without a word, and then all that the group above
+/// may use is in force. Here it is refused as on v1, and `before` is put back.
+fn check_cpuset(part: &Part, write: &limits::Write, file: &str, before: &str) -> Result<()> {
+    let asked = &write.alternatives[0].1;
+    let effective = part.read(&format!("{file}.effective"))?;
+    let effective = effective.trim();
+    if limits::is_within(effective, asked) {
+        return Ok(());
+    }
+    let _ = files::write(part.dir.as_fd(), file, if before.trim().is_empty() { "\n" } else { before });
+    let hint = format!(
+        "{asked:?} was to be written for {}: the group above may use {effective} only, and nothing of that was asked for",
+        write.option
+    );
+    Err(Error::sys(Step::WriteCgroup, "write", part.path.join(file), Errno::EINVAL).with_hint(hint))
 }
 
 /// On v2 a limit below what is in use would kill; as on v1, it is refused where the memory cannot be taken back.

@@ -2,8 +2,10 @@
 //! that was named.
 #![forbid(unsafe_code)]
 
+use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Component, Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use nix::errno::Errno;
 use rustix::fs::{Access, AtFlags, CWD, Mode, accessat, mkdir};
@@ -30,12 +32,16 @@ pub(super) struct Place {
 #[derive(Debug, Default)]
 pub(super) struct Places {
     pub(super) list: Vec<Place>,
+    /// Those that this process made, now or for another container.
     pub(super) made: Vec<PathBuf>,
     /// The group of version 2 is made later, when the launcher is there: in a scope of systemd's.
     pub(super) scope: Option<Scope>,
     /// Why there is none for what nobody insisted on: the first reason.
     pub(super) refused: Option<Error>,
 }
+
+/// Directories on the way to a named parent that this process has made: they go with the last container in there.
+static MADE: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 
 /// What is good to have for readings, where it costs nobody much. Not "io", which slows down everybody's groups and disks: it is
 /// used where it is on already, and switched on where a limit is asked for.
@@ -106,9 +112,12 @@ impl Places {
     }
 
     /// Removes the directories on the way to a named parent, as far as nobody else is in there.
-    pub(super) fn remove_made(&mut self) {
-        for dir in std::mem::take(&mut self.made).into_iter().rev() {
-            let _ = rustix::fs::rmdir(&dir);
+    pub(super) fn remove_made(&self) {
+        let mut ours = MADE.lock().unwrap_or_else(PoisonError::into_inner);
+        for dir in self.made.iter().rev() {
+            if matches!(rustix::fs::rmdir(dir), Ok(()) | Err(rustix::io::Errno::NOENT)) {
+                ours.remove(dir);
+            }
         }
     }
 
@@ -204,10 +213,15 @@ impl Places {
             dir.push(name);
             match mkdir(&dir, Mode::from_raw_mode(0o755)).map_err(IntoErrno::into_errno) {
                 Ok(()) => {
+                    MADE.lock().unwrap_or_else(PoisonError::into_inner).insert(dir.clone());
                     self.made.push(dir.clone());
                     fill_cpuset(&dir)?;
                 }
-                Err(Errno::EEXIST) => {}
+                Err(Errno::EEXIST) => {
+                    if MADE.lock().unwrap_or_else(PoisonError::into_inner).contains(&dir) {
+                        self.made.push(dir.clone());
+                    }
+                }
                 Err(_) if dir.is_dir() => {}
                 Err(errno) => return Err(refused(&dir, errno)),
             }

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -834,7 +835,6 @@ static int descriptors(void) {
     return open;
 }
 
-/* An ordinary user has groups only where some were handed down. */
 /* Of a container whose memory runs out. */
 static void events_come_until_the_end(zind_process *process) {
     const char *bad[] = {"cpu some 1 2 3", NULL}, *late[] = {"disk some 1 2000000", NULL};
@@ -862,6 +862,68 @@ static void events_come_until_the_end(zind_process *process) {
     zind_events_free(NULL);
 }
 
+static void *close_events(void *data) {
+    usleep(20000);
+    zind_events_closer_close(data);
+    return NULL;
+}
+
+/* Of a container that runs: another thread ends the wait. */
+static void events_are_ended_by_another_thread(zind_process *process) {
+    zind_events *events = NULL;
+    zind_events_closer *closer = NULL;
+    zind_event event = ZIND_EVENT_INIT;
+    pthread_t thread;
+    OK(zind_process_events(process, NULL, &events, &error));
+    OK(zind_events_closer_new(events, &closer, &error));
+    CHECK(pthread_create(&thread, NULL, close_events, closer) == 0);
+    OK(zind_events_next(events, -1, &event, &error));
+    CHECK(event.kind == ZIND_EVENT_KIND_NONE);
+    CHECK(pthread_join(thread, NULL) == 0);
+    zind_events_free(events);
+    zind_events_closer_close(closer); /* it outlives them, and twice is fine */
+    zind_events_closer_free(closer);
+    zind_events_closer_close(NULL);
+    zind_events_closer_free(NULL);
+}
+
+/* Of a container that runs, which is killed. */
+static void readings_come_at_intervals_until_the_end(zind_process *process) {
+    zind_stats_stream *stream = NULL;
+    zind_stats stats = ZIND_STATS_INIT;
+    bool more = false;
+    int fd = -1, seen = 0;
+    FAILS(zind_process_stats_every(process, 0, &stream, &error), ZIND_STATUS_SPEC);
+    SAME(zind_error_field(error), "interval");
+    zind_error_clear(&error);
+    OK(zind_process_stats_every(process, 20, &stream, &error));
+    OK(zind_stats_stream_fd(stream, &fd, &error));
+    do {
+        struct pollfd wait = {fd, POLLIN, 0};
+        CHECK(poll(&wait, 1, 60000) == 1);
+        zind_status status = zind_stats_stream_next(stream, 0, &stats, &more, NULL);
+        CHECK(status == ZIND_STATUS_OK || status == ZIND_STATUS_TIMEOUT);
+        if (status == ZIND_STATUS_OK && more) {
+            seen++;
+            CHECK(stats.wall_ns > 0 && (seen > 3 || (stats.pids == 2 && stats.memory_current > 0)));
+            if (seen == 3) OK(zind_process_kill(process, &error));
+        }
+    } while (more);
+    CHECK(seen >= 4 && stats.pids == -1 && stats.memory_current == -1 && stats.memory_peak > 0);
+    OK(zind_stats_stream_next(stream, -1, &stats, &more, &error));
+    CHECK(!more);
+    zind_stats_stream_free(stream);
+    zind_stats_stream_free(NULL);
+
+    OK(zind_process_stats_every(process, 3600000, &stream, &error));
+    OK(zind_stats_stream_next(stream, -1, &stats, &more, &error));
+    CHECK(more && stats.memory_peak > 0); /* ended: one of its whole life */
+    OK(zind_stats_stream_next(stream, -1, &stats, &more, &error));
+    CHECK(!more);
+    zind_stats_stream_free(stream);
+}
+
+/* An ordinary user has groups only where some were handed down. */
 static void limits_hold_and_readings_come(void) {
     zind_spec *spec = container("exec dd if=/dev/zero of=/dev/null bs=100M count=1 2>/dev/null");
     zind_process *process = NULL;
@@ -916,7 +978,8 @@ static void limits_hold_and_readings_come(void) {
     FAILS(zind_process_update(process, "{\"cpu\": {\"mems\": \"x\"}}", &error), ZIND_STATUS_SPEC);
     SAME(zind_error_field(error), "resources");
     zind_error_clear(&error);
-    OK(zind_process_kill(process, &error));
+    events_are_ended_by_another_thread(process);
+    readings_come_at_intervals_until_the_end(process);
     OK(zind_process_wait(process, -1, &end, &error));
     CHECK(end.kind == ZIND_EXIT_KIND_SIGNALED);
     FAILS(zind_process_update(process, "{}", &error), ZIND_STATUS_STATE);
