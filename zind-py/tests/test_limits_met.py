@@ -505,6 +505,40 @@ def test_what_only_version_1_has_is_refused_elsewhere():
 V1_HERE = not on_v2("memory")
 
 
+needs_v1 = pytest.mark.skipif(not V1_HERE or not kit.ROOT, reason="options of version 1: root, where memory and cpu are there")
+
+
+@needs_v1
+def test_out_of_memory_waits_where_nobody_is_to_be_killed():
+    with popen(["/usr/bin/python3", "-S", "-c", ALLOCATE, "60"], memory="32m", swap=0, oom_kill_disable=True) as process:
+        control = groups.file_of(process, "memory.oom_control")
+        assert kit.wait_until(lambda: "under_oom 1" in control.read_text(), 50)
+        assert process.poll() is None
+        # Memory and swap together go up with it.
+        process.update(zind.Resources(memory="256m", swap=0))
+        assert process.stdout.read() == b"60\n"
+        assert process.wait(timeout=60) == 0
+    assert process.stats().oom_kills == 0
+
+
+@needs_v1
+def test_swappiness_is_set():
+    with popen(["sleep", "60"], memory="64m", swappiness=10) as process:
+        assert groups.file_of(process, "memory.swappiness").read_text() == "10\n"
+        process.kill()
+
+
+@needs_v1
+def test_real_time_policies_take_a_budget():
+    if not pathlib.Path("/sys/fs/cgroup/cpu/cpu.rt_runtime_us").exists():
+        pytest.skip("the kernel has no budgets of real time (CONFIG_RT_GROUP_SCHED)")
+    source = "import os; os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1)); print(os.sched_getscheduler(0))"
+    with_budget = run(["/usr/bin/python3", "-S", "-c", source], cpu_rt_runtime_us=1000, capabilities=["CAP_SYS_NICE"])
+    assert with_budget.stdout == "1\n", with_budget
+    without = run(["/usr/bin/python3", "-S", "-c", source], cpus=1.0, capabilities=["CAP_SYS_NICE"])
+    assert without.returncode and "PermissionError" in without.stderr
+
+
 # --- while it runs ---------------------------------------------------------------------------------------------------
 def test_limits_change_while_it_runs():
     need("pids")

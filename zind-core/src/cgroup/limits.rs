@@ -220,8 +220,11 @@ fn memory(r: &Resources, row: &Row, s: &Situation<'_>) -> Result<Vec<Write>> {
     const BOTH: &str = "memory.memsw.limit_in_bytes";
     let Some(memory) = r.memory else { return Ok(Vec::new()) };
     let mut all = write(row, s, limit(memory, s.version));
+    if s.version == Version::V2 || r.swap.is_some() {
+        return Ok(all);
+    }
     let now = |file| (s.current)(file).as_deref().and_then(v1_limit);
-    if let (Version::V1, None, Some(both)) = (s.version, r.swap, now(BOTH)) {
+    if let Some(both) = now(BOTH) {
         let swap = both.saturating_sub(now("memory.limit_in_bytes").unwrap_or(both));
         all.push(to_file(row, BOTH, limit(memory.saturating_add(swap), s.version)));
     }

@@ -148,20 +148,25 @@ impl Cgroup {
     }
 
     pub(crate) fn make(request: Request<'_>) -> Result<Cgroup> {
+        let mut is_old = true;
         let is_gone = |error: &Error| {
             matches!(error, Error::Sys { step: Step::MakeCgroup, .. }) && error.errno() == Some(Errno::ENOENT)
         };
         for _ in 0..16 {
-            match Cgroup::try_make(request) {
+            match Cgroup::try_make(request, &mut is_old) {
+                // What has changed since the places were looked for shows by an error.
+                Err(_) if std::mem::take(&mut is_old) => {}
                 // The named parent went with the last container in there, which ended just now.
                 Err(error) if request.parent.is_some() && is_gone(&error) => {}
                 result => return result,
             }
         }
-        Cgroup::try_make(request)
+        Cgroup::try_make(request, &mut is_old)
     }
 
-    fn try_make(request: Request<'_>) -> Result<Cgroup> {
+    /// `is_old`: places may be those that were found a moment ago; whether they were.
+    fn try_make(request: Request<'_>, is_old: &mut bool) -> Result<Cgroup> {
+        let may_be_old = std::mem::take(is_old);
         let layout = Layout::read()?;
         let resources = request.resources;
         let on_v1 = |controller: &str| layout.v1_with(controller).is_some();
@@ -173,7 +178,8 @@ impl Cgroup {
             }
         }
         let has_rules = !resources.devices.is_empty() && !on_v1("devices");
-        let places = Places::find(&layout, &needed, has_rules, request.parent)?;
+        let places = Places::find(&layout, &needed, has_rules, request.parent, may_be_old)?;
+        *is_old = places.is_old;
         let mut group = Cgroup {
             parts: Vec::with_capacity(places.list.len()),
             helpers: request.helpers,

@@ -382,7 +382,8 @@ impl Resources {
             return refuse("cpu_weight and cpu_shares exclude each other");
         }
         if let Some(cpus) = self.cpus {
-            let there = online_cpus();
+            // One there is; to ask for more takes a look.
+            let there = if cpus > 0.0 && cpus <= 1.0 { 1 } else { online_cpus() };
             if cpus != f64::INFINITY && !(cpus > 0.0 && cpus <= there as f64) {
                 return refuse(format!(
                     "cpus: {cpus} is not above 0 and at most {there}, which this machine has; \"max\" takes the limit away"
