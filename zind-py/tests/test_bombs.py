@@ -38,8 +38,12 @@ while True:
 @pytest.mark.limit(180)
 def test_fork_bomb_ends_with_its_time():
     need("pids")
-    with pytest.raises(zind.TimeoutExpired) as info:
-        python(FORK_BOMB, pids=64, memory="200m", timeout=4)
+    # On a busy machine the payload may not even have begun in the shorter times.
+    for patience in (4, 10, 30):
+        with pytest.raises(zind.TimeoutExpired) as info:
+            python(FORK_BOMB, pids=64, memory="200m", timeout=patience)
+        if (info.value.stats.pids_peak or 64) >= 64:
+            break
     assert info.value.exit.kind == "timeout"
     assert info.value.stats.pids_peak in (64, None)
     assert info.value.stats.pids_limited is None or info.value.stats.pids_limited > 0

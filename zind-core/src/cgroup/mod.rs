@@ -80,6 +80,8 @@ struct Later {
     resources: Resources,
     /// Something was asked for; else it is for readings only, and may be missing.
     is_required: bool,
+    /// Whom it is given to: [`Cgroup::give`].
+    owner: Option<(u32, u32)>,
 }
 
 /// The group in one hierarchy.
@@ -210,6 +212,7 @@ impl Cgroup {
                     is_required: has_rules || !needed.is_empty(),
                     needed,
                     resources: resources.clone(),
+                    owner: None,
                 });
             }
         }
@@ -242,6 +245,11 @@ impl Cgroup {
         let dir = files::open_dir(&path).map_err(|errno| Error::sys(Step::MakeCgroup, "open", &path, errno))?;
         self.parts.push(Part { dir, path, is_v2: true, controllers });
         self.write_limits(&later.resources, &Layout::read()?)?;
+        // An ordinary user can give it to themselves only.
+        let user = rustix::process::geteuid();
+        if let Some((uid, gid)) = later.owner.filter(|(uid, _)| user.is_root() || user.as_raw() == *uid) {
+            self.give(uid, gid)?;
+        }
         self.scope = Some((later.scope, later.name));
         Ok(())
     }
@@ -250,7 +258,10 @@ impl Cgroup {
     /// not change its limits.
     ///
     /// Errors: [`Error::Sys`] at [`Step::MakeCgroup`].
-    pub(crate) fn give(&self, uid: u32, gid: u32) -> Result<()> {
+    pub(crate) fn give(&mut self, uid: u32, gid: u32) -> Result<()> {
+        if let Some(later) = &mut self.later {
+            later.owner = Some((uid, gid));
+        }
         self.v2().map_or(Ok(()), |part| delegation::give(part.dir.as_fd(), &part.path, uid, gid))
     }
 
