@@ -11,7 +11,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use support::Traces;
-use zind_core::container::{AttachOptions, Filter, LogOptions, LogQuery, Size, State, Stream};
+use zind_core::container::{AttachOptions, Filter, LogOptions, LogQuery, Ready, Size, State, Stream, What};
 use zind_core::{
     Command, Container, Containers, Error, Exec, ExitKind, Overlay, Resources, Restart, Rootfs, Spec, Stdio,
 };
@@ -180,6 +180,192 @@ fn it_starts_again_with_what_it_changed() {
 }
 
 #[test]
+fn who_attaches_at_the_start_gets_the_first_byte() {
+    alone(|place| {
+        for _ in 0..20 {
+            let container = place.make("echo first; echo last");
+            let attached = container.start_attached(&mut || false).unwrap();
+            let said: Vec<u8> = attached.flat_map(|chunk| chunk.unwrap().bytes).collect();
+            assert_eq!(said, b"first\nlast\n");
+        }
+    });
+}
+
+#[test]
+fn readiness_is_a_port_a_line_or_a_command() {
+    alone(|place| {
+        let seconds = Duration::from_secs;
+        let container = place.started("echo starting; sleep 0.1; echo now ready; exec sleep 1000");
+        container.wait_ready(&Ready::Line("ready".into()), seconds(30)).unwrap();
+        container.wait_ready(&Ready::Command(Box::new(Exec::new(["true"]))), seconds(30)).unwrap();
+        let failing = Ready::Command(Box::new(Exec::new(["false"])));
+        let error = container.wait_ready(&failing, Duration::from_millis(50)).unwrap_err().to_string();
+        assert!(error.contains("now ready"), "{error}");
+        assert!(container.wait_ready(&Ready::Port(80), Duration::from_millis(20)).is_err());
+        container.stop(seconds(10)).unwrap();
+        assert!(container.wait_ready(&Ready::Line("never".into()), seconds(30)).is_err());
+        let Some(root) = root(place) else { return };
+        let mut spec = Spec::new(["/bin/busybox", "nc", "-l", "-p", "8080"]);
+        spec.rootfs = Rootfs::Path(root);
+        let container = Container::builder(spec).containers(&place.containers).stdin_open(true).create().unwrap();
+        container.start().unwrap();
+        container.wait_ready(&Ready::Port(8080), seconds(30)).unwrap();
+        container.kill(9).unwrap();
+        container.wait(None).unwrap();
+    });
+}
+
+#[test]
+fn a_full_disk_costs_records_and_never_the_payload() {
+    alone(|place| {
+        if !nix::unistd::geteuid().is_root() {
+            println!("skipped: an ordinary user mounts no small disk here");
+            return;
+        }
+        let disk = place.dir.join("disk");
+        fs::create_dir(&disk).unwrap();
+        let mount =
+            std::process::Command::new("mount").args(["-t", "tmpfs", "-o", "size=512k", "none"]).arg(&disk).status();
+        assert!(mount.unwrap().success());
+        let containers = Containers::open(Some(&disk.join("z"))).unwrap();
+        let script = "i=0; while [ $i -lt 100 ]; do head -c 10000 /dev/zero; i=$((i+1)); done; exit 5";
+        let container = Container::builder(sh(script)).containers(&containers).create().unwrap();
+        container.start().unwrap();
+        assert_eq!(container.wait(Some(Duration::from_secs(60))).unwrap().unwrap().code, Some(5));
+        let lost = container.inspect().unwrap()["log"]["lost_bytes"].as_u64().unwrap();
+        let logs = container.logs(LogQuery::default()).unwrap();
+        let kept = logs.map(|record| record.unwrap().bytes.len() as u64).sum::<u64>();
+        assert!(lost > 0 && kept > 0 && kept + lost == 1_000_000, "{kept} {lost}");
+        container.delete(false).unwrap();
+        assert!(std::process::Command::new("umount").arg(&disk).status().unwrap().success());
+    });
+}
+
+/// A program that is killed at any moment of a container's life leaves nothing that the next one does not find.
+#[test]
+fn a_kill_at_any_system_call_leaves_nothing() {
+    if std::process::Command::new("strace").arg("-V").output().is_err() {
+        println!("skipped: strace is not installed");
+        return;
+    }
+    alone(|place| {
+        for call in ["openat", "rename", "sendmsg", "recvmsg", "clone3", "unlink,rmdir"] {
+            for nth in [1, 2, 4, 7, 12] {
+                let name = format!("n{}{nth}", call.replace(',', ""));
+                let mut traced = std::process::Command::new("strace");
+                traced.args(["-qq", "-o", "/dev/null", "-e", &format!("trace={call}")]);
+                traced.args(["-e", &format!("inject={call}:signal=KILL:when={nth}")]);
+                traced.arg(std::env::current_exe().unwrap());
+                traced.args(["--exact", "another_program", "--test-threads=1"]);
+                traced.env("ZIND_TEST_ROLE", format!("whole {name} {}", place.dir.display()));
+                let mut child =
+                    traced.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().unwrap();
+                child.wait().unwrap();
+                // Whatever is left can be used, or deleted.
+                let containers = Containers::open(Some(&place.dir)).unwrap();
+                for container in containers.list(&Filter { all: true, ..Filter::default() }).unwrap() {
+                    until("it settles", || container.state().map_or(true, |state| state != State::Creating));
+                    container.delete(true).unwrap();
+                }
+                Container::builder(sh("true"))
+                    .containers(&containers)
+                    .name(&*name)
+                    .create()
+                    .unwrap()
+                    .delete(false)
+                    .unwrap();
+            }
+        }
+    });
+}
+
+#[test]
+fn what_happens_to_all_of_them_is_told_in_order() {
+    alone(|place| {
+        let mut events = place.containers.events().unwrap();
+        let container = place.started("echo here; exec sleep 1000");
+        until("here", || log(&container).contains("here"));
+        let mut told = Vec::new();
+        let mut next = |until: What| {
+            while told.last() != Some(&until) {
+                let event = events.next_interruptible(&mut || false).unwrap();
+                assert_eq!(event.id, container.id());
+                told.push(event.what);
+            }
+        };
+        next(What::Started);
+        container.kill(9).unwrap();
+        next(What::Died);
+        container.delete(false).unwrap();
+        next(What::Deleted);
+        assert_eq!(told, [What::Created, What::Started, What::Died, What::Deleted]);
+    });
+}
+
+#[test]
+fn of_two_that_start_it_at_once_one_does() {
+    alone(|place| {
+        for _ in 0..5 {
+            let container = place.make("exec sleep 1000");
+            let results: Vec<bool> = std::thread::scope(|scope| {
+                let start = || place.containers.find(container.id()).unwrap().start();
+                let all: Vec<_> = (0..3).map(|_| scope.spawn(start)).collect();
+                all.into_iter()
+                    .map(|one| match one.join().unwrap() {
+                        Ok(()) => true,
+                        Err(Error::State(_)) => false,
+                        Err(error) => panic!("{error}"),
+                    })
+                    .collect()
+            });
+            assert_eq!(results.iter().filter(|started| **started).count(), 1);
+            container.delete(true).unwrap();
+        }
+    });
+}
+
+#[test]
+fn who_is_attached_loses_nothing_and_who_goes_away_stops_nobody() {
+    alone(|place| {
+        let script = "read go; i=0; while [ $i -lt 400 ]; do head -c 5000 /dev/zero; i=$((i+1)); done; exit 6";
+        let container = Container::builder(sh(script)).containers(&place.containers).stdin_open(true).create().unwrap();
+        container.start().unwrap();
+        let mut slow = container.attach(&AttachOptions::default()).unwrap();
+        let gone = container.attach(&AttachOptions::default()).unwrap();
+        fs::File::from(slow.take_input().unwrap()).write_all(b"go\n").unwrap();
+        // It takes nothing for a while, and then all of it.
+        std::thread::sleep(Duration::from_millis(100));
+        drop(gone);
+        let said: usize = slow.map(|chunk| chunk.unwrap().bytes.len()).sum();
+        assert_eq!(said, 2_000_000);
+        assert_eq!(container.wait(Some(Duration::from_secs(30))).unwrap().unwrap().code, Some(6));
+        let logs = container.logs(LogQuery::default()).unwrap();
+        assert_eq!(logs.map(|record| record.unwrap().bytes.len()).sum::<usize>(), 2_000_000);
+    });
+}
+
+#[test]
+fn a_storm_of_kills_leaves_nothing() {
+    alone(|place| {
+        let all: Vec<Container> = (0..24).map(|_| place.started("sleep 1000 & exec sleep 1000")).collect();
+        for (number, container) in all.iter().enumerate() {
+            let pid = container.pid().unwrap().unwrap();
+            match number % 3 {
+                0 => kill_monitor(pid),
+                1 => container.kill(9).unwrap(),
+                _ => {
+                    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).unwrap()
+                }
+            }
+        }
+        for container in &all {
+            assert_eq!(container.wait(Some(Duration::from_secs(30))).unwrap().unwrap().signal, Some(9));
+        }
+        assert_eq!(place.containers.prune().unwrap().containers.len(), 24);
+    });
+}
+
+#[test]
 fn further_programs_run_in_it() {
     alone(|place| {
         let container = place.started("echo here; exec sleep 1000");
@@ -263,6 +449,14 @@ fn helper(what: &str, with: &str) -> std::process::Child {
 fn another_program() {
     let Ok(role) = std::env::var("ZIND_TEST_ROLE") else { return };
     let words: Vec<&str> = role.split(' ').collect();
+    if let ["whole", name, dir] = words[..] {
+        let containers = Containers::open(Some(Path::new(dir))).unwrap();
+        let container = Container::builder(sh("true")).containers(&containers).name(name).create().unwrap();
+        container.start().unwrap();
+        container.wait(None).unwrap();
+        container.delete(false).unwrap();
+        std::process::exit(0);
+    }
     if let ["start", name, dir] = words[..] {
         let containers = Containers::open(Some(Path::new(dir))).unwrap();
         let mut spec = sh("trap 'kill -TERM $$' TERM; echo here; exec sleep 1000");

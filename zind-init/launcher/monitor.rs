@@ -233,13 +233,16 @@ impl State<'_> {
                 Stage::Ended => patience_ends,
                 _ => u64::MAX,
             };
-            fds[LAUNCHER] = PollFd::readable(self.launcher_pidfd);
+            // One that has ended already is still there when the library is done with it.
+            fds[LAUNCHER] = PollFd::readable(if self.stage == Stage::Started { -1 } else { self.launcher_pidfd });
             fds[CONTROL] = PollFd::readable(self.control);
             fds[OWNER] = PollFd::readable(self.owner);
             fds[REPORT] = PollFd::readable(if self.stage == Stage::Started { -1 } else { self.report });
             fds[LISTENER] = PollFd::readable(self.monitor.listener);
             for (slot, fd) in [OUT, ERR].into_iter().zip(self.out) {
-                fds[slot] = PollFd::readable(if chunk.is_empty() { fd } else { -1 });
+                // Not before the library is done: who attaches at the start is to get the first byte.
+                let is_wanted = chunk.is_empty() && self.stage != Stage::Started;
+                fds[slot] = PollFd::readable(if is_wanted { fd } else { -1 });
             }
             clients.poll(&mut fds[FIXED..]);
             let timeout = if next == u64::MAX { -1 } else { next.saturating_sub(now) as i64 };
@@ -548,10 +551,6 @@ impl State<'_> {
         self.status = sys::wait_for(self.launcher).unwrap_or(0);
         sys::close(self.launcher_pidfd);
         (self.launcher, self.launcher_pidfd) = (0, -1);
-        if self.stage == Stage::Started {
-            // The library has heard why, and will close the control socket.
-            return;
-        }
         // We may have the other end, too.
         while self.report >= 0 && sys::poll_for(&mut [PollFd::readable(self.report)], 0) == Ok(1) {
             self.hear_the_launcher();

@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use clap::{ArgMatches, Command};
 use rustix::event::{PollFd, PollFlags, poll};
-use zind_core::container::{AttachOptions, Attachment, LogQuery, Logs, Stream};
+use zind_core::container::{AttachOptions, Attachment, Stream};
 use zind_core::terminal::{DetachKeys, Left, Raw, Relay, Signals as TerminalSignals, Size, Source};
 use zind_core::{Container, Exit, Result as CoreResult};
 
@@ -64,67 +64,31 @@ pub fn attach(given: &ArgMatches, context: &Context) -> Result {
     how.keys()?;
     let size = Size::of(std::io::stdout());
     let attachment = container.attach(&options(size))?;
-    let output = Output::Attached(attachment);
-    stay(&container, output, None, &how)
+    stay(&container, attachment, &how)
 }
 
 fn options(size: Option<Size>) -> AttachOptions {
-    AttachOptions { size: size.map(|size| zind_core::container::Size { rows: size.rows, cols: size.cols }) }
+    AttachOptions { size }
 }
 
 /// Starts it, and stays with it from its first byte on.
 pub fn run(container: &Container, how: &How) -> Result {
     how.keys()?;
-    container.start()?;
-    let logs = container.logs(LogQuery { follow: true, ..LogQuery::default() })?;
-    let size = Size::of(std::io::stdout());
-    // What ended at once has only its log.
-    let input = container.attach(&options(size)).ok().and_then(|mut attachment| attachment.take_input());
-    stay(
-        container,
-        Output::Logged(Box::new(Followed { logs, container: container.clone(), first: Vec::new() })),
-        input,
-        how,
-    )
-}
-
-/// Where output comes from.
-enum Output {
-    /// From the attaching on.
-    Attached(Attachment),
-    /// From the first byte on.
-    Logged(Box<Followed>),
-}
-
-struct Followed {
-    logs: Logs,
-    container: Container,
-    /// What was read while the watch was set up.
-    first: Vec<u8>,
-}
-
-impl Followed {
-    /// Reads what there is, and sets the watch up, without waiting. False if it has ended.
-    fn begin(&mut self) -> Result<bool> {
-        loop {
-            match self.logs.next_interruptible(&mut || true) {
-                Ok(Some(record)) => self.first.extend(record.bytes),
-                Ok(None) => return Ok(false),
-                Err(zind_core::Error::Interrupted) => return Ok(self.logs.fd().is_some()),
-                Err(error) => return Err(error.into()),
-            }
-        }
+    let attachment = container.start_attached(&mut || false)?;
+    if let (true, Some(size)) = (attachment.has_terminal(), Size::of(std::io::stdout())) {
+        attachment.resize(size)?;
     }
+    stay(container, attachment, how)
 }
+
+/// An attached container as the relay reads it.
+struct Output(Attachment);
 
 /// Until it has ended, or the caller leaves.
-fn stay(container: &Container, mut output: Output, input: Option<OwnedFd>, how: &How) -> Result {
-    let mut input = input;
-    if let Output::Attached(attachment) = &mut output {
-        input = attachment.take_input();
-    }
-    if container.has_terminal()? {
-        return in_terminal(container, output, input, how);
+fn stay(container: &Container, mut attachment: Attachment, how: &How) -> Result {
+    let input = attachment.take_input();
+    if attachment.has_terminal() {
+        return in_terminal(container, Output(attachment), input, how);
     }
     if how.signals {
         pass_signals(container.clone())?;
@@ -132,31 +96,14 @@ fn stay(container: &Container, mut output: Output, input: Option<OwnedFd>, how: 
     if let Some(input) = input.filter(|_| how.interactive) {
         pass_input(container.clone(), input);
     }
-    let write = |stream: Stream, bytes: &[u8]| -> Result<()> {
-        match stream {
-            Stream::Stderr => std::io::stderr().lock().write_all(bytes)?,
+    for chunk in attachment {
+        let chunk = chunk?;
+        match chunk.stream {
+            Stream::Stderr => std::io::stderr().lock().write_all(&chunk.bytes)?,
             _ => {
                 let mut out = std::io::stdout().lock();
-                out.write_all(bytes)?;
+                out.write_all(&chunk.bytes)?;
                 out.flush()?;
-            }
-        }
-        Ok(())
-    };
-    match output {
-        Output::Attached(attachment) => {
-            for chunk in attachment {
-                let chunk = chunk?;
-                write(chunk.stream, &chunk.bytes)?;
-            }
-        }
-        Output::Logged(followed) => {
-            for record in followed.logs {
-                let record = record?;
-                if record.lost > 0 {
-                    eprintln!("zind: {} bytes of output were lost", record.lost);
-                }
-                write(record.stream, &record.bytes)?;
             }
         }
     }
@@ -211,12 +158,8 @@ fn in_terminal(container: &Container, mut output: Output, input: Option<OwnedFd>
     let stdin = std::io::stdin();
     let stdout = std::io::stdout();
     let raw = if how.interactive && stdin.is_terminal() { Raw::enter(&stdin)? } else { None };
-    let goes_on = match &mut output {
-        Output::Attached(_) => true,
-        Output::Logged(followed) => followed.begin()?,
-    };
     let left = match &input {
-        Some(terminal) if goes_on => {
+        Some(terminal) => {
             let typed = how.interactive.then(|| stdin.as_fd());
             let mut relay = Relay::new(typed, stdout.as_fd(), terminal.as_fd())
                 .source(&mut output)
@@ -231,13 +174,10 @@ fn in_terminal(container: &Container, mut output: Output, input: Option<OwnedFd>
                 }
             }
         }
-        _ => {
-            // It has ended already; what it wrote is there.
-            if let Output::Logged(followed) = &mut output {
-                while followed.begin()? {
-                    std::thread::sleep(std::time::Duration::from_millis(50));
-                }
-                std::io::stdout().write_all(&followed.first)?;
+        // It has ended already; what it wrote is there.
+        None => {
+            for chunk in output.0 {
+                std::io::stdout().write_all(&chunk?.bytes)?;
             }
             Left::Ended
         }
@@ -257,34 +197,11 @@ fn in_terminal(container: &Container, mut output: Output, input: Option<OwnedFd>
 
 impl Source for Output {
     fn fd(&self) -> BorrowedFd<'_> {
-        match self {
-            Output::Attached(attachment) => attachment.fd(),
-            // There is a watch from `begin` on.
-            Output::Logged(followed) => followed.logs.fd().unwrap_or(rustix::stdio::stdin()),
-        }
+        self.0.fd()
     }
 
     fn read(&mut self, into: &mut Vec<u8>) -> CoreResult<bool> {
-        let followed = match self {
-            Output::Attached(attachment) => {
-                let chunk = attachment.try_next()?;
-                return Ok(chunk.map(|chunk| into.extend(chunk.bytes)).is_some());
-            }
-            Output::Logged(followed) => followed,
-        };
-        if let Some(watch) = followed.logs.fd() {
-            let mut bytes = [0u8; 4096];
-            while rustix::io::read(watch, &mut bytes).is_ok_and(|count| count == bytes.len()) {}
-        }
-        // Asked first: what it wrote is in the log by then.
-        let has_ended = match followed.container.exit() {
-            Err(zind_core::Error::NotFound { .. }) => true,
-            exit => exit?.is_some(),
-        };
-        into.append(&mut followed.first);
-        while let Some(record) = followed.logs.try_next()? {
-            into.extend(record.bytes);
-        }
-        Ok(!has_ended)
+        let chunk = self.0.try_next()?;
+        Ok(chunk.map(|chunk| into.extend(chunk.bytes)).is_some())
     }
 }

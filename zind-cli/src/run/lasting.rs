@@ -4,7 +4,8 @@
 use std::path::Path;
 
 use clap::ArgMatches;
-use zind_core::container::{LogOptions, Restart, Size};
+use zind_core::container::{LogOptions, Restart};
+use zind_core::terminal::Size;
 use zind_core::{Container, Spec, parse_signal, parse_size};
 
 use super::settings::lines;
@@ -25,6 +26,9 @@ pub fn run(mut spec: Spec, given: &ArgMatches, context: &Context) -> Result {
     spec.die_with_owner = !is_detached;
     // For `zind pause`, `zind stats` and `zind update`, wherever groups can be made.
     spec.resources.get_or_insert_default();
+    if given.is_on("tty") {
+        spec.terminal = Some(Size::of(std::io::stdout()).unwrap_or_default());
+    }
     let mut builder = Container::builder(spec)
         .containers(&context.containers()?)
         .auto_remove(given.is_on("rm"))
@@ -40,10 +44,6 @@ pub fn run(mut spec: Spec, given: &ArgMatches, context: &Context) -> Result {
     }
     if let Some(text) = given.text("stop-signal") {
         builder = builder.stop_signal(parse_signal(text)?);
-    }
-    if given.is_on("tty") {
-        let size = zind_core::terminal::Size::of(std::io::stdout()).unwrap_or_default();
-        builder = builder.terminal(Size { rows: size.rows, cols: size.cols });
     }
     let container = builder.log(log(given)?).create()?;
     let result = written(given, &container).and_then(|()| {

@@ -9,7 +9,7 @@ use zind_init::monitor::{EXITED, OWNER_GONE, RestartWhen, SIGNALED, START_FAILED
 
 use super::monitor::{self, Connection, ask};
 use super::state::{self, Ended, Phase, Record, Run, SOCKET};
-use super::{Container, KILLED, Restart, hooks, spec_file};
+use super::{Attachment, Container, KILLED, Restart, hooks, spec_file};
 use crate::cgroup::Stats;
 use crate::error::{At, Error, Result, Step};
 use crate::process::launch::{SLICE, wait_readable};
@@ -108,6 +108,19 @@ impl Container {
 
     /// As [`Container::start`]; `interrupted` is asked whenever a signal arrives, and ends it with [`Error::Interrupted`].
     pub fn start_interruptible(&self, interrupted: &mut dyn FnMut() -> bool) -> Result<()> {
+        self.start_with(false, interrupted).map(drop)
+    }
+
+    /// Starts it, attached from the first byte of its output on. `interrupted` is as in
+    /// [`Container::start_interruptible`].
+    ///
+    /// Errors: as of [`Container::start`] and [`Container::attach`].
+    pub fn start_attached(&self, interrupted: &mut dyn FnMut() -> bool) -> Result<Attachment> {
+        let attached = self.start_with(true, interrupted)?;
+        attached.ok_or_else(|| self.not_running("attach to"))
+    }
+
+    fn start_with(&self, attach: bool, interrupted: &mut dyn FnMut() -> bool) -> Result<Option<Attachment>> {
         let dir = self.dir();
         let _lock = dir.lock(interrupted)?;
         let mut record = dir.record()?;
@@ -164,10 +177,15 @@ impl Container {
         record.run = Some(run_of(number, began_ns, &record, facts)?);
         dir.write_record(&record)?;
         let pid = started.pid();
+        // Before that nothing of its output is read.
+        let mut attached = if attach { Some(self.connect(record.terminal.is_some())?) } else { None };
+        if let (Some(attached), Some(terminal)) = (&mut attached, started.terminal()?) {
+            attached.set_input(Some(terminal));
+        }
         started.hand_over()?;
         // One that fails changes nothing, as OCI has it.
         let _ = hooks::run("poststart", &hooks.poststart, &self.oci_state(&record, "running", pid), interrupted);
-        Ok(())
+        Ok(attached)
     }
 
     /// The state as OCI's hooks get it.

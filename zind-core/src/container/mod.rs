@@ -6,6 +6,7 @@
 mod attach;
 mod builder;
 mod events;
+mod health;
 mod hooks;
 mod life;
 mod logs;
@@ -28,6 +29,7 @@ pub use crate::terminal::Size;
 pub use attach::{AttachOptions, Attachment, Chunk};
 pub use builder::ContainerBuilder;
 pub use events::{ContainerEvent, ContainerEvents, What};
+pub use health::Ready;
 pub use logs::{LogLine, LogLines, LogQuery, LogRecord, Logs, Stream};
 pub use place::{Containers, Filter, Pruned, Summary};
 use state::{Dir, Phase, Record};

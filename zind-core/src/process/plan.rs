@@ -712,7 +712,7 @@ impl Builder {
             return Ok((None, self.attach(entrance.into_iter().collect(), false)?));
         };
         let forks_first = self.plan.flags & wire::FORK_FIRST != 0;
-        let group = Cgroup::make(crate::cgroup::Request {
+        let mut group = Cgroup::make(crate::cgroup::Request {
             resources,
             parent: spec.cgroup_parent.as_deref(),
             helpers: 1 + u64::from(forks_first),

@@ -263,6 +263,7 @@ pub(super) fn start(prepared: &mut Prepared, keep: Keep, below: Below<'_>) -> Re
         cgroup: None,
         groups: Vec::new(),
         groups_done: None,
+        dirs: Vec::new(),
     };
     let started = if prepared.forked { clone::start_by_fork(start) } else { clone::start(start) };
     let mut waiter = started.at(Step::Monitor, "clone3", "")?;
@@ -347,6 +348,11 @@ impl Running {
     /// Its first process.
     pub(crate) fn pid(&self) -> i32 {
         self.first.pid
+    }
+
+    /// Our end of its terminal, once more.
+    pub(crate) fn terminal(&self) -> Result<Option<OwnedFd>> {
+        self.starting.terminal().map(|fd| fd.try_clone_to_owned()).transpose().at(Step::Monitor, "dup", "")
     }
 
     pub(crate) fn facts(&self) -> Facts {

@@ -93,9 +93,6 @@ pub(crate) fn container(spec: &Spec, situation: Situation, users: &[ExtraUser], 
     for dir in spec.make_dirs.iter().filter(|_| !spec.read_only) {
         ops.push(Op::new(FsKind::Place, &c_path("cwd", dir)?).in_root().flags(plan::CREATE));
     }
-    if spec.sealed {
-        ops.push(Op::new(FsKind::Setattr, c"/").attr(attr::RDONLY).in_root());
-    }
     if spec.system_mounts {
         system_mounts(&mut ops, spec, situation);
     }
@@ -125,7 +122,8 @@ pub(crate) fn container(spec: &Spec, situation: Situation, users: &[ExtraUser], 
             ops.extend(mask::sysfs_operations());
         }
     }
-    if spec.read_only && spec.rootfs == Rootfs::Host {
+    // Everything that was missing has been made by now.
+    if spec.sealed || (spec.read_only && spec.rootfs == Rootfs::Host) {
         ops.push(Op::new(FsKind::Setattr, c"/").attr(attr::RDONLY).in_root());
     }
     ops.push(Op::new(FsKind::Pivot, c"/"));

@@ -574,9 +574,14 @@ class Store:
 
     __slots__ = ("_sync",)
 
-    def __init__(self, path: Path | None = None) -> None:
+    def __init__(self, path: Path | None = None, *, limits: Mapping[str, int] | None = None) -> None:
         """As :class:`zind.Store`."""
-        self._sync = _images.Store(path)
+        self._sync = _images.Store(path, limits=limits)
+
+    @property
+    def limits(self) -> dict[str, int]:
+        """As :attr:`zind.Store.limits`."""
+        return self._sync.limits
 
     @property
     def path(self) -> str:
@@ -599,13 +604,14 @@ class Store:
         """As :meth:`zind.Store.remove`."""
         await _in_thread(lambda _: self._sync.remove(name))
 
-    async def gc(self) -> Collected:
-        """As :meth:`zind.Store.gc`; once it works, it works to its end."""
-        return await _in_thread(lambda _: self._sync.gc())
+    async def gc(self, *, progress: ProgressFunction = None) -> Collected:
+        """As :meth:`zind.Store.gc`."""
+        hear = _on_loop(progress)
+        return await _in_thread(lambda cancel: self._sync._collect(_images.watch(hear, cancel)))
 
     async def usage(self) -> Usage:
         """As :meth:`zind.Store.usage`."""
-        return await _in_thread(lambda _: self._sync.usage())
+        return await _in_thread(lambda cancel: self._sync._measure(_images.watch(None, cancel)))
 
     async def verify(self, *, progress: ProgressFunction = None) -> list[Fault]:
         """As :meth:`zind.Store.verify`."""
