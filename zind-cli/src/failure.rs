@@ -125,6 +125,9 @@ fn status(error: &Error) -> u8 {
 fn option(field: &'static str) -> &'static str {
     match field {
         "argv" => "COMMAND",
+        "auto_remove" => "--rm",
+        "name" => "--name",
+        "restart" => "--restart",
         "capabilities" => "--cap-add, --cap-drop",
         "cgroup_parent" => "--cgroup-parent",
         "cwd" => "--workdir",

@@ -90,7 +90,7 @@ fn plain_line(line: &str) -> String {
         }
     };
     let mut line = line.split(' ').map(word).collect::<Vec<_>>().join(" ");
-    if let Some(end) = line.find(" ago") {
+    if let (Some(end), true) = (line.find(" ago"), is_table(&line)) {
         let start = line[..end].rfind("   ").map_or(0, |at| at + 3);
         line.replace_range(start..end + 4, "AGE");
     }

@@ -89,7 +89,7 @@ fn namespaces(spec: &mut Spec, given: &ArgMatches) -> Result<()> {
             "unchanged" => "",
             _ => return Err(wrong("--propagation", mode, "private, shared, slave, unchanged")),
         };
-        spec.propagation = flags::MS.iter().find(|(flag, _)| *flag == name).map_or(0, |(_, bit)| *bit as u64);
+        spec.propagation = flags::MS.iter().find(|(flag, _)| *flag == name).map_or(0, |(_, bit)| *bit);
     }
     let offsets = (offset(given, "monotonic")?, offset(given, "boottime")?);
     if let (monotonic, boottime) = offsets

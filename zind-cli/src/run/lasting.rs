@@ -1,8 +1,6 @@
 //! `zind run` of a container that others can find: one with a name, or in the background.
 #![forbid(unsafe_code)]
 
-use std::path::Path;
-
 use clap::ArgMatches;
 use zind_core::container::{LogOptions, Restart};
 use zind_core::terminal::Size;
@@ -17,7 +15,9 @@ use crate::table::print;
 
 /// Whether it has to be kept.
 pub fn is_wanted(given: &ArgMatches) -> bool {
-    given.is_on("detach") || ["name", "cidfile", "restart"].iter().any(|option| given.text(option).is_some())
+    given.is_on("detach")
+        || given.file("cidfile").is_some()
+        || ["name", "restart"].iter().any(|option| given.text(option).is_some())
 }
 
 /// Makes it, starts it, and stays with it unless it is to be in the background.
@@ -98,8 +98,8 @@ fn log(given: &ArgMatches) -> Result<LogOptions> {
 
 /// `--cidfile`
 fn written(given: &ArgMatches, container: &Container) -> Result<()> {
-    let Some(path) = given.text("cidfile") else { return Ok(()) };
-    let file = std::fs::OpenOptions::new().write(true).create_new(true).open(path);
+    let Some(path) = given.file("cidfile") else { return Ok(()) };
+    let file = std::fs::OpenOptions::new().write(true).create_new(true).open(&path);
     let written = file.and_then(|mut file| std::io::Write::write_all(&mut file, container.id().as_bytes()));
-    written.map_err(|error| Failure::file("write", Path::new(path), &error))
+    written.map_err(|error| Failure::file("write", &path, &error))
 }
