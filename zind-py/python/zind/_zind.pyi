@@ -40,6 +40,7 @@ __all__ = [
     "setns",
     "spawn",
     "sweep_groups",
+    "to_oci",
     "umount",
     "unshare",
     "CLONE_CLEAR_SIGHAND",

@@ -431,6 +431,8 @@ fn the_usual_ones_come_back() {
     for spec in [Spec::new(["true"]), Spec::low_level(["true"]), Spec::default(), Spec::of_oci()] {
         let spec = Spec { rootfs: Rootfs::Path("/r".into()), ..spec };
         assert_eq!(differences(&spec, &again(&spec)), Vec::<String>::new());
+        let other = Spec { nice: Some(3), stdin: Stdio::Pipe, ..spec.clone() };
+        assert_eq!(differences(&spec, &other).len(), 2);
     }
 }
 
