@@ -16,4 +16,5 @@ mod volumes;
 pub use command::{Command, Start};
 pub use communicate::{Captured, Exchange, Output};
 pub use handle::{Exit, ExitKind, Process, StatsEvery};
+pub(crate) use plan::DEFAULT_PATH;
 pub use table::ProcessInfo;
