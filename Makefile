@@ -12,7 +12,7 @@ ROOT := $(if $(filter 0,$(shell id -u)),,sudo)
 CARGO_FLAGS ?= --locked
 
 # What the tests run: the id map helpers, a tiny and a real root, a debugger for memory, and the tools they look with.
-PACKAGES := gcc g++ make pkg-config python3 python3-venv uidmap busybox-static mmdebstrap valgrind procps util-linux \
+PACKAGES := gcc g++ make pkg-config python3 python3-venv uidmap busybox-static mmdebstrap valgrind procps util-linux vim-tiny \
 	iproute2 strace attr libcap2-bin fuse-overlayfs squashfs-tools erofs-utils \
 	docker-registry skopeo umoci buildah apache2-utils openssl
 
@@ -105,7 +105,7 @@ bench: setup develop
 	@missing=(); for package in bubblewrap crun runc; do \
 		dpkg-query -W -f '$${Status}' "$$package" 2>/dev/null | grep -q '^install ok' || missing+=("$$package"); done; \
 	if [ $${#missing[@]} -gt 0 ]; then $(ROOT) apt-get update -qq && DEBIAN_FRONTEND=noninteractive $(ROOT) apt-get install -y -qq --no-install-recommends "$${missing[@]}" >/dev/null; fi
-	$(BIN)/python benches/bench.py --filesystem --cgroups --wheel build/wheels/*.whl $(BENCH_FLAGS)
+	$(BIN)/python benches/bench.py --filesystem --cgroups --execs --wheel build/wheels/*.whl $(BENCH_FLAGS)
 
 install:
 	cargo build $(CARGO_FLAGS) --release -p zind-ffi -p zind-cli

@@ -111,6 +111,8 @@ pub struct Process {
     is_init: bool,
     /// It runs in the container of another one.
     is_guest: bool,
+    /// Others run in its container.
+    had_guests: AtomicBool,
     /// What a further program in the container starts from.
     spec: Option<Arc<Spec>>,
     isolation: Isolation,
@@ -181,6 +183,7 @@ impl Process {
             stderr: Mutex::new(parts.streams.stderr),
             terminal: Mutex::new(parts.streams.terminal),
             is_guest: parts.is_guest,
+            had_guests: AtomicBool::new(false),
             spec: parts.spec,
             state: Mutex::new(State::Running(parts.waiter, parts.network, parts.layers, parts.server.map(Box::new))),
             timed_out: AtomicBool::new(false),
@@ -359,6 +362,10 @@ impl Process {
         exec::begin(&self.target()?, exec).map(Start)
     }
 
+    fn has_own_pids(&self) -> bool {
+        self.isolation.namespaces.get(&Kind::Pid).is_some_and(|how| *how != "host")
+    }
+
     /// What has to be known of the container for a further program.
     fn target(&self) -> Result<Target<'_>> {
         let spec = self.spec.as_ref().filter(|_| !self.is_guest).ok_or_else(|| {
@@ -367,6 +374,7 @@ impl Process {
         if self.try_wait()?.is_some() {
             return Err(exec::ended());
         }
+        self.had_guests.store(true, Ordering::Release);
         let groups = self.group.as_deref().map_or(Groups::None, Groups::Of);
         Ok(Target { pid: self.pid, pidfd: self.pidfd(), spec, isolation: &self.isolation, groups })
     }
@@ -580,6 +588,7 @@ impl Process {
         }
         let pids = match &self.group {
             Some(group) => group.processes()?,
+            None if self.had_guests.load(Ordering::Acquire) && self.has_own_pids() => table::in_namespace_of(self.pid),
             None => table::descendants(self.pid),
         };
         Ok(pids.into_iter().filter_map(ProcessInfo::of).collect())

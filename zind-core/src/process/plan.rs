@@ -413,6 +413,7 @@ pub(crate) fn prepare_with(
             && has_namespace_proc
             && template::is_worth_it(),
         user_namespace: in_user_namespace || !caller.initial_user_namespace,
+        cgroup_namespace: spec.is_new(Kind::Cgroup),
         network_apart: network.is_some(),
         tty_group: !spec.is_joined(Kind::User)
             && maps.as_ref().map_or(caller.initial_user_namespace, |maps| idmap::to_host(&maps.gid, 5).is_some()),
@@ -913,7 +914,9 @@ impl Builder {
             let as_user = identity.user.is_some_and(|(uid, _)| uid != 0);
             let ambient = if as_user { set } else { spec.ambient.intersection(set) };
             let usual = CapSets { bounding: set, permitted: set, effective: set, inheritable: ambient, ambient };
-            let sets = spec.cap_sets.unwrap_or(usual);
+            let mut sets = spec.cap_sets.unwrap_or(usual);
+            // The kernel gives no others; documents of `runc spec` ask for them all the same.
+            sets.ambient = sets.ambient & sets.permitted & sets.inheritable;
             self.plan.flags |= wire::CAPABILITIES;
             self.plan.capabilities = wire::Capabilities {
                 bounding: sets.bounding.0,
@@ -1030,7 +1033,7 @@ pub(super) fn has_seccomp(spec: &Spec) -> bool {
     spec.seccomp == Seccomp::Default && !spec.privileged
 }
 
-const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub(crate) const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 fn environment(spec: &Spec, identity: &Identity) -> Vec<(OsString, OsString)> {
     let mut env: Vec<(OsString, OsString)> = Vec::new();

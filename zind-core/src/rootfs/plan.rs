@@ -36,6 +36,8 @@ pub(crate) struct Situation {
     pub(crate) template: bool,
     /// The container has a user namespace of its own.
     pub(crate) user_namespace: bool,
+    /// And a cgroup namespace.
+    pub(crate) cgroup_namespace: bool,
     /// Group 5 (tty) exists in the container.
     pub(crate) tty_group: bool,
     /// The network namespace is made meanwhile, and has to be joined.
@@ -64,6 +66,7 @@ impl Situation {
             root: RootFrom::Request,
             template: false,
             user_namespace: false,
+            cgroup_namespace: false,
             tty_group: false,
             network_apart: false,
         }

@@ -518,10 +518,25 @@ static void time_limits_and_signals_end_it(void) {
     OK(zind_run(spec, &process, &error));
     OK(zind_process_mount(process, "tmpfs", NULL, "/late", NULL, &error));
     OK(zind_process_umount(process, "/late", &error));
+    zind_spec *late = container("test -t 0 && stty size");
+    zind_process *guest = NULL;
+    OK(zind_spec_set_terminal(late, 30, 90, &error));
+    OK(zind_process_exec(process, late, &guest, &error));
+    OK(zind_process_communicate(guest, NULL, 0, &output, &error));
+    SAME(stdout_of(output), "30 90\r\n");
+    zind_output_free(output);
+    FAILS(zind_process_resize(guest, 10, 10, &error), ZIND_STATUS_STATE);
+    zind_error_clear(&error);
+    CHECK(zind_process_take_terminal(guest) == -1);
+    zind_process_free(guest);
     OK(zind_process_kill(process, &error));
     OK(zind_process_wait(process, -1, &end, &error));
     CHECK(zind_process_umount(process, "/late", &error) == ZIND_STATUS_STATE);
     zind_error_clear(&error);
+    FAILS(zind_process_exec(process, late, &guest, &error), ZIND_STATUS_STATE);
+    zind_error_clear(&error);
+    CHECK(guest == NULL);
+    zind_spec_free(late);
     CHECK(end.kind == ZIND_EXIT_KIND_SIGNALED && end.signal == SIGKILL && end.code == -1 && end.returncode == -SIGKILL);
     zind_process_free(process);
 

@@ -613,7 +613,7 @@ def find(image: object, store: Store | Path | None, policy: Policy, platform: st
 
 def settle(given: dict[str, Any], cancel: _zind.Cancel | None = None) -> None:
     """Replaces the options that find an image by the image, and a document by its text."""
-    config = given.get("config")
+    config: Any = given.get("config")
     if hasattr(config, "keys"):
         import json
 

@@ -41,6 +41,7 @@ __all__ = [
     "setns",
     "spawn",
     "sweep_groups",
+    "to_oci",
     "umount",
     "unshare",
     "CLONE_CLEAR_SIGHAND",

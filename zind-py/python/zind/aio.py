@@ -175,7 +175,7 @@ class Popen:
         stdin, stdout, stderr = process.take_streams()
         self.stdin, self.stdout, self.stderr = await _writer(stdin), await _reader(stdout), await _reader(stderr)
         terminal = process.take_terminal()
-        self.terminal = None if terminal < 0 else io.FileIO(terminal, "r+")  # type: ignore[assignment]
+        self.terminal = None if terminal < 0 else io.FileIO(terminal, "r+")
         return self
 
     #: As in :class:`zind.Popen`: for ``loop.add_reader``, or :meth:`communicate`.
@@ -325,9 +325,9 @@ class Popen:
         if self.terminal is not None:
             data = input or b""
             data += b"\x04" if not data or data.endswith(b"\n") else b"\x04\x04"
-            out = await _converse(self.terminal, data)
+            shown = await _converse(self.terminal, data)
             await self.wait()
-            return out, None
+            return shown, None
 
         async def read(stream: asyncio.StreamReader | None) -> bytes | None:
             return None if stream is None else await stream.read()
