@@ -201,6 +201,16 @@ fn the_low_level_is_util_linuxs() {
 }
 
 #[test]
+fn the_example_runs() {
+    let room = Room::new("example", None);
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/shell/session.sh");
+    let shown = type_in(&room, None, &example.display().to_string());
+    for part in ["process 2 of a container of its own", "a second program", "Exited (", "-> 0\n"] {
+        assert!(shown.contains(part), "{part}: {shown}");
+    }
+}
+
+#[test]
 fn the_reference_is_that_of_the_command() {
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/cli.md");
     let output = Command::new(env!("CARGO_BIN_EXE_zind")).arg("reference").output().unwrap();
