@@ -48,7 +48,7 @@ cli:
 
 # The wheel with module and command, and zind in the virtual environment from that very wheel.
 wheel: venv cli
-	install -D -m 755 $${CARGO_TARGET_DIR:-target}/release/zind zind-py/data/scripts/zind
+	install -D -s -m 755 $${CARGO_TARGET_DIR:-target}/release/zind zind-py/data/scripts/zind
 	$(BIN)/maturin build -q --release --locked --interpreter $(BIN)/python --out build/wheels
 
 develop: wheel

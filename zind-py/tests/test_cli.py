@@ -95,11 +95,20 @@ def test_a_shell_feels_like_a_local_one(options):
         terminal.until(b"resized")
         terminal.type(b"echo rea''dy; cat\n")
         terminal.until(b"ready")
+        # It has the terminal when it answers.
+        terminal.type(b"first\n")
+        terminal.until(b"first\r\nfirst")
         terminal.type(b"\x1a")
         terminal.until(b"Stopped")
         terminal.type(b"fg\n")
-        terminal.until(b"cat")
+        terminal.type(b"to the cat\n")
+        # Once by the terminal, once by cat.
+        terminal.until(b"to the cat")
+        terminal.until(b"to the cat")
         terminal.type(b"\x03")
+        # What is typed before it has ended goes with it.
+        terminal.until(b"^C")
+        terminal.until(b"$ ")
         terminal.type(b"echo code $?\n")
         terminal.until(b"code 130")
         terminal.type(b"exit 7\n")
