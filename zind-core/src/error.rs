@@ -59,6 +59,14 @@ pub enum Error {
         /// Its name.
         name: String,
     },
+    /// There is one of that name already.
+    #[error("{what} exists: {name}")]
+    Exists {
+        /// The kind of thing: `"container"`.
+        what: &'static str,
+        /// Its name.
+        name: String,
+    },
     /// A registry, or the way to it, refused; what was fetched whole until then is kept in the store.
     #[error("{}", RegistryMessage { registry, status: *status, code, detail, hint })]
     Registry {

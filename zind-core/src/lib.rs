@@ -19,6 +19,7 @@
 
 mod build;
 pub mod cgroup;
+pub mod container;
 mod copy;
 mod device;
 pub mod doctor;
@@ -43,6 +44,7 @@ pub use cgroup::{
     Cgroup, DeviceKind, DeviceRule, Event, EventKind, Events, EventsCloser, IoLimit, IoStats, Pressure, PressureOf,
     PressureStats, PressureTrigger, RdmaLimit, Resources, Stall, Stats,
 };
+pub use container::{Container, Containers, Restart};
 pub use copy::{CopyOptions, CopyStats, Root};
 pub use device::{Console, Device};
 pub use doctor::{Doctor, doctor};

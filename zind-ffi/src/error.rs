@@ -40,9 +40,11 @@ pub enum zind_status {
     Registry = 12,
     /// A program that had to exit with 0 did not: a step of a build.
     Failed = 13,
+    /// There is one of that name already.
+    Exists = 14,
 }
 
-const STATUS_NAMES: [&std::ffi::CStr; 14] = [
+const STATUS_NAMES: [&std::ffi::CStr; 15] = [
     c"ok",
     c"null",
     c"utf8",
@@ -57,6 +59,7 @@ const STATUS_NAMES: [&std::ffi::CStr; 14] = [
     c"image",
     c"registry",
     c"failed",
+    c"exists",
 ];
 
 /// What went wrong. All its strings are borrowed from it until zind_error_free().
@@ -84,6 +87,7 @@ impl Failure {
                 Error::Spec { .. } => zind_status::Spec,
                 Error::Unsupported { .. } => zind_status::Unsupported,
                 Error::NotFound { .. } => zind_status::NotFound,
+                Error::Exists { .. } => zind_status::Exists,
                 Error::Timeout(_) => zind_status::Timeout,
                 Error::Image { .. } => zind_status::Image,
                 Error::Registry { .. } => zind_status::Registry,
@@ -265,7 +269,7 @@ mod tests {
 
     #[test]
     fn every_status_has_its_name() {
-        let last = zind_status::Failed as usize;
+        let last = zind_status::Exists as usize;
         assert_eq!(STATUS_NAMES.len(), last + 1);
         assert_eq!(STATUS_NAMES[zind_status::NotFound as usize], c"not_found");
     }

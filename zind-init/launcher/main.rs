@@ -11,6 +11,13 @@ mod deputy;
 mod files;
 mod groups;
 mod memory;
+#[allow(dead_code)]
+#[path = "../src/monitor.rs"]
+mod monitor;
+mod monitor_clients;
+mod monitor_log;
+#[path = "monitor.rs"]
+mod monitoring;
 mod namespaces;
 mod older;
 mod payload;
@@ -32,7 +39,7 @@ mod wire;
 
 use core::arch::global_asm;
 
-use plan::{DEPUTY, FORK_FIRST, GROUPS_EARLY, TEMPLATE, Topology, WAIT_WHEN_READY};
+use plan::{DEPUTY, FORK_FIRST, GROUPS_EARLY, MONITOR, TEMPLATE, Topology, WAIT_WHEN_READY};
 use planfile::PlanFile;
 use report::{GO, Report};
 use step::Step;
@@ -95,6 +102,9 @@ fn carry_out(plan: &mut PlanFile) -> Result<i32, Failure> {
     // Named by hand: the program is a memory file, whose name says nothing.
     const PR_SET_NAME: i32 = 15;
     let _ = sys::prctl(PR_SET_NAME, c"zind-init".as_ptr() as usize, 0);
+    if plan.has(MONITOR) {
+        return Ok(monitoring::start(plan));
+    }
     namespaces::enter(plan)?;
     if plan.has(FORK_FIRST) {
         if let Some(status) = watch::go_on_in_a_child(plan)? {

@@ -54,6 +54,17 @@ pub mod number {
     pub const READ: usize = 0;
     pub const WRITE: usize = 1;
     pub const CLOSE: usize = 3;
+    pub const PWRITE64: usize = 18;
+    pub const WRITEV: usize = 20;
+    pub const RECVFROM: usize = 45;
+    pub const FTRUNCATE: usize = 77;
+    pub const CLOCK_GETTIME: usize = 228;
+    pub const UNLINKAT: usize = 263;
+    pub const RENAMEAT: usize = 264;
+    pub const ACCEPT4: usize = 288;
+    pub const EXECVEAT: usize = 322;
+    pub const PIDFD_SEND_SIGNAL: usize = 424;
+    pub const CLONE3: usize = 435;
     pub const FSTAT: usize = 5;
     pub const MMAP: usize = 9;
     pub const RT_SIGACTION: usize = 13;
@@ -315,6 +326,103 @@ pub fn poll(fds: &mut [PollFd]) -> Result {
     call!(PPOLL, fds.as_mut_ptr(), fds.len(), 0, 0, 0)
 }
 
+/// As [`poll`], for `timeout_ns` at most; negative: for as long as it takes.
+pub fn poll_for(fds: &mut [PollFd], timeout_ns: i64) -> Result {
+    if timeout_ns < 0 {
+        return poll(fds);
+    }
+    let time = [timeout_ns / 1_000_000_000, timeout_ns % 1_000_000_000];
+    call!(PPOLL, fds.as_mut_ptr(), fds.len(), time.as_ptr(), 0, 0)
+}
+
+/// Nanoseconds: since 1970, or, with `monotonic`, since some moment.
+pub fn now_ns(monotonic: bool) -> u64 {
+    let mut time = [0u64; 2];
+    let _ = call!(CLOCK_GETTIME, u32::from(monotonic), time.as_mut_ptr());
+    time[0] * 1_000_000_000 + time[1]
+}
+
+/// Writes two pieces in one call: how many bytes of them.
+pub fn write_both(fd: i32, one: &[u8], other: &[u8]) -> Result {
+    let pieces = [Iov(one.as_ptr(), one.len()), Iov(other.as_ptr(), other.len())];
+    loop {
+        match call!(WRITEV, fd, pieces.as_ptr(), pieces.len()) {
+            Err(EINTR) => {}
+            other => return other,
+        }
+    }
+}
+
+pub fn pwrite(fd: i32, bytes: &[u8], at: u64) -> Result {
+    call!(PWRITE64, fd, bytes.as_ptr(), bytes.len(), at)
+}
+
+pub fn truncate(fd: i32, length: u64) -> Result {
+    call!(FTRUNCATE, fd, length)
+}
+
+pub fn rename(dir: i32, from: CStr, to: CStr) -> Result {
+    call!(RENAMEAT, dir, from, dir, to)
+}
+
+pub fn unlink(dir: i32, path: CStr) -> Result {
+    call!(UNLINKAT, dir, path, 0)
+}
+
+pub fn rmdir(path: CStr) -> Result {
+    const AT_REMOVEDIR: usize = 0x200;
+    call!(UNLINKAT, AT_FDCWD, path, AT_REMOVEDIR)
+}
+
+/// The next connection, if there is one.
+pub fn accept(listener: i32) -> Result<i32> {
+    const SOCK_CLOEXEC_NONBLOCK: usize = 0o2004000;
+    call!(ACCEPT4, listener, 0, 0, SOCK_CLOEXEC_NONBLOCK).map(|fd| fd as i32)
+}
+
+/// One message, if there is one. 0: the sender is gone.
+pub fn receive_now(socket: i32, buffer: &mut [u8]) -> Result {
+    const MSG_DONTWAIT: usize = 0x40;
+    call!(RECVFROM, socket, buffer.as_mut_ptr(), buffer.len(), MSG_DONTWAIT, 0, 0)
+}
+
+/// Sends one message with a descriptor, if it is not negative, or says why that would have to wait.
+pub fn send_now(socket: i32, message: &[u8], fd: i32) -> Result {
+    send_descriptors(socket, message, [fd, -1])
+}
+
+pub fn pidfd_send_signal(pidfd: i32, signal: i32) -> Result {
+    call!(PIDFD_SEND_SIGNAL, pidfd, signal, 0, 0)
+}
+
+/// A pair of connected sockets that keep messages apart; each is told who has sent one.
+pub fn message_pair() -> Result<[i32; 2]> {
+    const AF_UNIX: usize = 1;
+    const SOCK_SEQPACKET_CLOEXEC: usize = 5 | 0o2000000;
+    let mut pair = [-1i32; 2];
+    call!(SOCKETPAIR, AF_UNIX, SOCK_SEQPACKET_CLOEXEC, 0, pair.as_mut_ptr())?;
+    Ok(pair)
+}
+
+/// The terminal end of a pseudo-terminal.
+pub fn terminal_peer(master: i32) -> Result<i32> {
+    const TIOCGPTPEER: usize = 0x5441;
+    const O_RDWR_NOCTTY_CLOEXEC: usize = 2 | 0o400 | 0o2000000;
+    call!(IOCTL, master, TIOCGPTPEER, O_RDWR_NOCTTY_CLOEXEC).map(|fd| fd as i32)
+}
+
+pub fn pipe() -> Result<[i32; 2]> {
+    const PIPE2: usize = 293;
+    let mut pair = [-1i32; 2];
+    raw(PIPE2, pair.as_mut_ptr() as usize, 0o2000000, 0, 0, 0, 0)?;
+    Ok(pair)
+}
+
+/// Executes the program behind a descriptor.
+pub fn execute(program: i32, argv: *const CStr, envp: *const CStr) -> i32 {
+    call!(EXECVEAT, program, EMPTY, argv, envp, AT_EMPTY_PATH).err().unwrap_or(0)
+}
+
 #[repr(C)]
 struct Iov(*const u8, usize);
 
@@ -324,10 +432,17 @@ struct MessageHeader(usize, u32, *const Iov, usize, *const u8, usize, i32);
 
 /// Receives one message and the descriptors that come with it, which fill `fds` from the front. 0: the sender is gone.
 pub fn receive<const N: usize>(socket: i32, buffer: &mut [u8], fds: &mut [i32; N]) -> Result {
+    receive_from(socket, buffer, fds).map(|(length, _)| length)
+}
+
+/// The same; and who has sent it, if the socket asks for that, or 0.
+pub fn receive_from<const N: usize>(socket: i32, buffer: &mut [u8], fds: &mut [i32; N]) -> Result<(usize, i32)> {
     const MSG_CMSG_CLOEXEC: usize = 0x4000_0000;
     const CONTROL_HEADER: usize = 16;
-    // A header, and more descriptors than anybody sends.
-    let mut control = [0u64; 16];
+    const SCM_RIGHTS: u64 = 1;
+    const SCM_CREDENTIALS: u64 = 2;
+    // A header, and more descriptors than anybody sends; another one, and who that is.
+    let mut control = [0u64; 24];
     loop {
         let iov = Iov(buffer.as_mut_ptr(), buffer.len());
         let mut header = MessageHeader(0, 0, &raw const iov, 1, control.as_mut_ptr().cast(), size_of_val(&control), 0);
@@ -335,15 +450,50 @@ pub fn receive<const N: usize>(socket: i32, buffer: &mut [u8], fds: &mut [i32; N
             Err(EINTR) => {}
             Err(errno) => return Err(errno),
             Ok(length) => {
-                // The kernel has written back how much control data there is; it is one message of SCM_RIGHTS.
-                let length_of_control = if header.5 < CONTROL_HEADER { 0 } else { control[0] as usize };
-                let count = length_of_control.saturating_sub(CONTROL_HEADER) / size_of::<i32>();
-                for (index, fd) in fds.iter_mut().enumerate().take(count) {
-                    let word = control[CONTROL_HEADER / 8 + index / 2];
-                    *fd = (word >> (32 * (index % 2))) as i32;
+                // The kernel has written back how much control data there is.
+                let words = control.get(..header.5 / 8).unwrap_or(&[]);
+                let (mut at, mut sender, mut filled) = (0, 0, 0);
+                while let Some([len, kind, data @ ..]) = words.get(at..) {
+                    let count = (*len as usize).saturating_sub(CONTROL_HEADER) / size_of::<i32>();
+                    let number = |index: usize| data.get(index / 2).map_or(-1, |word| (word >> (32 * (index % 2))) as i32);
+                    match kind >> 32 {
+                        SCM_RIGHTS => {
+                            for index in 0..count {
+                                match fds.get_mut(filled) {
+                                    Some(slot) => *slot = number(index),
+                                    None => close(number(index)),
+                                }
+                                filled += 1;
+                            }
+                        }
+                        SCM_CREDENTIALS if count > 0 => sender = number(0),
+                        _ => {}
+                    }
+                    at += (*len as usize).div_ceil(8).max(2);
                 }
-                return Ok(length);
+                return Ok((length, sender));
             }
+        }
+    }
+}
+
+/// Has the socket tell who sends.
+pub fn tell_senders(socket: i32) -> Result {
+    const SETSOCKOPT: usize = 54;
+    const SOL_SOCKET: usize = 1;
+    const SO_PASSCRED: usize = 16;
+    let yes = 1u32;
+    raw(SETSOCKOPT, socket as usize, SOL_SOCKET, SO_PASSCRED, (&raw const yes) as usize, size_of::<u32>(), 0)
+}
+
+/// Waits for the end of a child: its status.
+pub fn wait_for(pid: i32) -> Result<i32> {
+    const WALL: i32 = 0x4000_0000;
+    let mut status = 0i32;
+    loop {
+        match call!(WAIT4, pid, &raw mut status, WALL, 0) {
+            Err(EINTR) => {}
+            other => return other.map(|_| status),
         }
     }
 }
@@ -432,9 +582,63 @@ pub fn clone(flags: u64, pidfd: &mut i32) -> Result<i32> {
     call!(CLONE, flags | CLONE_PIDFD | SIGCHLD as u64, 0, &raw mut *pidfd).map(|pid| pid as i32)
 }
 
+/// As [`vfork`], with new namespaces, and born into the group of version 2 behind `cgroup`, if that is not negative. Only
+/// this one wants clone3(2).
+pub fn vfork_into(
+    stack: &mut [u8],
+    flags: u64,
+    cgroup: i32,
+    pidfd: &mut i32,
+    child: extern "C" fn(*const u8) -> !,
+    argument: *const u8,
+) -> Result<i32> {
+    const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+    if cgroup < 0 {
+        return vfork_with(stack, flags, pidfd, child, argument);
+    }
+    let flags = flags | CLONE_VM | CLONE_VFORK | CLONE_PIDFD | CLONE_INTO_CGROUP;
+    let size = stack.len() & !15;
+    let pidfd = &raw mut *pidfd as u64;
+    let group = cgroup as u64;
+    let bottom = stack.as_mut_ptr() as u64;
+    // flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls, set_tid, set_tid_size, cgroup
+    let args = [flags, pidfd, 0, 0, SIGCHLD as u64, bottom, size as u64, 0, 0, 0, group];
+    let result: isize;
+    // SAFETY: as in `vfork_with`.
+    unsafe {
+        asm!(
+            "syscall",
+            "test rax, rax",
+            "jnz 2f",
+            "mov rdi, r13",
+            "call r12",
+            "ud2",
+            "2:",
+            inlateout("rax") number::CLONE3 as isize => result,
+            in("rdi") args.as_ptr(),
+            in("rsi") size_of_val(&args),
+            in("r12") child,
+            in("r13") argument,
+            lateout("rcx") _,
+            lateout("r11") _,
+        );
+    }
+    if result < 0 { Err(-result as i32) } else { Ok(result as i32) }
+}
+
 /// Like vfork(2): the child runs `child` in our memory, on `stack`, while we sleep until it executes a program or ends.
 pub fn vfork(stack: &mut [u8], pidfd: &mut i32, child: extern "C" fn(*const u8) -> !, argument: *const u8) -> Result<i32> {
-    let flags = CLONE_VM | CLONE_VFORK | CLONE_PIDFD | SIGCHLD as u64;
+    vfork_with(stack, 0, pidfd, child, argument)
+}
+
+fn vfork_with(
+    stack: &mut [u8],
+    flags: u64,
+    pidfd: &mut i32,
+    child: extern "C" fn(*const u8) -> !,
+    argument: *const u8,
+) -> Result<i32> {
+    let flags = flags | CLONE_VM | CLONE_VFORK | CLONE_PIDFD | SIGCHLD as u64;
     let top = (stack.as_mut_ptr() as usize + stack.len()) & !15;
     let result: isize;
     // SAFETY: the child starts on the top of its own stack, calls a function that never returns and touches nothing

@@ -4,11 +4,13 @@
 //! in NUL, lists are aligned to eight bytes, numbers are native. The launcher maps it privately, turns the lists of
 //! string offsets into the pointer arrays that `execve(2)` wants, and does what it says in the order of the fields.
 
+use crate::monitor::Monitor;
+
 /// The first four bytes of a plan.
 pub const MAGIC: u32 = 0x7a69_6e64;
 
 /// The version of this layout. Library and launcher are built together; this catches a stale build.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// The offset of a NUL-terminated string in the plan; 0 is "none".
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -326,6 +328,8 @@ pub const GROUPS_EARLY: u64 = 1 << 35;
 pub const CGROUP_NAMESPACE: u64 = 1 << 36;
 /// This plan makes a deputy: report [`crate::step::Step::Ready`] after the operations, then serve until the socket closes.
 pub const DEPUTY: u64 = 1 << 37;
+/// This plan makes a monitor: what is in `monitor`, and nothing else.
+pub const MONITOR: u64 = 1 << 38;
 
 /// All a launcher needs.
 #[derive(Clone, Copy, Debug)]
@@ -421,4 +425,6 @@ pub struct Plan {
     pub securebits: i32,
     /// The filter, as `struct sock_filter`.
     pub seccomp: List<u64>,
+    /// What a monitor needs: one, or none.
+    pub monitor: List<Monitor>,
 }

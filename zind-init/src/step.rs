@@ -262,4 +262,20 @@ steps! {
     Systemd = 201, "ask systemd for a scope";
     /// Watch a control group.
     Watch = 202, "watch the control group";
+
+    // 210..: around containers that live on.
+    /// Keep containers in their directory, and find them there.
+    Container = 210, "keep the container";
+    /// Read or write the state of a container.
+    ContainerState = 211, "keep the state of the container";
+    /// Start the monitor of a container.
+    Monitor = 212, "start the monitor";
+    /// Ask the monitor of a container for something.
+    AskMonitor = 213, "ask the monitor";
+    /// Write or read the log of a container.
+    Log = 214, "use the log";
+    /// Run a hook.
+    Hook = 215, "run the hook";
+    /// Wait until a container is ready.
+    Readiness = 216, "wait until the container is ready";
 }

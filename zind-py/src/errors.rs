@@ -43,6 +43,7 @@ pub(crate) fn raise(py: Python<'_>, error: &Error) -> PyErr {
             exception(py, "UnsupportedError", (message, feature.as_str(), needs.as_str()))
         }
         Error::NotFound { .. } => exception(py, "NotFoundError", (message,)),
+        Error::Exists { .. } => exception(py, "ExistsError", (message,)),
         Error::Registry { registry, status, code, .. } => {
             let hint = error.hint().unwrap_or_default();
             exception(py, "RegistryError", (message, registry.as_str(), *status, code.as_str(), hint))

@@ -15,6 +15,7 @@ mod place;
 mod readings;
 pub(crate) mod resources;
 pub(crate) mod stats;
+mod stored;
 pub(crate) mod systemd;
 #[cfg(test)]
 mod testing;
@@ -43,6 +44,7 @@ pub use owner::sweep;
 pub(crate) use owner::{abandon, reap_abandoned};
 pub use resources::{DeviceKind, DeviceRule, IoLimit, RdmaLimit, Resources};
 pub use stats::{IoStats, Pressure, PressureStats, Stall, Stats};
+pub(crate) use stored::{Stored, StoredPart};
 
 /// How long something may take that mostly takes no time: freezing, the last breath of what was killed.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -64,6 +66,8 @@ pub struct Cgroup {
     last_words: LastWords,
     readings: readings::Readings,
     is_gone: AtomicBool,
+    /// It is somebody else's, who removes it.
+    is_borrowed: AtomicBool,
 }
 
 /// A part that is made in a scope of systemd's, and what is written to it then.
@@ -165,6 +169,7 @@ impl Cgroup {
             last_words: LastWords::default(),
             readings: readings::Readings::default(),
             is_gone: AtomicBool::new(false),
+            is_borrowed: AtomicBool::new(false),
         };
         group.make_parts(request.dies_with_owner)?;
         if let (Some(parent), true) = (request.parent, group.is_nowhere()) {
@@ -607,7 +612,9 @@ impl Cgroup {
 
 impl Drop for Cgroup {
     fn drop(&mut self) {
-        self.try_delete();
+        if !self.is_borrowed.load(Ordering::Acquire) {
+            self.try_delete();
+        }
     }
 }
 

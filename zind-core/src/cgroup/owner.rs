@@ -186,7 +186,7 @@ fn remove_foreign(path: &Path) -> bool {
     }
 }
 
-fn thaw(path: &Path) {
+pub(super) fn thaw(path: &Path) {
     if let Ok(dir) = files::open_dir(path) {
         let _ = files::write(dir.as_fd(), "freezer.state", "THAWED");
         let _ = files::write(dir.as_fd(), "cgroup.freeze", "0");

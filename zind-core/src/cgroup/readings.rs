@@ -24,6 +24,10 @@ pub(super) struct Readings(Mutex<Files>);
 
 #[derive(Debug, Default)]
 struct Files {
+    /// What was read when there was still a group; then nothing else is.
+    texts: Option<Vec<(bool, String, String)>>,
+    /// What is asked for is noted here.
+    asked: Option<Vec<(bool, &'static str)>>,
     kept: Vec<Kept>,
     buffer: Vec<u8>,
 }
@@ -49,7 +53,11 @@ impl Readings {
     /// of the group in each version.
     pub(super) fn of<T>(&self, part: &Part, name: &'static str, meaning: impl FnOnce(&str) -> T) -> Option<T> {
         let mut files = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Files { kept, buffer } = &mut *files;
+        if let Some(texts) = &files.texts {
+            let text = texts.iter().find(|(is_v2, known, _)| *is_v2 == part.is_v2 && known == name);
+            return text.map(|(.., text)| meaning(text));
+        }
+        let Files { kept, buffer, .. } = &mut *files;
         let known = kept.iter().position(|one| one.is_v2 == part.is_v2 && one.name == name);
         let at = match known {
             Some(at) => at,
@@ -73,13 +81,29 @@ impl Readings {
     /// The same for the last time: a file that is not open yet is not kept.
     pub(super) fn once<T>(&self, part: &Part, name: &'static str, meaning: impl FnOnce(&str) -> T) -> Option<T> {
         let is_kept = {
-            let files = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            files.kept.iter().any(|one| one.is_v2 == part.is_v2 && one.name == name)
+            let mut files = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(asked) = &mut files.asked {
+                asked.push((part.is_v2, name));
+            }
+            files.texts.is_some() || files.kept.iter().any(|one| one.is_v2 == part.is_v2 && one.name == name)
         };
         match is_kept {
             true => self.of(part, name, meaning),
             false => files::read(part.dir.as_fd(), name).ok().map(|text| meaning(&text)),
         }
+    }
+
+    /// Readings that were taken before.
+    pub(super) fn of_texts(texts: Vec<(bool, String, String)>) -> Readings {
+        Readings(Mutex::new(Files { texts: Some(texts), ..Files::default() }))
+    }
+
+    /// What is asked for meanwhile.
+    pub(super) fn asked_in(&self, body: impl FnOnce()) -> Vec<(bool, &'static str)> {
+        let files = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        files().asked = Some(Vec::new());
+        body();
+        files().asked.take().unwrap_or_default()
     }
 
     /// Closes all.

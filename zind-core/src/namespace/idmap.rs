@@ -215,6 +215,31 @@ pub(crate) fn write(pid: i32, maps: &ReadyMaps) -> Result<()> {
     write_file(Step::GidMap, &format!("/proc/{pid}/gid_map"), &text(&maps.gid))
 }
 
+/// How somebody else writes the same maps, without this library.
+pub(crate) struct Writes {
+    /// The text for `setgroups`, if it is to be written.
+    pub(crate) setgroups: Option<&'static str>,
+    /// Texts for `uid_map` and `gid_map`, if they are to be written.
+    pub(crate) texts: Option<[String; 2]>,
+    /// Else: programs to run, with their arguments; the first argument is to become the pid.
+    pub(crate) programs: Vec<Vec<String>>,
+}
+
+/// Errors: [`Error::Unsupported`] if a program that is needed is missing.
+pub(crate) fn writes(maps: &ReadyMaps) -> Result<Writes> {
+    let setgroups = (!maps.setgroups).then_some("deny");
+    if !maps.helper {
+        return Ok(Writes { setgroups, texts: Some([text(&maps.uid), text(&maps.gid)]), programs: Vec::new() });
+    }
+    let program = |name: &str, maps: &[IdMap]| {
+        let path = helper::find(name).ok_or_else(|| Error::unsupported("uid_map beyond one id", format!("{name}(1)")))?;
+        let numbers = maps.iter().flat_map(|map| [map.container, map.host, map.size]).map(|number| number.to_string());
+        Ok([path.to_string_lossy().into_owned(), String::new()].into_iter().chain(numbers).collect())
+    };
+    let programs = vec![program("newuidmap", &maps.uid)?, program("newgidmap", &maps.gid)?];
+    Ok(Writes { setgroups, texts: None, programs })
+}
+
 fn deny_setgroups(pid: i32) -> Result<()> {
     write_file(Step::SetgroupsFile, &format!("/proc/{pid}/setgroups"), "deny")
 }

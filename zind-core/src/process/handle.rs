@@ -29,6 +29,7 @@ use crate::mount::Mount;
 use crate::namespace::idmap;
 use crate::rootfs::fuse::Server;
 use crate::rootfs::layers::{self, Ids, Marks};
+use crate::rootfs::ops::Ops;
 use crate::rootfs::resolve::PLACE;
 use crate::spec::Kind;
 use crate::store::Owners;
@@ -261,16 +262,7 @@ impl Process {
     /// caller may not trace the process.
     /// Source: `/proc/pid/root` in <https://man7.org/linux/man-pages/man5/proc_pid_root.5.html>
     pub fn root(&self) -> Result<Root> {
-        let path = format!("/proc/{}/root", self.pid);
-        let opened = openat(CWD, &path, PLACE | OFlags::DIRECTORY, Mode::empty());
-        // The number may belong to another process by now, but not if ours is still there after the open.
-        let ended = pidfd_send_signal(self.pidfd.as_fd(), 0) == Err(Errno::ESRCH);
-        if ended || matches!(opened, Err(rustix::io::Errno::NOENT | rustix::io::Errno::SRCH)) {
-            return Err(Error::State("the container has ended, and its root with it".to_owned()));
-        }
-        let dir = opened.at(Step::OpenRoot, "openat", &path);
-        let dir = dir.map_err(|error| error.with_hint("whoever may trace the process may open its root: ptrace(2)"))?;
-        Ok(Root::of(dir, PathBuf::new()))
+        root_of(self.pid, self.pidfd.as_fd())
     }
 
     /// [`Root::copy_in`] of [`Process::root`]: a file or a tree of the host's into the running container.
@@ -526,14 +518,7 @@ impl Process {
     /// not recursive of a directory with mounts in it is `EINVAL` at [`Step::Bind`], as it is at a start, and one that maps
     /// ids is [`Error::Unsupported`].
     pub fn mount(&self, mount: &Mount) -> Result<()> {
-        mount.check(0)?;
-        if probe::newer_mounts_are_hidden() {
-            return Err(Error::unsupported(
-                "a mount in a running container",
-                "the mount interface of Linux 5.2 and 5.12, which a filter around this process hides",
-            ));
-        }
-        let ops = crate::rootfs::plan::hot_mount(mount, Caller::now()?.admin)?;
+        let ops = ops_of_mount(mount)?;
         launch::carry_out_inside(self.inside()?, ops)
     }
 
@@ -607,6 +592,32 @@ impl Drop for Process {
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// The root of a process, as [`Process::root`] has it.
+pub(crate) fn root_of(pid: i32, pidfd: BorrowedFd<'_>) -> Result<Root> {
+    let path = format!("/proc/{pid}/root");
+    let opened = openat(CWD, &path, PLACE | OFlags::DIRECTORY, Mode::empty());
+    // The number may belong to another process by now, but not if ours is still there after the open.
+    let ended = pidfd_send_signal(pidfd, 0) == Err(Errno::ESRCH);
+    if ended || matches!(opened, Err(rustix::io::Errno::NOENT | rustix::io::Errno::SRCH)) {
+        return Err(Error::State("the container has ended, and its root with it".to_owned()));
+    }
+    let dir = opened.at(Step::OpenRoot, "openat", &path);
+    let dir = dir.map_err(|error| error.with_hint("whoever may trace the process may open its root: ptrace(2)"))?;
+    Ok(Root::of(dir, PathBuf::new()))
+}
+
+/// The operations that mount something in a running container.
+pub(crate) fn ops_of_mount(mount: &Mount) -> Result<Ops> {
+    mount.check(0)?;
+    if probe::newer_mounts_are_hidden() {
+        return Err(Error::unsupported(
+            "a mount in a running container",
+            "the mount interface of Linux 5.2 and 5.12, which a filter around this process hides",
+        ));
+    }
+    crate::rootfs::plan::hot_mount(mount, Caller::now()?.admin)
 }
 
 fn exit_of(report: &Report) -> Exit {

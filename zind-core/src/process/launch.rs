@@ -16,11 +16,13 @@ use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, SocketFlags, SocketType, recvmsg,
     send, socketpair, sockopt,
 };
+use zind_init::monitor::RestartWhen;
 use zind_init::report::{GO, REPORT_SIZE, Report, Usage};
 
 use super::handle::{Parts, Process};
 use super::plan::{self, Inside, Names, Prepared};
 use super::volumes;
+use super::watched::{self, Above, Facts, Keep};
 use crate::cgroup;
 use crate::copy::Root;
 use crate::error::{At, Error, Result, Step};
@@ -44,7 +46,7 @@ pub(crate) fn spawn(spec: Spec) -> Result<Process> {
 /// A start that is under way: for callers who have something else to do meanwhile.
 pub(crate) struct Starting {
     prepared: Prepared,
-    waiter: Option<Waiter>,
+    waiter: Option<Above>,
     socket: OwnedFd,
     deadline: Option<Instant>,
     began: Instant,
@@ -76,13 +78,56 @@ impl Starting {
         holds.extend(image);
         let began = Instant::now();
         let deadline = spec.timeout.map(|timeout| began + timeout);
-        let mut prepared = plan::prepare_with(spec, clone::have_clone3(), stand_in.as_ref())?;
+        let mut prepared = plan::prepare_with(spec, clone::have_clone3(), stand_in.as_ref(), false)?;
         prepared.hold(holds);
         let mut starting = Starting::start(prepared, deadline, began)?;
         starting.again = again;
         starting.image_hold = image_hold;
         starting.stand_by(stand_in);
         Ok(starting)
+    }
+
+    /// The same below a monitor. What needs this process for as long as the container lives is not used.
+    pub(super) fn begin_watched(
+        mut spec: Spec,
+        keep: Keep,
+        began: Instant,
+        interrupted: &mut dyn FnMut() -> bool,
+    ) -> Result<Starting> {
+        let image = apply::settle(&mut spec, interrupted)?;
+        check::check(&spec)?;
+        clone::reap_orphans();
+        cgroup::reap_abandoned();
+        let mut holds = volumes::take(&mut spec, None, interrupted)?;
+        holds.extend(image.map(ImageHold::into_fd));
+        let is_reusable = keep.restart != RestartWhen::Never;
+        let mut prepared = plan::prepare_with(spec, clone::have_clone3(), None, is_reusable)?;
+        prepared.hold(holds);
+        Starting::start_below(prepared, Some(keep), None, began)
+    }
+
+    /// What is to be remembered of it.
+    pub(super) fn facts(&self) -> Facts {
+        Facts {
+            group: self.prepared.group.as_ref().map(|group| group.store()),
+            is_init: self.prepared.is_init,
+            isolation: self.prepared.isolation.clone(),
+            overlay: self.prepared.overlay.clone(),
+        }
+    }
+
+    pub(super) fn link(&mut self) -> Option<&mut watched::Link> {
+        match &mut self.waiter {
+            Some(Above::Monitor(link)) => Some(link),
+            _ => None,
+        }
+    }
+
+    /// It is somebody else's.
+    pub(super) fn let_go(mut self) {
+        self.ended = true;
+        self.waiter = None;
+        self.prepared.group = None;
     }
 
     /// Begins again without an overlay of the kernel's, if it was the root's that it refused; and with a copy, if nothing
@@ -110,7 +155,7 @@ impl Starting {
         let mut holds = volumes::take(&mut spec, None, interrupted)?;
         let image_hold = self.image_hold.take();
         holds.extend(image_hold.as_ref().map(OwnedFd::try_clone).transpose().at(Step::OpenRoot, "dup", "")?);
-        let mut prepared = plan::prepare_with(*spec, clone::have_clone3(), Some(&stand_in))?;
+        let mut prepared = plan::prepare_with(*spec, clone::have_clone3(), Some(&stand_in), false)?;
         prepared.hold(holds);
         let mut starting = Starting::start(prepared, self.deadline, self.began)?;
         starting.again = again;
@@ -132,7 +177,17 @@ impl Starting {
         }
     }
 
-    fn start(mut prepared: Prepared, deadline: Option<Instant>, began: Instant) -> Result<Starting> {
+    fn start(prepared: Prepared, deadline: Option<Instant>, began: Instant) -> Result<Starting> {
+        Starting::start_below(prepared, None, deadline, began)
+    }
+
+    /// The same below a monitor, if there is to be one.
+    fn start_below(
+        mut prepared: Prepared,
+        keep_alive: Option<Keep>,
+        deadline: Option<Instant>,
+        began: Instant,
+    ) -> Result<Starting> {
         let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).at(
             Step::Socket,
             "socketpair",
@@ -142,27 +197,34 @@ impl Starting {
             // The pid of whoever is ready, in our own numbers: unix(7).
             sockopt::set_socket_passcred(&ours, true).at(Step::Socket, "setsockopt", "")?;
         }
+        let slot = keep_alive.is_some().then(|| prepared.take_owner()).transpose()?;
         let (bytes, keep) = prepared.encode(theirs.as_fd());
         let plan = memory_file("zind-plan", &bytes)?;
         let image = image()?;
         let attach = prepared.attach.take();
         let is_to_settle = prepared.group.as_ref().is_some_and(|group| group.is_to_settle());
-        let start = Start {
-            image: image.as_fd(),
-            plan: plan.as_fd(),
-            keep,
-            flags: prepared.clone_flags,
-            cgroup: prepared.cgroup.as_ref().map(|fd| fd.as_fd()),
-            groups: attach.iter().flat_map(|attach| &attach.files).map(AsRawFd::as_raw_fd).collect(),
-            // In a scope of systemd's it is we who tell: `settle`.
-            groups_done: attach.as_ref().filter(|_| !is_to_settle).map(|attach| attach.done.as_fd()),
+        let waiter = match (keep_alive, slot) {
+            (Some(alive), Some(slot)) => {
+                let start = watched::Below {
+                    report: ours.as_fd(),
+                    report_slot: theirs.as_fd(),
+                    owner_slot: slot,
+                    image: image.as_fd(),
+                    plan: plan.as_fd(),
+                    keep,
+                    attach: attach.as_ref().filter(|_| !is_to_settle),
+                };
+                Some(Above::Monitor(watched::start(&mut prepared, alive, start)?))
+            }
+            _ => {
+                let waiter =
+                    start_launcher(&prepared, image.as_fd(), plan.as_fd(), keep, attach.as_ref(), is_to_settle);
+                Some(Above::Waiter(waiter.map_err(|error| explain_clone(error, prepared.group.is_some()))?))
+            }
         };
-        let waiter = if prepared.forked { clone::start_by_fork(start) } else { clone::start(start) }
-            .at(Step::Clone, "clone3", "")
-            .map_err(|error| explain_clone(error, prepared.group.is_some()))?;
         let mut starting = Starting {
             prepared,
-            waiter: Some(waiter),
+            waiter,
             socket: ours,
             deadline,
             began,
@@ -198,7 +260,7 @@ impl Starting {
         let Some(group) = group else { return Err(self.died_early()) };
         if let Err(error) = group.settle(&[pid as u32]) {
             // It may have failed because the launcher is gone.
-            return Err(if self.waiter.as_ref().is_some_and(Waiter::has_ended) { self.died_early() } else { error });
+            return Err(if self.waiter.as_ref().is_some_and(Above::has_ended) { self.died_early() } else { error });
         }
         self.prepared.isolation.cgroup = group.paths();
         self.prepared.isolation.cgroup_refused = group.why_nowhere();
@@ -211,11 +273,21 @@ impl Starting {
     }
 
     /// Answers the launcher until the payload runs. `interrupted` is asked whenever a signal arrives.
-    pub(crate) fn finish(mut self, interrupted: &mut dyn FnMut() -> bool) -> Result<Process> {
+    pub(crate) fn finish(self, interrupted: &mut dyn FnMut() -> bool) -> Result<Process> {
+        let (starting, first) = self.finish_start(&mut |_| Ok(()), interrupted)?;
+        starting.process(first)
+    }
+
+    /// The same; `ready` is called when the namespaces are there, with the pid of who is in them, if that is waited for.
+    pub(super) fn finish_start(
+        mut self,
+        ready: &mut dyn FnMut(i32) -> Result<()>,
+        interrupted: &mut dyn FnMut() -> bool,
+    ) -> Result<(Starting, First)> {
         loop {
             let Some(message) = self.next_message(interrupted)? else { return Err(self.died_early()) };
             match Step::from_number(message.report.step) {
-                Some(Step::Ready) => self.answer(message.pid)?,
+                Some(Step::Ready) => self.answer(message.pid, ready)?,
                 Some(Step::HandedOver) => self.hand_back(message.fd, message.pid, interrupted)?,
                 Some(Step::Started) => {
                     if let Some(network) = &mut self.prepared.network {
@@ -225,7 +297,13 @@ impl Starting {
                         self.prepared.isolation.root_change = "chroot";
                     }
                     let Some(pidfd) = message.fd else { return Err(self.died_early()) };
-                    return self.process(message.report.value, message.pid, pidfd);
+                    let payload = message.report.value;
+                    // With a PID 1 of ours, the launcher is the container's first process; its payload's number is the
+                    // inner one.
+                    let launcher = self.waiter.as_ref().and_then(Above::launcher_pid);
+                    let first = if self.prepared.forks_first { message.pid } else { launcher };
+                    let pid = first.filter(|_| self.prepared.is_init).unwrap_or(payload);
+                    return Ok((self, First { pid, pidfd }));
                 }
                 Some(step) if message.report.is_milestone() => {
                     debug_assert!(matches!(step, Step::ReachedExec | Step::Exited | Step::Signaled), "{step:?}");
@@ -248,7 +326,7 @@ impl Starting {
         pid: Option<i32>,
         interrupted: &mut dyn FnMut() -> bool,
     ) -> Result<()> {
-        let pid = pid.or_else(|| self.waiter.as_ref().and_then(Waiter::launcher_pid));
+        let pid = pid.or_else(|| self.waiter.as_ref().and_then(Above::launcher_pid));
         let only_ids = self.prepared.maps.as_ref().and_then(|maps| idmap::only(&maps.uid).zip(idmap::only(&maps.gid)));
         let launcher = pid.map(|pid| Launcher { pid, only_ids });
         match (fd, self.to_fill.take(), &mut self.fuse) {
@@ -293,22 +371,20 @@ impl Starting {
     }
 
     /// The namespaces exist: id maps and pins, then the word to go on.
-    fn answer(&mut self, pid: Option<i32>) -> Result<()> {
+    fn answer(&mut self, pid: Option<i32>, ready: &mut dyn FnMut(i32) -> Result<()>) -> Result<()> {
         let pid = pid.ok_or_else(|| Error::sys(Step::Report, "recvmsg", "", Errno::EPROTO))?;
         if let Some(maps) = &self.prepared.maps {
             idmap::write(pid, maps)?;
         }
         pin::pin(pid, &self.prepared.pins)?;
+        ready(pid)?;
         send(&self.socket, &[GO], SendFlags::NOSIGNAL).at(Step::Report, "send", "").map(drop)
     }
 
-    fn process(mut self, payload: i32, sender: Option<i32>, pidfd: OwnedFd) -> Result<Process> {
+    fn process(mut self, First { pid, pidfd }: First) -> Result<Process> {
         let socket = self.socket.try_clone().at(Step::Report, "dup", "")?;
-        let Some(waiter) = self.waiter.take() else { return Err(self.died_early()) };
+        let Some(Above::Waiter(waiter)) = self.waiter.take() else { return Err(self.died_early()) };
         self.ended = true;
-        // With a PID 1 of ours, the launcher is the container's first process; its payload's number is the inner one.
-        let first = if self.prepared.forks_first { sender } else { waiter.launcher_pid() };
-        let pid = first.filter(|_| self.prepared.is_init).unwrap_or(payload);
         Process::new(Parts {
             waiter,
             socket,
@@ -361,7 +437,7 @@ impl Starting {
         self.wait_for_end();
         let memory_ran_out = self.prepared.group.as_ref().is_some_and(|group| group.memory_was_short());
         let too_little = "memory ran out before the program ran: the limit in resources= is too low to start anything";
-        match self.waiter.as_ref().and_then(Waiter::failure) {
+        match self.waiter.as_ref().and_then(Above::failure) {
             Some(StartFailure::Clone(errno)) => {
                 explain_clone(Error::sys(Step::Clone, "clone3", "", errno), self.prepared.group.is_some())
             }
@@ -385,7 +461,11 @@ impl Starting {
             return;
         }
         let _ = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Both);
-        let Some(waiter) = &mut self.waiter else { return };
+        let waiter = match &mut self.waiter {
+            Some(Above::Waiter(waiter)) => waiter,
+            Some(Above::Monitor(link)) => return link.give_up(),
+            None => return,
+        };
         // The launcher may not be there yet; then it will be in a moment, unless its waiter ends first.
         while waiter.try_reap().is_none() {
             // Its number stays its own until the waiter reaps it, which ends the waiter too.
@@ -415,12 +495,34 @@ impl Drop for Starting {
     }
 }
 
+/// The launcher below a waiter.
+fn start_launcher(
+    prepared: &Prepared,
+    image: BorrowedFd<'_>,
+    plan: BorrowedFd<'_>,
+    keep: Vec<i32>,
+    attach: Option<&plan::Attach>,
+    is_to_settle: bool,
+) -> Result<Waiter> {
+    let start = Start {
+        image,
+        plan,
+        keep,
+        flags: prepared.clone_flags,
+        cgroup: prepared.cgroup.as_ref().map(|fd| fd.as_fd()),
+        groups: attach.iter().flat_map(|attach| &attach.files).map(AsRawFd::as_raw_fd).collect(),
+        // In a scope of systemd's it is we who tell: `settle`.
+        groups_done: attach.filter(|_| !is_to_settle).map(|attach| attach.done.as_fd()),
+    };
+    if prepared.forked { clone::start_by_fork(start) } else { clone::start(start) }.at(Step::Clone, "clone3", "")
+}
+
 /// Makes a mount namespace by `ops`; `take` gets hold of it by the pid of who is in it.
 pub(crate) fn make_mount_namespace<T>(ops: &Ops, take: impl FnOnce(i32) -> Result<T>) -> Result<T> {
     let prepared = plan::prepare_mount_namespace(ops);
     let mut starting = Starting::start(prepared, None, Instant::now())?;
     let Some(message) = starting.next_message(&mut || false)? else { return Err(starting.died_early()) };
-    match (Step::from_number(message.report.step), starting.waiter.as_ref().and_then(Waiter::launcher_pid)) {
+    match (Step::from_number(message.report.step), starting.waiter.as_ref().and_then(Above::launcher_pid)) {
         (Some(Step::Ready), Some(pid)) => {
             let result = take(pid);
             send(&starting.socket, &[GO], SendFlags::NOSIGNAL).at(Step::Report, "send", "")?;
@@ -442,8 +544,8 @@ pub(crate) fn look_at_root<T>(
     let pid = loop {
         let Some(message) = starting.next_message(interrupted)? else { return Err(starting.died_early()) };
         match Step::from_number(message.report.step) {
-            Some(Step::Ready) if is_waiting => starting.answer(message.pid)?,
-            Some(Step::Ready) => break message.pid.or(starting.waiter.as_ref().and_then(Waiter::launcher_pid)),
+            Some(Step::Ready) if is_waiting => starting.answer(message.pid, &mut |_| Ok(()))?,
+            Some(Step::Ready) => break message.pid.or(starting.waiter.as_ref().and_then(Above::launcher_pid)),
             _ => return Err(starting.failure(&message.report)),
         }
         is_waiting = false;
@@ -486,7 +588,7 @@ pub(crate) fn start_deputy(maps: idmap::ReadyMaps) -> Result<Starting> {
     loop {
         let Some(message) = starting.next_message(&mut || false)? else { return Err(starting.died_early()) };
         match Step::from_number(message.report.step) {
-            Some(Step::Ready) if !is_mapped => starting.answer(message.pid)?,
+            Some(Step::Ready) if !is_mapped => starting.answer(message.pid, &mut |_| Ok(()))?,
             Some(Step::Ready) => return Ok(starting),
             _ => return Err(starting.failure(&message.report)),
         }
@@ -498,6 +600,12 @@ impl Prepared {
     fn needs_answer(&self) -> bool {
         self.maps.is_some() || !self.pins.is_empty()
     }
+}
+
+/// The first process of a container that runs.
+pub(super) struct First {
+    pub(super) pid: i32,
+    pub(super) pidfd: OwnedFd,
 }
 
 /// One report and what came with it.
@@ -585,7 +693,7 @@ pub(crate) fn wait_readable(
 /// How long a wait goes on without asking whether it should.
 pub(crate) const SLICE: Duration = Duration::from_millis(200);
 
-fn memory_file(name: &str, bytes: &[u8]) -> Result<OwnedFd> {
+pub(super) fn memory_file(name: &str, bytes: &[u8]) -> Result<OwnedFd> {
     let fd = rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC).at(Step::Memfd, "memfd_create", name)?;
     write_all(&fd, bytes).at(Step::Memfd, "write", name)?;
     Ok(fd)

@@ -3,15 +3,16 @@
 mod command;
 mod communicate;
 pub(crate) mod deputy;
-mod handle;
+pub(crate) mod handle;
 pub(crate) mod helper;
 pub(crate) mod identity;
 pub(crate) mod launch;
-mod plan;
+pub(crate) mod plan;
 pub(crate) mod planfile;
 mod stdio;
-mod table;
+pub(crate) mod table;
 mod volumes;
+pub(crate) mod watched;
 
 pub use command::{Command, Start};
 pub use communicate::{Captured, Exchange, Output};

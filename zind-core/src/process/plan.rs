@@ -99,6 +99,21 @@ impl Prepared {
         self.descriptors.extend(descriptors);
     }
 
+    /// The number that the container takes for its owner's: whoever is to be the owner puts a pidfd there. It stands for
+    /// something else until then.
+    pub(super) fn take_owner(&mut self) -> Result<RawFd> {
+        let any = rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC).at(Step::Socket, "eventfd2", "")?;
+        let number = any.as_raw_fd();
+        self.header.owner = number;
+        self.descriptors.push(any);
+        Ok(number)
+    }
+
+    /// The number of the pipe that tells that the launcher is in its groups, or -1.
+    pub(super) fn groups_ready(&self) -> RawFd {
+        self.header.groups_ready
+    }
+
     /// The plan as bytes, and the descriptors the launcher keeps, for a report socket.
     pub(crate) fn encode(&mut self, socket: BorrowedFd<'_>) -> (Vec<u8>, Vec<RawFd>) {
         self.header.socket = socket.as_raw_fd();
@@ -162,6 +177,7 @@ fn blank() -> Plan {
         pdeathsig: 0,
         securebits: -1,
         seccomp: List::EMPTY,
+        monitor: List::EMPTY,
     }
 }
 
@@ -234,6 +250,22 @@ pub(crate) fn prepare_inside(inside: Inside, mut ops: Ops) -> Result<Prepared> {
     Ok(prepared)
 }
 
+/// The plan that makes a monitor, which keeps these descriptors.
+pub(super) fn monitor_plan(writer: PlanWriter, monitor: &zind_init::monitor::Monitor, mut keep: Vec<RawFd>) -> Vec<u8> {
+    let mut writer = writer;
+    keep.sort_unstable();
+    keep.dedup();
+    let header = Plan {
+        flags: wire::MONITOR,
+        topology: Topology::Init,
+        socket: monitor.control,
+        monitor: writer.list(std::slice::from_ref(monitor)),
+        keep: writer.list(&keep),
+        ..blank()
+    };
+    writer.finish(header)
+}
+
 /// The plan that makes a user namespace and waits for its maps.
 pub(crate) fn prepare_user_namespace(maps: ReadyMaps) -> Prepared {
     let mut prepared = prepare_mount_namespace(&Ops::default());
@@ -289,11 +321,17 @@ pub(crate) fn prepare_look(spec: &Spec, have_clone3: bool) -> Result<Prepared> {
 
 /// Decides everything about one start. `clone3`: false where that call is hidden.
 pub(crate) fn prepare(spec: Spec, have_clone3: bool) -> Result<Prepared> {
-    prepare_with(spec, have_clone3, None)
+    prepare_with(spec, have_clone3, None, false)
 }
 
 /// The same with something else in place of the root's overlay.
-pub(crate) fn prepare_with(mut spec: Spec, have_clone3: bool, stand_in: Option<&StandIn>) -> Result<Prepared> {
+/// `is_reusable`: for a plan that the same container is started from again and again, so that nothing in it may be used up.
+pub(crate) fn prepare_with(
+    mut spec: Spec,
+    have_clone3: bool,
+    stand_in: Option<&StandIn>,
+    is_reusable: bool,
+) -> Result<Prepared> {
     let told = root_report(&spec, stand_in);
     let mut tree = None;
     let mut root = match stand_in {
@@ -321,7 +359,7 @@ pub(crate) fn prepare_with(mut spec: Spec, have_clone3: bool, stand_in: Option<&
         _ => None,
     };
     let older_mounts = probe::newer_mounts_are_hidden();
-    let network = begin_network(&spec, caller, have_clone3 && !older_mounts)?;
+    let network = begin_network(&spec, caller, have_clone3 && !older_mounts && !is_reusable)?;
     let mut identity = identity::resolve(&spec)?;
     let maps = id_maps(&spec, &mut identity, caller)?;
     let new_user = spec.is_new(Kind::User);
@@ -334,7 +372,8 @@ pub(crate) fn prepare_with(mut spec: Spec, have_clone3: bool, stand_in: Option<&
     }
     let has_namespace_proc = Path::new("/proc/self/ns").exists();
     let situation = Situation {
-        admin: caller.admin && !older_mounts,
+        // A detached tree can be attached once.
+        admin: caller.admin && !older_mounts && !is_reusable,
         older_mounts,
         root,
         // Who is in a forked launcher is not told before it has ended.
@@ -342,6 +381,7 @@ pub(crate) fn prepare_with(mut spec: Spec, have_clone3: bool, stand_in: Option<&
             && !spec.is_low_level()
             && caller.admin
             && !older_mounts
+            && !is_reusable
             && caller.initial_user_namespace
             && !in_user_namespace
             && has_namespace_proc,
@@ -358,6 +398,7 @@ pub(crate) fn prepare_with(mut spec: Spec, have_clone3: bool, stand_in: Option<&
         shared: Vec::new(),
         clone_flags: 0,
         network,
+        has_trees: false,
     };
     if let Some(layers) = &mut layers {
         layers.furnish(situation.user_namespace, maps.as_ref())?;
@@ -367,6 +408,10 @@ pub(crate) fn prepare_with(mut spec: Spec, have_clone3: bool, stand_in: Option<&
     let limited_to = payload_capabilities(&spec).filter(|_| has_seccomp(&spec));
     let devices = devices::find(&spec, situation, limited_to)?;
     builder.files(&spec, situation, &identity, &devices)?;
+    if is_reusable && builder.has_trees {
+        let needs = "every start of it takes this library: a disk image, mapped ids of a mount, a device of its own";
+        return Err(Error::unsupported("a restart policy for such a container", needs));
+    }
     builder.names_of_host(&spec)?;
     builder.program(&spec, &identity)?;
     builder.credentials(&spec, &identity, maps.as_ref())?;
@@ -515,6 +560,8 @@ struct Builder {
     shared: Vec<Arc<OwnedFd>>,
     clone_flags: u64,
     network: Option<NetworkMaker>,
+    /// There are detached trees, which are attached once.
+    has_trees: bool,
 }
 
 impl Builder {
@@ -678,6 +725,7 @@ impl Builder {
         };
         self.plan.fs = ops.encode(&mut self.writer);
         self.names.fs = ops.list;
+        self.has_trees = !ops.trees.is_empty();
         self.descriptors.extend(ops.trees);
         Ok(())
     }

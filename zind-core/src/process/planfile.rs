@@ -76,6 +76,7 @@ pub(crate) use plain::Plain;
 
 mod plain {
     #![allow(unsafe_code)]
+    use zind_init::monitor::{Monitor, Reading};
     use zind_init::plan::{Enter, FdMap, FsOp, Plan, Rlimit};
 
     /// Structures that are written as they stand in memory.
@@ -98,4 +99,6 @@ mod plain {
     impl Plain for FsOp {}
     impl Plain for Rlimit {}
     impl Plain for Plan {}
+    impl Plain for Monitor {}
+    impl Plain for Reading {}
 }

@@ -54,7 +54,7 @@ impl ProcessInfo {
     }
 
     /// `None` if it is gone.
-    pub(super) fn of(pid: i32) -> Option<ProcessInfo> {
+    pub(crate) fn of(pid: i32) -> Option<ProcessInfo> {
         let process = Proc::open(pid).ok()?;
         let status = process.status().ok()?;
         let stat = process.stat().ok()?;
@@ -86,7 +86,7 @@ fn setting(which: SysconfVar, usual: u64) -> u64 {
 
 /// A process and everything below it. What loses its parent goes to the PID 1 of its namespace, so that nothing is missed
 /// there but what is started meanwhile.
-pub(super) fn descendants(first: i32) -> Vec<i32> {
+pub(crate) fn descendants(first: i32) -> Vec<i32> {
     let mut all = vec![first];
     let mut next = 0;
     while let Some(&pid) = all.get(next) {

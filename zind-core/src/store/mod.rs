@@ -8,7 +8,7 @@ mod find;
 mod index;
 pub(crate) mod leases;
 mod owners;
-mod place;
+pub(crate) mod place;
 mod sink;
 mod snapshots;
 mod unpacking;

@@ -182,7 +182,7 @@ pub(super) fn remove_unless_locked(path: &Path) -> Result<bool> {
 }
 
 /// Removes a tree or file that is open.
-pub(super) fn remove_open(path: &Path, file: &OwnedFd) -> Result<bool> {
+pub(crate) fn remove_open(path: &Path, file: &OwnedFd) -> Result<bool> {
     let meta = rustix::fs::fstat(file).at(Step::Collect, "fstat", path)?;
     let removed = match rustix::fs::FileType::from_raw_mode(meta.st_mode) {
         rustix::fs::FileType::Directory => {
@@ -198,7 +198,7 @@ pub(super) fn remove_open(path: &Path, file: &OwnedFd) -> Result<bool> {
 }
 
 /// Locks a file or directory exclusively, if nobody has it.
-pub(super) fn try_flock(file: impl AsFd) -> bool {
+pub(crate) fn try_flock(file: impl AsFd) -> bool {
     loop {
         match flock(file.as_fd(), FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => return true,
@@ -213,7 +213,7 @@ pub(super) fn open_lock(path: &Path) -> Result<OwnedFd> {
     openat(CWD, path, flags, Mode::RUSR | Mode::WUSR).at(Step::Store, "open", path)
 }
 
-pub(super) fn make_dir(path: &Path) -> Result<()> {
+pub(crate) fn make_dir(path: &Path) -> Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path).at(Step::Store, "mkdir", path)
 }
 
@@ -233,7 +233,8 @@ pub(super) fn boot_id() -> &'static str {
     })
 }
 
-fn default_place(is_root: bool, variable: impl Fn(&str) -> Option<OsString>) -> Result<PathBuf> {
+/// Where the things of a user are, unless it is said otherwise.
+pub(crate) fn default_place(is_root: bool, variable: impl Fn(&str) -> Option<OsString>) -> Result<PathBuf> {
     if is_root {
         return Ok(PathBuf::from("/var/lib/zind"));
     }

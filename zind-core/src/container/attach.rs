@@ -1,0 +1,144 @@
+//! [`Attachment`]: the streams of a container that runs, for somebody who was not there at its start.
+#![forbid(unsafe_code)]
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::net::{RecvFlags, recv};
+use zind_init::monitor::{MOST_BYTES, STDERR, request};
+
+use super::logs::Stream;
+use super::monitor::Connection;
+use super::{Container, Size, state};
+use crate::error::{At, Error, Result, Step};
+use crate::process::launch::wait_readable;
+
+/// How to attach.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AttachOptions {
+    /// Give the container's terminal this size.
+    pub size: Option<Size>,
+}
+
+/// A piece of output.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Chunk {
+    /// Where it was written to.
+    pub stream: Stream,
+    /// What.
+    pub bytes: Vec<u8>,
+}
+
+/// A connection to a container's streams. It gets all output from the attaching on, and loses none of it: the container waits
+/// for who reads slowly, and goes on when that one is dropped. (Who only wants to read follows the log.)
+#[derive(Debug)]
+pub struct Attachment {
+    connection: OwnedFd,
+    input: Option<OwnedFd>,
+    has_terminal: bool,
+    container: Container,
+}
+
+impl Container {
+    /// Attaches to its streams, beside whoever else is.
+    ///
+    /// Errors: [`Error::State`] if it does not run, or if as many are attached as there can be; [`Error::Sys`] at
+    /// [`Step::AskMonitor`].
+    pub fn attach(&self, options: &AttachOptions) -> Result<Attachment> {
+        let record = self.record()?;
+        let none = |container: &Container| container.not_running("attach to");
+        let Some(connection) = Connection::open(self.dir())? else { return Err(none(self)) };
+        if !connection.send(request::ATTACH, 0)? {
+            return Err(none(self));
+        }
+        let Some((_, _, input)) = connection.reply()? else {
+            return Err(Error::State(
+                "as many are connected to the container as can be, or it has just ended".to_owned(),
+            ));
+        };
+        let has_terminal = record.terminal.is_some();
+        let attached = Attachment { connection: connection.into_fd(), input, has_terminal, container: self.clone() };
+        if let Some(size) = options.size {
+            attached.resize(size)?;
+        }
+        Ok(attached)
+    }
+
+    /// Gives its terminal another size; whoever runs in its foreground is told by SIGWINCH.
+    ///
+    /// Errors: [`Error::State`] without a terminal, or if it does not run.
+    pub fn resize(&self, size: Size) -> Result<()> {
+        self.attach(&AttachOptions::default())?.resize(size)
+    }
+}
+
+impl Attachment {
+    /// Where input is written to: the container's standard input, or its terminal. `None`: it has no input, or that was closed.
+    pub fn input(&self) -> Option<BorrowedFd<'_>> {
+        self.input.as_ref().map(|fd| fd.as_fd())
+    }
+
+    /// Takes the input, for somebody else to write to.
+    pub fn take_input(&mut self) -> Option<OwnedFd> {
+        self.input.take()
+    }
+
+    /// True if it is a terminal.
+    pub fn has_terminal(&self) -> bool {
+        self.has_terminal
+    }
+
+    /// Ends the container's standard input, for everybody.
+    pub fn close_input(&mut self) -> Result<()> {
+        self.input = None;
+        super::monitor::ask(self.container.dir(), request::CLOSE_STDIN, 0).map(drop)
+    }
+
+    /// Gives the terminal another size.
+    ///
+    /// Errors: [`Error::State`] without one.
+    pub fn resize(&self, size: Size) -> Result<()> {
+        let Some(terminal) = self.input.as_ref().filter(|_| self.has_terminal) else {
+            return Err(Error::State(format!("container {} has no terminal", state::short(self.container.id()))));
+        };
+        let size = rustix::termios::Winsize { ws_row: size.rows, ws_col: size.cols, ws_xpixel: 0, ws_ypixel: 0 };
+        rustix::termios::tcsetwinsize(terminal, size).at(Step::AskMonitor, "ioctl", "")
+    }
+
+    /// Becomes readable when there is output, or at the end.
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.connection.as_fd()
+    }
+
+    /// The next piece of output; `None` when the container has ended and all was read. `interrupted` is asked now and then,
+    /// and ends the wait with [`Error::Interrupted`] when it says so.
+    pub fn next_interruptible(&self, interrupted: &mut dyn FnMut() -> bool) -> Result<Option<Chunk>> {
+        while !wait_readable(self.fd(), None, interrupted)? {}
+        self.try_next()
+    }
+
+    /// The same for when [`Attachment::fd`] is readable.
+    pub fn try_next(&self) -> Result<Option<Chunk>> {
+        let mut bytes = vec![0; 1 + MOST_BYTES];
+        let received = rustix::io::retry_on_intr(|| recv(&self.connection, bytes.as_mut_slice(), RecvFlags::empty()));
+        let length = match received {
+            Ok((length, _)) => length,
+            Err(rustix::io::Errno::CONNRESET) => 0,
+            Err(errno) => return Err(errno).at(Step::AskMonitor, "recv", ""),
+        };
+        bytes.truncate(length);
+        if bytes.is_empty() {
+            return Ok(None);
+        }
+        let stream = if bytes.remove(0) == STDERR { Stream::Stderr } else { Stream::Stdout };
+        Ok(Some(Chunk { stream, bytes }))
+    }
+}
+
+impl Iterator for Attachment {
+    type Item = Result<Chunk>;
+
+    fn next(&mut self) -> Option<Result<Chunk>> {
+        self.next_interruptible(&mut || false).transpose()
+    }
+}

@@ -1,0 +1,432 @@
+//! Starting, waiting for, ending and deleting a container.
+#![forbid(unsafe_code)]
+
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use zind_init::monitor::{EXITED, OWNER_GONE, RestartWhen, SIGNALED, START_FAILED, WAS_KILLED, request};
+
+use super::monitor::{self, Connection, ask};
+use super::state::{self, Ended, Phase, Record, Run, SOCKET};
+use super::{Container, KILLED, Restart, Size};
+use crate::cgroup::Stats;
+use crate::device::Console;
+use crate::error::{At, Error, Result, Step};
+use crate::process::launch::{SLICE, wait_readable};
+use crate::process::watched::{self, Facts, Keep};
+use crate::process::{Exit, ExitKind};
+use crate::spec::{Kind, Spec, Stdio};
+use crate::sys::descriptors::{pidfd_open, pidfd_send_signal, pty_peer};
+
+/// How long something may take that mostly takes no time.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Room for the last words about a container, on a disk that becomes full meanwhile.
+const ROOM_FOR_EXIT: usize = 16 << 10;
+
+impl Ended {
+    /// What it used over its whole life.
+    pub(super) fn stats(&self, record: &Record) -> Stats {
+        let usage = &self.head.usage;
+        let reported = Stats {
+            cpu_user: Some(Duration::from_micros(usage.user_us)),
+            cpu_system: Some(Duration::from_micros(usage.system_us)),
+            max_rss: Some(usage.max_rss),
+            wall: Duration::from_nanos(self.head.wall_ns),
+            ..Stats::default()
+        };
+        match record.run.as_ref().and_then(|run| run.group.as_ref()) {
+            Some(group) => group.stats_of(self.texts.clone()).at_the_end(&reported),
+            None => reported,
+        }
+    }
+
+    fn exit(&self, record: &Record) -> Exit {
+        let head = &self.head;
+        match head.how {
+            EXITED => Exit { kind: ExitKind::Exited, code: Some(head.value), signal: None },
+            SIGNALED => {
+                let exit = Exit { kind: ExitKind::Signaled, code: None, signal: Some(head.value) };
+                let by_us = head.flags & (WAS_KILLED | OWNER_GONE) != 0;
+                let is_oom = head.value == libc::SIGKILL
+                    && !by_us
+                    && self.stats(record).oom_kills.is_some_and(|count| count > 0);
+                if is_oom { Exit { kind: ExitKind::Oom, ..exit } } else { exit }
+            }
+            _ if head.flags & START_FAILED == 0 && head.value & 0x7f != 0 => {
+                Exit { signal: Some(head.value & 0x7f), ..KILLED }
+            }
+            _ => KILLED,
+        }
+    }
+}
+
+pub(super) fn exit_of(record: &Record, phase: &Phase) -> Option<Exit> {
+    match phase {
+        Phase::Ended(Some(ended)) => Some(ended.exit(record)),
+        Phase::Ended(None) => Some(KILLED),
+        _ => None,
+    }
+}
+
+/// What was out of the ordinary at the end.
+pub(super) fn fault_of(record: &Record, phase: &Phase) -> Option<String> {
+    match phase {
+        Phase::Ended(None) => {
+            let before = record.run.as_ref().map(|run| run.boot_id.as_str());
+            let is_same_boot = state::boot_id().is_ok_and(|now| before == Some(now.as_str()));
+            Some(if is_same_boot { "its monitor was killed" } else { "the machine was started anew" }.to_owned())
+        }
+        Phase::Ended(Some(ended)) if ended.head.flags & START_FAILED != 0 => {
+            let step = u16::try_from(ended.head.value).ok().and_then(Step::from_number);
+            Some(format!("it could not be started again: {}", step.map_or("the launcher ended", Step::words)))
+        }
+        Phase::Ended(Some(ended)) if ended.head.flags & OWNER_GONE != 0 => {
+            Some("the program that it belonged to ended".to_owned())
+        }
+        _ => None,
+    }
+}
+
+impl Container {
+    /// The error about a container that does not run.
+    pub(super) fn not_running(&self, what: &str) -> Error {
+        let state = match self.state() {
+            Ok(state) => state.name(),
+            Err(error) => return error,
+        };
+        Error::State(format!("cannot {what} container {}: it is {state}; start it first", self.short_id()))
+    }
+
+    /// Starts it. On return its program runs, below a monitor of its own, which keeps its output and tells how it ends. It ends
+    /// with this process, unless it was made with `die_with_owner` off, or [`Container::detach`] is called.
+    ///
+    /// Errors: those of a start; [`Error::State`] if it runs, or somebody else starts it; [`Error::Sys`] at
+    /// [`Step::Monitor`].
+    pub fn start(&self) -> Result<()> {
+        self.start_interruptible(&mut || false)
+    }
+
+    /// As [`Container::start`]; `interrupted` is asked whenever a signal arrives, and ends it with [`Error::Interrupted`].
+    pub fn start_interruptible(&self, interrupted: &mut dyn FnMut() -> bool) -> Result<()> {
+        let dir = self.dir();
+        let _lock = dir.lock(interrupted)?;
+        let mut record = dir.record()?;
+        let phase = dir.phase(&record)?;
+        if let Phase::Running(_) | Phase::Starting = phase {
+            return Err(Error::State(format!("container {} is running already", self.short_id())));
+        }
+        self.settle(&record, &phase, interrupted)?;
+        let mut lock = None;
+        // A monitor that has told the end is about to go.
+        let is_free = state::wait_until(PATIENCE, interrupted, || {
+            lock = dir.take_monitor_lock()?;
+            Ok(lock.is_some())
+        })?;
+        let Some(lock) = lock.filter(|_| is_free) else {
+            return Err(Error::State(format!("the last monitor of container {} does not end", self.short_id())));
+        };
+        let (spec, terminal, terminal_slot) = self.furnish(&record)?;
+        let open = dir.open()?;
+        let (restart, restart_most) = match record.restart {
+            Restart::No => (RestartWhen::Never, 0),
+            Restart::OnFailure { most } => (RestartWhen::Failure, most.unwrap_or(0)),
+            Restart::Always | Restart::UnlessStopped => (RestartWhen::Always, 0),
+        };
+        let own = || pidfd_open(std::process::id() as i32).at(Step::Monitor, "pidfd_open", "");
+        let number = record.run.as_ref().map_or(0, |run| run.number) + 1;
+        let keep = Keep {
+            run: number,
+            listener: monitor::listener(dir, open.as_fd())?,
+            dir: open,
+            lock,
+            owner: if record.detached { None } else { Some(own()?) },
+            log: monitor::log(dir, record.log)?,
+            terminal,
+            terminal_slot,
+            restart,
+            restart_most,
+        };
+        dir.write(state::EXIT_ROOM, &[0; ROOM_FOR_EXIT])?;
+        let began_ns = state::now_ns();
+        let started = watched::run(spec, keep, &mut |_| Ok(()), interrupted).inspect_err(|_| {
+            let _ = std::fs::remove_file(dir.at(SOCKET));
+        })?;
+        let facts = started.facts();
+        record.run = Some(run_of(number, began_ns, &record, facts)?);
+        dir.write_record(&record)?;
+        started.hand_over()?;
+        Ok(())
+    }
+
+    /// The request with the streams of a container.
+    fn furnish(&self, record: &Record) -> Result<(Spec, Option<OwnedFd>, i32)> {
+        let mut spec = self.spec()?;
+        // The monitor is the owner, and sees to the rest.
+        spec.die_with_owner = false;
+        let Some(size) = record.terminal else {
+            spec.stdin = if record.stdin_open { Stdio::Pipe } else { Stdio::Null };
+            (spec.stdout, spec.stderr) = (Stdio::Pipe, Stdio::Pipe);
+            return Ok((spec, None, -1));
+        };
+        let master = open_terminal(size)?;
+        let peer = Arc::new(pty_peer(master.as_fd()).at(Step::OpenStdio, "ioctl", "/dev/ptmx")?);
+        let slot = peer.as_raw_fd();
+        spec.stdin = Stdio::Fd(Arc::clone(&peer));
+        spec.stdout = Stdio::Fd(Arc::clone(&peer));
+        spec.stderr = Stdio::Fd(Arc::clone(&peer));
+        (spec.session.setsid, spec.session.setctty, spec.session.ctty) = (true, true, 0);
+        if spec.console.is_none() {
+            spec.console = Some(Console::Fd(peer));
+        }
+        if !spec.clear_env && !spec.env.iter().any(|(name, _)| name == "TERM") {
+            spec.env.push(("TERM".into(), "xterm".into()));
+        }
+        Ok((spec, Some(master), slot))
+    }
+
+    /// Takes away what is left of a container whose monitor was killed.
+    fn settle(&self, record: &Record, phase: &Phase, interrupted: &mut dyn FnMut() -> bool) -> Result<()> {
+        let Some(run) = &record.run else { return Ok(()) };
+        if matches!(phase, Phase::Ended(Some(_)) | Phase::Created) || state::boot_id()? != run.boot_id {
+            return Ok(());
+        }
+        if let Some(group) = &run.group {
+            group.remove(PATIENCE)?;
+        }
+        let Some((number, running)) = self.dir().running()? else { return Ok(()) };
+        let Some(pidfd) = Some(running).filter(|_| number == run.number).and_then(|running| running.pidfd()) else {
+            return Ok(());
+        };
+        let _ = pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL);
+        let deadline = Instant::now() + PATIENCE;
+        while !wait_readable(pidfd.as_fd(), Some(SLICE), interrupted)? {
+            if Instant::now() >= deadline {
+                return Err(Error::sys(Step::Kill, "pidfd_send_signal", "", Errno::ETIMEDOUT));
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for its end, through all restarts. `None` when `timeout` is over first; the container goes on then. One that is
+    /// `auto_remove` is deleted then.
+    ///
+    /// Errors: [`Error::State`] if it was never started.
+    pub fn wait(&self, timeout: Option<Duration>) -> Result<Option<Exit>> {
+        self.wait_interruptible(timeout, &mut || false)
+    }
+
+    /// As [`Container::wait`]; `interrupted` is asked now and then, and ends the wait with [`Error::Interrupted`] when it says
+    /// so.
+    pub fn wait_interruptible(
+        &self,
+        timeout: Option<Duration>,
+        interrupted: &mut dyn FnMut() -> bool,
+    ) -> Result<Option<Exit>> {
+        let deadline = timeout.map(|timeout| Instant::now() + timeout);
+        let mut told = None;
+        loop {
+            let (record, phase) = match self.phase() {
+                // Somebody else has deleted it since.
+                Err(Error::NotFound { .. }) if told.is_some() => return Ok(told),
+                result => result?,
+            };
+            match phase {
+                Phase::Created => return Err(self.not_running("wait for")),
+                Phase::Ended(_) => {
+                    let exit = exit_of(&record, &phase);
+                    self.settle(&record, &phase, interrupted)?;
+                    if record.auto_remove {
+                        let _ = self.delete(false);
+                    }
+                    return Ok(exit);
+                }
+                Phase::Starting | Phase::Running(_) => {}
+            }
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            if left == Some(Duration::ZERO) {
+                return Ok(None);
+            }
+            let connection = match phase {
+                Phase::Running(_) => Connection::open(self.dir()).or_else(|error| match error {
+                    Error::NotFound { .. } => Ok(None),
+                    error => Err(error),
+                })?,
+                _ => None,
+            };
+            let Some(connection) =
+                connection.filter(|connection| connection.send(request::AWAIT, 0).is_ok_and(|sent| sent))
+            else {
+                if interrupted() {
+                    return Err(Error::Interrupted);
+                }
+                std::thread::sleep(Duration::from_millis(1));
+                continue;
+            };
+            if wait_readable(connection.fd(), left, interrupted)?
+                && let Some((_, value, _)) = connection.reply()?
+            {
+                told = Some(exit_told(value));
+            }
+        }
+    }
+
+    /// Sends a signal to its program; SIGKILL ends the whole container, and it is not started again.
+    ///
+    /// Errors: [`Error::State`] if it does not run; [`Error::Spec`] for a number that is no signal.
+    pub fn kill(&self, signal: i32) -> Result<()> {
+        if !(1..=64).contains(&signal) {
+            return Err(Error::spec("signal", format!("{signal} is not within 1 to 64")));
+        }
+        let (record, phase) = self.phase()?;
+        let none = || self.not_running("signal");
+        if !matches!(phase, Phase::Running(_) | Phase::Starting) {
+            return Err(none());
+        }
+        let told = ask(self.dir(), request::SIGNAL, signal as u8)?;
+        if signal == libc::SIGKILL
+            && let Some(run) = record.run.as_ref().filter(|run| !run.is_init)
+            && let Some(Ok(group)) = run.group.as_ref().map(|group| group.open())
+        {
+            group.kill()?;
+        }
+        told.map(drop).ok_or_else(none)
+    }
+
+    /// Asks it to end by its stop signal, and ends it when `patience` is over. It is not started again. One that has ended
+    /// already is left alone.
+    ///
+    /// Errors: [`Error::State`] if it was never started.
+    pub fn stop(&self, patience: Duration) -> Result<Exit> {
+        self.stop_interruptible(patience, &mut || false)
+    }
+
+    /// As [`Container::stop`], and [`Container::wait_interruptible`].
+    pub fn stop_interruptible(&self, patience: Duration, interrupted: &mut dyn FnMut() -> bool) -> Result<Exit> {
+        let (record, phase) = self.phase()?;
+        if let Phase::Running(_) = phase {
+            ask(self.dir(), request::NO_RESTART, 0)?;
+            if super::running::is_paused(&record) {
+                let _ = self.resume();
+            }
+            ask(self.dir(), request::SIGNAL, record.stop_signal as u8)?;
+            if let Some(exit) = self.wait_interruptible(Some(patience), interrupted)? {
+                return Ok(exit);
+            }
+            match self.kill(libc::SIGKILL) {
+                // It has ended just now.
+                Ok(()) | Err(Error::State(_) | Error::NotFound { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.wait_interruptible(None, interrupted)?.ok_or(Error::Interrupted)
+    }
+
+    /// Stops it, if it runs, and starts it.
+    pub fn restart(&self, patience: Duration) -> Result<()> {
+        self.restart_interruptible(patience, &mut || false)
+    }
+
+    /// As [`Container::restart`], and [`Container::wait_interruptible`].
+    pub fn restart_interruptible(&self, patience: Duration, interrupted: &mut dyn FnMut() -> bool) -> Result<()> {
+        if let Phase::Running(_) = self.phase()?.1 {
+            self.stop_interruptible(patience, interrupted)?;
+        }
+        self.start_interruptible(interrupted)
+    }
+
+    /// Lets it go on when the program that has started it, or is going to, ends.
+    pub fn detach(&self) -> Result<()> {
+        let _lock = self.dir().lock(&mut || false)?;
+        let mut record = self.record()?;
+        if !record.detached {
+            record.detached = true;
+            self.dir().write_record(&record)?;
+        }
+        ask(self.dir(), request::FORGET_OWNER, 0).map(drop)
+    }
+
+    /// Gives it another name.
+    ///
+    /// Errors: [`Error::Exists`]; [`Error::Spec`] for a name that is none.
+    pub fn rename(&self, name: &str) -> Result<()> {
+        self.0.places.rename(self, name)
+    }
+
+    /// Deletes it with all it has: changes, log, name. With `force` one that runs is ended first, and one whose state cannot
+    /// be read is taken away, too.
+    ///
+    /// Errors: [`Error::State`] if it runs; [`Error::Sys`] at [`Step::Container`].
+    pub fn delete(&self, force: bool) -> Result<()> {
+        self.delete_interruptible(force, &mut || false)
+    }
+
+    /// As [`Container::delete`], and [`Container::wait_interruptible`].
+    pub fn delete_interruptible(&self, force: bool, interrupted: &mut dyn FnMut() -> bool) -> Result<()> {
+        let dir = self.dir();
+        loop {
+            {
+                let _lock = dir.lock(interrupted)?;
+                let record = match dir.record() {
+                    Err(Error::State(_)) if force && !dir.has_monitor()? => return self.0.places.remove(dir, None),
+                    result => result?,
+                };
+                let phase = dir.phase(&record)?;
+                if !matches!(phase, Phase::Running(_) | Phase::Starting) {
+                    self.settle(&record, &phase, interrupted)?;
+                    return self.0.places.remove(dir, record.name.as_deref());
+                }
+                if !force {
+                    let text =
+                        format!("container {} is running: stop it first, or delete it by force", self.short_id());
+                    return Err(Error::State(text));
+                }
+                let _ = self.kill(libc::SIGKILL);
+            }
+            // Not by `wait`, which may delete it itself.
+            state::wait_until(PATIENCE, interrupted, || match self.phase() {
+                Ok((_, Phase::Running(_) | Phase::Starting)) => Ok(false),
+                Ok(_) | Err(Error::NotFound { .. }) => Ok(true),
+                Err(error) => Err(error),
+            })?;
+        }
+    }
+}
+
+/// The end as the monitor tells it to who waits.
+fn exit_told(value: i32) -> Exit {
+    match value {
+        0..=255 => Exit { kind: ExitKind::Exited, code: Some(value), signal: None },
+        _ => Exit { signal: Some(value & 0x7f).filter(|signal| *signal > 0).or(KILLED.signal), ..KILLED },
+    }
+}
+
+fn run_of(number: u64, began_ns: u64, record: &Record, facts: Facts) -> Result<Run> {
+    let mut isolation = facts.isolation;
+    isolation.die_with_owner = !record.detached;
+    Ok(Run {
+        number,
+        boot_id: state::boot_id()?,
+        began_ns,
+        group: facts.group,
+        is_init: facts.is_init,
+        has_users: isolation.namespaces.get(&Kind::User).is_some_and(|how| *how != "host"),
+        uid_map: isolation.uid_map.clone(),
+        gid_map: isolation.gid_map.clone(),
+        user: isolation.user,
+        overlay: facts.overlay,
+        isolation: isolation.to_json(),
+    })
+}
+
+/// A new pseudo-terminal; our end of it.
+fn open_terminal(size: Size) -> Result<OwnedFd> {
+    use rustix::pty::{OpenptFlags, grantpt, openpt, unlockpt};
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+    let master = openpt(flags).at(Step::OpenStdio, "open", "/dev/ptmx")?;
+    grantpt(&master).and_then(|()| unlockpt(&master)).at(Step::OpenStdio, "ioctl", "/dev/ptmx")?;
+    let size = rustix::termios::Winsize { ws_row: size.rows, ws_col: size.cols, ws_xpixel: 0, ws_ypixel: 0 };
+    rustix::termios::tcsetwinsize(&master, size).at(Step::OpenStdio, "ioctl", "/dev/ptmx")?;
+    Ok(master)
+}

@@ -1,0 +1,173 @@
+//! What can be done with a container that runs, by whoever: its group and its first process are found by what is written down.
+#![forbid(unsafe_code)]
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use super::state::{Phase, Record, Run, Running};
+use super::{Container, State, state};
+use crate::cgroup::{Cgroup, Events, PressureTrigger, Resources, Stats};
+use crate::copy::{CopyOptions, CopyStats, Root};
+use crate::error::{Error, Result};
+use crate::mount::Mount;
+use crate::namespace::idmap;
+use crate::process::plan::Inside;
+use crate::process::{ProcessInfo, handle, launch, table};
+
+/// True if everything in it is stopped.
+pub(super) fn is_paused(record: &Record) -> bool {
+    let group = record.run.as_ref().and_then(|run| run.group.as_ref());
+    group.and_then(|group| group.is_frozen()).unwrap_or(false)
+}
+
+impl Container {
+    /// What is known of a container that runs.
+    fn running(&self, what: &str) -> Result<(Run, Running, OwnedFd)> {
+        let (record, phase) = self.phase()?;
+        let (Phase::Running(running), Some(run)) = (phase, record.run) else { return Err(self.not_running(what)) };
+        let Some(pidfd) = running.pidfd() else { return Err(self.not_running(what)) };
+        Ok((run, running, pidfd))
+    }
+
+    /// A pidfd of its first process, while it runs: for `setns(2)`, `pidfd_send_signal(2)` and the like.
+    ///
+    /// Errors: [`Error::State`] if it does not run.
+    pub fn pidfd(&self) -> Result<OwnedFd> {
+        self.running("get the pidfd of").map(|(.., pidfd)| pidfd)
+    }
+
+    /// Its control group.
+    fn group(&self, what: &str) -> Result<Cgroup> {
+        let (run, ..) = self.running(what)?;
+        let refused = run.isolation.get("cgroup_refused").and_then(|text| text.as_str()).unwrap_or_default().to_owned();
+        match run.group {
+            Some(group) => group.open(),
+            None if !refused.is_empty() => Err(Error::State(format!("the container has no control group: {refused}"))),
+            None => Err(Error::State(
+                "the container was started without a control group: give resources= when it is made, be it without limits"
+                    .to_owned(),
+            )),
+        }
+    }
+
+    /// Stops everything in it until [`Container::resume`], and waits until all of it has stopped.
+    ///
+    /// Errors: [`Error::State`] if it does not run, is paused already, or has no control group; those of
+    /// [`Cgroup::freeze`].
+    pub fn pause(&self) -> Result<()> {
+        let _lock = self.dir().lock(&mut || false)?;
+        let group = self.group("pause")?;
+        if self.state()? == State::Paused {
+            return Err(Error::State(format!("container {} is paused already", self.short_id())));
+        }
+        group.freeze()
+    }
+
+    /// Lets everything go on.
+    ///
+    /// Errors: [`Error::State`] if it is not paused.
+    pub fn resume(&self) -> Result<()> {
+        let group = self.group("resume")?;
+        if self.state()? != State::Paused {
+            return Err(Error::State(format!("container {} is not paused", self.short_id())));
+        }
+        group.thaw()
+    }
+
+    /// Changes limits while it runs; what is `None` stays as it is, and `u64::MAX` takes a limit away. The next start begins
+    /// with those it was made with.
+    ///
+    /// Errors: as of [`crate::Process::update`].
+    pub fn update(&self, resources: &Resources) -> Result<()> {
+        self.group("update")?.update(resources)
+    }
+
+    /// What it uses now; once it has ended, what it used over its whole life.
+    ///
+    /// Errors: [`Error::State`] if it was never started.
+    pub fn stats(&self) -> Result<Stats> {
+        let (record, phase) = self.phase()?;
+        match phase {
+            Phase::Running(running) => {
+                let group = record.run.as_ref().and_then(|run| run.group.as_ref());
+                let used = group.and_then(|group| group.open().ok()).map(|group| group.stats()).unwrap_or_default();
+                let since = SystemTime::now().duration_since(state::time_of(running.started_ns));
+                Ok(Stats { wall: since.unwrap_or_default(), ..used })
+            }
+            Phase::Ended(Some(ended)) => Ok(ended.stats(&record)),
+            Phase::Ended(None) => Ok(Stats { wall: Duration::ZERO, ..Stats::default() }),
+            _ => Err(self.not_running("read the stats of")),
+        }
+    }
+
+    /// Everything that runs in it, as `ps` would list it; ended, there is nothing.
+    ///
+    /// Errors: [`Error::Sys`] at [`crate::Step::ReadCgroup`].
+    pub fn processes(&self) -> Result<Vec<ProcessInfo>> {
+        let (record, phase) = self.phase()?;
+        let Phase::Running(running) = phase else { return Ok(Vec::new()) };
+        let group = record.run.as_ref().and_then(|run| run.group.as_ref());
+        let pids = match group {
+            Some(group) => group.open()?.processes()?,
+            None => table::descendants(running.pid),
+        };
+        Ok(pids.into_iter().filter_map(ProcessInfo::of).collect())
+    }
+
+    /// What happens in it as it happens, from its start on.
+    ///
+    /// Errors: as of [`crate::Process::events`].
+    pub fn events(&self, pressure: &[PressureTrigger]) -> Result<Events> {
+        let (.., pidfd) = self.running("watch")?;
+        self.group("watch")?.events(pidfd.as_fd(), pressure)
+    }
+
+    /// The inside of its root, with all its mounts, for copying files in and out while it runs.
+    ///
+    /// Errors: [`Error::State`] if it does not run; as of [`crate::Process::root`].
+    pub fn root(&self) -> Result<Root> {
+        let (_, running, pidfd) = self.running("open the root of")?;
+        handle::root_of(running.pid, pidfd.as_fd())
+    }
+
+    /// [`Root::copy_in`] of [`Container::root`].
+    pub fn copy_in(
+        &self,
+        source: impl AsRef<Path>,
+        target: impl AsRef<Path>,
+        options: &CopyOptions,
+    ) -> Result<CopyStats> {
+        self.root()?.copy_in(source, target, options)
+    }
+
+    /// [`Root::copy_out`] of [`Container::root`].
+    pub fn copy_out(
+        &self,
+        source: impl AsRef<Path>,
+        target: impl AsRef<Path>,
+        options: &CopyOptions,
+    ) -> Result<CopyStats> {
+        self.root()?.copy_out(source, target, options)
+    }
+
+    /// Mounts something in it while it runs: [`crate::Process::mount`]. The next start is without it.
+    pub fn mount(&self, mount: &Mount) -> Result<()> {
+        let ops = handle::ops_of_mount(mount)?;
+        launch::carry_out_inside(self.inside()?, ops)
+    }
+
+    /// Takes away what is mounted at `target`: [`crate::Process::umount`].
+    pub fn umount(&self, target: impl AsRef<Path>) -> Result<()> {
+        launch::carry_out_inside(self.inside()?, crate::rootfs::plan::hot_umount(target.as_ref())?)
+    }
+
+    /// Where operations in it are carried out.
+    fn inside(&self) -> Result<Inside> {
+        let (run, _, process) = self.running("mount in")?;
+        // What is made on the way has to belong to somebody the user namespace knows.
+        let has_root = run.uid_map.is_empty() || idmap::to_host(&run.uid_map, 0).is_some();
+        let ids = if has_root { Some((0, 0)) } else { run.user };
+        Ok(Inside { process, has_users: run.has_users, ids: ids.filter(|_| run.has_users) })
+    }
+}

@@ -1,0 +1,390 @@
+//! Containers that live on without who started them, on the real kernel. Run as root, all of it is run again as an ordinary
+//! user.
+#![allow(missing_docs)]
+
+mod support;
+
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use support::Traces;
+use zind_core::container::{AttachOptions, Filter, LogOptions, LogQuery, Size, State, Stream};
+use zind_core::{Command, Container, Containers, Error, ExitKind, Resources, Restart, Spec};
+
+static TURN: Mutex<()> = Mutex::new(());
+
+/// A place of its own, which must be empty of processes at the end.
+struct Place {
+    dir: PathBuf,
+    containers: Containers,
+}
+
+impl Place {
+    fn new() -> Place {
+        let dir = std::env::temp_dir().join(format!("zind-living-{}-{:x}", std::process::id(), unique()));
+        let containers = Containers::open(Some(&dir)).unwrap();
+        Place { dir, containers }
+    }
+
+    fn make(&self, script: &str) -> Container {
+        Container::builder(sh(script)).containers(&self.containers).create().unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    fn started(&self, script: &str) -> Container {
+        let container = self.make(script);
+        container.start().unwrap_or_else(|error| panic!("{error}"));
+        container
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
+        for container in self.containers.list(&Filter::default()).unwrap() {
+            container.delete(true).unwrap();
+        }
+        self.containers.prune().unwrap();
+        let left: Vec<_> = fs::read_dir(self.dir.join("containers")).unwrap().map(|entry| entry.unwrap().path()).collect();
+        assert_eq!(left.len(), 3, "{left:?}");
+        fs::remove_dir_all(&self.dir).unwrap();
+    }
+}
+
+fn unique() -> u64 {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+fn sh(script: &str) -> Spec {
+    let mut spec = Spec::new(["sh", "-c", script]);
+    // In memory is quicker, and most tests do not care.
+    spec.die_with_owner = true;
+    spec
+}
+
+fn alone(body: impl FnOnce(&Place)) {
+    let _turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    Command::new("true").output().unwrap();
+    let before = Traces::now();
+    let place = Place::new();
+    body(&place);
+    drop(place);
+    before.assert_same();
+}
+
+fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !is_so() {
+        assert!(Instant::now() < deadline, "never: {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+fn log(container: &Container) -> String {
+    let records = container.logs(LogQuery::default()).unwrap();
+    records.map(|record| String::from_utf8(record.unwrap().bytes).unwrap()).collect()
+}
+
+#[test]
+fn a_container_goes_through_its_states() {
+    alone(|place| {
+        let container = Container::builder(sh("echo out; echo err >&2; read line; echo got $line; exit 3"))
+            .containers(&place.containers)
+            .name("web")
+            .label("a", "1")
+            .stdin_open(true)
+            .create()
+            .unwrap();
+        assert_eq!(container.state().unwrap(), State::Created);
+        assert_eq!(container.exit().unwrap(), None);
+        assert!(matches!(container.wait(None), Err(Error::State(_))));
+        container.start().unwrap();
+        assert_eq!(container.state().unwrap(), State::Running);
+        assert!(matches!(container.start(), Err(Error::State(_))));
+        assert!(matches!(container.delete(false), Err(Error::State(_))));
+        let found = place.containers.find("web").unwrap();
+        assert_eq!(found.id(), container.id());
+        assert_eq!(place.containers.find(&container.id()[..5]).unwrap().id(), container.id());
+        assert!(found.pid().unwrap().is_some());
+        let mut attached = found.attach(&AttachOptions::default()).unwrap();
+        fs::File::from(attached.take_input().unwrap()).write_all(b"hello\n").unwrap();
+        let exit = found.wait(Some(Duration::from_secs(30))).unwrap().unwrap();
+        assert_eq!((exit.kind, exit.code), (ExitKind::Exited, Some(3)));
+        assert_eq!(container.state().unwrap(), State::Stopped);
+        let said: Vec<u8> = attached.flat_map(|chunk| chunk.unwrap().bytes).collect();
+        assert!(String::from_utf8(said).unwrap().ends_with("got hello\n"));
+        let records: Vec<_> = container.logs(LogQuery::default()).unwrap().map(Result::unwrap).collect();
+        let of = |stream| -> Vec<u8> {
+            records.iter().filter(|record| record.stream == stream).flat_map(|record| record.bytes.clone()).collect()
+        };
+        assert_eq!((of(Stream::Stdout), of(Stream::Stderr)), (b"out\ngot hello\n".to_vec(), b"err\n".to_vec()));
+        assert!(matches!(container.kill(15), Err(Error::State(_))));
+        container.delete(false).unwrap();
+        assert!(matches!(container.state(), Err(Error::NotFound { .. })));
+        assert!(matches!(place.containers.find("web"), Err(Error::NotFound { .. })));
+    });
+}
+
+#[test]
+fn it_starts_again_with_what_it_changed() {
+    alone(|place| {
+        let container = place.make("cat /usr/x; echo again >> /usr/x");
+        for _ in 0..3 {
+            container.start().unwrap();
+            let exit = container.wait(None).unwrap().unwrap();
+            assert!(exit.code.is_some(), "{exit:?}");
+        }
+        let said = log(&container);
+        assert!(said.ends_with("again\nagain\n"), "{said}");
+    });
+}
+
+#[test]
+fn a_signal_and_a_stop_end_it() {
+    alone(|place| {
+        let container = place.started("trap 'exit 7' TERM; echo ready; while :; do sleep 0.05; done");
+        until("ready", || log(&container).contains("ready"));
+        assert_eq!(container.stop(Duration::from_secs(20)).unwrap().code, Some(7));
+        assert_eq!(container.stop(Duration::from_secs(20)).unwrap().code, Some(7));
+        let container = place.started("trap '' TERM; echo ready; while :; do sleep 0.05; done");
+        until("ready", || log(&container).contains("ready"));
+        assert_eq!(container.stop(Duration::from_millis(50)).unwrap().signal, Some(9));
+    });
+}
+
+#[test]
+fn names_are_unique_and_can_change() {
+    alone(|place| {
+        let named = |name: &str| Container::builder(sh("true")).containers(&place.containers).name(name).create();
+        let one = named("one").unwrap();
+        assert!(matches!(named("one"), Err(Error::Exists { .. })));
+        let two = named("two").unwrap();
+        assert!(matches!(two.rename("one"), Err(Error::Exists { .. })));
+        one.rename("three").unwrap();
+        two.rename("one").unwrap();
+        assert_eq!(place.containers.find("one").unwrap().id(), two.id());
+        assert!(matches!(place.containers.find("two"), Err(Error::NotFound { .. })));
+        for bad in ["", "..", "../x", "a/b", "\u{e9}", &"a".repeat(300)] {
+            assert!(matches!(named(bad), Err(Error::Spec { field: "name", .. })), "{bad}");
+            assert!(matches!(place.containers.find(bad), Err(Error::NotFound { .. })), "{bad}");
+        }
+        assert_eq!(place.containers.prune().unwrap().containers.len(), 2);
+    });
+}
+
+#[test]
+fn it_ends_with_who_started_it_unless_it_is_detached() {
+    alone(|place| {
+        for detached in [false, true] {
+            let script = format!("{} {}", if detached { "detached" } else { "owned" }, place.dir.display());
+            let mut child = helper("start", &script);
+            assert!(child.wait().unwrap().success());
+            let container = place.containers.find(if detached { "detached" } else { "owned" }).unwrap();
+            if detached {
+                assert_eq!(container.state().unwrap(), State::Running);
+                assert!(log(&container).contains("here"));
+                assert_eq!(container.stop(Duration::from_secs(20)).unwrap().signal, Some(15));
+            } else {
+                let exit = container.wait(Some(Duration::from_secs(30))).unwrap().unwrap();
+                assert_eq!((exit.kind, exit.signal), (ExitKind::Signaled, Some(9)));
+            }
+        }
+    });
+}
+
+/// This program again, as another one that uses the library.
+fn helper(what: &str, with: &str) -> std::process::Child {
+    std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "another_program", "--nocapture", "--test-threads=1"])
+        .env("ZIND_TEST_ROLE", format!("{what} {with}"))
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+#[test]
+fn another_program() {
+    let Ok(role) = std::env::var("ZIND_TEST_ROLE") else { return };
+    let words: Vec<&str> = role.split(' ').collect();
+    if let ["start", name, dir] = words[..] {
+        let containers = Containers::open(Some(Path::new(dir))).unwrap();
+        let mut spec = sh("trap 'kill -TERM $$' TERM; echo here; exec sleep 1000");
+        spec.die_with_owner = name != "detached";
+        let container = Container::builder(spec).containers(&containers).name(name).create().unwrap();
+        container.start().unwrap();
+        until("here", || log(&container).contains("here"));
+        std::process::exit(0);
+    }
+}
+
+#[test]
+fn a_monitor_that_was_killed_takes_its_container_along() {
+    alone(|place| {
+        let container = place.started("echo here; exec sleep 1000");
+        until("here", || log(&container).contains("here"));
+        let pid = container.pid().unwrap().unwrap();
+        kill_monitor(pid);
+        let exit = container.wait(Some(Duration::from_secs(30))).unwrap().unwrap();
+        assert_eq!((exit.kind, exit.signal), (ExitKind::Signaled, Some(9)));
+        assert!(!Path::new(&format!("/proc/{pid}")).exists() || zombie(pid));
+        let fault = container.inspect().unwrap()["fault"].clone();
+        assert_eq!(fault, "its monitor was killed");
+        container.start().unwrap();
+        container.stop(Duration::ZERO).unwrap();
+    });
+}
+
+fn zombie(pid: i32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/stat")).map_or(true, |stat| stat.contains(") Z"))
+}
+
+/// The parent of a container's first process, or the one above that.
+fn kill_monitor(pid: i32) {
+    let mut pid = pid;
+    for _ in 0..3 {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let ppid = status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap().trim().parse().unwrap();
+        pid = ppid;
+        if fs::read_to_string(format!("/proc/{pid}/comm")).unwrap().trim() == "zind-monitor" {
+            nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).unwrap();
+            return;
+        }
+    }
+    panic!("no monitor above {pid}");
+}
+
+#[test]
+fn limits_and_readings_are_found_again() {
+    alone(|place| {
+        if !nix::unistd::geteuid().is_root() {
+            println!("skipped: an ordinary user has no groups here");
+            return;
+        }
+        let mut spec = sh("echo here; exec sleep 1000");
+        spec.resources = Some(Resources::new().memory(64 << 20).pids(20));
+        let container = Container::builder(spec).containers(&place.containers).create().unwrap();
+        container.start().unwrap();
+        let other = place.containers.find(container.id()).unwrap();
+        until("here", || log(&other).contains("here"));
+        assert_eq!(other.stats().unwrap().memory_limit, Some(64 << 20));
+        other.update(&Resources::new().memory(96 << 20)).unwrap();
+        assert_eq!(other.stats().unwrap().memory_limit, Some(96 << 20));
+        assert!(other.processes().unwrap().iter().any(|process| process.name == "sleep"));
+        other.pause().unwrap();
+        assert_eq!(container.state().unwrap(), State::Paused);
+        assert!(matches!(container.pause(), Err(Error::State(_))));
+        other.resume().unwrap();
+        assert!(matches!(container.resume(), Err(Error::State(_))));
+        other.pause().unwrap();
+        let exit = container.stop(Duration::from_secs(20)).unwrap();
+        assert_eq!(exit.signal, Some(15), "{exit:?}");
+        assert!(container.stats().unwrap().memory_peak > Some(0), "{:?}", container.stats());
+        let groups = container.inspect().unwrap()["cgroup"].clone();
+        for path in groups.as_array().unwrap() {
+            assert!(!Path::new(path.as_str().unwrap()).exists(), "{path}");
+        }
+        let hog = "exec dd if=/dev/zero of=/dev/null bs=200M count=1 2>/dev/null";
+        let mut spec = sh(hog);
+        spec.resources = Some(Resources::new().memory(32 << 20).swap(0));
+        let container = Container::builder(spec).containers(&place.containers).create().unwrap();
+        container.start().unwrap();
+        assert_eq!(container.wait(None).unwrap().unwrap().kind, ExitKind::Oom);
+    });
+}
+
+#[test]
+fn a_log_turns_over_and_is_followed_without_loss() {
+    alone(|place| {
+        let container = Container::builder(sh("i=0; while [ $i -lt 3000 ]; do echo line $i; i=$((i+1)); done"))
+            .containers(&place.containers)
+            .log(LogOptions { size: 1 << 20, files: 3 })
+            .create()
+            .unwrap();
+        container.start().unwrap();
+        let lines = container.logs(LogQuery { follow: true, ..LogQuery::default() }).unwrap().lines();
+        let all: Vec<String> = lines.map(|line| String::from_utf8(line.unwrap().text).unwrap()).collect();
+        assert_eq!(all, (0..3000).map(|number| format!("line {number}")).collect::<Vec<_>>());
+        let tail = container.logs(LogQuery { tail: Some(2), ..LogQuery::default() }).unwrap().lines();
+        let tail: Vec<String> = tail.map(|line| String::from_utf8(line.unwrap().text).unwrap()).collect();
+        assert_eq!(tail, ["line 2998", "line 2999"]);
+        let container = Container::builder(sh("i=0; while [ $i -lt 3000 ]; do echo line $i; i=$((i+1)); done"))
+            .containers(&place.containers)
+            .log(LogOptions { size: 8 << 10, files: 3 })
+            .create()
+            .unwrap();
+        container.start().unwrap();
+        container.wait(None).unwrap();
+        let kept = log(&container);
+        assert!(kept.ends_with("line 2999\n") && kept.len() < 24 << 10, "{}", kept.len());
+        assert!(container.place().join("log.2").exists() && !container.place().join("log.3").exists());
+    });
+}
+
+#[test]
+fn it_is_started_again_by_its_monitor() {
+    alone(|place| {
+        let make = |script: &str, restart| {
+            let mut spec = sh(script);
+            spec.die_with_owner = true;
+            let container = Container::builder(spec).containers(&place.containers).restart(restart).create().unwrap();
+            container.start().unwrap();
+            container
+        };
+        let container = make("echo turn; exit 4", Restart::OnFailure { most: Some(2) });
+        let exit = container.wait(Some(Duration::from_secs(60))).unwrap().unwrap();
+        assert_eq!((exit.code, container.restarts().unwrap(), log(&container).as_str()), (Some(4), 2, "turn\nturn\nturn\n"));
+        let container = make("echo turn; exit 0", Restart::OnFailure { most: None });
+        assert_eq!(container.wait(None).unwrap().unwrap().code, Some(0));
+        let container = make("echo turn; exec sleep 0.01", Restart::Always);
+        until("three turns", || log(&container).matches("turn").count() >= 3);
+        container.stop(Duration::from_secs(10)).unwrap();
+        assert_eq!(container.state().unwrap(), State::Stopped);
+    });
+}
+
+#[test]
+fn a_terminal_is_its_own() {
+    alone(|place| {
+        let script = "test -t 0 && test -t 1 && tty >/dev/null && echo terminal; stty size; read line; stty size; echo $line";
+        let container = Container::builder(sh(script))
+            .containers(&place.containers)
+            .terminal(Size { rows: 11, cols: 22 })
+            .create()
+            .unwrap();
+        container.start().unwrap();
+        until("its size", || log(&container).contains("11 22"));
+        let attached = container.attach(&AttachOptions::default()).unwrap();
+        container.resize(Size { rows: 33, cols: 44 }).unwrap();
+        rustix::io::write(attached.input().unwrap(), b"typed\n").unwrap();
+        assert_eq!(container.wait(Some(Duration::from_secs(30))).unwrap().unwrap().code, Some(0));
+        let said = log(&container);
+        assert!(said.contains("terminal\r\n") && said.contains("33 44\r\n") && said.ends_with("typed\r\n"), "{said:?}");
+    });
+}
+
+#[test]
+fn all_of_it_as_an_ordinary_user() {
+    let _turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    if !nix::unistd::geteuid().is_root() || std::env::var_os("ZIND_TEST_ROLE").is_some() {
+        return;
+    }
+    let dir = std::env::temp_dir().join(format!("zind-test-living-{}", std::process::id()));
+    fs::create_dir_all(&dir).unwrap();
+    let binary = dir.join("living");
+    fs::copy(std::env::current_exe().unwrap(), &binary).unwrap();
+    for path in [&dir, &binary] {
+        fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    }
+    let mut user = std::process::Command::new("setpriv");
+    user.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all"]).arg(&binary).current_dir("/");
+    let output = user.output().unwrap();
+    fs::remove_dir_all(&dir).unwrap();
+    let all = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && all.contains("0 failed"), "{all}");
+}

@@ -1,0 +1,292 @@
+//! The language of a monitor: a launcher that stays above one container, keeps its streams and log, and tells how it ended.
+//!
+//! Everybody else may be gone by then. It is asked over a socket that listens in the container's directory, one message and
+//! one answer each, and it leaves two files there: `running` ([`RunningHead`]) and `exit` ([`ExitHead`]).
+
+use crate::plan::{List, Str};
+use crate::report::Usage;
+
+/// The first four bytes of the files.
+pub const MAGIC: u32 = 0x7a69_6d6f;
+/// The version of their layout.
+pub const VERSION: u32 = 1;
+
+/// All a monitor needs, besides a plan that is blank otherwise. Descriptors have the same numbers as in the library.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Monitor {
+    /// The start that this is one of.
+    pub run: u64,
+    /// The launcher's image.
+    pub image: i32,
+    /// The plan of the container.
+    pub plan: i32,
+    /// `CLONE_NEW*` for its launcher.
+    pub clone_flags: u64,
+    /// The group of version 2 to clone it into, or -1.
+    pub cgroup: i32,
+    /// Where to write how it came into `groups`, or -1.
+    pub groups_done: i32,
+    /// Files that its pid is written to.
+    pub groups: List<i32>,
+    /// Number of the descriptor that the container's plan takes for its owner's pidfd: ours is put there.
+    pub owner_slot: i32,
+    /// A pidfd of the process with which the container is to end, or -1.
+    pub owner: i32,
+    /// Our end of the container's report socket.
+    pub report: i32,
+    /// The number of the other end in the container's plan.
+    pub report_slot: i32,
+    /// The socket to the library, for the start.
+    pub control: i32,
+    /// Where to listen.
+    pub listener: i32,
+    /// The directory of the container.
+    pub dir: i32,
+    /// A descriptor of `/proc`, or -1.
+    pub proc: i32,
+    /// The lock that says that we live.
+    pub lock: i32,
+    /// The write end of the container's standard input, or -1.
+    pub stdin: i32,
+    /// The read ends of its output, or -1.
+    pub stdout: i32,
+    /// See `stdout`.
+    pub stderr: i32,
+    /// The other end of its terminal, or -1.
+    pub terminal: i32,
+    /// The log, open for appending, or -1: there is none.
+    pub log: i32,
+    /// How long the log is.
+    pub log_length: u64,
+    /// How long it may become.
+    pub log_size: u64,
+    /// Its number, from 1 on.
+    pub log_number: u64,
+    /// How many files of it there may be.
+    pub log_files: u32,
+    /// A directory of the container's group that has a freezer, or -1.
+    pub freezer: i32,
+    /// It is of version 2.
+    pub freezer_is_v2: u32,
+    /// When to start it again.
+    pub restart: RestartWhen,
+    /// How often at most, if it fails; 0: any number of times.
+    pub restart_most: u32,
+    /// A pipe's number in the container's plan that says that it is in its groups, or -1.
+    pub groups_ready_slot: i32,
+    /// Which one is its first process.
+    pub first: First,
+    /// The number of the other end of its terminal in its plan, or -1.
+    pub terminal_slot: i32,
+    /// Text for `setgroups`, `uid_map`, `gid_map` of who is in its new user namespace, or none.
+    pub maps: [Str; 3],
+    /// Programs that write its maps instead, with their arguments; the second of those is to become the pid.
+    pub map_programs: [List<Str>; 2],
+    /// Files of the group to read at the end.
+    pub readings: List<Reading>,
+    /// Directories to remove then, in this order.
+    pub remove: List<Str>,
+}
+
+/// Who the first process of a container is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum First {
+    /// Its launcher.
+    Launcher = 0,
+    /// Who sends the reports.
+    Sender = 1,
+    /// The payload, whose pid is in the report.
+    Payload = 2,
+}
+
+/// When a container is started again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum RestartWhen {
+    /// Never.
+    Never = 0,
+    /// When it exits with anything but 0, or is killed.
+    Failure = 1,
+    /// Whenever it ends, unless somebody asked for it.
+    Always = 2,
+}
+
+/// A file of the container's group.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Reading {
+    /// The directory.
+    pub dir: i32,
+    /// It is of version 2.
+    pub is_v2: u32,
+    /// The name in there.
+    pub name: Str,
+}
+
+/// What the library tells over the control socket, with a pidfd of the first process: it runs.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct HandOver {
+    /// Its first process.
+    pub pid: i32,
+    /// To fill up to eight bytes.
+    pub pad: u32,
+}
+
+/// What the monitor tells over the control socket: first how the clone of the launcher went, with a pidfd of its own; then,
+/// after the [`HandOver`], that `running` is written.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct Begun {
+    /// The launcher.
+    pub pid: i32,
+    /// Why it could not be cloned, or 0.
+    pub clone_errno: i32,
+    /// Why it could not be executed, or 0.
+    pub exec_errno: i32,
+    /// To fill up to eight bytes.
+    pub pad: u32,
+}
+
+/// What the file `running` begins with; `stat` of the first process follows.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct RunningHead {
+    /// [`MAGIC`]
+    pub magic: u32,
+    /// [`VERSION`]
+    pub version: u32,
+    /// The start that this is of.
+    pub run: u64,
+    /// When it began, in nanoseconds since 1970.
+    pub started_ns: u64,
+    /// The first process.
+    pub pid: i32,
+    /// How often it was started again.
+    pub restarts: u32,
+    /// Bytes that follow.
+    pub len: u64,
+}
+
+/// What the file `exit` begins with; `sections` of [`Section`] follow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct ExitHead {
+    /// [`MAGIC`]
+    pub magic: u32,
+    /// [`VERSION`]
+    pub version: u32,
+    /// The start that this is of.
+    pub run: u64,
+    /// When it began, in nanoseconds since 1970.
+    pub began_ns: u64,
+    /// When it ended.
+    pub ended_ns: u64,
+    /// How long it ran.
+    pub wall_ns: u64,
+    /// What it used.
+    pub usage: Usage,
+    /// Records that the log had no room for.
+    pub lost_records: u64,
+    /// Bytes in them.
+    pub lost_bytes: u64,
+    /// [`EXITED`], [`SIGNALED`] or [`KILLED`].
+    pub how: u32,
+    /// The code, the signal, or what the launcher ended with.
+    pub value: i32,
+    /// [`OWNER_GONE`], [`WAS_KILLED`], [`START_FAILED`]
+    pub flags: u32,
+    /// How often it was started again.
+    pub restarts: u32,
+    /// How many follow.
+    pub sections: u32,
+    /// To fill up to eight bytes.
+    pub pad: u32,
+}
+
+/// It exited by itself.
+pub const EXITED: u32 = 1;
+/// A signal ended it.
+pub const SIGNALED: u32 = 2;
+/// Whoever watched over it was killed, and it with that one.
+pub const KILLED: u32 = 3;
+
+/// Its owner was gone, so it was killed.
+pub const OWNER_GONE: u32 = 1;
+/// It was killed because somebody asked for it.
+pub const WAS_KILLED: u32 = 2;
+/// It could not be started again; `value` is the number of the step, `restarts` the attempt.
+pub const START_FAILED: u32 = 4;
+
+/// A file as it was at the end: this, its name, its text.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Section {
+    /// It is of version 2.
+    pub is_v2: u32,
+    /// Length of the name.
+    pub name: u32,
+    /// Length of the text.
+    pub text: u64,
+}
+
+/// What a record of the log begins with; `length` bytes follow.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct LogHead {
+    /// When, in nanoseconds since 1970.
+    pub time_ns: u64,
+    /// Bytes that follow.
+    pub length: u32,
+    /// [`STDOUT`], [`STDERR`], [`LOST`] or [`NUMBER`].
+    pub stream: u8,
+    /// [`LOG_MARK`], to tell a record from rubbish.
+    pub mark: [u8; 3],
+}
+
+/// In each record's head.
+pub const LOG_MARK: [u8; 3] = [0x7a, 0x6c, 0x01];
+/// The payload's standard output, and what comes from its terminal.
+pub const STDOUT: u8 = 1;
+/// The payload's standard error.
+pub const STDERR: u8 = 2;
+/// Sixteen bytes: records, and bytes in them, that there was no room for.
+pub const LOST: u8 = 3;
+/// Eight bytes, first in each file: its number, one more than that of the file before it.
+pub const NUMBER: u8 = 4;
+
+/// As many bytes as one record, and one message to who is attached, has at most.
+pub const MOST_BYTES: usize = 32 * 1024;
+
+/// As many as can be connected at once.
+pub const MOST_CLIENTS: usize = 64;
+
+/// Requests: the first byte; the second is its argument.
+pub mod request {
+    /// Send this signal to the payload.
+    pub const SIGNAL: u8 = 1;
+    /// Go on when the owner ends.
+    pub const FORGET_OWNER: u8 = 2;
+    /// Get the output from here on, and, in the answer, where to write input to (none: an answer without a descriptor).
+    pub const ATTACH: u8 = 3;
+    /// Close our end of the standard input.
+    pub const CLOSE_STDIN: u8 = 4;
+    /// Do not start it again.
+    pub const NO_RESTART: u8 = 5;
+    /// The pid of the first process, with a pidfd.
+    pub const WHO: u8 = 6;
+    /// Answer when it has ended for good.
+    pub const AWAIT: u8 = 7;
+}
+
+/// The answer to a request, maybe with a descriptor.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct Reply {
+    /// Why not, or 0.
+    pub errno: i32,
+    /// The pid, for [`request::WHO`]; the code, or 256 and the signal, for [`request::AWAIT`].
+    pub value: i32,
+}
