@@ -49,7 +49,8 @@ impl Drop for Place {
             container.delete(true).unwrap();
         }
         self.containers.prune().unwrap();
-        let left: Vec<_> = fs::read_dir(self.dir.join("containers")).unwrap().map(|entry| entry.unwrap().path()).collect();
+        let left: Vec<_> =
+            fs::read_dir(self.dir.join("containers")).unwrap().map(|entry| entry.unwrap().path()).collect();
         assert_eq!(left.len(), 3, "{left:?}");
         fs::remove_dir_all(&self.dir).unwrap();
     }
@@ -338,7 +339,10 @@ fn it_is_started_again_by_its_monitor() {
         };
         let container = make("echo turn; exit 4", Restart::OnFailure { most: Some(2) });
         let exit = container.wait(Some(Duration::from_secs(60))).unwrap().unwrap();
-        assert_eq!((exit.code, container.restarts().unwrap(), log(&container).as_str()), (Some(4), 2, "turn\nturn\nturn\n"));
+        assert_eq!(
+            (exit.code, container.restarts().unwrap(), log(&container).as_str()),
+            (Some(4), 2, "turn\nturn\nturn\n")
+        );
         let container = make("echo turn; exit 0", Restart::OnFailure { most: None });
         assert_eq!(container.wait(None).unwrap().unwrap().code, Some(0));
         let container = make("echo turn; exec sleep 0.01", Restart::Always);
@@ -351,7 +355,8 @@ fn it_is_started_again_by_its_monitor() {
 #[test]
 fn a_terminal_is_its_own() {
     alone(|place| {
-        let script = "test -t 0 && test -t 1 && tty >/dev/null && echo terminal; stty size; read line; stty size; echo $line";
+        let script =
+            "test -t 0 && test -t 1 && tty >/dev/null && echo terminal; stty size; read line; stty size; echo $line";
         let container = Container::builder(sh(script))
             .containers(&place.containers)
             .terminal(Size { rows: 11, cols: 22 })

@@ -18,18 +18,18 @@ use crate::mount::Mount;
 use crate::options;
 
 /// kind, code, signal
-type ExitTuple = (&'static str, Option<i32>, Option<i32>);
+pub(crate) type ExitTuple = (&'static str, Option<i32>, Option<i32>);
 /// CPU seconds in user mode and in the kernel, largest resident set in bytes, wall seconds; with a control group all of it
-type StatsTuple<'py> = (Option<f64>, Option<f64>, Option<u64>, f64, Option<Bound<'py, PyAny>>);
+pub(crate) type StatsTuple<'py> = (Option<f64>, Option<f64>, Option<u64>, f64, Option<Bound<'py, PyAny>>);
 
 /// exit, stats, isolation, stdout, stderr
 type RunTuple<'py> = (ExitTuple, StatsTuple<'py>, Isolation, Bound<'py, PyBytes>, Bound<'py, PyBytes>);
 
-fn exit_tuple(exit: Exit) -> ExitTuple {
+pub(crate) fn exit_tuple(exit: Exit) -> ExitTuple {
     (exit.kind.name(), exit.code, exit.signal)
 }
 
-fn stats_tuple(py: Python<'_>, stats: Stats) -> PyResult<StatsTuple<'_>> {
+pub(crate) fn stats_tuple(py: Python<'_>, stats: Stats) -> PyResult<StatsTuple<'_>> {
     let seconds = |duration: Option<Duration>| duration.map(|duration| duration.as_secs_f64());
     let more = stats.has_group().then(|| to_python(py, &stats.to_json())).transpose()?;
     Ok((seconds(stats.cpu_user), seconds(stats.cpu_system), stats.max_rss, stats.wall.as_secs_f64(), more))
@@ -240,7 +240,7 @@ impl Process {
     }
 }
 
-fn duration(py: Python<'_>, seconds: Option<f64>) -> PyResult<Option<Duration>> {
+pub(crate) fn duration(py: Python<'_>, seconds: Option<f64>) -> PyResult<Option<Duration>> {
     // Negative is "now", as in subprocess.
     let clamp = |seconds: f64| parse_duration("timeout", if seconds < 0.0 { 0.0 } else { seconds });
     seconds.map(clamp).transpose().map_err(|error| raise(py, &error))

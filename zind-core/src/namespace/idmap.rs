@@ -232,7 +232,8 @@ pub(crate) fn writes(maps: &ReadyMaps) -> Result<Writes> {
         return Ok(Writes { setgroups, texts: Some([text(&maps.uid), text(&maps.gid)]), programs: Vec::new() });
     }
     let program = |name: &str, maps: &[IdMap]| {
-        let path = helper::find(name).ok_or_else(|| Error::unsupported("uid_map beyond one id", format!("{name}(1)")))?;
+        let path =
+            helper::find(name).ok_or_else(|| Error::unsupported("uid_map beyond one id", format!("{name}(1)")))?;
         let numbers = maps.iter().flat_map(|map| [map.container, map.host, map.size]).map(|number| number.to_string());
         Ok([path.to_string_lossy().into_owned(), String::new()].into_iter().chain(numbers).collect())
     };
