@@ -37,6 +37,7 @@ pub mod security;
 mod spec;
 mod store;
 mod sys;
+pub mod terminal;
 mod volume;
 
 pub use build::{BuildStep, Builder, Built};
@@ -60,7 +61,7 @@ pub use namespace::kind::Kind;
 pub use namespace::list::{Namespace, namespaces};
 pub use namespace::{Source, TimeOffsets};
 pub use nix::errno::Errno;
-pub use process::{Captured, Command, Exchange, Exit, ExitKind, Output, Process, ProcessInfo, Start, StatsEvery};
+pub use process::{Captured, Command, Exchange, Exec, Exit, ExitKind, Output, Process, ProcessInfo, Start, StatsEvery};
 pub use registry::{Auth, Mirror, PullOptions, PullPolicy, PushOptions, RegistryOptions};
 pub use rootfs::layers::{Change, ChangeKind, FileType, Layers, Metadata, Snapshot};
 pub use rootfs::{Overlay, Rootfs};

@@ -5,7 +5,8 @@ use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use zind_core::{Command, Error, Process, Start};
+use zind_core::terminal::Size;
+use zind_core::{Command, Error, Exec, Process, Start};
 
 use crate::error::{zind_error, zind_status};
 use crate::exit::{Target, zind_exit, zind_stats};
@@ -170,6 +171,52 @@ pub unsafe extern "C" fn zind_process_take_stdout(process: *mut zind_process) ->
 pub unsafe extern "C" fn zind_process_take_stderr(process: *mut zind_process) -> i32 {
     // SAFETY: the header's demand.
     unsafe { number(process, |process| owned(process.take_stderr())) }
+}
+
+/// The caller's end of the terminal, once: what is written to it is typed, what the payload writes is read from it, and
+/// closing it hangs up. The caller closes it. -1 if there is none or it is taken.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zind_process_take_terminal(process: *mut zind_process) -> i32 {
+    // SAFETY: the header's demand.
+    unsafe { number(process, |process| owned(process.take_terminal())) }
+}
+
+/// Sets the size of the terminal's window, until the terminal is taken; after that, TIOCSWINSZ of ioctl_tty(2) on it.
+/// Returns also ZIND_STATUS_STATE (there is none, or it is taken), _SPEC, _SYS.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zind_process_resize(
+    process: *const zind_process,
+    rows: u16,
+    cols: u16,
+    err: *mut *mut zind_error,
+) -> zind_status {
+    // SAFETY: the header's demand.
+    unsafe { guard(err, || Ok(handle(process, "process")?.0.resize(Size::new(rows, cols))?)) }
+}
+
+/// Runs a further program in a running container, in all of its namespaces and control groups.
+/// spec: borrowed; what it says about the program: arguments, variables, directory, user, groups, umask, limits,
+/// capabilities, privileged, no_new_privileges, seccomp, keyring, streams, terminal, passed descriptors, time limit,
+/// die_with_owner. What it leaves at its default is as the container has it; the rest of it does not count.
+/// out: receives a handle as of zind_run(). Killed, the program takes what it has started along and leaves the container
+/// alone; it ends with the container.
+/// Returns also ZIND_STATUS_STATE (the container has ended or is paused), and what zind_run() returns.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zind_process_exec(
+    process: *const zind_process,
+    spec: *const zind_spec,
+    out: *mut *mut zind_process,
+    err: *mut *mut zind_error,
+) -> zind_status {
+    // SAFETY: the header's demand.
+    unsafe {
+        guard(err, || {
+            let out = Out::handle(out, "out")?;
+            let exec = Exec::from(&handle(spec, "spec")?.0);
+            out.give(zind_process(handle(process, "process")?.0.exec(&exec)?));
+            Ok(())
+        })
+    }
 }
 
 /// Ends the whole container at once, by SIGKILL. Nothing happens if it has ended. Returns also ZIND_STATUS_SYS.

@@ -119,6 +119,7 @@ fn one(plan: &mut PlanFile, place: &mut Place, op: &FsOp) -> Done {
             crate::wait_for_go(plan)
         }
         FsKind::Fuse => fuse(plan, op),
+        FsKind::Terminal => terminal(plan, place, op),
         FsKind::Umount => sys::umount(plan.str(op.path), op.propagation).at(Step::Umount).map(drop),
     }
 }
@@ -168,6 +169,18 @@ fn fuse(plan: &PlanFile, op: &FsOp) -> Done {
     crate::report(plan, Step::HandedOver, 0, 0, device.0);
     drop(device);
     crate::wait_for_go(plan)
+}
+
+/// The payload's terminal, and the name by which the system knows it. By its descriptor, never by its path.
+fn terminal(plan: &mut PlanFile, place: &Place, op: &FsOp) -> Done {
+    let fd = crate::terminal::open(plan, place.root).at(Step::Terminal)?;
+    let target = target(plan, place, op).at(Step::MountTarget)?;
+    if let Some(older) = place.older(plan) {
+        return older.cover(fd, target.0).at(Step::Bind);
+    }
+    let tree = Fd(sys::open_tree(fd, EMPTY, AT_EMPTY_PATH | OPEN_TREE_CLONE).at(Step::Bind)?);
+    change(tree.0, op, 0).at(Step::MountSetattr)?;
+    sys::attach(tree.0, target.0).at(Step::Bind).map(drop)
 }
 
 /// By the directory that holds it and its name there, which is not followed.

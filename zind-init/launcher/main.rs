@@ -8,6 +8,7 @@
 #![deny(unsafe_op_in_unsafe_fn)]
 
 mod deputy;
+mod exec;
 mod files;
 mod groups;
 mod memory;
@@ -32,6 +33,7 @@ mod report;
 #[path = "../src/step.rs"]
 mod step;
 mod sys;
+mod terminal;
 mod watch;
 #[allow(dead_code)]
 #[path = "../src/deputy.rs"]
@@ -105,6 +107,9 @@ fn carry_out(plan: &mut PlanFile) -> Result<i32, Failure> {
     if plan.has(MONITOR) {
         return Ok(monitoring::start(plan));
     }
+    if plan.topology == Topology::Exec {
+        return exec::start(plan);
+    }
     namespaces::enter(plan)?;
     if plan.has(FORK_FIRST) {
         if let Some(status) = watch::go_on_in_a_child(plan)? {
@@ -124,7 +129,7 @@ fn carry_out(plan: &mut PlanFile) -> Result<i32, Failure> {
             }
             watch::start_as_init(plan)
         }
-        Topology::Watcher => watch::start_as_watcher(plan),
+        Topology::Watcher | Topology::Exec => watch::start_as_watcher(plan),
     }
 }
 

@@ -536,9 +536,12 @@ impl State<'_> {
             // The library has heard why, and will close the control socket.
             return;
         }
-        while self.report >= 0 {
+        // We may have the other end, too.
+        while self.report >= 0 && sys::poll_for(&mut [PollFd::readable(self.report)], 0) == Ok(1) {
             self.hear_the_launcher();
         }
+        sys::close(self.report);
+        self.report = -1;
         if self.first >= 0 {
             sys::close(self.first);
             self.first = -1;

@@ -27,8 +27,22 @@ pub fn become_payload(plan: &mut PlanFile) -> Failure {
 
 fn prepare(plan: &mut PlanFile) -> Done {
     join_session(plan)?;
-    arrange_descriptors(plan)?;
+    arrange_descriptors(plan, Others::CloseOnExec)?;
     take_terminal(plan)?;
+    settle(plan)?;
+    seal(plan)
+}
+
+/// Becomes the payload in a process that has its descriptors, limits and ids already.
+pub fn become_settled_payload(plan: &mut PlanFile) -> Failure {
+    match join_session(plan).and_then(|()| take_terminal(plan)).and_then(|()| seal(plan)) {
+        Err(failure) => failure,
+        Ok(()) => execute(plan),
+    }
+}
+
+/// Limits, directory, keyring, ids and capabilities: what takes privileges, and gives them up.
+pub fn settle(plan: &PlanFile) -> Done {
     if plan.has(UMASK) {
         sys::umask(plan.umask);
     }
@@ -59,10 +73,15 @@ fn prepare(plan: &mut PlanFile) -> Done {
     } else {
         entered.at(Step::Chdir)?;
     }
+    Ok(())
+}
+
+/// The last things before the program.
+fn seal(plan: &PlanFile) -> Done {
     // The change of ids has cleared what was set before.
     if plan.has(PDEATHSIG) {
         sys::prctl(PR_SET_PDEATHSIG, plan.pdeathsig as usize, 0).at(Step::ParentDeath)?;
-    } else if plan.topology == Topology::Watcher {
+    } else if plan.topology != Topology::Init {
         die_with_the_watcher(plan)?;
     }
     if plan.has(PTRACE) {
@@ -95,15 +114,25 @@ fn join_session(plan: &PlanFile) -> Done {
     Ok(())
 }
 
-/// Gives every descriptor its number and marks all others close-on-exec.
-fn arrange_descriptors(plan: &mut PlanFile) -> Done {
+/// What becomes of the descriptors that the payload does not get; as the flags of `close_range(2)`.
+#[derive(Clone, Copy, PartialEq)]
+#[repr(u32)]
+pub enum Others {
+    /// Closed at once, the report socket too.
+    Close = 0,
+    /// Closed by the execution of the program.
+    CloseOnExec = 4,
+}
+
+/// Gives every descriptor its number.
+pub fn arrange_descriptors(plan: &mut PlanFile, others: Others) -> Done {
     let list = plan.list(plan.fds);
     let Some(last) = list.last() else {
-        return sys::close_range(0, u32::MAX, 4).at(Step::ArrangeFds).map(drop);
+        return sys::close_range(0, u32::MAX, others as u32).at(Step::ArrangeFds).map(drop);
     };
     // Sources, and the report socket, move out of the way of the numbers to come.
     let above = last.to + 1;
-    if plan.socket < above {
+    if plan.socket < above && others == Others::CloseOnExec {
         let socket = sys::dup_above(plan.socket, above).at(Step::ArrangeFds)?;
         plan.set_socket(socket);
     }
@@ -114,7 +143,6 @@ fn arrange_descriptors(plan: &mut PlanFile) -> Done {
             *slot = sys::dup_above(map.from, above).at_index(Step::ArrangeFds, index)?;
         }
     }
-    let mut next = 0;
     for (index, map) in list.iter().enumerate() {
         let from = match moved.get(index) {
             Some(&fd) if fd >= 0 => fd,
@@ -123,12 +151,15 @@ fn arrange_descriptors(plan: &mut PlanFile) -> Done {
         if from != map.to {
             sys::dup_to(from, map.to).at_index(Step::ArrangeFds, index)?;
         }
+    }
+    let mut next = 0;
+    for (index, map) in list.iter().enumerate() {
         if map.to as u32 > next {
-            sys::close_range(next, map.to as u32 - 1, 4).at_index(Step::ArrangeFds, index)?;
+            sys::close_range(next, map.to as u32 - 1, others as u32).at_index(Step::ArrangeFds, index)?;
         }
         next = map.to as u32 + 1;
     }
-    sys::close_range(next, u32::MAX, 4).at(Step::ArrangeFds).map(drop)
+    sys::close_range(next, u32::MAX, others as u32).at(Step::ArrangeFds).map(drop)
 }
 
 /// How many descriptors can change their number; the library refuses more.

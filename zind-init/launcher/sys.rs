@@ -13,6 +13,7 @@ pub const ECHILD: i32 = 10;
 pub const EAGAIN: i32 = 11;
 pub const EACCES: i32 = 13;
 pub const EBUSY: i32 = 16;
+pub const ENODEV: i32 = 19;
 pub const EEXIST: i32 = 17;
 pub const ENOTDIR: i32 = 20;
 pub const EISDIR: i32 = 21;
@@ -32,6 +33,7 @@ pub const O_RDWR: u32 = 2;
 pub const AT_SYMLINK_NOFOLLOW: u32 = 0x100;
 pub const O_CREAT: u32 = 0o100;
 pub const O_EXCL: u32 = 0o200;
+pub const O_NOCTTY: u32 = 0o400;
 pub const O_DIRECTORY: u32 = 0o200000;
 pub const O_NOFOLLOW: u32 = 0o400000;
 pub const O_CLOEXEC: u32 = 0o2000000;
@@ -107,6 +109,8 @@ pub mod number {
     pub const MKDIRAT: usize = 258;
     pub const MKNODAT: usize = 259;
     pub const FCHOWNAT: usize = 260;
+    pub const FCHOWN: usize = 93;
+    pub const SETFSUID: usize = 122;
     pub const SYMLINKAT: usize = 266;
     pub const READLINKAT: usize = 267;
     pub const FACCESSAT: usize = 269;
@@ -261,6 +265,13 @@ pub fn fstat(fd: i32) -> Result<Stat> {
     let mut stat = Stat { device: 0, inode: 0, links: 0, mode: 0, ids: [0; 3], rdev: 0, size: 0, rest: [0; 11] };
     call!(FSTAT, fd, &raw mut stat)?;
     Ok(stat)
+}
+
+/// `f_type` of fstatfs(2).
+pub fn statfs_type(fd: i32) -> Result<u64> {
+    let mut buffer = [0u64; 15];
+    call!(FSTATFS, fd, buffer.as_mut_ptr())?;
+    Ok(buffer[0])
 }
 
 /// `f_flags` of fstatfs(2).
@@ -552,6 +563,12 @@ pub fn kill(pid: i32, signal: i32) -> Result {
     call!(KILL, pid, signal)
 }
 
+/// Until this child has ended.
+pub fn reap(pid: i32) {
+    const WALL: i32 = 0x4000_0000;
+    while call!(WAIT4, pid, 0, WALL, 0) == Err(EINTR) {}
+}
+
 /// Any child that ended or stopped: its pid and status.
 pub fn wait_any(flags: i32) -> Result<(i32, i32)> {
     const WALL: i32 = 0x4000_0000;
@@ -665,6 +682,42 @@ fn vfork_with(
         );
     }
     if result < 0 { Err(-result as i32) } else { Ok(result as i32) }
+}
+
+/// [`vfork`] whose child is born into the control group behind a descriptor.
+pub fn vfork_into_group(group: i32, stack: &mut [u8], child: extern "C" fn(*const u8) -> !, argument: *const u8) -> Result<i32> {
+    const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+    // `struct clone_args`: flags, pidfd, child_tid, parent_tid, exit_signal, stack, its size, tls, set_tid, its size, cgroup.
+    let flags = CLONE_VM | CLONE_VFORK | CLONE_INTO_CGROUP;
+    let (address, size) = (stack.as_mut_ptr() as u64, (stack.len() & !15) as u64);
+    let arguments = [flags, 0, 0, 0, SIGCHLD as u64, address, size, 0, 0, 0, group as u64];
+    let result: isize;
+    // SAFETY: as in `vfork`; the array is the structure of clone3(2), version 2.
+    unsafe {
+        asm!(
+            "syscall",
+            "test rax, rax",
+            "jnz 2f",
+            "mov rdi, r13",
+            "call r12",
+            "ud2",
+            "2:",
+            inlateout("rax") number::CLONE3 as isize => result,
+            in("rdi") arguments.as_ptr(),
+            in("rsi") size_of_val(&arguments),
+            in("r12") child,
+            in("r13") argument,
+            lateout("rcx") _,
+            lateout("r11") _,
+        );
+    }
+    if result < 0 { Err(-result as i32) } else { Ok(result as i32) }
+}
+
+/// Forks a child of our parent's, and sleeps until it executes a program or ends. 0 in the child.
+pub fn fork_sibling() -> Result<i32> {
+    const CLONE_PARENT: u64 = 0x8000;
+    call!(CLONE, CLONE_PARENT | CLONE_VFORK | SIGCHLD as u64, 0, 0).map(|pid| pid as i32)
 }
 
 pub fn execve(program: CStr, argv: *const CStr, envp: *const CStr) -> i32 {
@@ -852,6 +905,36 @@ pub fn drop_controlling_terminal(fd: i32) -> Result {
 pub fn set_foreground(fd: i32, group: i32) -> Result {
     const TIOCSPGRP: usize = 0x5410;
     call!(IOCTL, fd, TIOCSPGRP, &raw const group)
+}
+
+/// Lets the other end of a pseudo-terminal be opened.
+pub fn unlock_terminal(master: i32) -> Result {
+    const TIOCSPTLCK: usize = 0x4004_5431;
+    let locked = 0i32;
+    call!(IOCTL, master, TIOCSPTLCK, &raw const locked)
+}
+
+/// Opens the other end, by no path.
+pub fn terminal_of(master: i32) -> Result<i32> {
+    const TIOCGPTPEER: usize = 0x5441;
+    const O_RDWR_NOCTTY_CLOEXEC: usize = 0o2000000 | 0o400 | 2;
+    call!(IOCTL, master, TIOCGPTPEER, O_RDWR_NOCTTY_CLOEXEC).map(|fd| fd as i32)
+}
+
+/// `struct winsize`: lines, characters, and no size in dots.
+pub fn set_window_size(fd: i32, rows: u16, cols: u16) -> Result {
+    const TIOCSWINSZ: usize = 0x5414;
+    let size = [rows, cols, 0, 0];
+    call!(IOCTL, fd, TIOCSWINSZ, size.as_ptr())
+}
+
+pub fn fchown(fd: i32, uid: u32, gid: u32) -> Result {
+    call!(FCHOWN, fd, uid, gid)
+}
+
+/// Who opens files, and whose they become.
+pub fn setfsuid(uid: u32) {
+    let _ = call!(SETFSUID, uid);
 }
 
 pub fn prlimit(resource: u64, soft: u64, hard: u64) -> Result {

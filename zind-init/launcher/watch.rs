@@ -17,7 +17,7 @@ const CAP_KILL: u64 = 1 << 5;
 
 /// Which process we are.
 #[derive(Clone, Copy, PartialEq)]
-enum Role {
+pub enum Role {
     /// PID 1: our end is everybody's.
     Init,
     /// Outside: the payload has to be ended by name.
@@ -120,7 +120,7 @@ pub fn start_as_watcher(plan: &mut PlanFile) -> Result<i32, Failure> {
     watch(plan, signals, pid, Role::Watcher, -1)
 }
 
-fn set_oom_score(plan: &PlanFile) -> Result<(), Failure> {
+pub fn set_oom_score(plan: &PlanFile) -> Result<(), Failure> {
     if !plan.has(OOM_SCORE_ADJ) {
         return Ok(());
     }
@@ -173,11 +173,11 @@ impl End {
 }
 
 /// Until the payload has ended; `keep` is a further descriptor to keep, or -1.
-fn watch(plan: &PlanFile, signals: i32, payload: i32, role: Role, keep: i32) -> Result<i32, Failure> {
+pub fn watch(plan: &PlanFile, signals: i32, payload: i32, role: Role, keep: i32) -> Result<i32, Failure> {
     let proc = if plan.has(KILL_DESCENDANTS) { plan.proc } else { -1 };
-    close_all_but([signals, plan.owner, plan.socket, proc, keep], plan.list(plan.holds));
+    close_all_but([signals, plan.owner, plan.socket, plan.container, proc, keep], plan.list(plan.holds));
     let _ = sys::chdir(c"/".as_ptr().cast());
-    let mut fds = [signals, plan.owner, plan.socket].map(PollFd::readable);
+    let mut fds = [signals, plan.owner, plan.socket, plan.container].map(PollFd::readable);
     let end = loop {
         if sys::poll(&mut fds).is_err() {
             continue;
@@ -192,6 +192,11 @@ fn watch(plan: &PlanFile, signals: i32, payload: i32, role: Role, keep: i32) -> 
         }
         if fds[2].revents != 0 && !obey(plan, payload) {
             fds[2].fd = -1;
+        }
+        if fds[3].revents != 0 {
+            // The container that we are a guest of has ended.
+            let _ = sys::kill(payload, sys::SIGKILL);
+            fds[3].fd = -1;
         }
         if fds[0].revents != 0 {
             forward(plan, signals, payload);
@@ -208,7 +213,7 @@ fn watch(plan: &PlanFile, signals: i32, payload: i32, role: Role, keep: i32) -> 
 }
 
 /// The payload's streams above all: a reader waits for their last holder.
-fn close_all_but(keep: [i32; 5], holds: &[i32]) {
+fn close_all_but(keep: [i32; 6], holds: &[i32]) {
     let mut next = 0;
     while let Some(fd) = keep.iter().chain(holds).copied().filter(|&fd| fd >= next).min() {
         if fd > next {

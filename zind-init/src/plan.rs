@@ -50,6 +50,8 @@ pub enum Topology {
     Init = 1,
     /// The launcher stays outside and forks a process that builds the container and becomes the payload.
     Watcher = 2,
+    /// The launcher stays outside of a running container and starts a payload in it.
+    Exec = 3,
 }
 
 /// One change of namespaces, in the order of the list.
@@ -178,6 +180,8 @@ pub enum FsKind {
     JoinMounts = 25,
     /// Mount a FUSE file system at `path` with the options `text`, and hand its descriptor of `/dev/fuse` over to the library.
     Fuse = 26,
+    /// Make the payload's terminal by `source` of the root, and bind it to `path` of the root.
+    Terminal = 27,
 }
 
 /// `path` begins at the container's root and is resolved below it, never above.
@@ -328,8 +332,11 @@ pub const GROUPS_EARLY: u64 = 1 << 35;
 pub const CGROUP_NAMESPACE: u64 = 1 << 36;
 /// This plan makes a deputy: report [`crate::step::Step::Ready`] after the operations, then serve until the socket closes.
 pub const DEPUTY: u64 = 1 << 37;
+/// Be in the time namespace of `container`: it takes a process whose memory is nobody else's, so the watcher joins it.
+pub const JOIN_TIME: u64 = 1 << 38;
+
 /// This plan makes a monitor: what is in `monitor`, and nothing else.
-pub const MONITOR: u64 = 1 << 38;
+pub const MONITOR: u64 = 1 << 39;
 
 /// All a launcher needs.
 #[derive(Clone, Copy, Debug)]
@@ -359,6 +366,18 @@ pub struct Plan {
     /// A pipe from somebody who moves the launcher into its control groups meanwhile, or -1: eight bytes, the index of the
     /// one that refused it and the errno, 0 if none did.
     pub groups_ready: i32,
+    /// A pidfd of the running container's first process, with whose end a payload of [`Topology::Exec`] is ended; or -1.
+    pub container: i32,
+    /// The root of that container, where its mount namespace begins with another one; or -1.
+    pub root: i32,
+    /// Its control group of version 2, for whom the payload is born into; or -1.
+    pub group: i32,
+    /// The descriptor that the payload's terminal takes the place of; or -1.
+    pub terminal: i32,
+    /// The size of its window: lines, and above them by 16 bits characters in a line.
+    pub terminal_size: u32,
+    /// Files of its other control groups, to which who is to be in them writes a 0.
+    pub group_files: List<i32>,
     /// Every descriptor the launcher keeps, in ascending order.
     pub keep: List<i32>,
     /// Those of them that whoever watches over the payload keeps to its end, for the locks that they stand for.

@@ -278,4 +278,12 @@ steps! {
     Hook = 215, "run the hook";
     /// Wait until a container is ready.
     Readiness = 216, "wait until the container is ready";
+
+    // 220..: running a program in a running container, and terminals.
+    /// The launcher has made the payload's terminal, and hands its other end over; no failure.
+    HandedTerminal = 220, "hand the terminal over";
+    /// Make, size or set the mode of a terminal.
+    Terminal = 221, "set up the terminal";
+    /// Join a running container.
+    JoinContainer = 222, "join the container";
 }

@@ -37,6 +37,7 @@ pub(crate) fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Container>()?;
     module.add_class::<ContainerEvents>()?;
     module.add_class::<Containers>()?;
+    module.add_class::<Ending>()?;
     module.add_class::<Logs>()
 }
 
@@ -257,9 +258,9 @@ impl Container {
         })
     }
 
-    /// A pidfd that the caller closes.
-    fn open_pidfd(&self, py: Python<'_>) -> PyResult<RawFd> {
-        self.call(py, zind_core::Container::pidfd).map(IntoRawFd::into_raw_fd)
+    /// A wait for its end; `None` if it has ended, or is about to.
+    fn ending(&self, py: Python<'_>) -> PyResult<Option<Ending>> {
+        self.call(py, zind_core::Container::ending).map(|ending| ending.map(Ending))
     }
 
     #[getter]
@@ -331,6 +332,11 @@ impl Container {
     fn stop(&self, py: Python<'_>, patience: f64, cancel: Option<Py<Cancel>>) -> PyResult<ExitTuple> {
         let patience = duration(py, Some(patience))?.unwrap_or_default();
         stoppable(py, cancel, |interrupted| self.container.stop_interruptible(patience, interrupted)).map(exit_tuple)
+    }
+
+    /// Without waiting; false if it has ended.
+    fn begin_stop(&self, py: Python<'_>) -> PyResult<bool> {
+        self.call(py, zind_core::Container::begin_stop)
     }
 
     fn restart(&self, py: Python<'_>, patience: f64, cancel: Option<Py<Cancel>>) -> PyResult<()> {
@@ -409,6 +415,22 @@ impl Container {
         let options = AttachOptions { size: size.map(size_of) };
         let attachment = self.call(py, |container| container.attach(&options))?;
         Ok(Attachment(Mutex::new(Some(attachment))))
+    }
+}
+
+/// A wait for the end of a container.
+#[pyclass(frozen, module = "zind._zind")]
+pub(crate) struct Ending(zind_core::container::Ending);
+
+#[pymethods]
+impl Ending {
+    /// Readable at the end.
+    fn fileno(&self) -> RawFd {
+        self.0.fd().as_raw_fd()
+    }
+
+    fn exit(&self, py: Python<'_>) -> PyResult<Option<ExitTuple>> {
+        detached(py, |_| self.0.exit()).map(|exit| exit.map(exit_tuple))
     }
 }
 

@@ -9,9 +9,11 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyInt, PyString};
 use zind_core::{
-    Binfmt, CapSet, Console, IdMap, IdMaps, Kind, Overlay, Rlimit, Rootfs, Scheduler, Seccomp, Source, Spec, Stdio,
-    TimeOffsets, User, parse_duration, parse_rlimit_name, parse_signal, parse_size,
+    Binfmt, CapSet, Console, Exec, IdMap, IdMaps, Kind, Overlay, Rlimit, Rootfs, Scheduler, Seccomp, Source, Spec,
+    Stdio, TimeOffsets, User, parse_duration, parse_rlimit_name, parse_signal, parse_size,
 };
+
+use zind_core::terminal::Size;
 
 use crate::device::Device;
 use crate::errors::{raise, spec as spec_error, unsupported};
@@ -92,10 +94,62 @@ pub(crate) fn spec(
     Ok(spec)
 }
 
+/// Options of a program in a running container.
+const OF_EXEC: [&str; 21] = [
+    "argv0",
+    "capabilities",
+    "clear_env",
+    "cwd",
+    "die_with_owner",
+    "env",
+    "groups",
+    "keyring",
+    "nice",
+    "no_new_privileges",
+    "oom_score_adj",
+    "pass_fds",
+    "privileged",
+    "pty",
+    "rlimits",
+    "seccomp",
+    "stderr",
+    "stdin",
+    "stdout",
+    "timeout",
+    "user",
+];
+
+/// A program in a running container.
+pub(crate) fn exec(py: Python<'_>, argv: &Bound<'_, PyAny>, options: &Bound<'_, PyDict>) -> PyResult<Exec> {
+    for key in options.keys() {
+        let key: String = key.extract()?;
+        if !OF_EXEC.contains(&key.as_str()) && key != "umask" {
+            check_known(&key)?;
+            return Err(spec_error(py, "exec", &format!("takes no {key}: that is the container's")));
+        }
+    }
+    let given = |key: &str| options.contains(key);
+    let has = |key: &str| options.get_item(key).map(|value| value.is_some_and(|value| !value.is_none()));
+    let spec = self::spec(py, argv, options, false)?;
+    let mut exec = Exec::new(spec.argv);
+    (exec.argv0, exec.env, exec.clear_env, exec.cwd) = (spec.argv0, spec.env, spec.clear_env, spec.cwd);
+    (exec.user, exec.groups, exec.rlimits) = (spec.user, spec.groups, spec.rlimits);
+    exec.umask = spec.umask.filter(|_| has("umask").unwrap_or(false));
+    (exec.oom_score_adj, exec.nice) = (spec.oom_score_adj, spec.nice);
+    (exec.capabilities, exec.privileged) = (spec.capabilities, spec.privileged);
+    exec.no_new_privileges = has("no_new_privileges")?.then_some(spec.no_new_privileges);
+    exec.seccomp = given("seccomp")?.then_some(spec.seccomp);
+    exec.keyring = has("keyring")?.then_some(spec.keyring);
+    (exec.stdin, exec.stdout, exec.stderr, exec.terminal) = (spec.stdin, spec.stdout, spec.stderr, spec.terminal);
+    (exec.pass_fds, exec.timeout) = (spec.pass_fds, spec.timeout);
+    exec.outlive_owner = !spec.die_with_owner;
+    Ok(exec)
+}
+
 pub(crate) type Maps<'py> = (Option<Bound<'py, PyAny>>, Option<Bound<'py, PyAny>>);
 
 /// The options of later versions, told apart from plain typing errors.
-const LATER: [&str; 9] = ["publish", "dns", "hosts", "sysctl", "name", "labels", "pty", "volumes", "hooks"];
+const LATER: [&str; 8] = ["publish", "dns", "hosts", "sysctl", "name", "labels", "volumes", "hooks"];
 
 fn option<'py>(
     py: Python<'py>,
@@ -179,6 +233,7 @@ const KNOWN: &[&str] = &[
     "privileged",
     "propagation",
     "ptrace",
+    "pty",
     "read_only",
     "require",
     "resources",
@@ -241,6 +296,16 @@ fn file_system(py: Python<'_>, spec: &mut Spec, key: &str, value: &Bound<'_, PyA
                     text if text == "none" => Overlay::None,
                     path => Overlay::Dir(path.into()),
                 },
+            };
+        }
+        "pty" => {
+            spec.terminal = match value.cast::<PyBool>() {
+                Ok(on) => on.is_true().then(Size::default),
+                Err(_) => {
+                    let size: PyResult<(u16, u16)> = value.extract();
+                    let (rows, cols) = size.map_err(|_| type_error("pty", "a bool or a zind.Pty", value))?;
+                    Some(Size::new(rows, cols))
+                }
             };
         }
         "read_only" => spec.read_only = value.extract()?,

@@ -1,6 +1,6 @@
 //! Running processes: what `run`, `Popen` and `aio` of the package are made of.
 
-use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -46,9 +46,21 @@ pub(crate) fn run<'py>(
     let spec = options::spec(py, argv, options, false)?;
     let input = input.to_vec();
     let output = detached(py, |interrupted| Command::run(spec, input, interrupted))?;
+    run_tuple(py, output)
+}
+
+fn run_tuple(py: Python<'_>, output: zind_core::Output) -> PyResult<RunTuple<'_>> {
     let stdout = from_captured(py, output.stdout)?;
     let stderr = from_captured(py, output.stderr)?;
     Ok((exit_tuple(output.exit), stats_tuple(py, output.stats)?, Isolation(output.isolation), stdout, stderr))
+}
+
+/// Sets the size of a terminal's window by a descriptor of either end.
+#[pyfunction]
+pub(crate) fn resize(py: Python<'_>, fd: RawFd, rows: u16, cols: u16) -> PyResult<()> {
+    // SAFETY: the package hands over a descriptor that stays open meanwhile.
+    let fd = unsafe { BorrowedFd::borrow_raw(fd) };
+    zind_core::terminal::resize(fd, zind_core::terminal::Size::new(rows, cols)).map_err(|error| raise(py, &error))
 }
 
 /// What was in force, not yet turned into objects: most callers never look.
@@ -144,6 +156,51 @@ impl Process {
     fn take_streams(&self) -> (RawFd, RawFd, RawFd) {
         let raw = |fd: Option<OwnedFd>| fd.map_or(-1, IntoRawFd::into_raw_fd);
         (raw(self.0.take_stdin()), raw(self.0.take_stdout()), raw(self.0.take_stderr()))
+    }
+
+    /// Our end of the terminal, -1 where there is none; the caller closes it.
+    fn take_terminal(&self) -> RawFd {
+        self.0.take_terminal().map_or(-1, IntoRawFd::into_raw_fd)
+    }
+
+    /// Connects the terminal to the caller's descriptors until the program has ended.
+    fn interact(&self, py: Python<'_>, input: RawFd, output: RawFd) -> PyResult<()> {
+        // SAFETY: the package hands over descriptors that stay open meanwhile.
+        let (input, output) = unsafe { (BorrowedFd::borrow_raw(input), BorrowedFd::borrow_raw(output)) };
+        detached(py, |interrupted| self.0.interact(input, output, interrupted).map(drop))
+    }
+
+    /// Runs a further program in the container.
+    fn exec(&self, py: Python<'_>, argv: &Bound<'_, PyAny>, options: &Bound<'_, PyDict>) -> PyResult<Process> {
+        let exec = options::exec(py, argv, options)?;
+        detached(py, |interrupted| self.0.exec_interruptible(&exec, interrupted)).map(Process)
+    }
+
+    /// The same to its end: exit, stats, isolation, stdout, stderr.
+    fn exec_to_end<'py>(
+        &self,
+        py: Python<'py>,
+        argv: &Bound<'py, PyAny>,
+        options: &Bound<'py, PyDict>,
+        input: &[u8],
+    ) -> PyResult<RunTuple<'py>> {
+        let exec = options::exec(py, argv, options)?;
+        let input = input.to_vec();
+        let output = detached(py, |interrupted| {
+            let process = self.0.exec_interruptible(&exec, interrupted)?;
+            process.communicate(input, interrupted).inspect_err(|_| {
+                let _ = process.kill();
+                let _ = process.wait(None);
+            })
+        })?;
+        run_tuple(py, output)
+    }
+
+    /// Begins the same, for an event loop.
+    fn begin_exec(&self, py: Python<'_>, argv: &Bound<'_, PyAny>, options: &Bound<'_, PyDict>) -> PyResult<Start> {
+        let exec = options::exec(py, argv, options)?;
+        let start = detached(py, |_| self.0.begin_exec(&exec))?;
+        Ok(Start(Mutex::new(Some(start))))
     }
 
     fn poll(&self, py: Python<'_>) -> PyResult<Option<ExitTuple>> {

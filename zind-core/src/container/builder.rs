@@ -96,7 +96,9 @@ impl ContainerBuilder {
 
     /// Makes it. Nothing of it runs yet.
     ///
-    /// Its changes are kept in its directory, unless it is read-only, `auto_remove`, or the request names another place.
+    /// The changes of a container with a root directory or an image are kept in its own directory, unless it is read-only,
+    /// `auto_remove`, or the request names another place. Those of one with the root of this machine are in memory, and end
+    /// with each run.
     ///
     /// Errors: [`Error::Spec`] for what a start would refuse, and for what cannot be kept on disk: descriptors, a time
     /// limit, the low level; [`Error::Exists`] if another one has the name; [`Error::Sys`] at [`Step::Container`].
@@ -114,7 +116,8 @@ impl ContainerBuilder {
         };
         let made = containers.begin()?;
         let home = containers.dir_of(made.id());
-        let is_kept = !self.auto_remove && !self.spec.read_only && !matches!(self.spec.rootfs, Rootfs::Layers(_));
+        let has_own_changes = matches!(self.spec.rootfs, Rootfs::Host | Rootfs::Layers(_));
+        let is_kept = !self.auto_remove && !self.spec.read_only && !has_own_changes;
         if is_kept && self.spec.overlay == Overlay::Tmpfs {
             self.spec.overlay = Overlay::Dir(home.0.clone());
         }

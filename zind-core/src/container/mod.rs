@@ -5,6 +5,7 @@
 
 mod attach;
 mod builder;
+mod ending;
 mod events;
 mod hooks;
 mod life;
@@ -25,6 +26,7 @@ use serde_json::{Value, json};
 
 pub use attach::{AttachOptions, Attachment, Chunk};
 pub use builder::ContainerBuilder;
+pub use ending::Ending;
 pub use events::{ContainerEvent, ContainerEvents, What};
 pub use hooks::{Hook, Hooks};
 pub use logs::{LogLine, LogLines, LogQuery, LogRecord, Logs, Stream};

@@ -303,7 +303,7 @@ impl Process {
 }
 
 /// A start that is under way.
-pub struct Start(Starting);
+pub struct Start(pub(super) Starting);
 
 impl Start {
     /// Becomes readable when there is something to do.

@@ -110,7 +110,21 @@ pub struct Exchange {
 impl Exchange {
     /// Takes the piped streams of `process`, and feeds `input` to its stdin.
     pub fn new(process: &Process, input: Vec<u8>) -> Result<Exchange> {
+        if let Some(terminal) = process.take_terminal() {
+            return Exchange::of_terminal(terminal, input);
+        }
         Exchange::of([process.take_stdin(), process.take_stdout(), process.take_stderr()], input)
+    }
+
+    /// The same with a terminal: `input` is typed, and the key for the end of input after it; what is captured has both
+    /// what the payload wrote and the echo of what was typed.
+    pub fn of_terminal(terminal: OwnedFd, mut input: Vec<u8>) -> Result<Exchange> {
+        const END_OF_INPUT: u8 = 4;
+        // In the middle of a line the first one only sends what there is of it.
+        let is_in_line = input.last().is_some_and(|&last| last != b'\n');
+        input.extend(std::iter::repeat_n(END_OF_INPUT, if is_in_line { 2 } else { 1 }));
+        let keys = terminal.try_clone().at(Step::Stdio, "dup", "terminal")?;
+        Exchange::of([Some(keys), Some(terminal), None], input)
     }
 
     /// The same with stdin, stdout and stderr given. They become non-blocking.
@@ -187,7 +201,7 @@ impl Exchange {
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => break,
                 // The payload does not want to know: no error, as in subprocess.
-                Err(Errno::PIPE) => self.stdin = None,
+                Err(Errno::PIPE | Errno::IO) => self.stdin = None,
                 Err(errno) => return Err(errno).at(Step::Stdio, "write", "stdin"),
             }
         }
@@ -220,7 +234,8 @@ fn read(stream: &mut Option<OwnedFd>, into: &mut Captured) -> Result<bool> {
     for _ in 0..MOST_READS {
         let Some(fd) = stream else { return Ok(false) };
         match into.read_from(fd.as_fd()) {
-            Ok(0) => *stream = None,
+            // EIO: nobody has the terminal open any more.
+            Ok(0) | Err(Errno::IO) => *stream = None,
             Ok(_) | Err(Errno::INTR) => {}
             Err(Errno::AGAIN) => return Ok(false),
             Err(errno) => return Err(errno).at(Step::Stdio, "read", "stdout"),

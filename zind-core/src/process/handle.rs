@@ -13,6 +13,8 @@ use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::net::{SendFlags, send};
 use zind_init::report::Report;
 
+use super::command::Start;
+use super::exec::{self, Exec, Groups, Target};
 use super::identity::Caller;
 use super::launch::{self, Received, receive, wait_readable};
 use super::plan::Inside;
@@ -31,11 +33,12 @@ use crate::rootfs::fuse::Server;
 use crate::rootfs::layers::{self, Ids, Marks};
 use crate::rootfs::ops::Ops;
 use crate::rootfs::resolve::PLACE;
-use crate::spec::Kind;
+use crate::spec::{Kind, Size, Spec};
 use crate::store::Owners;
 use crate::sys::clone::{NetworkMaker, Waiter};
 use crate::sys::descriptors::pidfd_send_signal;
 use crate::sys::probe;
+use crate::terminal::{Left, Raw, Relay};
 
 /// In what way a payload ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,8 +105,13 @@ pub struct Process {
     timed_out: AtomicBool,
     /// The caller killed it.
     was_killed: AtomicBool,
+    terminal: Mutex<Option<OwnedFd>>,
     group: Option<Arc<Cgroup>>,
     is_init: bool,
+    /// It runs in the container of another one.
+    is_guest: bool,
+    /// What a further program in the container starts from.
+    spec: Option<Arc<Spec>>,
     isolation: Isolation,
     origin: Option<Origin>,
     overlay: Option<PathBuf>,
@@ -142,6 +150,10 @@ pub(crate) struct Parts {
     pub(crate) pidfd: OwnedFd,
     pub(crate) streams: Streams,
     pub(crate) isolation: Isolation,
+    /// What a further program in the container starts from.
+    pub(crate) spec: Option<Arc<Spec>>,
+    /// It runs in the container of another one.
+    pub(crate) is_guest: bool,
     /// The image it was started from.
     pub(crate) origin: Option<Origin>,
     /// A directory on disk that its changes go to.
@@ -166,6 +178,9 @@ impl Process {
             stdin: Mutex::new(parts.streams.stdin),
             stdout: Mutex::new(parts.streams.stdout),
             stderr: Mutex::new(parts.streams.stderr),
+            terminal: Mutex::new(parts.streams.terminal),
+            is_guest: parts.is_guest,
+            spec: parts.spec,
             state: Mutex::new(State::Running(parts.waiter, parts.network, parts.layers, parts.server.map(Box::new))),
             timed_out: AtomicBool::new(false),
             was_killed: AtomicBool::new(false),
@@ -300,6 +315,89 @@ impl Process {
         lock(&self.stderr).take()
     }
 
+    /// Our end of the payload's terminal, once: what is written to it is typed, what the payload writes is read from it, and
+    /// closing it hangs up. Reading fails with `EIO` when nobody has the terminal open any more.
+    pub fn take_terminal(&self) -> Option<OwnedFd> {
+        lock(&self.terminal).take()
+    }
+
+    /// Sets the size of the terminal's window, until [`Process::take_terminal`]; after that by
+    /// [`terminal::resize`](crate::terminal::resize).
+    ///
+    /// Errors: [`Error::State`] without a terminal; [`Error::Sys`] at [`Step::Terminal`].
+    pub fn resize(&self, size: Size) -> Result<()> {
+        crate::terminal::check("terminal", Some(size))?;
+        match &*lock(&self.terminal) {
+            Some(terminal) => crate::terminal::resize(terminal, size),
+            None => Err(Error::State(
+                "the process was started without a terminal, or it was taken: who has it sets its size".to_owned(),
+            )),
+        }
+    }
+
+    /// Runs a further program in the container, under the container's rules as far as `exec` does not say otherwise: in all of
+    /// its namespaces and control groups, with its user, environment, capabilities and filter.
+    ///
+    /// It is a process of its own: killed, it takes those it has started along, and leaves the container alone. With the
+    /// container it ends. What it leaves running when it ends by itself stays in the container, as that of `docker exec` does.
+    ///
+    /// Errors: [`Error::State`] for a container that has ended or is paused, and for a process that is itself a guest of a
+    /// container; else as at a start.
+    pub fn exec(&self, exec: &Exec) -> Result<Process> {
+        self.exec_interruptible(exec, &mut || false)
+    }
+
+    /// As [`Process::exec`]; `interrupted` is asked when a signal arrives. If it says so, nothing of the start is left.
+    pub fn exec_interruptible(&self, exec: &Exec, interrupted: &mut dyn FnMut() -> bool) -> Result<Process> {
+        exec::start(&self.target()?, exec, interrupted)
+    }
+
+    /// Begins [`Process::exec`], for an event loop: when [`Start::fd`] is readable, [`Start::finish`] does not block for long.
+    pub fn begin_exec(&self, exec: &Exec) -> Result<Start> {
+        exec::begin(&self.target()?, exec).map(Start)
+    }
+
+    /// What has to be known of the container for a further program.
+    fn target(&self) -> Result<Target<'_>> {
+        let spec = self.spec.as_ref().filter(|_| !self.is_guest).ok_or_else(|| {
+            Error::State("this is a program in a container already: start others from the container".to_owned())
+        })?;
+        if self.try_wait()?.is_some() {
+            return Err(exec::ended());
+        }
+        let groups = self.group.as_deref().map_or(Groups::None, Groups::Of);
+        Ok(Target { pid: self.pid, pidfd: self.pidfd(), spec, isolation: &self.isolation, groups })
+    }
+
+    /// Connects the payload's terminal, which is taken, to the caller's until the payload has ended: `input` in raw mode if it
+    /// is a terminal, the size of the caller's window on the payload's. The time limit of the request is kept.
+    ///
+    /// No signal is taken: who wants that, or detach keys, uses a [`Relay`](crate::terminal::Relay) itself.
+    /// Errors: [`Error::State`] without a terminal; [`Error::Interrupted`]; else as of a relay.
+    pub fn interact(
+        &self,
+        input: BorrowedFd<'_>,
+        output: BorrowedFd<'_>,
+        interrupted: &mut dyn FnMut() -> bool,
+    ) -> Result<Left> {
+        let terminal = self.take_terminal();
+        let terminal =
+            terminal.ok_or_else(|| Error::State("the process has no terminal, or it was taken".to_owned()))?;
+        let _raw = Raw::enter(input)?;
+        let mut relay = Relay::new(Some(input), output, terminal.as_fd()).ended(self.end_fd());
+        let mut failed = None;
+        let left = relay.run(&mut || {
+            if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) && failed.is_none() {
+                failed = self.expire().err();
+            }
+            failed.is_some() || interrupted()
+        })?;
+        match (left, failed) {
+            (Left::Interrupted, failed) => Err(failed.unwrap_or(Error::Interrupted)),
+            (left, _) => Ok(left),
+        }
+    }
+
     /// When the time of the request is over.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         self.deadline
@@ -410,6 +508,9 @@ impl Process {
         let refused = &self.isolation.cgroup_refused;
         match &self.group {
             Some(group) if refused.is_empty() => Ok(group),
+            _ if self.is_guest => Err(Error::State(
+                "a program in a container has no control group of its own: ask the container".to_owned(),
+            )),
             _ if !refused.is_empty() => Err(Error::State(format!("the container has no control group: {refused}"))),
             _ => Err(Error::State(
                 "the container was started without a control group: give resources= at the start, be it without limits"
@@ -481,6 +582,9 @@ impl Process {
 
     /// Ends the whole container at once. Nothing happens if it has ended.
     pub fn kill(&self) -> Result<()> {
+        if self.is_guest {
+            return exec::kill(self.pid, self.pidfd());
+        }
         if let Some(group) = &self.group {
             self.was_killed.store(true, Ordering::SeqCst);
             if !self.is_init {

@@ -4,7 +4,6 @@
 use std::os::unix::fs::MetadataExt;
 
 use crate::error::{At, Error, Result, Step};
-use crate::rootfs::Rootfs;
 use crate::rootfs::users::Users;
 use crate::security::capabilities::CapSet;
 use crate::spec::{Spec, User};
@@ -47,14 +46,14 @@ pub(crate) struct Identity {
 
 /// The container's user database, read when it is first needed.
 struct Database<'a> {
-    rootfs: &'a Rootfs,
+    read: &'a dyn Fn() -> Result<Users>,
     users: Option<Users>,
 }
 
 impl Database<'_> {
     fn users(&mut self) -> Result<&Users> {
         if self.users.is_none() {
-            self.users = Some(Users::of(self.rootfs)?);
+            self.users = Some((self.read)()?);
         }
         self.users.as_ref().ok_or_else(|| Error::spec("user", "has no database"))
     }
@@ -90,7 +89,12 @@ impl Database<'_> {
 
 /// Names to numbers.
 pub(crate) fn resolve(spec: &Spec) -> Result<Identity> {
-    let mut database = Database { rootfs: &spec.rootfs, users: None };
+    resolve_by(spec, &|| Users::of(&spec.rootfs))
+}
+
+/// The same by another database, which is read if it is needed.
+pub(crate) fn resolve_by(spec: &Spec, read: &dyn Fn() -> Result<Users>) -> Result<Identity> {
+    let mut database = Database { read, users: None };
     let user = match &spec.user {
         None => (!spec.is_low_level()).then_some((0, 0)),
         Some(User::Ids(uid, Some(gid))) => Some((*uid, *gid)),

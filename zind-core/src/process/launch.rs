@@ -177,6 +177,31 @@ impl Starting {
         }
     }
 
+    /// Begins to start a program in a running container.
+    pub(super) fn begin_exec(prepared: Prepared, timeout: Option<Duration>) -> Result<Starting> {
+        let began = Instant::now();
+        Starting::start(prepared, timeout.map(|timeout| began + timeout), began)
+    }
+
+    /// The end of that. `hindered` says why it cannot go on; it is asked several times a second.
+    pub(super) fn finish_exec(
+        self,
+        hindered: &dyn Fn() -> Option<Error>,
+        interrupted: &mut dyn FnMut() -> bool,
+    ) -> Result<Process> {
+        let mut hindrance = None;
+        let result = self.finish(&mut || {
+            hindrance = hindered();
+            hindrance.is_some() || interrupted()
+        });
+        match (result, hindrance) {
+            (Err(Error::Interrupted), Some(hindrance)) => Err(hindrance),
+            // What it failed of may be that the container has ended meanwhile.
+            (Err(error @ Error::Sys { .. }), None) => Err(hindered().unwrap_or(error)),
+            (result, _) => result,
+        }
+    }
+
     fn start(prepared: Prepared, deadline: Option<Instant>, began: Instant) -> Result<Starting> {
         Starting::start_below(prepared, None, deadline, began)
     }
@@ -289,6 +314,7 @@ impl Starting {
             match Step::from_number(message.report.step) {
                 Some(Step::Ready) => self.answer(message.pid, ready)?,
                 Some(Step::HandedOver) => self.hand_back(message.fd, message.pid, interrupted)?,
+                Some(Step::HandedTerminal) => self.prepared.streams.terminal = message.fd,
                 Some(Step::Started) => {
                     if let Some(network) = &mut self.prepared.network {
                         network.let_go();
@@ -398,6 +424,8 @@ impl Starting {
             streams: std::mem::take(&mut self.prepared.streams),
             isolation: std::mem::take(&mut self.prepared.isolation),
             origin: self.prepared.origin.take(),
+            spec: self.prepared.spec.take(),
+            is_guest: self.prepared.is_guest(),
             overlay: self.prepared.overlay.take(),
             began: self.began,
             deadline: self.deadline,
@@ -819,6 +847,7 @@ fn syscall_of(step: Step) -> &'static str {
         Step::Setsid => "setsid",
         Step::Setpgid => "setpgid",
         Step::ControllingTerminal | Step::Foreground | Step::Loopback => "ioctl",
+        Step::Terminal => "openat2",
         Step::ArrangeFds => "dup3",
         Step::JoinCgroup => "write",
         Step::Rlimit => "prlimit",
@@ -895,6 +924,7 @@ impl Names {
             | Step::MountTarget
             | Step::Fuse
             | Step::Staging => self.place(index),
+            Step::Terminal => PathBuf::from("/dev/pts/ptmx"),
             _ => PathBuf::new(),
         }
     }
@@ -944,6 +974,13 @@ impl Names {
             (Step::Setgroups, Errno::EPERM) => {
                 "setgroups is denied in this user namespace: a single id is mapped; use uid_map=\"auto\""
             }
+            (Step::Setns, Errno::EUSERS) => {
+                "a time namespace takes CAP_SYS_ADMIN over the caller's own user namespace: run as root"
+            }
+            (Step::Terminal, Errno::ENOENT | Errno::ENODEV | Errno::ELOOP) => {
+                "the container has no /dev/pts of its own any more; a terminal of the host's can be passed by its descriptors"
+            }
+            (Step::Terminal, Errno::ENOSPC) => "the limit of terminals is reached: kernel.pty.max",
             (Step::Setns, Errno::EPERM) => "joining needs CAP_SYS_ADMIN over that namespace and over the caller's own",
             (Step::Setns, Errno::EINVAL) => {
                 "a process cannot join the user namespace it is in already, nor a pid namespace above its own"

@@ -3,6 +3,7 @@
 mod command;
 mod communicate;
 pub(crate) mod deputy;
+mod exec;
 pub(crate) mod handle;
 pub(crate) mod helper;
 pub(crate) mod identity;
@@ -16,5 +17,8 @@ pub(crate) mod watched;
 
 pub use command::{Command, Start};
 pub use communicate::{Captured, Exchange, Output};
+pub use exec::Exec;
+#[allow(unused_imports)]
+pub(crate) use exec::{Groups, Target};
 pub use handle::{Exit, ExitKind, Process, StatsEvery};
 pub use table::ProcessInfo;

@@ -11,6 +11,7 @@ use nix::errno::Errno;
 use rustix::fs::{Mode, OFlags};
 use zind_init::plan::{self as wire, Enter, FsKind, List, MAGIC, Plan, SchedAttr, Str, Topology, VERSION};
 
+use super::exec;
 use super::identity::{self, Caller, Identity};
 use super::planfile::PlanWriter;
 use super::stdio::Streams;
@@ -57,6 +58,8 @@ pub(crate) struct Prepared {
     pub(crate) origin: Option<Origin>,
     /// A directory on disk that changes go to.
     pub(crate) overlay: Option<PathBuf>,
+    /// What a further program in the container starts from.
+    pub(crate) spec: Option<Arc<Spec>>,
     pub(crate) names: Names,
     pub(crate) forked: bool,
     /// Makes the network namespace meanwhile.
@@ -114,6 +117,11 @@ impl Prepared {
         self.header.groups_ready
     }
 
+    /// The program is one in a running container.
+    pub(crate) fn is_guest(&self) -> bool {
+        self.header.topology == Topology::Exec
+    }
+
     /// The plan as bytes, and the descriptors the launcher keeps, for a report socket.
     pub(crate) fn encode(&mut self, socket: BorrowedFd<'_>) -> (Vec<u8>, Vec<RawFd>) {
         self.header.socket = socket.as_raw_fd();
@@ -145,6 +153,12 @@ fn blank() -> Plan {
         network: -1,
         network_ready: -1,
         groups_ready: -1,
+        container: -1,
+        root: -1,
+        group: -1,
+        terminal: -1,
+        terminal_size: 0,
+        group_files: List::EMPTY,
         keep: List::EMPTY,
         holds: List::EMPTY,
         enter: List::EMPTY,
@@ -202,6 +216,7 @@ pub(crate) fn prepare_mount_namespace(ops: &Ops) -> Prepared {
         layers: None,
         origin: None,
         overlay: None,
+        spec: None,
         names: Names { fs: ops.list.clone(), ..Names::default() },
         forked: false,
         network: None,
@@ -312,6 +327,7 @@ pub(crate) fn prepare_look(spec: &Spec, have_clone3: bool) -> Result<Prepared> {
         stderr: Stdio::Null,
         pass_fds: Vec::new(),
         session: Session::default(),
+        terminal: None,
         ..spec.clone()
     };
     let mut prepared = prepare(spec, have_clone3)?;
@@ -333,6 +349,7 @@ pub(crate) fn prepare_with(
     is_reusable: bool,
 ) -> Result<Prepared> {
     let told = root_report(&spec, stand_in);
+    on_terminal(&mut spec);
     let mut tree = None;
     let mut root = match stand_in {
         None => RootFrom::Request,
@@ -390,16 +407,7 @@ pub(crate) fn prepare_with(
         tty_group: !spec.is_joined(Kind::User)
             && maps.as_ref().map_or(caller.initial_user_namespace, |maps| idmap::to_host(&maps.gid, 5).is_some()),
     };
-    let mut builder = Builder {
-        plan: blank(),
-        writer: PlanWriter::new(),
-        names: Names::default(),
-        descriptors: tree.into_iter().collect(),
-        shared: Vec::new(),
-        clone_flags: 0,
-        network,
-        has_trees: false,
-    };
+    let mut builder = Builder { descriptors: tree.into_iter().collect(), network, ..Builder::new() };
     if let Some(layers) = &mut layers {
         layers.furnish(situation.user_namespace, maps.as_ref())?;
     }
@@ -414,10 +422,9 @@ pub(crate) fn prepare_with(
     }
     builder.names_of_host(&spec)?;
     builder.program(&spec, &identity)?;
-    builder.credentials(&spec, &identity, maps.as_ref())?;
+    builder.credentials(&spec, &identity, maps.as_ref(), None)?;
     builder.process(&spec)?;
-    builder.plan.fds = builder.writer.list(&streams.maps());
-    builder.names.fds = streams.map.keys().copied().collect();
+    builder.streams(&spec, &streams);
     if spec.die_with_owner {
         let owner = pidfd_open(std::process::id() as i32).at(Step::Socket, "pidfd_open", "")?;
         builder.plan.owner = owner.as_raw_fd();
@@ -455,25 +462,30 @@ pub(crate) fn prepare_with(
     let group = group.filter(|group| !group.is_nowhere());
     let born_into = group.as_ref().and_then(|group| group.v2()).map(|part| part.dir.try_clone().map(Arc::new));
     let born_into = born_into.transpose().at(Step::JoinCgroup, "dup", "")?;
+    let cgroup = spec.cgroup.take().or(born_into);
+    let pins = std::mem::take(&mut spec.pins);
+    let origin = spec.origin.take();
+    let overlay = match std::mem::take(&mut spec.overlay) {
+        Overlay::Dir(path) => Some(std::path::absolute(&path).at(Step::OpenSource, "getcwd", &path)?),
+        _ => None,
+    };
     Ok(Prepared {
         header: builder.plan,
         writer: builder.writer,
         clone_flags: builder.clone_flags,
-        cgroup: spec.cgroup.or(born_into),
+        cgroup,
         group,
         attach,
         streams,
         descriptors: builder.descriptors,
         shared: builder.shared,
         maps,
-        pins: spec.pins,
+        pins,
         isolation,
         layers: layers.and_then(Tenancy::into_lock),
-        origin: spec.origin,
-        overlay: match spec.overlay {
-            Overlay::Dir(path) => Some(std::path::absolute(&path).at(Step::OpenSource, "getcwd", &path)?),
-            _ => None,
-        },
+        origin,
+        overlay,
+        spec: Some(Arc::new(exec::keep(spec, identity))),
         names: builder.names,
         forked: !have_clone3,
         network: builder.network,
@@ -496,6 +508,13 @@ fn begin_network(spec: &Spec, caller: Caller, have_clone3: bool) -> Result<Optio
         return Ok(None);
     }
     NetworkMaker::start().map(Some).at(Step::Clone, "clone3", "")
+}
+
+/// A terminal is that of a session of its own.
+pub(super) fn on_terminal(spec: &mut Spec) {
+    if spec.terminal.is_some() {
+        (spec.session.setsid, spec.session.setctty, spec.session.ctty) = (true, true, 0);
+    }
 }
 
 /// Without privilege a container needs a user namespace of its own.
@@ -552,11 +571,11 @@ fn id_maps(spec: &Spec, identity: &mut Identity, caller: Caller) -> Result<Optio
     Ok(Some(maps))
 }
 
-struct Builder {
-    plan: Plan,
-    writer: PlanWriter,
-    names: Names,
-    descriptors: Vec<OwnedFd>,
+pub(super) struct Builder {
+    pub(super) plan: Plan,
+    pub(super) writer: PlanWriter,
+    pub(super) names: Names,
+    pub(super) descriptors: Vec<OwnedFd>,
     shared: Vec<Arc<OwnedFd>>,
     clone_flags: u64,
     network: Option<NetworkMaker>,
@@ -565,6 +584,55 @@ struct Builder {
 }
 
 impl Builder {
+    pub(super) fn new() -> Builder {
+        Builder {
+            plan: blank(),
+            writer: PlanWriter::new(),
+            names: Names::default(),
+            descriptors: Vec::new(),
+            shared: Vec::new(),
+            clone_flags: 0,
+            network: None,
+            has_trees: false,
+        }
+    }
+
+    /// All of it for a program in a running container.
+    pub(super) fn finish(self, streams: Streams, isolation: Isolation, spec: Arc<Spec>, forked: bool) -> Prepared {
+        Prepared {
+            header: self.plan,
+            writer: self.writer,
+            clone_flags: 0,
+            cgroup: None,
+            group: None,
+            attach: None,
+            streams,
+            descriptors: self.descriptors,
+            shared: self.shared,
+            maps: None,
+            pins: Vec::new(),
+            isolation,
+            layers: None,
+            origin: None,
+            overlay: None,
+            spec: Some(spec),
+            names: self.names,
+            forked,
+            network: None,
+            forks_first: false,
+            is_init: false,
+        }
+    }
+
+    pub(super) fn streams(&mut self, spec: &Spec, streams: &Streams) {
+        self.plan.fds = self.writer.list(&streams.maps());
+        self.names.fds = streams.map.keys().copied().collect();
+        if let (Some(size), Some(place)) = (spec.terminal, streams.terminal_place) {
+            self.plan.terminal = place;
+            self.plan.terminal_size = u32::from(size.rows) | u32::from(size.cols) << 16;
+        }
+    }
+
     /// Who is cloned into what: namespaces to join come before those to make, and before the fork that makes them.
     fn topology(&mut self, spec: &Spec, situation: Situation, have_clone3: bool) -> Result<()> {
         let mut flags: u64 = Kind::ALL
@@ -706,7 +774,7 @@ impl Builder {
         Ok(number)
     }
 
-    fn open_proc(&mut self) -> Result<()> {
+    pub(super) fn open_proc(&mut self) -> Result<()> {
         if self.plan.proc < 0 {
             let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
             let proc = rustix::fs::open("/proc", flags, Mode::empty()).at(Step::Proc, "open", "/proc")?;
@@ -753,7 +821,7 @@ impl Builder {
         Ok(())
     }
 
-    fn program(&mut self, spec: &Spec, identity: &Identity) -> Result<()> {
+    pub(super) fn program(&mut self, spec: &Spec, identity: &Identity) -> Result<()> {
         let mut argv = spec.argv.clone();
         if let Some(name) = &spec.argv0 {
             argv[0] = name.clone();
@@ -784,11 +852,18 @@ impl Builder {
         Ok(())
     }
 
-    fn credentials(&mut self, spec: &Spec, identity: &Identity, maps: Option<&ReadyMaps>) -> Result<()> {
+    /// `setgroups`: whether the user namespace of a running container allows it.
+    pub(super) fn credentials(
+        &mut self,
+        spec: &Spec,
+        identity: &Identity,
+        maps: Option<&ReadyMaps>,
+        setgroups: Option<bool>,
+    ) -> Result<()> {
         // In a user namespace that is joined, dropping groups may be denied; asked for, it is tried all the same.
         let joined_quietly = spec.is_joined(Kind::User) && spec.groups.is_none();
         let may_setgroups = maps.map_or(!spec.is_new(Kind::User) && !joined_quietly, |maps| maps.setgroups);
-        if let (Some(groups), true) = (&identity.groups, may_setgroups) {
+        if let (Some(groups), true) = (&identity.groups, setgroups.unwrap_or(may_setgroups)) {
             self.plan.flags |= wire::GROUPS;
             self.plan.groups = self.writer.list(groups);
         }
@@ -849,7 +924,7 @@ impl Builder {
         Ok(())
     }
 
-    fn process(&mut self, spec: &Spec) -> Result<()> {
+    pub(super) fn process(&mut self, spec: &Spec) -> Result<()> {
         let plan = &mut self.plan;
         let session = &spec.session;
         for (is_set, flag) in [
@@ -926,14 +1001,14 @@ fn check_namespace(fd: &OwnedFd, kind: Kind, name: &Path) -> Result<()> {
 }
 
 /// The payload's capabilities; `None`: unchanged.
-fn payload_capabilities(spec: &Spec) -> Option<CapSet> {
+pub(super) fn payload_capabilities(spec: &Spec) -> Option<CapSet> {
     if spec.privileged || (spec.is_low_level() && spec.capabilities.is_none()) {
         return None;
     }
     Some(spec.capabilities.unwrap_or(CapSet::EMPTY))
 }
 
-fn has_seccomp(spec: &Spec) -> bool {
+pub(super) fn has_seccomp(spec: &Spec) -> bool {
     spec.seccomp == Seccomp::Default && !spec.privileged
 }
 
@@ -958,6 +1033,9 @@ fn environment(spec: &Spec, identity: &Identity) -> Vec<(OsString, OsString)> {
         let home = identity.home.as_deref().unwrap_or(usual);
         for (name, value) in [("PATH", DEFAULT_PATH), ("HOME", home), ("LANG", "C.UTF-8")] {
             set(name.as_ref(), value.as_ref());
+        }
+        if spec.terminal.is_some() {
+            set("TERM".as_ref(), "xterm".as_ref());
         }
     }
     spec.env.iter().for_each(|(name, value)| set(name, value));

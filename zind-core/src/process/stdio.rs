@@ -14,6 +14,7 @@ use zind_init::plan::FdMap;
 use crate::error::{At, Error, Result, Step};
 use crate::spec::{Spec, Stdio};
 use crate::sys::descriptors::is_open;
+use crate::terminal::{Pty, Size};
 
 /// Descriptors made ready for one start.
 #[derive(Debug, Default)]
@@ -26,6 +27,10 @@ pub(crate) struct Streams {
     pub(crate) stdin: Option<OwnedFd>,
     pub(crate) stdout: Option<OwnedFd>,
     pub(crate) stderr: Option<OwnedFd>,
+    /// Our end of the terminal: at once if it is one of this machine's, else when the launcher has made it.
+    pub(crate) terminal: Option<OwnedFd>,
+    /// The launcher puts the terminal in the place of this descriptor.
+    pub(crate) terminal_place: Option<RawFd>,
 }
 
 impl Streams {
@@ -53,6 +58,10 @@ impl Streams {
                     .with_hint("pass_fds names a descriptor that is not open in this process"));
             }
             streams.map.insert(fd, fd);
+        }
+        if let Some(size) = spec.terminal {
+            streams.on_terminal(size, spec.has_own_terminals())?;
+            return Ok(streams);
         }
         streams.stdin = streams.standard(0, &spec.stdin, open[0])?;
         streams.stdout = streams.standard(1, &spec.stdout, open[1])?;
@@ -84,6 +93,21 @@ impl Streams {
             }
         }
         Ok(None)
+    }
+
+    /// All three are one terminal: of this machine's, or what the launcher puts in the place of a descriptor.
+    fn on_terminal(&mut self, size: Size, is_the_containers: bool) -> Result<()> {
+        let place = if is_the_containers {
+            open("/dev/null".as_ref(), true)?
+        } else {
+            let Pty { master, terminal } = Pty::open(size)?;
+            self.terminal = Some(master);
+            terminal
+        };
+        self.terminal_place = is_the_containers.then_some(place.as_raw_fd());
+        self.map.extend([(1, place.as_raw_fd()), (2, place.as_raw_fd())]);
+        self.keep(0, place);
+        Ok(())
     }
 
     fn keep(&mut self, number: RawFd, fd: OwnedFd) {

@@ -103,6 +103,11 @@ pub(crate) fn container(spec: &Spec, situation: Situation, users: &[ExtraUser], 
         caller::mount(&mut ops, mount, index, situation)?;
     }
     devices.operations(&mut ops, situation)?;
+    if spec.terminal.is_some() && spec.has_own_terminals() {
+        let flags = plan::IN_ROOT | plan::CREATE | plan::NO_SYMLINKS | plan::TARGET_FILE;
+        let console = Op::new(FsKind::Terminal, c"/dev/console").flags(flags).attr(attr::NOSUID | attr::NOEXEC);
+        ops.push(Op { propagation: libc::MS_PRIVATE as u32, ..console });
+    }
     if spec.system_mounts && own_dev(spec) {
         ops.push(Op::new(FsKind::Setattr, c"/dev").attr(attr::RDONLY).in_root().flags(plan::NO_SYMLINKS));
     }
@@ -166,7 +171,10 @@ fn own_dev(spec: &Spec) -> bool {
         |target: &Path| ["/dev/pts", "/dev/shm", "/dev/mqueue"].iter().any(|place| target.starts_with(place));
     let mut targets = spec.mounts.iter().map(Mount::target).chain(spec.devices.iter().map(Device::target));
     let whole = spec.devices.iter().any(|device| device.target() == Path::new("/dev"));
-    spec.console.is_some() || whole || targets.any(|target| is_inside(target) && !has_place(target))
+    spec.console.is_some()
+        || spec.terminal.is_some()
+        || whole
+        || targets.any(|target| is_inside(target) && !has_place(target))
 }
 
 /// The caller mounts the same kind of file system at this place.

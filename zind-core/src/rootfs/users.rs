@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags, ResolveFlags};
@@ -48,6 +48,12 @@ impl Users {
         let read =
             |path: &str| provider(path.as_ref())?.map_or(Ok(String::new()), |root: PathBuf| read_in(&root, path));
         Ok(Users { passwd: read("etc/passwd")?, group: read("etc/group")? })
+    }
+
+    /// Reads the databases of a running container by a descriptor of its root.
+    pub(crate) fn inside(root: BorrowedFd<'_>) -> Result<Users> {
+        let name = Path::new("/");
+        Ok(Users { passwd: read_below(root, name, "etc/passwd")?, group: read_below(root, name, "etc/group")? })
     }
 
     fn generated() -> Users {
@@ -117,8 +123,13 @@ fn find<'a>(text: &'a str, name: &str) -> Option<Vec<&'a str>> {
 fn read_in(root: &Path, path: &str) -> Result<String> {
     let dir = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root_fd = rustix::fs::open(root, dir, Mode::empty()).at(Step::UserLookup, "open", root)?;
+    read_below(root_fd.as_fd(), root, path)
+}
+
+/// The same; `root` is what errors call it.
+fn read_below(root_fd: BorrowedFd<'_>, root: &Path, path: &str) -> Result<String> {
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    let probe = match rustix::fs::openat2(&root_fd, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve) {
+    let probe = match rustix::fs::openat2(root_fd, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve) {
         Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => return Ok(String::new()),
         other => other.at(Step::UserLookup, "openat2", root.join(path))?,
     };
@@ -129,7 +140,7 @@ fn read_in(root: &Path, path: &str) -> Result<String> {
         return Err(Error::spec("user", rule));
     }
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let file = rustix::fs::openat2(&root_fd, path, flags, Mode::empty(), resolve).at(
+    let file = rustix::fs::openat2(root_fd, path, flags, Mode::empty(), resolve).at(
         Step::UserLookup,
         "openat2",
         root.join(path),

@@ -20,6 +20,15 @@ pub(crate) fn check(spec: &Spec) -> Result<()> {
     isolation::check_names(&spec.require)
 }
 
+/// The rules for a program in a running container.
+pub(crate) fn check_program(spec: &Spec) -> Result<()> {
+    check_argv(spec)?;
+    check_env(spec)?;
+    check_absolute("cwd", spec.cwd.as_deref().filter(|_| !spec.is_low_level()))?;
+    check_ids(spec)?;
+    check_process(spec)
+}
+
 fn check_argv(spec: &Spec) -> Result<()> {
     match spec.argv.first() {
         None => Err(Error::spec("argv", "is empty; it needs at least the program")),
@@ -195,7 +204,17 @@ fn check_process(spec: &Spec) -> Result<()> {
             return Err(Error::spec("pass_fds", format!("{fd} is a standard stream; use stdin, stdout, stderr")));
         }
     }
+    crate::terminal::check("terminal", spec.terminal)?;
     let session = &spec.session;
+    if spec.terminal.is_some() && (session.noctty || session.foreground || session.pgid.is_some()) {
+        return Err(Error::spec(
+            "terminal",
+            "is that of a session of its own; it excludes noctty, foreground and pgid",
+        ));
+    }
+    if spec.terminal.is_some() && spec.console.is_some() {
+        return Err(Error::spec("console", "excludes terminal, which is the console"));
+    }
     if session.setctty && !session.setsid {
         return Err(Error::spec("setctty", "needs setsid: only a session leader can have a controlling terminal"));
     }
@@ -269,6 +288,7 @@ mod tests {
             ("rlimits", Spec { rlimits: vec![Rlimit { resource: 7, soft: None, hard: Some(1) }], ..good() }),
             ("pass_fds", Spec { pass_fds: vec![1], ..good() }),
             ("setctty", Spec { session: Session { setctty: true, ..Session::default() }, ..good() }),
+            ("terminal", Spec { terminal: Some(crate::terminal::Size::new(0, 80)), ..good() }),
             ("capabilities", Spec { privileged: true, capabilities: Some(CapSet::EMPTY), ..good() }),
             ("cgroup_parent", Spec { cgroup_parent: Some("/x".into()), ..good() }),
             ("resources", Spec { resources: Some(Resources { memory: Some(1), ..Resources::default() }), ..good() }),

@@ -20,6 +20,7 @@ pub use crate::namespace::kind::Kind;
 pub use crate::namespace::{Source, TimeOffsets};
 pub use crate::rootfs::{Overlay, Rootfs};
 pub use crate::security::capabilities::CapSet;
+pub use crate::terminal::Size;
 pub use parse::{parse_duration, parse_rlimit_name, parse_signal, parse_size};
 
 /// Where a standard stream of the payload goes.
@@ -196,6 +197,10 @@ pub struct Spec {
     pub stdout: Stdio,
     /// Standard error.
     pub stderr: Stdio,
+    /// A terminal of this size in place of the three streams, the controlling one of a session of its own; its other end is
+    /// [`Process::take_terminal`](crate::Process::take_terminal). It is one of the container's own where that has a
+    /// `/dev/pts`, so that it has a name there and is `/dev/console` too; else one of this machine's.
+    pub terminal: Option<Size>,
     /// Descriptors of the caller's that the payload gets under the same number. All others are closed.
     pub pass_fds: Vec<i32>,
 
@@ -296,6 +301,7 @@ impl Default for Spec {
             stdin: Stdio::Inherit,
             stdout: Stdio::Inherit,
             stderr: Stdio::Inherit,
+            terminal: None,
             pass_fds: Vec::new(),
             user: None,
             groups: None,
@@ -356,6 +362,11 @@ impl Spec {
     /// True for the low level: no root of its own, and nothing changed that was not asked for.
     pub fn is_low_level(&self) -> bool {
         self.rootfs == Rootfs::Unchanged
+    }
+
+    /// The payload's terminal is one of the container's own.
+    pub(crate) fn has_own_terminals(&self) -> bool {
+        !self.is_low_level() && self.system_mounts
     }
 
     /// True if the namespace of this kind is a new one.

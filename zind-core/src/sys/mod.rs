@@ -5,3 +5,4 @@ pub(crate) mod clone;
 pub(crate) mod descriptors;
 pub(crate) mod mounts;
 pub(crate) mod probe;
+pub(crate) mod signals;

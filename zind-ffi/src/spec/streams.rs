@@ -3,6 +3,7 @@
 use std::ffi::c_char;
 use std::sync::Arc;
 
+use zind_core::terminal::Size;
 use zind_core::{Error, Stdio};
 
 use super::{set, zind_spec};
@@ -36,6 +37,28 @@ fn stdio(field: &'static str, how: i32) -> Outcome<Stdio> {
         PIPE => Ok(Stdio::Pipe),
         STDOUT => Ok(Stdio::Stdout),
         other => Err(Error::spec(field, format!("{other} is no zind_stdio")).into()),
+    }
+}
+
+/// A terminal of this size in place of the three streams, the controlling one of a session of its own. Its other end is
+/// zind_process_take_terminal(). rows, cols: lines, and characters in a line; 0 and 0: no terminal, the default.
+/// Returns also ZIND_STATUS_SPEC.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zind_spec_set_terminal(
+    spec: *mut zind_spec,
+    rows: u16,
+    cols: u16,
+    err: *mut *mut zind_error,
+) -> zind_status {
+    // SAFETY: the header's demand.
+    unsafe {
+        set(spec, err, |spec| {
+            if (rows == 0) != (cols == 0) {
+                return Err(Error::spec("terminal", format!("{rows} lines of {cols} characters is no size")).into());
+            }
+            spec.terminal = (rows > 0).then(|| Size::new(rows, cols));
+            Ok(())
+        })
     }
 }
 

@@ -41,7 +41,7 @@ from ._images import (
 )
 from ._events import Event, Events, PressureTrigger
 from ._layers import Change, Layers, Metadata, Snapshot
-from ._process import DEVNULL, PIPE, STDOUT, Popen, run
+from ._process import DEVNULL, PIPE, STDOUT, Popen, Pty, run
 from ._resources import (
     DeviceRule,
     IoLimit,
@@ -154,6 +154,7 @@ __all__ = [
     "ProcAttr",
     "Progress",
     "Pruned",
+    "Pty",
     "RegistryError",
     "ProcessInfo",
     "Report",

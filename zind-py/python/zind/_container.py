@@ -11,6 +11,7 @@ from collections import namedtuple
 from . import _images, _zind
 from ._copy import CopyStats, Root
 from ._events import Events
+from ._process import _caller_s_size
 from ._resources import ProcessInfo
 from ._results import Exit, Isolation, Stats
 from .errors import NotFoundError, SpecError, StateError, TimeoutExpired
@@ -164,7 +165,6 @@ def _given(
     labels: Labels,
     restart: str,
     log: LogOptions | tuple[Size, int] | bool,
-    pty: Any,
     stdin_open: bool,
     auto_remove: bool,
     stop_signal: int | str | None,
@@ -184,22 +184,15 @@ def _given(
         given["name"] = name
     if log is not True:
         given["log"] = tuple(log) if log else ("16m", 0)
+    _caller_s_size(options)
+    pty = options.pop("pty", None)
     if pty:
-        given["terminal"] = _own_size() if pty is True else tuple(pty)
+        given["terminal"] = tuple(pty)
     if stop_signal is not None:
         given["stop_signal"] = stop_signal if isinstance(stop_signal, str) else int(stop_signal)
     if hooks:
         given["hooks"] = [_hook(when, hook) for when, all in hooks.items() for hook in all]
     return given
-
-
-def _own_size() -> tuple[int, int]:
-    """Of this program's terminal, if it has one."""
-    try:
-        size = os.get_terminal_size()
-    except OSError:
-        return (24, 80)
-    return (size.lines or 24, size.columns or 80)
 
 
 def _opened(place: Containers | Path | None) -> Containers:
@@ -264,45 +257,8 @@ class Containers:
         return f"<zind.Containers {self.path}>"
 
 
-class Container:
-    """A container in its place on disk: made by this call, and not started yet. What it writes goes to its log; its changes
-    are kept until it is deleted. All options of :func:`zind.run` but for the streams, and:
-
-    ``name``: to find it by, beside its id. ``labels``: likewise. ``restart``: ``"no"``, ``"on-failure"``, ``"on-failure:3"``,
-    ``"always"`` or ``"unless-stopped"``: its monitor starts it again, whoever is gone. ``log``: a :class:`zind.LogOptions`, or
-    False. ``pty``: a terminal instead of three streams, with this many rows and columns. ``stdin_open``: its standard input
-    waits for who attaches; else it is empty. ``auto_remove``: it is deleted when it has ended. ``stop_signal``: what
-    asks it to end; else the image's, or SIGTERM. ``hooks``: programs of the host's, ``{"poststart": [zind.Hook("/x")]}``.
-    ``containers``: where it is kept, a :class:`zind.Containers` or a path.
-
-    As a context manager it is killed and deleted at the end of the block, unless :meth:`detach` was called; so it is, but for
-    the deleting, when this program ends. One that was found by :meth:`open` is left as it is.
-
-    :raises zind.ExistsError: another container has the name.
-    :raises zind.SpecError: an option breaks a rule, or cannot be kept on disk (descriptors, ``timeout``).
-    """
-
-    def __init__(
-        self,
-        argv: Argv | None = None,
-        *,
-        name: str | None = None,
-        labels: Labels = None,
-        restart: str = "no",
-        log: LogOptions | tuple[Size, int] | bool = True,
-        pty: bool | tuple[int, int] = False,
-        stdin_open: bool = False,
-        auto_remove: bool = False,
-        stop_signal: int | str | None = None,
-        hooks: Mapping[HookPoint, Iterable[Hook | Path | Mapping[str, Any]]] | None = None,
-        containers: Containers | Path | None = None,
-        **options: Unpack[Options],
-    ) -> None:
-        plain: dict[str, Any] = dict(options)
-        given = _given(plain, name, labels, restart, log, pty, stdin_open, auto_remove, stop_signal, hooks)
-        _images.settle(plain)
-        self._container = _opened(containers)._containers.create(argv, plain, given, None)
-        self._is_ours = True
+class _Known:
+    """What can be asked and said without waiting, here and in :mod:`zind.aio`."""
 
     _container: _zind.Container
     #: Made here, and not detached: the end of a block deletes it.
@@ -313,11 +269,6 @@ class Container:
         self = cls.__new__(cls)
         self._container, self._is_ours = found, is_ours
         return self
-
-    @classmethod
-    def open(cls, name: str, *, containers: Containers | Path | None = None) -> Self:
-        """By its name, its id, or how its id begins, whoever made it. :raises zind.NotFoundError: there is none."""
-        return cls._of(_opened(containers)._containers.find(name))
 
     # --- what it is
     @property
@@ -413,56 +364,12 @@ class Container:
         """All that is known of it."""
         return self._container.inspect()
 
-    # --- its life
-    def start(self) -> None:
-        """Starts it; its program runs when this returns. It can be started again when it has ended.
-
-        :raises zind.StateError: it runs, or somebody else starts it.
-        :raises zind.SysError: the container could not be set up, or the program not be executed.
-        """
-        self._container.start(None)
-
-    def wait(self, timeout: float | None = None) -> Exit:
-        """Waits for its end, through all restarts.
-
-        :raises zind.TimeoutExpired: the time is over; it goes on.
-        :raises zind.StateError: it was never started.
-        """
-        exit = self._container.wait(timeout)
-        if exit is None:
-            raise TimeoutExpired(self.id[:12], timeout or 0.0)
-        return Exit(*exit)
-
     def kill(self, signal: int | str = "KILL") -> None:
         """Sends a signal to its program, by number or name. SIGKILL ends the whole container, and it is not started again.
 
         :raises zind.StateError: it does not run.
         """
         self._container.kill(signal if isinstance(signal, str) else int(signal))
-
-    def stop(self, timeout: float = 10.0) -> Exit:
-        """Asks it to end by its stop signal, and ends it when ``timeout`` seconds are over. It is not started again. One that
-        has ended is left alone. :raises zind.StateError: it was never started."""
-        return Exit(*self._container.stop(timeout, None))
-
-    def restart(self, timeout: float = 10.0) -> None:
-        """:meth:`stop`, if it runs, and :meth:`start`."""
-        self._container.restart(timeout, None)
-
-    def pause(self) -> None:
-        """Stops everything in it until :meth:`resume`. It needs ``resources=``, be it without limits.
-
-        :raises zind.StateError: it does not run, is paused already, or has no control group.
-        """
-        self._container.pause()
-
-    def resume(self) -> None:
-        """Lets everything go on. :raises zind.StateError: it is not paused."""
-        self._container.resume()
-
-    def update(self, resources: Resources) -> None:
-        """Changes limits while it runs: :meth:`zind.Popen.update`. The next start begins with those it was made with."""
-        self._container.update(resources)
 
     def detach(self) -> None:
         """Lets it go on when this program ends, or the block of ``with``."""
@@ -473,72 +380,13 @@ class Container:
         """Gives it another name. :raises zind.ExistsError: another container has it."""
         self._container.rename(name)
 
-    def delete(self, force: bool = False) -> None:
-        """Deletes it with all it has: changes, log and name. With ``force`` one that runs is ended first.
-
-        :raises zind.StateError: it runs.
-        """
-        self._container.delete(force, None)
-        self._is_ours = False
-
-    # --- its streams
-    def logs(
-        self,
-        *,
-        follow: bool = False,
-        tail: int | None = None,
-        since: Moment = None,
-        until: Moment = None,
-        stdout: bool = True,
-        stderr: bool = True,
-        timestamps: bool = False,
-    ) -> Logs:
-        """What it has written, line by line. ``follow``: go on until it has ended. ``tail``: only the last that many lines of
-        what there is. ``since``, ``until``: seconds since 1970, or a :class:`datetime.datetime`. ``timestamps``: :meth:`Logs.read`
-        begins each line with its time.
-
-        :raises zind.StateError: it keeps no log.
-        """
-        query = (bool(follow), tail, _seconds(since), _seconds(until), bool(stdout), bool(stderr))
-        return Logs(self._container.logs(query), timestamps)
-
-    def attach(self, *, size: tuple[int, int] | None = None) -> Attachment:
-        """A connection to its streams, beside whoever else has one. It gets all output from now on; the container waits
-        for who reads slowly, and goes on when that one is closed. ``size``: give its terminal so many rows and columns.
-
-        :raises zind.StateError: it does not run.
-        """
-        return Attachment(self._container.attach(size))
-
     def resize(self, rows: int, cols: int) -> None:
         """Gives its terminal another size. :raises zind.StateError: it has none, or does not run."""
         self._container.resize(rows, cols)
 
-    # --- what is in it
     def stats(self) -> Stats:
         """What it uses now; once it has ended, what it used over its whole last run."""
         return Stats._of(self._container.stats())
-
-    def stats_stream(self, interval: float = 1.0) -> Iterator[Stats]:
-        """:meth:`stats` now and then every ``interval`` seconds, until it has ended; the last one is of its whole life."""
-        if not interval > 0:
-            raise ValueError("interval is more than 0 seconds")
-        return self._readings(interval)
-
-    def _readings(self, interval: float) -> Iterator[Stats]:
-        due, has_ended = time.monotonic(), False
-        while not has_ended:
-            has_ended = self._container.wait(due - time.monotonic()) is not None
-            yield self.stats()
-            due = max(due + interval, time.monotonic())
-
-    def processes(self) -> list[ProcessInfo]:
-        """Everything that runs in it, zind's PID 1 included; nothing once it has ended."""
-        return [ProcessInfo(**info) for info in self._container.processes()]
-
-    def events(self, *, pressure: Iterable[PressureTrigger] = ()) -> Events:
-        """What happens in it from its start on: :meth:`zind.Popen.events`."""
-        return Events(self._container, pressure)
 
     @property
     def root(self) -> Root:
@@ -585,21 +433,8 @@ class Container:
         """Takes away what is mounted at ``target`` in it, and what is mounted below that."""
         self._container.umount(target)
 
-    # --- what Python has
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if self._is_ours:
-            try:
-                self.delete(force=True)
-            except NotFoundError:
-                self._is_ours = False
-
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Container) and other.path == self.path
+        return isinstance(other, _Known) and other.path == self.path
 
     def __hash__(self) -> int:
         return hash(self.path)
@@ -636,8 +471,164 @@ class Container:
         return f"<table>{''.join(f'<tr><th>{name}</th><td>{value}</td></tr>' for name, value in rows)}</table>"
 
 
-def _found(kind: type[Container], id: str, path: str) -> Container:
-    return kind.open(id, containers=path)
+def _found(kind: type[_Known], id: str, path: str) -> _Known:
+    return kind._of(_zind.Containers(path).find(id))
+
+
+class Container(_Known):
+    """A container in its place on disk: made by this call, and not started yet. What it writes goes to its log; its changes
+    are kept until it is deleted. All options of :func:`zind.run` but for the streams, and:
+
+    ``name``: to find it by, beside its id. ``labels``: likewise. ``restart``: ``"no"``, ``"on-failure"``, ``"on-failure:3"``,
+    ``"always"`` or ``"unless-stopped"``: its monitor starts it again, whoever is gone. ``log``: a :class:`zind.LogOptions`, or
+    False. ``stdin_open``: its standard input waits for who attaches; else it is empty. ``auto_remove``: it is deleted when it has ended. ``stop_signal``: what
+    asks it to end; else the image's, or SIGTERM. ``hooks``: programs of the host's, ``{"poststart": [zind.Hook("/x")]}``.
+    ``containers``: where it is kept, a :class:`zind.Containers` or a path.
+
+    As a context manager it is killed and deleted at the end of the block, unless :meth:`detach` was called; so it is, but for
+    the deleting, when this program ends. One that was found by :meth:`open` is left as it is.
+
+    :raises zind.ExistsError: another container has the name.
+    :raises zind.SpecError: an option breaks a rule, or cannot be kept on disk (descriptors, ``timeout``).
+    """
+
+    def __init__(
+        self,
+        argv: Argv | None = None,
+        *,
+        name: str | None = None,
+        labels: Labels = None,
+        restart: str = "no",
+        log: LogOptions | tuple[Size, int] | bool = True,
+        stdin_open: bool = False,
+        auto_remove: bool = False,
+        stop_signal: int | str | None = None,
+        hooks: Mapping[HookPoint, Iterable[Hook | Path | Mapping[str, Any]]] | None = None,
+        containers: Containers | Path | None = None,
+        **options: Unpack[Options],
+    ) -> None:
+        plain: dict[str, Any] = dict(options)
+        given = _given(plain, name, labels, restart, log, stdin_open, auto_remove, stop_signal, hooks)
+        _images.settle(plain)
+        self._container = _opened(containers)._containers.create(argv, plain, given, None)
+        self._is_ours = True
+
+    @classmethod
+    def open(cls, name: str, *, containers: Containers | Path | None = None) -> Self:
+        """By its name, its id, or how its id begins, whoever made it. :raises zind.NotFoundError: there is none."""
+        return cls._of(_opened(containers)._containers.find(name))
+
+    def start(self) -> None:
+        """Starts it; its program runs when this returns. It can be started again when it has ended.
+
+        :raises zind.StateError: it runs, or somebody else starts it.
+        :raises zind.SysError: the container could not be set up, or the program not be executed.
+        """
+        self._container.start(None)
+
+    def wait(self, timeout: float | None = None) -> Exit:
+        """Waits for its end, through all restarts.
+
+        :raises zind.TimeoutExpired: the time is over; it goes on.
+        :raises zind.StateError: it was never started.
+        """
+        exit = self._container.wait(timeout)
+        if exit is None:
+            raise TimeoutExpired(self.id[:12], timeout or 0.0)
+        return Exit(*exit)
+
+    def stop(self, timeout: float = 10.0) -> Exit:
+        """Asks it to end by its stop signal, and ends it when ``timeout`` seconds are over. It is not started again. One that
+        has ended is left alone. :raises zind.StateError: it was never started."""
+        return Exit(*self._container.stop(timeout, None))
+
+    def restart(self, timeout: float = 10.0) -> None:
+        """:meth:`stop`, if it runs, and :meth:`start`."""
+        self._container.restart(timeout, None)
+
+    def pause(self) -> None:
+        """Stops everything in it until :meth:`resume`. It needs ``resources=``, be it without limits.
+
+        :raises zind.StateError: it does not run, is paused already, or has no control group.
+        """
+        self._container.pause()
+
+    def resume(self) -> None:
+        """Lets everything go on. :raises zind.StateError: it is not paused."""
+        self._container.resume()
+
+    def update(self, resources: Resources) -> None:
+        """Changes limits while it runs: :meth:`zind.Popen.update`. The next start begins with those it was made with."""
+        self._container.update(resources)
+
+    def delete(self, force: bool = False) -> None:
+        """Deletes it with all it has: changes, log and name. With ``force`` one that runs is ended first.
+
+        :raises zind.StateError: it runs.
+        """
+        self._container.delete(force, None)
+        self._is_ours = False
+
+    def logs(
+        self,
+        *,
+        follow: bool = False,
+        tail: int | None = None,
+        since: Moment = None,
+        until: Moment = None,
+        stdout: bool = True,
+        stderr: bool = True,
+        timestamps: bool = False,
+    ) -> Logs:
+        """What it has written, line by line. ``follow``: go on until it has ended. ``tail``: only the last that many lines of
+        what there is. ``since``, ``until``: seconds since 1970, or a :class:`datetime.datetime`. ``timestamps``: :meth:`Logs.read`
+        begins each line with its time.
+
+        :raises zind.StateError: it keeps no log.
+        """
+        query = (bool(follow), tail, _seconds(since), _seconds(until), bool(stdout), bool(stderr))
+        return Logs(self._container.logs(query), timestamps)
+
+    def attach(self, *, size: tuple[int, int] | None = None) -> Attachment:
+        """A connection to its streams, beside whoever else has one. It gets all output from now on; the container waits
+        for who reads slowly, and goes on when that one is closed. ``size``: give its terminal so many rows and columns.
+
+        :raises zind.StateError: it does not run.
+        """
+        return Attachment(self._container.attach(size))
+
+    def stats_stream(self, interval: float = 1.0) -> Iterator[Stats]:
+        """:meth:`stats` now and then every ``interval`` seconds, until it has ended; the last one is of its whole life."""
+        if not interval > 0:
+            raise ValueError("interval is more than 0 seconds")
+        return self._readings(interval)
+
+    def _readings(self, interval: float) -> Iterator[Stats]:
+        due, has_ended = time.monotonic(), False
+        while not has_ended:
+            has_ended = self._container.wait(due - time.monotonic()) is not None
+            yield self.stats()
+            due = max(due + interval, time.monotonic())
+
+    def processes(self) -> list[ProcessInfo]:
+        """Everything that runs in it, zind's PID 1 included; nothing once it has ended."""
+        return [ProcessInfo(**info) for info in self._container.processes()]
+
+    def events(self, *, pressure: Iterable[PressureTrigger] = ()) -> Events:
+        """What happens in it from its start on: :meth:`zind.Popen.events`."""
+        return Events(self._container, pressure)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._is_ours:
+            try:
+                self.delete(force=True)
+            except NotFoundError:
+                self._is_ours = False
 
 
 class Logs:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
     from ._images import Image, Policy, Store
     from ._layers import Layers
+    from ._process import Pty
     from ._resources import Resources
     from ._results import IdMap, TimeOffsets
     from ._zind import Device, Mount
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
         stdin: Stream
         stdout: Stream
         stderr: Stream
+        pty: bool | Pty | tuple[int, int]
         pass_fds: Iterable[int]
         init: bool
         # namespaces
@@ -96,3 +98,28 @@ if TYPE_CHECKING:
         seccomp: Literal["default"] | None
         keyring: bool
         require: Iterable[str] | None
+
+    class ExecOptions(TypedDict, total=False):
+        """Options of a program in a running container; what is not given is as the container has it."""
+
+        argv0: Arg | None
+        env: Mapping[str, str] | Mapping[bytes, bytes] | None
+        clear_env: bool
+        cwd: Path | None
+        stdin: Stream
+        stdout: Stream
+        stderr: Stream
+        pty: bool | Pty | tuple[int, int]
+        pass_fds: Iterable[int]
+        user: str | int | None
+        groups: Iterable[str | int] | None
+        umask: int | None
+        rlimits: Mapping[str | int, int | str | tuple[int | str, int | str]] | None
+        oom_score_adj: int | None
+        nice: int | None
+        capabilities: Iterable[str] | Literal["docker", "podman"] | None
+        privileged: bool
+        no_new_privileges: bool
+        seccomp: Literal["default"] | None
+        keyring: bool
+        die_with_owner: bool

@@ -6,7 +6,9 @@ import io
 import os
 import signal as _signal
 import time
+import sys
 from subprocess import DEVNULL, PIPE, STDOUT
+from typing import NamedTuple
 
 from . import _images, _zind
 from ._copy import CopyStats, Root
@@ -14,7 +16,7 @@ from ._events import Events
 from ._resources import ProcessInfo
 from ._results import CompletedProcess, Exit, Isolation, Stats
 from ._text import Text
-from .errors import CalledProcessError, TimeoutExpired
+from .errors import CalledProcessError, StateError, TimeoutExpired
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,11 +30,28 @@ if TYPE_CHECKING:
 
     from ._events import PressureTrigger
     from ._images import Compression, Image, ProgressFunction
-    from ._options import Argv, Options, Path
+    from ._options import Argv, ExecOptions, Options, Path
     from ._resources import Resources
     from ._zind import Mount
 
-__all__ = ["DEVNULL", "PIPE", "STDOUT", "Popen", "run"]
+__all__ = ["DEVNULL", "PIPE", "STDOUT", "Popen", "Pty", "run"]
+
+
+class Pty(NamedTuple):
+    """A terminal for the program, by the size of its window."""
+
+    rows: int = 24
+    cols: int = 80
+
+
+def _caller_s_size(given: dict[str, Any]) -> None:
+    """A terminal without a size is as large as the one of this program, if that has one."""
+    if given.get("pty") is True:
+        try:
+            size = os.get_terminal_size(sys.__stdout__.fileno() if sys.__stdout__ else 1)
+            given["pty"] = (size.lines or Pty().rows, size.columns or Pty().cols)
+        except (OSError, ValueError):
+            given["pty"] = Pty()
 
 
 def run(
@@ -52,6 +71,9 @@ def run(
     The arguments are those of :func:`subprocess.run`, and zind's options: see :class:`zind.Options` for all of them.
     ``argv`` may be left out for an image that says what it runs.
 
+    With ``pty`` the program gets a terminal in place of the three streams. Captured, its output is in ``stdout``, ``input`` is
+    typed and the key for the end of input after it; else this program's own terminal is connected to it until it ends.
+
     :raises zind.TimeoutExpired: the time was over; the container is gone, and what it wrote is in the exception.
     :raises zind.CalledProcessError: with ``check``, when the program did not exit with 0.
     :raises zind.SysError: the container could not be made, or the program not be executed; nothing is left.
@@ -61,11 +83,41 @@ def run(
     mode = Text(text, encoding, errors)
     given: dict[str, Any] = dict(options)
     _images.settle(given)
-    out, err = streams(given, input is not None, capture_output)
+    if given.get("pty"):
+        _caller_s_size(given)
+        captured = capture_output or _is(given.get("stdout"), PIPE)
+        only_terminal(given, capture_output)
+        given["timeout"] = timeout
+        if not captured and input is None:
+            return _interact(_zind.spawn(argv, given, False), argv, mode, timeout, check)
+        out, err = captured, False
+    else:
+        out, err = streams(given, input is not None, capture_output)
     given["timeout"] = timeout
     exit_, stats_, isolation, stdout, stderr = _zind.run(argv, given, mode.encode(input))
     exit, stats = Exit(*exit_), Stats._of(stats_)
     return completed(argv, exit, stats, isolation, mode, stdout if out else None, stderr if err else None, timeout, check)
+
+
+def only_terminal(given: dict[str, Any], capture_output: bool) -> None:
+    """With a terminal there are no other streams."""
+    if any(given.pop(name, None) not in (None, PIPE) for name in ("stdin", "stdout", "stderr")):
+        raise ValueError("pty is all three streams: stdin, stdout and stderr may not be used with it, except for PIPE")
+
+
+def _interact(process: _zind.Process, argv: Any, mode: Text, timeout: float | None, check: bool) -> CompletedProcess:
+    """Between this program's own terminal and the container's, to the end."""
+    try:
+        process.interact(0, 1)
+        exit = process.wait()
+    except BaseException:
+        process.kill()
+        process.wait()
+        raise
+    assert exit is not None
+    return completed(
+        argv, Exit(*exit), Stats._of(process.stats()), Isolation(process.isolation), mode, None, None, timeout, check
+    )
 
 
 def streams(given: dict[str, Any], has_input: bool, capture_output: bool) -> tuple[bool, bool]:
@@ -135,6 +187,9 @@ class Popen:
     ) -> None:
         given: dict[str, Any] = dict(options)
         _images.settle(given)
+        if given.get("pty"):
+            _caller_s_size(given)
+            only_terminal(given, False)
         self._start(_zind.spawn(argv, given, False), argv, bufsize, Text(text, encoding, errors))
 
     def _start(self, process: _zind.Process, argv: Any, bufsize: int, mode: Text) -> None:
@@ -147,6 +202,9 @@ class Popen:
         self.stdin = self._file(stdin, "wb", bufsize)
         self.stdout = self._file(stdout, "rb", bufsize)
         self.stderr = self._file(stderr, "rb", bufsize)
+        terminal = process.take_terminal()
+        #: The other end of the program's terminal, unbuffered; closing it hangs up. Reading raises ``EIO`` at the end.
+        self.terminal: IO[bytes] | None = None if terminal < 0 else io.FileIO(terminal, "r+")  # type: ignore[assignment]
 
     def _file(self, fd: int, mode: str, bufsize: int) -> IO[Any] | None:
         if fd < 0:
@@ -161,6 +219,73 @@ class Popen:
                 write_through=bufsize == 0,
             )
         return file  # type: ignore[no-any-return]
+
+    def resize(self, rows: int, cols: int) -> None:
+        """Sets the size of the terminal's window; the program gets SIGWINCH.
+
+        :raises zind.StateError: it was started without ``pty=``, or the terminal is closed.
+        """
+        if self.terminal is None or self.terminal.closed:
+            raise StateError("the program was started without a terminal (pty=), or it is closed")
+        _zind.resize(self.terminal.fileno(), rows, cols)
+
+    def exec(
+        self,
+        argv: Argv,
+        *,
+        input: bytes | str | None = None,
+        capture_output: bool = False,
+        text: bool | None = None,
+        encoding: str | None = None,
+        errors: str | None = None,
+        timeout: float | None = None,
+        check: bool = False,
+        **options: Unpack[ExecOptions],
+    ) -> CompletedProcess:
+        """Runs a further program in the running container and waits for its end, as :func:`zind.run` does.
+
+        It is under the container's rules as far as the options do not say otherwise: in all of its namespaces and control
+        groups, with its user, variables, directory, capabilities and filter. What it leaves running stays in the container.
+
+        :raises zind.StateError: the container has ended, or is paused.
+        """
+        mode = Text(text, encoding, errors)
+        given: dict[str, Any] = dict(options)
+        given["timeout"] = timeout
+        if given.get("pty"):
+            _caller_s_size(given)
+            captured = capture_output or _is(given.get("stdout"), PIPE)
+            only_terminal(given, capture_output)
+            if not captured and input is None:
+                return _interact(self._process.exec(argv, given), argv, mode, timeout, check)
+            out, err = captured, False
+        else:
+            out, err = streams(given, input is not None, capture_output)
+        exit_, stats_, isolation, stdout, stderr = self._process.exec_to_end(argv, given, mode.encode(input))
+        exit, stats = Exit(*exit_), Stats._of(stats_)
+        return completed(
+            argv, exit, stats, isolation, mode, stdout if out else None, stderr if err else None, timeout, check
+        )
+
+    def popen(
+        self,
+        argv: Argv,
+        *,
+        bufsize: int = -1,
+        text: bool | None = None,
+        encoding: str | None = None,
+        errors: str | None = None,
+        **options: Unpack[ExecOptions],
+    ) -> Popen:
+        """Starts a further program in the running container: :meth:`exec`, without waiting. Killed, it takes what it has
+        started along and leaves the container alone; it ends with the container."""
+        given: dict[str, Any] = dict(options)
+        if given.get("pty"):
+            _caller_s_size(given)
+            only_terminal(given, False)
+        other = type(self).__new__(type(self))
+        other._start(self._process.exec(argv, given), argv, bufsize, Text(text, encoding, errors))
+        return other
 
     @property
     def pid(self) -> int:
@@ -330,7 +455,13 @@ class Popen:
     def communicate(self, input: Any = None, timeout: float | None = None) -> tuple[Any, Any]:
         """Feeds ``input``, reads to the end and waits. After a :class:`zind.TimeoutExpired` it can be called again; no
         output is lost."""
-        had_out, had_err = self.stdout is not None, self.stderr is not None
+        had_out, had_err = self.stdout is not None or self.terminal is not None, self.stderr is not None
+        if self._exchange is None and self.terminal is not None:
+            data = self._text.encode(input)
+            # The key for the end of input; in the middle of a line the first one only sends what there is of it.
+            data += b"\x04" if not data or data.endswith(b"\n") else b"\x04\x04"
+            keys = -1 if self.terminal.closed else os.dup(self.terminal.fileno())
+            self._exchange = _zind.Exchange(keys, self._detach(self.terminal), -1, data)
         if self._exchange is None:
             if input is not None and self.stdin is None:
                 raise ValueError("stdin was not a pipe: give stdin=zind.PIPE")
@@ -397,7 +528,7 @@ class Popen:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        for file in (self.stdout, self.stderr):
+        for file in (self.stdout, self.stderr, self.terminal):
             if file:
                 file.close()
         try:

@@ -1,0 +1,152 @@
+//! `zind start stop kill rm restart pause unpause rename wait update`
+#![forbid(unsafe_code)]
+
+use std::time::Duration;
+
+use clap::{ArgMatches, Command};
+use zind_core::{Container, parse_signal};
+
+use super::{each, find, streams};
+use crate::Context;
+use crate::arguments::{Given, switch, value, words};
+use crate::failure::{Failure, Result};
+use crate::run::foreground::status;
+use crate::table::print;
+use crate::text::parse_duration;
+
+/// How long Docker waits, too.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+fn names(command: Command) -> Command {
+    command.arg(words("names", "CONTAINER", 1..).help("Name, id or the beginning of one"))
+}
+
+fn patience(given: &ArgMatches) -> Result<Duration> {
+    Ok(given.text("time").map(|text| parse_duration("--time", text)).transpose()?.unwrap_or(PATIENCE))
+}
+
+fn time(command: Command) -> Command {
+    command.arg(
+        value("time", "SECONDS", "How long after the signal it is killed; 10 without it").short('t').alias("timeout"),
+    )
+}
+
+/// To each of them.
+fn all(given: &ArgMatches, context: &Context, act: impl Fn(&Container) -> zind_core::Result<()>) -> Result {
+    let containers = context.containers()?;
+    each(&given.texts("names"), |name| Ok(act(&containers.find(name)?)?))
+}
+
+pub fn start_arguments(command: Command) -> Command {
+    names(command)
+        .arg(switch("attach", "Stay with its streams; its exit status is zind's").short('a'))
+        .arg(switch("interactive", "Pass stdin on, too").short('i'))
+}
+
+pub fn start(given: &ArgMatches, context: &Context) -> Result {
+    let is_attached = given.is_on("attach") || given.is_on("interactive");
+    match (&given.texts("names")[..], is_attached) {
+        ([name], true) => {
+            let container = find(context, name)?;
+            let how = streams::How { interactive: given.is_on("interactive"), ..streams::How::default() };
+            streams::run(&container, &how)
+        }
+        (_, true) => Err(Failure::new("start: several containers cannot be attached to at once")),
+        (_, false) => all(given, context, |container| {
+            container.detach()?;
+            container.start()
+        }),
+    }
+}
+
+pub fn stop_arguments(command: Command) -> Command {
+    time(names(command))
+}
+
+pub fn stop(given: &ArgMatches, context: &Context) -> Result {
+    let patience = patience(given)?;
+    all(given, context, |container| container.stop(patience).map(drop))
+}
+
+pub fn restart_arguments(command: Command) -> Command {
+    time(names(command))
+}
+
+pub fn restart(given: &ArgMatches, context: &Context) -> Result {
+    let patience = patience(given)?;
+    all(given, context, |container| {
+        container.detach()?;
+        container.restart(patience)
+    })
+}
+
+pub fn kill_arguments(command: Command) -> Command {
+    names(command).arg(value("signal", "SIGNAL", "KILL without it").short('s'))
+}
+
+pub fn kill(given: &ArgMatches, context: &Context) -> Result {
+    let signal = parse_signal(given.text("signal").unwrap_or("KILL"))?;
+    all(given, context, |container| container.kill(signal))
+}
+
+pub fn rm_arguments(command: Command) -> Command {
+    names(command)
+        .arg(switch("force", "End it first, if it runs; what is not there is no error").short('f'))
+        .arg(switch("volumes", "Accepted for habit: volumes have names here, and stay").short('v').hide(true))
+}
+
+pub fn rm(given: &ArgMatches, context: &Context) -> Result {
+    let force = given.is_on("force");
+    let containers = context.containers()?;
+    each(&given.texts("names"), |name| match containers.find(name) {
+        Err(zind_core::Error::NotFound { .. }) if force => Ok(()),
+        found => Ok(found?.delete(force)?),
+    })
+}
+
+pub fn pause_arguments(command: Command) -> Command {
+    names(command)
+}
+
+pub fn pause(given: &ArgMatches, context: &Context) -> Result {
+    all(given, context, Container::pause)
+}
+
+pub fn unpause(given: &ArgMatches, context: &Context) -> Result {
+    all(given, context, Container::resume)
+}
+
+pub fn rename_arguments(command: Command) -> Command {
+    command.arg(words("names", "CONTAINER NAME", 2).help("The container, and its new name"))
+}
+
+pub fn rename(given: &ArgMatches, context: &Context) -> Result {
+    let names = given.texts("names");
+    find(context, names[0])?.rename(names[1])?;
+    Ok(0)
+}
+
+pub fn wait_arguments(command: Command) -> Command {
+    names(command)
+}
+
+/// Writes the exit status of each.
+pub fn wait(given: &ArgMatches, context: &Context) -> Result {
+    for name in given.texts("names") {
+        let exit = find(context, name)?.wait(None)?.ok_or(zind_core::Error::Interrupted)?;
+        print(&format!("{}\n", status(exit)))?;
+    }
+    Ok(0)
+}
+
+pub fn update_arguments(command: Command) -> Command {
+    crate::run::arguments::limits_alone(names(command))
+}
+
+/// New limits; what is not named stays as it is.
+pub fn update(given: &ArgMatches, context: &Context) -> Result {
+    let limits = crate::run::settings::resources(given)?;
+    let limits =
+        limits.ok_or_else(|| Failure::new("update: it lacks a limit").hint("`zind update --help` shows them"))?;
+    all(given, context, |container| container.update(&limits))
+}

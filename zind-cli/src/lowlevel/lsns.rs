@@ -1,0 +1,224 @@
+//! `zind lsns`
+#![forbid(unsafe_code)]
+
+use std::collections::BTreeMap;
+
+use clap::{Arg, ArgAction, ArgMatches, Command};
+use serde_json::{Map, Value, json};
+use zind_core::proc::Proc;
+use zind_core::{Kind, Namespace, namespaces};
+
+use super::{ABSENT, of_util_linux};
+use crate::Context;
+use crate::arguments::{Given, list, optional, value, words};
+use crate::failure::{Failure, Result};
+use crate::table::{Table, json as write_json, print};
+use crate::terminal;
+
+/// A column: its name, whether it is a number, and what it is.
+const COLUMNS: [(&str, bool, &str); 10] = [
+    ("NS", true, "number of the namespace (inode)"),
+    ("TYPE", false, "its kind"),
+    ("PATH", false, "a path to it"),
+    ("NPROCS", true, "number of processes in it"),
+    ("PID", true, "lowest of them"),
+    ("PPID", true, "parent of that"),
+    ("COMMAND", false, "command line of that"),
+    ("UID", true, "user of that"),
+    ("USER", false, "name of that user"),
+    ("NSFS", false, "where it is mounted"),
+];
+const USUAL: [&str; 6] = ["NS", "TYPE", "NPROCS", "PID", "USER", "COMMAND"];
+/// Columns of util-linux that are not there.
+const NO_COLUMNS: [&str; 3] = ["NETNSID", "PNS", "ONS"];
+
+pub fn arguments(command: Command) -> Command {
+    let on = |name: &'static str, help: &'static str| Arg::new(name).long(name).help(help).action(ArgAction::SetTrue);
+    let columns =
+        COLUMNS.iter().fold("Columns:\n".to_owned(), |text, (name, _, what)| text + &format!("  {name:<8} {what}\n"));
+    of_util_linux(command)
+        .arg(on("json", "As JSON").short('J'))
+        .arg(on("list", "As a list: always so here").short('l'))
+        .arg(on("noheadings", "Without headings").short('n'))
+        .arg(value("output", "COLUMNS", "These columns, separated by commas; +COLUMN adds one").short('o'))
+        .arg(on("output-all", "All columns"))
+        .arg(value("task", "PID", "Only the namespaces of this process").short('p'))
+        .arg(on("raw", "Columns separated by one space, spaces in them as \\x20").short('r'))
+        .arg(on("notruncate", "Do not cut columns").short('u'))
+        .arg(on("nowrap", "Accepted: nothing is wrapped here").short('W'))
+        .arg(list("type", "KIND", "Only mnt, net, ipc, user, pid, uts, cgroup or time").short('t'))
+        .arg(optional("tree", "RELATION", ABSENT).short('T').hide(true))
+        .arg(words("namespace", "NAMESPACE", 0..=1).help("The processes of this namespace, by its number"))
+        .after_help(columns)
+}
+
+pub fn run(given: &ArgMatches, _: &Context) -> Result {
+    if given.text("tree").is_some() {
+        return Err(Failure::new(format!("lsns: --tree: {ABSENT}")));
+    }
+    let number = given.text("namespace").map(|text| number("namespace", text)).transpose()?;
+    let all = chosen(given, number)?;
+    let rows = match number {
+        Some(_) => processes(&all),
+        None => all.iter().map(row).collect(),
+    };
+    let usual: &[&str] = if number.is_some() { &["PID", "PPID", "USER", "COMMAND"] } else { &USUAL };
+    let columns = columns(given, usual)?;
+    if given.get_flag("json") {
+        let list = rows.iter().map(|row| object(row, &columns)).collect();
+        write_json(&json!({ "namespaces": Value::Array(list) }))?;
+        return Ok(0);
+    }
+    let is_bare = given.get_flag("noheadings");
+    if given.get_flag("raw") {
+        let mut text = if is_bare { String::new() } else { columns.join(" ") + "\n" };
+        for row in &rows {
+            let cells: Vec<String> = columns.iter().map(|column| row[column].replace(' ', "\\x20")).collect();
+            text += &(cells.join(" ") + "\n");
+        }
+        print(&text)?;
+        return Ok(0);
+    }
+    let is_number = |column: &&str| COLUMNS.iter().any(|(name, is_number, _)| name == column && *is_number);
+    let headings: Vec<String> = columns
+        .iter()
+        .map(|column| if is_number(column) { format!(">{column}") } else { (*column).to_owned() })
+        .collect();
+    let headings: Vec<&str> = headings.iter().map(String::as_str).collect();
+    let mut table = Table::new(&headings).gap(1);
+    rows.iter().for_each(|row| table.row(columns.iter().map(|column| row[column].clone())));
+    let width = if given.get_flag("notruncate") { None } else { terminal::width() };
+    let text = table.text(width);
+    print(if is_bare { text.split_once('\n').map_or("", |(_, rest)| rest) } else { &text }).map(|()| 0)
+}
+
+fn number(what: &str, text: &str) -> Result<u64> {
+    text.parse().map_err(|_| Failure::new(format!("lsns: {what}: {text:?} is no number")))
+}
+
+/// The namespaces that were asked for, by number.
+fn chosen(given: &ArgMatches, number_wanted: Option<u64>) -> Result<Vec<Namespace>> {
+    let kinds = given.texts("type");
+    let kinds = kinds.iter().flat_map(|text| text.split(',')).map(|name| {
+        Kind::from_name(name).ok_or_else(|| {
+            let valid: Vec<&str> = Kind::ALL.iter().map(|kind| kind.name()).collect();
+            Failure::new(format!("lsns: --type: there is no kind {name:?}"))
+                .hint(format!("it is one of {}", valid.join(", ")))
+        })
+    });
+    let kinds = kinds.collect::<Result<Vec<Kind>>>()?;
+    let task = given.text("task").map(|text| number("--task", text)).transpose()?;
+    let mut all = namespaces()?;
+    all.retain(|namespace| {
+        (kinds.is_empty() || kinds.contains(&namespace.kind))
+            && task.is_none_or(|task| namespace.processes.iter().any(|pid| u64::try_from(*pid) == Ok(task)))
+            && number_wanted.is_none_or(|number| namespace.id == number)
+    });
+    all.sort_by_key(|namespace| namespace.id);
+    match (all.is_empty(), number_wanted, task) {
+        (true, Some(number), _) => {
+            Err(Failure::new(format!("lsns: there is no namespace {number} that this user can see")))
+        }
+        (true, None, Some(task)) => {
+            Err(Failure::new(format!("lsns: there is no process {task} that this user can see")))
+        }
+        _ => Ok(all),
+    }
+}
+
+type Row = BTreeMap<&'static str, String>;
+
+fn row(namespace: &Namespace) -> Row {
+    let pid = namespace.processes.first().copied().unwrap_or_default();
+    let mut row = of_process(pid);
+    row.insert("NS", namespace.id.to_string());
+    row.insert("TYPE", namespace.kind.name().to_owned());
+    row.insert("PATH", format!("/proc/{pid}/ns/{}", namespace.kind.name()));
+    row.insert("NPROCS", namespace.processes.len().to_string());
+    row.insert("COMMAND", namespace.command.clone());
+    row.insert("UID", namespace.owner_uid.map(|uid| uid.to_string()).unwrap_or_default());
+    row.insert("USER", namespace.owner_uid.map(user_name).unwrap_or_default());
+    row.insert("NSFS", mounted_at(namespace));
+    row
+}
+
+/// One row for each process of the namespaces.
+fn processes(all: &[Namespace]) -> Vec<Row> {
+    let rows = all.iter().flat_map(|namespace| namespace.processes.iter().map(move |pid| (namespace, *pid)));
+    rows.map(|(namespace, pid)| {
+        let mut row = row(namespace);
+        row.extend(of_process(pid));
+        row
+    })
+    .collect()
+}
+
+/// What is known of a process itself; empty where it is gone.
+fn of_process(pid: i32) -> Row {
+    let mut row: Row = COLUMNS.iter().map(|(name, ..)| (*name, String::new())).collect();
+    let process = Proc::open(pid).ok();
+    let status = process.as_ref().and_then(|process| process.status().ok());
+    let uid = status.as_ref().and_then(|status| status.uids()).map(|ids| ids[1]);
+    let words = process.as_ref().and_then(|process| process.cmdline().ok()).unwrap_or_default();
+    let words: Vec<String> = words.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+    let name = status.as_ref().map(|status| format!("[{}]", status.name().to_string_lossy())).unwrap_or_default();
+    row.insert("PID", pid.to_string());
+    row.insert("PPID", status.as_ref().and_then(|status| status.ppid()).map(|pid| pid.to_string()).unwrap_or_default());
+    row.insert("UID", uid.map(|uid| uid.to_string()).unwrap_or_default());
+    row.insert("USER", uid.map(user_name).unwrap_or_default());
+    row.insert("COMMAND", if words.is_empty() { name } else { words.join(" ").chars().take(4096).collect() });
+    row
+}
+
+fn user_name(uid: u32) -> String {
+    let user = nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(uid)).ok().flatten();
+    user.map_or_else(|| uid.to_string(), |user| user.name)
+}
+
+/// Where the caller sees the namespace mounted: `net:[4026531840]` is the root of such a mount.
+fn mounted_at(namespace: &Namespace) -> String {
+    let root = format!("{}:[{}]", namespace.kind.name(), namespace.id);
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let places = mounts.lines().filter_map(|line| {
+        let mut fields = line.split(' ').skip(3);
+        (fields.next()? == root).then(|| fields.next()).flatten()
+    });
+    places.collect::<Vec<_>>().join(",")
+}
+
+fn columns<'a>(given: &'a ArgMatches, usual: &[&'a str]) -> Result<Vec<&'a str>> {
+    if given.get_flag("output-all") {
+        return Ok(COLUMNS.iter().map(|(name, ..)| *name).collect());
+    }
+    let Some(text) = given.text("output") else { return Ok(usual.to_vec()) };
+    let (mut columns, text) = match text.strip_prefix('+') {
+        Some(rest) => (usual.to_vec(), rest),
+        None => (Vec::new(), text),
+    };
+    for wanted in text.split(',') {
+        let known = COLUMNS.iter().find(|(name, ..)| name.eq_ignore_ascii_case(wanted));
+        let Some((name, ..)) = known else {
+            let names: Vec<&str> = COLUMNS.iter().map(|(name, ..)| *name).collect();
+            let is_later = NO_COLUMNS.iter().any(|name| name.eq_ignore_ascii_case(wanted));
+            let what = if is_later { "is not there yet" } else { "is no column" };
+            return Err(Failure::new(format!("lsns: --output: {wanted:?} {what}"))
+                .hint(format!("there are {}", names.join(", "))));
+        };
+        columns.push(name);
+    }
+    Ok(columns)
+}
+
+fn object(row: &Row, columns: &[&str]) -> Value {
+    let member = |column: &&str| {
+        let text = &row[column];
+        let is_number = COLUMNS.iter().any(|(name, is_number, _)| name == column && *is_number);
+        let value = match text.parse::<u64>() {
+            _ if text.is_empty() => Value::Null,
+            Ok(number) if is_number => json!(number),
+            _ => json!(text),
+        };
+        (column.to_lowercase(), value)
+    };
+    Value::Object(columns.iter().map(member).collect::<Map<_, _>>())
+}

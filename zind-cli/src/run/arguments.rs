@@ -1,0 +1,198 @@
+//! The options of `zind run`: Docker's names, and a few of zind's own.
+#![forbid(unsafe_code)]
+
+use clap::{Arg, ArgAction, ArgMatches, Command};
+
+use crate::arguments::{Given, list, path, registry, switch, takes_program, value};
+use crate::failure::{Failure, Result};
+
+/// Options of Docker's that zind does not have, whether they take a value, their letter, and what to do instead.
+#[rustfmt::skip]
+const ABSENT: &[(&str, bool, Option<char>, &str)] = &[
+    ("annotation", true, None, LABELS),
+    ("cpu-count", true, None, WINDOWS),
+    ("cpu-percent", true, None, WINDOWS),
+    ("disable-content-trust", false, None, ELSEWHERE),
+    ("expose", true, None, NETWORKS),
+    ("gpus", true, None, "devices are given by name: --device /dev/dri"),
+    ("health-cmd", true, None, HEALTH),
+    ("health-interval", true, None, HEALTH),
+    ("health-retries", true, None, HEALTH),
+    ("health-start-interval", true, None, HEALTH),
+    ("health-start-period", true, None, HEALTH),
+    ("health-timeout", true, None, HEALTH),
+    ("io-maxbandwidth", true, None, WINDOWS),
+    ("io-maxiops", true, None, WINDOWS),
+    ("ip", true, None, NETWORKS),
+    ("ip6", true, None, NETWORKS),
+    ("isolation", true, None, WINDOWS),
+    ("kernel-memory", true, None, "the kernel dropped this limit; --memory counts its memory, too"),
+    ("link", true, None, NETWORKS),
+    ("link-local-ip", true, None, NETWORKS),
+    ("log-driver", true, None, "there is one log, which `zind logs` shows"),
+    ("mac-address", true, None, NETWORKS),
+    ("network-alias", true, None, NETWORKS),
+    ("no-healthcheck", false, None, HEALTH),
+    ("publish", true, Some('p'), NETWORKS),
+    ("publish-all", false, Some('P'), NETWORKS),
+    ("runtime", true, None, ELSEWHERE),
+    ("storage-opt", true, None, "--tmpfs-size limits what is changed in memory"),
+    ("sysctl", true, None, "not yet: the program may set what it may write below /proc/sys itself"),
+    ("use-api-socket", false, None, ELSEWHERE),
+    ("volume-driver", true, None, "volumes are directories of this machine"),
+    ("volumes-from", true, None, "name the volumes: -v NAME:/path"),
+];
+const LABELS: &str = "annotations of OCI are not kept yet; --label is";
+const WINDOWS: &str = "it is of Windows";
+const ELSEWHERE: &str = "there is no daemon that it could be of";
+const NETWORKS: &str = "not yet: there are no networks of zind's own; --network host shares this machine's";
+const HEALTH: &str = "not yet: checks of health are a matter of the library";
+
+/// All of them.
+pub fn arguments(command: Command) -> Command {
+    let command = takes_program(command, "zind run [OPTIONS] IMAGE [COMMAND [ARG]...]");
+    let command = command
+        .disable_help_flag(true)
+        .arg(Arg::new("help").long("help").action(ArgAction::Help).help("This text"))
+        .after_help(
+            "IMAGE is a name in the store or of a registry; \"host\", this machine's own system below a copy-on-write\n\
+             layer; or a directory (/srv/root, ./root). Nothing is given that was not asked for: no network, no\n\
+             capabilities. The exit status is that of the program, 128+N if signal N ended it, 125 if zind failed,\n\
+             126 if the program cannot be executed, 127 if there is none.",
+        );
+    let command = ABSENT.iter().fold(command, |command, (name, takes_value, letter, why)| {
+        let arg = if *takes_value { list(name, "VALUE", why).allow_hyphen_values(true) } else { switch(name, why) };
+        let arg = arg.hide(true);
+        command.arg(match letter {
+            Some(letter) => arg.short(*letter),
+            None => arg,
+        })
+    });
+    security(limits(world(root(process(streams(command))))))
+}
+
+/// An option that zind does not have says so.
+pub fn refuse_absent(verb: &str, given: &ArgMatches) -> Result<()> {
+    let absent = ABSENT.iter().find(|(name, ..)| !given.texts(name).is_empty());
+    match absent {
+        Some((name, _, _, why)) => Err(Failure::new(format!("{verb}: zind does not have --{name}")).hint(*why)),
+        None => Ok(()),
+    }
+}
+
+fn streams(command: Command) -> Command {
+    command
+        .next_help_heading("Streams and life")
+        .arg(switch("interactive", "Pass stdin on; else it is empty").short('i'))
+        .arg(list("attach", "STREAM", "Only these of stdin, stdout and stderr; the others are empty").short('a'))
+        .arg(switch("tty", "A terminal of its own").short('t'))
+        .arg(switch("detach", "In the background: its id is written, and it goes on").short('d'))
+        .arg(value("detach-keys", "KEYS", "What leaves one with a name running; ctrl-p,ctrl-q without it"))
+        .arg(value("name", "NAME", "Others find it by this name: zind exec, logs, attach"))
+        .arg(switch("rm", "Delete it when it has ended; without a name and -d always so"))
+        .arg(value("restart", "POLICY", "no, on-failure[:N], always or unless-stopped"))
+        .arg(list("log-opt", "KEY=VALUE", "max-size=BYTES, max-file=NUMBER of its log"))
+        .arg(path("cidfile", "FILE", "Write its id to this file"))
+        .arg(switch("sig-proxy", "Pass signals on to the program; on without it"))
+        .arg(switch("init", "A PID 1 that reaps and passes signals on; on without it"))
+        .arg(value("stop-signal", "SIGNAL", "The signal that asks it to end"))
+        .arg(value("stop-timeout", "SECONDS", "How long after that it is killed"))
+        .arg(value("timeout", "TIME", "Kill it after this time: 10, 1m30s (zind's own)"))
+        .arg(switch("quiet", "No bars while an image is fetched").short('q'))
+}
+
+fn process(command: Command) -> Command {
+    command
+        .next_help_heading("Program")
+        .arg(list("env", "NAME[=VALUE]", "Set a variable; without a value, to the caller's").short('e'))
+        .arg(list("env-file", "FILE", "Variables, one in a line"))
+        .arg(value("workdir", "DIR", "Working directory").short('w'))
+        .arg(value("user", "USER[:GROUP]", "By name or number").short('u'))
+        .arg(list("group-add", "GROUP", "Supplementary groups"))
+        .arg(value("entrypoint", "PROGRAM", "Replace the image's entrypoint; \"\" takes it away"))
+        .arg(list("label", "NAME=VALUE", "Words about the container").short('l'))
+        .arg(list("label-file", "FILE", "Labels, one in a line"))
+}
+
+fn root(command: Command) -> Command {
+    registry(
+        command
+            .next_help_heading("Root and mounts")
+            .arg(path("rootfs", "DIR", "This directory as root, and no image (zind's own)"))
+            .arg(value("pull", "POLICY", "missing, always or never"))
+            .arg(value("platform", "OS/ARCH", "Of an image for several"))
+            .arg(list("volume", "SOURCE:TARGET[:OPTIONS]", "A path of the host, or the name of a volume").short('v'))
+            .arg(list("mount", "KEY=VALUE,...", "type=bind|volume|tmpfs,source=,target=,readonly..."))
+            .arg(list("tmpfs", "TARGET[:OPTIONS]", "A file system in memory"))
+            .arg(switch("read-only", "Nothing of the root can be changed"))
+            .arg(value("tmpfs-size", "BYTES", "Limit of all that is changed in memory (zind's own)"))
+            .arg(value(
+                "overlay",
+                "WHERE",
+                "Keep what is changed in this directory; \"none\": in the root itself (zind's own)",
+            ))
+            .arg(value("shm-size", "BYTES", "Size of /dev/shm"))
+            .arg(list("device", "PATH[:TARGET][:rwm]", "A device of the host")),
+    )
+}
+
+fn world(command: Command) -> Command {
+    command
+        .next_help_heading("Namespaces and network")
+        .arg(value("hostname", "NAME", "Host name").short('h'))
+        .arg(value("domainname", "NAME", "NIS domain name"))
+        .arg(value("network", "MODE", "none (without it), host, or ns:FILE").alias("net"))
+        .arg(list("dns", "ADDRESS", "Name servers"))
+        .arg(list("dns-search", "DOMAIN", "Domains to search"))
+        .arg(list("dns-option", "OPTION", "Options of the resolver").alias("dns-opt"))
+        .arg(list("add-host", "NAME:ADDRESS", "A line of /etc/hosts"))
+        .arg(value("pid", "MODE", "private (without it), host, or ns:FILE"))
+        .arg(value("ipc", "MODE", "private (without it), host, or ns:FILE"))
+        .arg(value("uts", "MODE", "private (without it), host, or ns:FILE"))
+        .arg(value("cgroupns", "MODE", "private (without it), host, or ns:FILE"))
+        .arg(value("userns", "MODE", "host, single, auto (ids of /etc/subuid), or ns:FILE"))
+}
+
+/// Those that can be changed while it runs.
+pub fn limits_alone(command: Command) -> Command {
+    limits(command)
+}
+
+fn limits(command: Command) -> Command {
+    command
+        .next_help_heading("Limits")
+        .arg(value("memory", "BYTES", "Most memory: 512k, 256m, 1.5g").short('m'))
+        .arg(value("memory-swap", "BYTES", "Memory and swap together; -1: any swap").allow_hyphen_values(true))
+        .arg(value("memory-reservation", "BYTES", "Below this, memory is taken from others first"))
+        .arg(value("memory-swappiness", "0..100", "How gladly memory is swapped out").allow_hyphen_values(true))
+        .arg(switch("oom-kill-disable", "Out of memory stops, in place of killing (cgroup v1)"))
+        .arg(value("oom-score-adj", "NUMBER", "-1000 to 1000: who is killed first").allow_hyphen_values(true))
+        .arg(value("cpus", "NUMBER", "CPU time per second: 0.5 is half of one"))
+        .arg(value("cpu-shares", "NUMBER", "Share where it is scarce: 1024 is the usual").short('c'))
+        .arg(value("cpu-period", "MICROSECONDS", "Period of --cpu-quota"))
+        .arg(value("cpu-quota", "MICROSECONDS", "CPU time per period").allow_hyphen_values(true))
+        .arg(value("cpu-rt-period", "MICROSECONDS", "Period of --cpu-rt-runtime"))
+        .arg(value("cpu-rt-runtime", "MICROSECONDS", "Real-time scheduling per period"))
+        .arg(value("cpuset-cpus", "LIST", "0-3,7"))
+        .arg(value("cpuset-mems", "LIST", "Memory nodes"))
+        .arg(value("pids-limit", "NUMBER", "Most processes and threads; -1: any").allow_hyphen_values(true))
+        .arg(value("blkio-weight", "10..1000", "Share of busy disks"))
+        .arg(list("blkio-weight-device", "DEVICE:WEIGHT", "Share of one disk"))
+        .arg(list("device-read-bps", "DEVICE:BYTES", "Most bytes read per second"))
+        .arg(list("device-write-bps", "DEVICE:BYTES", "Most bytes written per second"))
+        .arg(list("device-read-iops", "DEVICE:NUMBER", "Most reads per second"))
+        .arg(list("device-write-iops", "DEVICE:NUMBER", "Most writes per second"))
+        .arg(list("device-cgroup-rule", "RULE", "\"c 1:3 rwm\": allow nodes"))
+        .arg(list("ulimit", "NAME=SOFT[:HARD]", "setrlimit(2): nofile=1024"))
+        .arg(path("cgroup-parent", "PATH", "The group below which the container's is made"))
+}
+
+fn security(command: Command) -> Command {
+    command
+        .next_help_heading("Security")
+        .arg(list("cap-add", "NAME", "Give a capability; ALL, or what docker or podman give (zind gives none)"))
+        .arg(list("cap-drop", "NAME", "Take one of those away"))
+        .arg(list("security-opt", "OPTION", "no-new-privileges[=false], seccomp=unconfined"))
+        .arg(switch("privileged", "All capabilities, no filter, nothing hidden"))
+        .arg(list("require", "PART", "Refuse to start if this is not in force: seccomp, memory... (zind's own)"))
+}

@@ -1,0 +1,103 @@
+//! `zind run` of a container that others can find: one with a name, or in the background.
+#![forbid(unsafe_code)]
+
+use std::path::Path;
+
+use clap::ArgMatches;
+use zind_core::container::{LogOptions, Restart, Size};
+use zind_core::{Container, Spec, parse_signal, parse_size};
+
+use super::settings::lines;
+use crate::Context;
+use crate::arguments::Given;
+use crate::containers::streams;
+use crate::failure::{Failure, Result};
+use crate::table::print;
+
+/// Whether it has to be kept.
+pub fn is_wanted(given: &ArgMatches) -> bool {
+    given.is_on("detach") || ["name", "cidfile", "restart"].iter().any(|option| given.text(option).is_some())
+}
+
+/// Makes it, starts it, and stays with it unless it is to be in the background.
+pub fn run(mut spec: Spec, given: &ArgMatches, context: &Context) -> Result {
+    let is_detached = given.is_on("detach");
+    spec.die_with_owner = !is_detached;
+    let mut builder = Container::builder(spec)
+        .containers(&context.containers()?)
+        .auto_remove(given.is_on("rm"))
+        .stdin_open(given.is_on("interactive"));
+    if let Some(name) = given.text("name") {
+        builder = builder.name(name);
+    }
+    for (name, value) in labels(given)? {
+        builder = builder.label(name, value);
+    }
+    if let Some(text) = given.text("restart") {
+        builder = builder.restart(Restart::parse(text)?);
+    }
+    if let Some(text) = given.text("stop-signal") {
+        builder = builder.stop_signal(parse_signal(text)?);
+    }
+    if given.is_on("tty") {
+        let size = zind_core::terminal::Size::of(std::io::stdout()).unwrap_or_default();
+        builder = builder.terminal(Size { rows: size.rows, cols: size.cols });
+    }
+    let container = builder.log(log(given)?).create()?;
+    let result = written(given, &container).and_then(|()| {
+        if is_detached {
+            container.start()?;
+            print(&format!("{}\n", container.id())).map(|()| 0)
+        } else {
+            let interactive = given.is_on("interactive");
+            let signals = given.switched("sig-proxy").unwrap_or(true);
+            let keys = given.text("detach-keys").map(str::to_owned);
+            streams::run(&container, &streams::How { interactive, signals, keys })
+        }
+    });
+    // What could not be started is as if it had never been, unless somebody wanted to keep it.
+    if result.is_err() && given.is_on("rm") {
+        let _ = container.delete(true);
+    }
+    result
+}
+
+fn labels(given: &ArgMatches) -> Result<Vec<(String, String)>> {
+    let mut labels = Vec::new();
+    let mut add = |text: &str| {
+        let (name, value) = text.split_once('=').unwrap_or((text, ""));
+        labels.push((name.to_owned(), value.to_owned()));
+    };
+    for file in given.texts("label-file") {
+        lines(file)?.iter().for_each(|line| add(line));
+    }
+    given.texts("label").into_iter().for_each(&mut add);
+    Ok(labels)
+}
+
+/// `max-size=10m`, `max-file=3`.
+fn log(given: &ArgMatches) -> Result<LogOptions> {
+    let mut options = LogOptions::default();
+    for text in given.texts("log-opt") {
+        match text.split_once('=') {
+            Some(("max-size", size)) => options.size = parse_size("log", size)?,
+            Some(("max-file", count)) => {
+                options.files =
+                    count.parse().map_err(|_| Failure::new(format!("--log-opt: {text:?} is no number of files")))?;
+            }
+            _ => {
+                return Err(Failure::new(format!("--log-opt: {text:?} is no option of the log"))
+                    .hint("there are max-size=BYTES and max-file=NUMBER"));
+            }
+        }
+    }
+    Ok(options)
+}
+
+/// `--cidfile`
+fn written(given: &ArgMatches, container: &Container) -> Result<()> {
+    let Some(path) = given.text("cidfile") else { return Ok(()) };
+    let file = std::fs::OpenOptions::new().write(true).create_new(true).open(path);
+    let written = file.and_then(|mut file| std::io::Write::write_all(&mut file, container.id().as_bytes()));
+    written.map_err(|error| Failure::file("write", Path::new(path), &error))
+}

@@ -1,0 +1,90 @@
+//! `zind run`
+
+pub mod arguments;
+pub mod foreground;
+mod lasting;
+mod mounts;
+mod security;
+pub mod settings;
+
+use clap::ArgMatches;
+use zind_core::terminal::Size;
+use zind_core::{PullPolicy, Rootfs, Spec};
+
+pub use arguments::arguments;
+
+use crate::Context;
+use crate::arguments::Given;
+use crate::failure::{Failure, Result};
+use crate::images;
+use crate::progress::Bars;
+
+/// Runs a program in a container: in the foreground with the caller's streams, and nothing is left of it; or, if it has a name or
+/// goes on by itself, in one that is kept.
+pub fn run(given: &ArgMatches, context: &Context) -> Result {
+    arguments::refuse_absent("run", given)?;
+    let mut spec = spec(given, context)?;
+    if lasting::is_wanted(given) {
+        return lasting::run(spec, given, context);
+    }
+    if given.is_on("tty") {
+        spec.terminal = Some(Size::of(std::io::stdout()).unwrap_or_default());
+        let interactive = given.is_on("interactive");
+        let process = zind_core::Command::from(spec).spawn()?;
+        return foreground::in_terminal(&process, interactive);
+    }
+    let how = foreground::Terminal::Apart { passes_signals: given.switched("sig-proxy").unwrap_or(true) };
+    foreground::run(spec, how)
+}
+
+/// All that was asked for.
+fn spec(given: &ArgMatches, context: &Context) -> Result<Spec> {
+    let mut words = given.program();
+    let rootfs = match given.file("rootfs") {
+        Some(path) => Rootfs::Path(path),
+        None if words.is_empty() => {
+            return Err(
+                Failure::new("run: it lacks an image").hint("write zind run IMAGE [COMMAND], or zind run host COMMAND")
+            );
+        }
+        None => {
+            let name = words.remove(0);
+            root(&name.to_string_lossy(), given, context)?
+        }
+    };
+    if words.is_empty() && !matches!(rootfs, Rootfs::Image(_)) {
+        return Err(Failure::new("run: it lacks the command").hint("only an image says by itself what is to be run"));
+    }
+    let mut spec = Spec::new(words);
+    spec.rootfs = rootfs;
+    settings::apply(&mut spec, given)?;
+    mounts::apply(&mut spec, given)?;
+    security::apply(&mut spec, given)?;
+    Ok(spec)
+}
+
+/// What `IMAGE` means: this machine's own system, a directory, or an image of the store or a registry.
+fn root(name: &str, given: &ArgMatches, context: &Context) -> Result<Rootfs> {
+    if name == "host" {
+        return Ok(Rootfs::Host);
+    }
+    if name == "." || name == ".." || ["/", "./", "../"].iter().any(|head| name.starts_with(head)) {
+        return Ok(Rootfs::Path(name.into()));
+    }
+    let policy = match given.text("pull") {
+        None => PullPolicy::Missing,
+        Some(text) => PullPolicy::from_name(text).ok_or_else(|| {
+            Failure::new(format!("run: --pull: {text:?} is no policy")).hint("it is one of missing, always, never")
+        })?,
+    };
+    let mut options = images::pull_options(given)?;
+    options.policy = policy;
+    let store = context.store()?;
+    let mut bars = Bars::new(given.is_on("quiet"))?;
+    let image = store.get(name, &options, &mut bars);
+    let image = bars.end(image)?;
+    // Here rather than by the start, so that it shows how far it is.
+    let unpacked = store.unpack(&image, &zind_core::Owners::of_caller(), &mut bars);
+    bars.end(unpacked)?;
+    Ok(Rootfs::Image(image))
+}

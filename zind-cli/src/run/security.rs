@@ -1,0 +1,62 @@
+//! Capabilities and what else loosens or tightens.
+#![forbid(unsafe_code)]
+
+use clap::ArgMatches;
+use zind_core::{CapSet, Seccomp, Spec};
+
+use crate::arguments::Given;
+use crate::failure::{Failure, Result};
+
+pub fn apply(spec: &mut Spec, given: &ArgMatches) -> Result<()> {
+    spec.privileged = given.is_on("privileged");
+    if spec.privileged {
+        spec.no_new_privileges = false;
+        spec.seccomp = Seccomp::None;
+    }
+    let added = sets(&given.texts("cap-add"))?;
+    let dropped = sets(&given.texts("cap-drop"))?;
+    if let Some(added) = added {
+        spec.capabilities = Some(added.difference(dropped.unwrap_or(CapSet::EMPTY)));
+    } else if let (Some(dropped), true) = (dropped, spec.privileged) {
+        spec.capabilities = Some(CapSet::all().difference(dropped));
+    }
+    given.texts("security-opt").into_iter().try_for_each(|text| option(spec, text))
+}
+
+/// All that is named; `docker` and `podman` are what those give.
+fn sets(names: &[&str]) -> Result<Option<CapSet>> {
+    let words = names.iter().flat_map(|text| text.split(','));
+    words.map(set).try_fold(None, |all: Option<CapSet>, set| Ok(Some(all.unwrap_or(CapSet::EMPTY).union(set?))))
+}
+
+fn set(name: &str) -> Result<CapSet> {
+    match name {
+        "docker" => Ok(CapSet::docker()),
+        "podman" => Ok(CapSet::podman()),
+        name => Ok(CapSet::from_name(name)?),
+    }
+}
+
+fn option(spec: &mut Spec, text: &str) -> Result<()> {
+    let mark = text.find(['=', ':']).unwrap_or(text.len());
+    let (name, value) = (&text[..mark], text.get(mark + 1..).unwrap_or_default());
+    match (name, value) {
+        ("no-new-privileges", "" | "true") => spec.no_new_privileges = true,
+        ("no-new-privileges", "false") => spec.no_new_privileges = false,
+        ("seccomp", "unconfined") => spec.seccomp = Seccomp::None,
+        ("seccomp", "builtin") => spec.seccomp = Seccomp::Default,
+        // zind sets none of either.
+        ("apparmor", "unconfined") | ("label", "disable") => {}
+        ("seccomp", _) => {
+            return Err(refuse(text, "there are no profiles of your own yet; it is builtin or unconfined"));
+        }
+        ("apparmor" | "label", _) => return Err(refuse(text, "there is no AppArmor and SELinux yet")),
+        ("systempaths", _) => return Err(refuse(text, "--privileged hides nothing")),
+        _ => return Err(refuse(text, "there are no-new-privileges[=false] and seccomp=builtin|unconfined")),
+    }
+    Ok(())
+}
+
+fn refuse(text: &str, why: &str) -> Failure {
+    Failure::new(format!("--security-opt: zind does not have {text:?}")).hint(why)
+}

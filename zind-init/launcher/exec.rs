@@ -1,0 +1,148 @@
+//! A payload in a container that runs already, whose processes may be waiting for us.
+//!
+//! Three processes, so that nothing of value is ever within the container's reach. The *watcher* stays outside: in the
+//! caller's namespaces, with the report socket. The *joiner* has its memory (and is quick to make), but descriptors,
+//! namespaces and ids of its own: it joins the container, which does not see it, since a pid namespace is joined by children
+//! only, and gives up all descriptors, ids and capabilities that the payload does not get. Then it forks the payload's
+//! process, a child of the watcher with memory of its own, which is what the container sees: with nothing to steal from.
+
+use core::sync::atomic::{AtomicU32, Ordering};
+
+use crate::payload::{self, Others};
+use crate::plan::{CAPABILITIES, Str};
+use crate::planfile::PlanFile;
+use crate::step::Step;
+use crate::sys;
+use crate::watch::{self, Role};
+use crate::{At, Done, Failure, namespaces, report, terminal};
+
+const PR_SET_DUMPABLE: i32 = 4;
+const PR_SET_CHILD_SUBREAPER: i32 = 36;
+const CAP_KILL: u64 = 1 << 5;
+
+/// What watcher and joiner share.
+struct Shared<'a> {
+    plan: &'a mut PlanFile,
+    outcome: Outcome,
+    result: Result<i32, Failure>,
+}
+
+/// How the payload's process fared before its program: three words of a page that it shares with us. Somebody who may trace
+/// it can write there whatever he likes.
+#[derive(Clone, Copy)]
+struct Outcome(*mut u32);
+
+impl Outcome {
+    fn word(&self, number: usize) -> &AtomicU32 {
+        // SAFETY: a page of its own, never unmapped; `number` is below 4.
+        unsafe { AtomicU32::from_ptr(self.0.add(number)) }
+    }
+
+    fn set(&self, Failure(step, index, errno): Failure) {
+        self.word(1).store(index as u32, Ordering::Relaxed);
+        self.word(2).store(errno as u32, Ordering::Relaxed);
+        self.word(0).store(u32::from(step as u16), Ordering::Release);
+    }
+
+    /// Nothing but failures of a payload.
+    fn failure(&self) -> Option<Failure> {
+        let step = match self.word(0).load(Ordering::Acquire) {
+            0 => return None,
+            number if number == Step::Interpreter as u32 => Step::Interpreter,
+            number => PAYLOAD_STEPS.into_iter().find(|step| *step as u32 == number).unwrap_or(Step::Exec),
+        };
+        let index = self.word(1).load(Ordering::Relaxed) as usize & 0xffff;
+        Some(Failure(step, index, self.word(2).load(Ordering::Relaxed) as i32))
+    }
+}
+
+/// What the payload's process does by itself.
+const PAYLOAD_STEPS: [Step; 8] = [
+    Step::Setsid,
+    Step::Setpgid,
+    Step::ControllingTerminal,
+    Step::Foreground,
+    Step::ParentDeath,
+    Step::NoNewPrivileges,
+    Step::Seccomp,
+    Step::Exec,
+];
+
+/// Starts the payload and watches over it. Returns the exit status.
+pub fn start(plan: &mut PlanFile) -> Result<i32, Failure> {
+    static mut STACK: [u8; 16384] = [0; 16384];
+    watch::set_oom_score(plan)?;
+    let signals = sys::signalfd().at(Step::Fork)?;
+    let outcome = Outcome(sys::map_shared_page().at(Step::Fork)?);
+    // Copied to whoever is forked: nobody in the container may look into it (CVE-2016-9962).
+    sys::prctl(PR_SET_DUMPABLE, 0, 0).at(Step::Fork)?;
+    if plan.has(crate::plan::KILL_DESCENDANTS) {
+        sys::prctl(PR_SET_CHILD_SUBREAPER, 1, 0).at(Step::Fork)?;
+    }
+    if plan.has(crate::plan::JOIN_TIME) {
+        const CLONE_NEWTIME: u32 = 0x80;
+        sys::setns(plan.container, CLONE_NEWTIME).at(Step::Setns)?;
+    }
+    let group = plan.group;
+    let mut shared = Shared { plan, outcome, result: Err(Failure(Step::Fork, 0, sys::ECHILD)) };
+    let argument = (&raw mut shared).cast_const().cast();
+    // SAFETY: the one use of the stack; there is one thread.
+    let stack = unsafe { &mut *(&raw mut STACK) };
+    let joiner = if group >= 0 {
+        sys::vfork_into_group(group, stack, join, argument).at_index(Step::JoinCgroup, shared.plan.list(shared.plan.group_files).len())?
+    } else {
+        let mut pidfd = -1;
+        let joiner = sys::vfork(stack, &mut pidfd, join, argument).at(Step::Fork)?;
+        sys::close(pidfd);
+        joiner
+    };
+    sys::reap(joiner);
+    let plan = shared.plan;
+    let pid = shared.result?;
+    if let Some(failure) = outcome.failure() {
+        sys::reap(pid);
+        return Err(failure);
+    }
+    let pidfd = sys::pidfd_open(pid).at(Step::Fork)?;
+    report(plan, Step::Started, 0, pid, pidfd);
+    sys::close(pidfd);
+    let _ = sys::capset(CAP_KILL, CAP_KILL, 0);
+    watch::watch(plan, signals, pid, Role::Watcher, -1)
+}
+
+/// The joiner, in the watcher's memory, which sleeps meanwhile.
+extern "C" fn join(shared: *const u8) -> ! {
+    // SAFETY: `start` sleeps until we are gone; the structure is ours alone meanwhile.
+    let shared = unsafe { &mut *shared.cast::<Shared<'_>>().cast_mut() };
+    shared.result = enter(shared.plan).and_then(|()| sys::fork_sibling().at(Step::Fork));
+    if let Ok(0) = shared.result {
+        let failure = payload::become_settled_payload(shared.plan);
+        shared.outcome.set(failure);
+        sys::exit(crate::FAILED);
+    }
+    sys::exit(0)
+}
+
+/// Into the container, and out of everything else.
+fn enter(plan: &mut PlanFile) -> Done {
+    for (index, &file) in plan.list(plan.group_files).iter().enumerate() {
+        sys::write_all(file, b"0").at_index(Step::JoinCgroup, index)?;
+    }
+    namespaces::enter(plan)?;
+    if plan.root >= 0 {
+        sys::fchdir(plan.root).at(Step::Chroot)?;
+        sys::chroot(c".".as_ptr().cast()).at(Step::Chroot)?;
+    }
+    if plan.has(CAPABILITIES) {
+        payload::shrink_bounding_set(plan)?;
+    }
+    if plan.terminal >= 0 {
+        terminal::open_here(plan)?;
+    }
+    payload::arrange_descriptors(plan, Others::Close)?;
+    if plan.cwd == Str(0) {
+        // Not where the caller was.
+        sys::chdir(c"/".as_ptr().cast()).at(Step::Chdir)?;
+    }
+    payload::settle(plan)
+}
