@@ -987,6 +987,23 @@ zind_status zind_spec_set_forward_signals(zind_spec *spec, bool on, zind_error *
  * zind_process_wait(), zind_process_communicate(), zind_capture(). timeout_ms: negative for no limit. */
 zind_status zind_spec_set_timeout_ms(zind_spec *spec, int64_t timeout_ms, zind_error **err);
 
+/* A new request from the text of an OCI config.json of version 1. Relative paths in it are relative to the directory that
+ * the process is in at the start. The setters change it further.
+ * json: borrowed. spec: receives the handle; free it with zind_spec_free().
+ * Returns also ZIND_STATUS_UTF8, and _SPEC for what is no such document and for what zind cannot do: the field is OCI's. */
+zind_status zind_spec_from_json(const char *json, zind_spec **spec, zind_error **err);
+
+/* A new request from an OCI bundle: a directory with a config.json, or the path of such a file. Relative paths in it are
+ * relative to that directory.
+ * bundle: borrowed. spec: receives the handle; free it with zind_spec_free().
+ * Returns also ZIND_STATUS_SPEC as zind_spec_from_json(), and _SYS if the file cannot be read. */
+zind_status zind_spec_from_bundle(const char *bundle, zind_spec **spec, zind_error **err);
+
+/* The OCI config.json of a request, nothing lost: what OCI has no word for is in annotations.
+ * json: receives the text; free it with zind_string_free().
+ * Returns also ZIND_STATUS_SPEC for a request that holds descriptors, which only this process has. */
+zind_status zind_spec_to_json(const zind_spec *spec, char **json, zind_error **err);
+
 /* Starts a container. Blocks until its program runs or failed to.
  * spec: borrowed; it can be changed, started again or freed afterwards.
  * process: receives the handle; free it with zind_process_free().

@@ -7,7 +7,7 @@ use zind_core::{Container, Containers, Restart, Spec};
 fn main() -> Result<(), zind_core::Error> {
     let dir = std::env::temp_dir().join(format!("zind-living-example-{}", std::process::id()));
     let containers = Containers::open(Some(&dir))?;
-    let mut spec = Spec::new(["sh", "-c", "echo here; cat /usr/x; echo again >> /usr/x; exec sleep 0.2"]);
+    let mut spec = Spec::new(["sh", "-c", "echo here; exec sleep 0.2"]);
     spec.die_with_owner = false;
     let container = Container::builder(spec)
         .containers(&containers)
@@ -26,7 +26,6 @@ fn main() -> Result<(), zind_core::Error> {
     for line in found.logs(LogQuery::default())?.lines() {
         println!("{}", String::from_utf8_lossy(&line?.text));
     }
-    println!("{}", found.inspect()?["isolation"]["overlay"]);
     found.delete(true)?;
     std::fs::remove_dir_all(&dir).map_err(|_| zind_core::Error::Interrupted)
 }

@@ -40,6 +40,21 @@ pub(crate) enum Kind {
     Fifo,
 }
 
+impl Kind {
+    /// OCI's letter for it.
+    pub(crate) const fn letter(self) -> char {
+        match self {
+            Kind::Char => 'c',
+            Kind::Block => 'b',
+            Kind::Fifo => 'p',
+        }
+    }
+
+    pub(crate) fn from_letter(letter: &str) -> Option<Kind> {
+        [Kind::Char, Kind::Block, Kind::Fifo].into_iter().find(|kind| letter.chars().eq([kind.letter()]))
+    }
+}
+
 /// What the payload may do with a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Access {

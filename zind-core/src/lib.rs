@@ -65,10 +65,10 @@ pub use process::{Captured, Command, Exchange, Exec, Exit, ExitKind, Output, Pro
 pub use registry::{Auth, Mirror, PullOptions, PullPolicy, PushOptions, RegistryOptions};
 pub use rootfs::layers::{Change, ChangeKind, FileType, Layers, Metadata, Snapshot};
 pub use rootfs::{Overlay, Rootfs};
-pub use security::capabilities::CapSet;
+pub use security::capabilities::{CapSet, CapSets};
 pub use spec::{
-    Binfmt, Rlimit, Scheduler, Seccomp, Session, Spec, Stdio, User, parse_duration, parse_rlimit_name, parse_signal,
-    parse_size,
+    Binfmt, Hook, Hooks, Rlimit, Scheduler, Seccomp, Session, Spec, Stdio, User, parse_duration, parse_rlimit_name,
+    parse_signal, parse_size,
 };
 pub use store::{Collected, Fault, ImageHold, ImageUsage, Ingest, LayerSink, Owners, Store, Usage, Work};
 pub use volume::{Hold, Volume, Volumes};

@@ -11,8 +11,10 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use support::Traces;
-use zind_core::container::{AttachOptions, Filter, LogOptions, LogQuery, Size, State, Stream};
-use zind_core::{Command, Container, Containers, Error, ExitKind, Resources, Restart, Spec};
+use zind_core::container::{AttachOptions, Filter, LogOptions, LogQuery, Ready, Size, State, Stream};
+use zind_core::{
+    Command, Container, Containers, Error, Exec, ExitKind, Overlay, Resources, Restart, Rootfs, Spec, Stdio,
+};
 
 static TURN: Mutex<()> = Mutex::new(());
 
@@ -132,17 +134,166 @@ fn a_container_goes_through_its_states() {
     });
 }
 
+/// A root directory with a static busybox, or `None` with a word why.
+fn root(place: &Place) -> Option<PathBuf> {
+    let Ok(busybox) = fs::read("/bin/busybox") else {
+        println!("skipped: busybox-static is not installed");
+        return None;
+    };
+    let root = place.dir.join("root");
+    fs::create_dir_all(root.join("bin")).unwrap();
+    fs::create_dir_all(root.join("etc")).unwrap();
+    fs::write(root.join("bin/busybox"), busybox).unwrap();
+    fs::set_permissions(root.join("bin/busybox"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    for name in ["sh", "cat", "sleep"] {
+        std::os::unix::fs::symlink("busybox", root.join("bin").join(name)).unwrap();
+    }
+    Some(root)
+}
+
 #[test]
 fn it_starts_again_with_what_it_changed() {
     alone(|place| {
-        let container = place.make("cat /usr/x; echo again >> /usr/x");
-        for _ in 0..3 {
-            container.start().unwrap();
-            let exit = container.wait(None).unwrap().unwrap();
-            assert!(exit.code.is_some(), "{exit:?}");
+        let Some(root) = root(place) else { return };
+        for (is_removed, expected) in [(false, "again\nagain\nagain\n"), (true, "")] {
+            let mut spec = sh("cat /etc/x 2>/dev/null; echo again >> /etc/x");
+            spec.rootfs = Rootfs::Path(root.clone());
+            let builder = Container::builder(spec).containers(&place.containers);
+            let container = builder.auto_remove(is_removed).create().unwrap();
+            if is_removed {
+                assert_eq!(container.spec().unwrap().overlay, Overlay::Tmpfs);
+                container.start().unwrap();
+                assert_eq!(container.wait(None).unwrap().unwrap().code, Some(0));
+                assert!(matches!(container.state(), Err(Error::NotFound { .. })));
+                continue;
+            }
+            for _ in 0..3 {
+                // By who knows of it only what is written down.
+                let found = place.containers.find(container.id()).unwrap();
+                found.start().unwrap();
+                assert_eq!(found.wait(None).unwrap().unwrap().code, Some(0));
+            }
+            assert_eq!(log(&container), expected);
+            assert!(!root.join("etc/x").exists());
         }
-        let said = log(&container);
-        assert!(said.ends_with("again\nagain\n"), "{said}");
+    });
+}
+
+#[test]
+fn who_attaches_at_the_start_gets_the_first_byte() {
+    alone(|place| {
+        for _ in 0..20 {
+            let container = place.make("echo first; echo last");
+            let attached = container.start_attached(&mut || false).unwrap();
+            let said: Vec<u8> = attached.flat_map(|chunk| chunk.unwrap().bytes).collect();
+            assert_eq!(said, b"first\nlast\n");
+        }
+    });
+}
+
+#[test]
+fn readiness_is_a_port_a_line_or_a_command() {
+    alone(|place| {
+        let seconds = Duration::from_secs;
+        let container = place.started("echo starting; sleep 0.1; echo now ready; exec sleep 1000");
+        container.wait_ready(&Ready::Line("ready".into()), seconds(30)).unwrap();
+        container.wait_ready(&Ready::Command(Box::new(Exec::new(["true"]))), seconds(30)).unwrap();
+        let failing = Ready::Command(Box::new(Exec::new(["false"])));
+        let error = container.wait_ready(&failing, Duration::from_millis(50)).unwrap_err().to_string();
+        assert!(error.contains("now ready"), "{error}");
+        assert!(container.wait_ready(&Ready::Port(80), Duration::from_millis(20)).is_err());
+        container.stop(seconds(10)).unwrap();
+        assert!(container.wait_ready(&Ready::Line("never".into()), seconds(30)).is_err());
+        let Some(root) = root(place) else { return };
+        let mut spec = Spec::new(["/bin/busybox", "nc", "-l", "-p", "8080"]);
+        spec.rootfs = Rootfs::Path(root);
+        let container = Container::builder(spec).containers(&place.containers).stdin_open(true).create().unwrap();
+        container.start().unwrap();
+        container.wait_ready(&Ready::Port(8080), seconds(30)).unwrap();
+        container.kill(9).unwrap();
+        container.wait(None).unwrap();
+    });
+}
+
+#[test]
+fn a_full_disk_costs_records_and_never_the_payload() {
+    alone(|place| {
+        if !nix::unistd::geteuid().is_root() {
+            println!("skipped: an ordinary user mounts no small disk here");
+            return;
+        }
+        let disk = place.dir.join("disk");
+        fs::create_dir(&disk).unwrap();
+        let mount =
+            std::process::Command::new("mount").args(["-t", "tmpfs", "-o", "size=512k", "none"]).arg(&disk).status();
+        assert!(mount.unwrap().success());
+        let containers = Containers::open(Some(&disk.join("z"))).unwrap();
+        let script = "i=0; while [ $i -lt 100 ]; do head -c 10000 /dev/zero; i=$((i+1)); done; exit 5";
+        let container = Container::builder(sh(script)).containers(&containers).create().unwrap();
+        container.start().unwrap();
+        assert_eq!(container.wait(Some(Duration::from_secs(60))).unwrap().unwrap().code, Some(5));
+        let lost = container.inspect().unwrap()["log"]["lost_bytes"].as_u64().unwrap();
+        let logs = container.logs(LogQuery::default()).unwrap();
+        let kept = logs.map(|record| record.unwrap().bytes.len() as u64).sum::<u64>();
+        assert!(lost > 0 && kept > 0 && kept + lost == 1_000_000, "{kept} {lost}");
+        container.delete(false).unwrap();
+        assert!(std::process::Command::new("umount").arg(&disk).status().unwrap().success());
+    });
+}
+
+/// A program that is killed at any moment of a container's life leaves nothing that the next one does not find.
+#[test]
+fn a_kill_at_any_system_call_leaves_nothing() {
+    if std::process::Command::new("strace").arg("-V").output().is_err() {
+        println!("skipped: strace is not installed");
+        return;
+    }
+    alone(|place| {
+        for call in ["openat", "rename", "socket", "sendmsg", "fcntl", "close", "clone3", "write", "symlink", "recvmsg"]
+        {
+            for nth in [1, 2, 3, 5, 8, 13, 21, 34] {
+                let name = format!("n{call}{nth}");
+                let mut traced = std::process::Command::new("strace");
+                traced.args(["-qq", "-o", "/dev/null", "-e", &format!("trace={call}")]);
+                traced.args(["-e", &format!("inject={call}:signal=KILL:when={nth}")]);
+                traced.arg(std::env::current_exe().unwrap());
+                traced.args(["--exact", "another_program", "--test-threads=1"]);
+                traced.env("ZIND_TEST_ROLE", format!("whole {name} {}", place.dir.display()));
+                let mut child =
+                    traced.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().unwrap();
+                child.wait().unwrap();
+                // Whatever is left can be used, or deleted.
+                let containers = Containers::open(Some(&place.dir)).unwrap();
+                for container in containers.list(&Filter { all: true, ..Filter::default() }).unwrap() {
+                    until("it settles", || container.state().map_or(true, |state| state != State::Creating));
+                    container.delete(true).unwrap();
+                }
+                Container::builder(sh("true"))
+                    .containers(&containers)
+                    .name(&*name)
+                    .create()
+                    .unwrap()
+                    .delete(false)
+                    .unwrap();
+            }
+        }
+    });
+}
+
+#[test]
+fn further_programs_run_in_it() {
+    alone(|place| {
+        let container = place.started("echo here; exec sleep 1000");
+        let found = place.containers.find(container.id()).unwrap();
+        let mut exec = Exec::new(["sh", "-c", "echo $$ $HOME; cat /proc/1/comm"]);
+        exec.stdout = Stdio::Pipe;
+        let process = found.exec(&exec).unwrap();
+        let mut said = String::new();
+        std::io::Read::read_to_string(&mut fs::File::from(process.take_stdout().unwrap()), &mut said).unwrap();
+        assert_eq!(process.wait(None).unwrap().unwrap().code, Some(0));
+        assert!(said.contains("zind-init"), "{said}");
+        container.stop(Duration::from_secs(10)).unwrap();
+        assert!(matches!(found.exec(&exec), Err(Error::State(_))));
     });
 }
 
@@ -213,6 +364,14 @@ fn helper(what: &str, with: &str) -> std::process::Child {
 fn another_program() {
     let Ok(role) = std::env::var("ZIND_TEST_ROLE") else { return };
     let words: Vec<&str> = role.split(' ').collect();
+    if let ["whole", name, dir] = words[..] {
+        let containers = Containers::open(Some(Path::new(dir))).unwrap();
+        let container = Container::builder(sh("true")).containers(&containers).name(name).create().unwrap();
+        container.start().unwrap();
+        container.wait(None).unwrap();
+        container.delete(false).unwrap();
+        std::process::exit(0);
+    }
     if let ["start", name, dir] = words[..] {
         let containers = Containers::open(Some(Path::new(dir))).unwrap();
         let mut spec = sh("trap 'kill -TERM $$' TERM; echo here; exec sleep 1000");

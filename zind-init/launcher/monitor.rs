@@ -66,6 +66,8 @@ struct State<'a> {
     first: i32,
     first_pid: i32,
     out: [i32; 2],
+    /// Our end of its terminal, or -1.
+    terminal: i32,
     began_ns: u64,
     began: u64,
     last_word: Option<Report>,
@@ -107,7 +109,8 @@ pub fn start(plan: &PlanFile) -> i32 {
         stdin: monitor.stdin,
         first: -1,
         first_pid: 0,
-        out: [if monitor.terminal >= 0 { monitor.terminal } else { monitor.stdout }, monitor.stderr],
+        out: [monitor.stdout, monitor.stderr],
+        terminal: -1,
         began_ns: sys::now_ns(false),
         began: sys::now_ns(true),
         last_word: None,
@@ -191,7 +194,7 @@ impl State<'_> {
         let monitor = self.monitor;
         let kept = [
             monitor.report, monitor.control, monitor.owner, monitor.listener, monitor.dir, monitor.proc, monitor.lock,
-            monitor.stdin, monitor.stdout, monitor.stderr, monitor.terminal, monitor.log, monitor.freezer,
+            monitor.stdin, monitor.stdout, monitor.stderr, monitor.log, monitor.freezer,
             self.launcher_pidfd,
         ];
         let readings = self.plan.list(self.monitor.readings);
@@ -236,7 +239,9 @@ impl State<'_> {
             fds[REPORT] = PollFd::readable(if self.stage == Stage::Started { -1 } else { self.report });
             fds[LISTENER] = PollFd::readable(self.monitor.listener);
             for (slot, fd) in [OUT, ERR].into_iter().zip(self.out) {
-                fds[slot] = PollFd::readable(if chunk.is_empty() { fd } else { -1 });
+                // Not before the library is done: who attaches at the start is to get the first byte.
+                let is_wanted = chunk.is_empty() && self.stage != Stage::Started;
+                fds[slot] = PollFd::readable(if is_wanted { fd } else { -1 });
             }
             clients.poll(&mut fds[FIXED..]);
             let timeout = if next == u64::MAX { -1 } else { next.saturating_sub(now) as i64 };
@@ -284,11 +289,11 @@ impl State<'_> {
         if !chunk.fill(self.out[which], stream) {
             // Between two runs nobody has a terminal open.
             if self.monitor.restart == RestartWhen::Never {
-                if self.monitor.terminal != self.out[which] {
+                if self.terminal != self.out[which] {
                     sys::close(self.out[which]);
                 }
                 self.out[which] = -1;
-            } else if self.monitor.terminal == self.out[which] && self.stage != Stage::Ended {
+            } else if self.terminal == self.out[which] && self.stage != Stage::Ended {
                 self.out[which] = -1;
             }
             return;
@@ -317,11 +322,23 @@ impl State<'_> {
             return false;
         }
         let [a, b, c, d, ..] = message;
+        if fds[1] >= 0 {
+            self.take_terminal(fds[1]);
+        }
         self.runs(i32::from_ne_bytes([a, b, c, d]), fds[0]);
         sys::send(self.control, bytes_of(&Begun { pid: self.first_pid, ..Begun::default() }), -1);
         sys::close(self.control);
         self.control = -1;
         true
+    }
+
+    /// What is written to it is output, and what is written by us is its input.
+    fn take_terminal(&mut self, master: i32) {
+        if self.terminal >= 0 && self.terminal != master {
+            sys::close(self.terminal);
+        }
+        self.terminal = master;
+        self.out[0] = master;
     }
 
     /// The payload runs, below or as this process.
@@ -379,6 +396,7 @@ impl State<'_> {
     fn hear(&mut self, report: Report, sender: i32, fd: i32) {
         match Step::from_number(report.step) {
             Some(Step::Exited | Step::Signaled) => self.last_word = Some(report),
+            Some(Step::HandedTerminal) if fd >= 0 => return self.take_terminal(fd),
             Some(Step::Ready) if self.stage == Stage::StartedAgain => self.say_go(sender),
             Some(Step::Started) if self.stage == Stage::StartedAgain && fd >= 0 => {
                 let first = match self.monitor.first {
@@ -471,7 +489,7 @@ impl State<'_> {
             }
             request::ATTACH => {
                 clients.attach(index);
-                let input = if self.monitor.terminal >= 0 { self.monitor.terminal } else { self.stdin };
+                let input = if self.terminal >= 0 { self.terminal } else { self.stdin };
                 return clients.reply(index, reply, input);
             }
             request::CLOSE_STDIN => {
@@ -614,12 +632,12 @@ impl State<'_> {
             sys::close(ready);
             sys::close(done);
         }
-        if self.monitor.terminal >= 0 {
+        if self.terminal >= 0 && self.monitor.terminal_slot >= 0 {
             // The end of a session hangs its terminal up; there is another end of it for the next.
-            let peer = sys::terminal_peer(self.monitor.terminal)?;
+            let peer = sys::terminal_peer(self.terminal)?;
             sys::dup_to(peer, self.monitor.terminal_slot)?;
             sys::close(peer);
-            self.out[0] = self.monitor.terminal;
+            self.out[0] = self.terminal;
         }
         Ok(())
     }

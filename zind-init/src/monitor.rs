@@ -53,8 +53,6 @@ pub struct Monitor {
     pub stdout: i32,
     /// See `stdout`.
     pub stderr: i32,
-    /// The other end of its terminal, or -1.
-    pub terminal: i32,
     /// The log, open for appending, or -1: there is none.
     pub log: i32,
     /// How long the log is.
@@ -77,7 +75,7 @@ pub struct Monitor {
     pub groups_ready_slot: i32,
     /// Which one is its first process.
     pub first: First,
-    /// The number of the other end of its terminal in its plan, or -1.
+    /// The number of the other end of its terminal in its plan, if that is one of this machine's, or -1.
     pub terminal_slot: i32,
     /// Text for `setgroups`, `uid_map`, `gid_map` of who is in its new user namespace, or none.
     pub maps: [Str; 3],
@@ -125,7 +123,8 @@ pub struct Reading {
     pub name: Str,
 }
 
-/// What the library tells over the control socket, with a pidfd of the first process: it runs.
+/// What the library tells over the control socket, with a pidfd of the first process, and our end of its terminal, if it has
+/// one: it runs.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct HandOver {

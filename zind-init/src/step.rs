@@ -286,4 +286,7 @@ steps! {
     Terminal = 221, "set up the terminal";
     /// Join a running container.
     JoinContainer = 222, "join the container";
+    // 230..: around OCI's documents.
+    /// Read a `config.json`.
+    Config = 230, "read the configuration";
 }

@@ -1,6 +1,7 @@
 //! Containers that live: what `zind.Container` and `zind.Containers` are made of.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
@@ -10,7 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 use zind_core::container::{
-    AttachOptions, ContainerEvent, Filter, Hook, Hooks, LogOptions, LogQuery, Restart, Size, State, Stream,
+    AttachOptions, ContainerEvent, Filter, Hook, Hooks, LogOptions, LogQuery, Ready, Restart, Size, State, Stream,
 };
 use zind_core::{Error, Result, Stats};
 
@@ -21,10 +22,10 @@ use crate::events::{self, Events, TriggerTuple};
 use crate::images::Cancel;
 use crate::mount::Mount;
 use crate::options;
-use crate::process::{ExitTuple, StatsTuple, duration, exit_tuple, stats_tuple};
+use crate::process::{ExitTuple, Process, RunTuple, StatsTuple, duration, exit_tuple, run_tuple, stats_tuple, to_end};
 
 /// when it is run, path, args, env, timeout
-type HookTuple = (String, PathBuf, Vec<String>, Vec<String>, Option<f64>);
+type HookTuple = (String, PathBuf, Vec<OsString>, Vec<OsString>, Option<f64>);
 /// time, stream, text, whether its end is there
 type LineTuple<'py> = (f64, &'static str, Bound<'py, PyBytes>, bool);
 /// time, what, id, name, exit
@@ -67,19 +68,21 @@ fn hooks_of(given: Vec<HookTuple>) -> Result<Hooks> {
     let mut hooks = Hooks::default();
     for (when, path, args, env, timeout) in given {
         let list = match when.as_str() {
+            "prestart" => &mut hooks.prestart,
             "createRuntime" => &mut hooks.create_runtime,
             "createContainer" => &mut hooks.create_container,
             "startContainer" => &mut hooks.start_container,
             "poststart" => &mut hooks.poststart,
             "poststop" => &mut hooks.poststop,
             _ => {
-                let rule =
-                    format!("{when:?} is none of createRuntime, createContainer, startContainer, poststart, poststop");
+                let rule = format!(
+                    "{when:?} is none of prestart, createRuntime, createContainer, startContainer, poststart, poststop"
+                );
                 return Err(Error::Spec { field: "hooks", rule });
             }
         };
-        let mut hook = Hook::new(path);
-        (hook.args, hook.env) = (args, env);
+        let mut hook = Hook::default();
+        (hook.path, hook.args, hook.env) = (path, args, env);
         hook.timeout = timeout.map(|timeout| zind_core::parse_duration("hooks", timeout)).transpose()?;
         list.push(hook);
     }
@@ -128,7 +131,6 @@ impl Containers {
                     let (size, files) = value.extract::<(Bound<'_, PyAny>, u32)>()?;
                     builder.log(LogOptions { size: options::size_of_object("log", &size)?, files })
                 }
-                "terminal" => builder.terminal(size_of(value.extract()?)),
                 "stdin_open" => builder.stdin_open(value.extract::<bool>()?),
                 "auto_remove" => builder.auto_remove(value.extract::<bool>()?),
                 "stop_signal" => builder.stop_signal(signal_of(&value)?),
@@ -409,6 +411,53 @@ impl Container {
             Ok(container.logs(LogQuery { follow, tail, since, until, stdout, stderr })?.lines())
         })?;
         Ok(Logs(Mutex::new(Some(lines))))
+    }
+
+    /// Starts it; the attachment misses nothing.
+    fn start_attached(&self, py: Python<'_>) -> PyResult<Attachment> {
+        let attachment = detached(py, |interrupted| self.container.start_attached(interrupted))?;
+        Ok(Attachment(Mutex::new(Some(attachment))))
+    }
+
+    /// Until a port listens, or a line is there, or a program exits with 0.
+    fn wait_ready(
+        &self,
+        py: Python<'_>,
+        port: Option<u16>,
+        line: Option<String>,
+        argv: &Bound<'_, PyAny>,
+        timeout: f64,
+        cancel: Option<Py<Cancel>>,
+    ) -> PyResult<()> {
+        let ready = match (port, line) {
+            (Some(port), _) => Ready::Port(port),
+            (None, Some(line)) => Ready::Line(line),
+            (None, None) => Ready::Command(Box::new(options::exec(py, argv, &PyDict::new(py))?)),
+        };
+        let timeout = duration(py, Some(timeout))?.unwrap_or_default();
+        stoppable(py, cancel, |interrupted| self.container.wait_ready_interruptible(&ready, timeout, interrupted))
+    }
+
+    /// Runs a further program in it.
+    fn exec(&self, py: Python<'_>, argv: &Bound<'_, PyAny>, options: &Bound<'_, PyDict>) -> PyResult<Process> {
+        let exec = options::exec(py, argv, options)?;
+        detached(py, |interrupted| self.container.exec_interruptible(&exec, interrupted)).map(Process)
+    }
+
+    /// The same to its end: exit, stats, isolation, stdout, stderr.
+    fn exec_to_end<'py>(
+        &self,
+        py: Python<'py>,
+        argv: &Bound<'py, PyAny>,
+        options: &Bound<'py, PyDict>,
+        input: &[u8],
+    ) -> PyResult<RunTuple<'py>> {
+        let exec = options::exec(py, argv, options)?;
+        let input = input.to_vec();
+        let output = detached(py, |interrupted| {
+            to_end(&self.container.exec_interruptible(&exec, interrupted)?, input, interrupted)
+        })?;
+        run_tuple(py, output)
     }
 
     fn attach(&self, py: Python<'_>, size: Option<(u16, u16)>) -> PyResult<Attachment> {

@@ -84,13 +84,21 @@ pub(crate) fn spec(
     } else {
         strings("argv", argv)?
     };
-    let mut spec = if low_level { Spec::low_level(argv) } else { Spec::new(argv) };
+    let config = options.get_item("config")?.filter(|config| !config.is_none());
+    let mut spec = match &config {
+        Some(_) if low_level => return Err(spec_error(py, "config", "is for containers, not for the low level")),
+        Some(config) => of_config(py, config, argv)?,
+        None if low_level => Spec::low_level(argv),
+        None => Spec::new(argv),
+    };
     let mut maps = (None, None);
     for (key, value) in options {
         let key: String = key.extract()?;
         option(py, &mut spec, &mut maps, &key, &value)?;
     }
-    spec.id_maps = id_maps(py, maps)?;
+    if config.is_none() || maps.0.is_some() || maps.1.is_some() {
+        spec.id_maps = id_maps(py, maps)?;
+    }
     Ok(spec)
 }
 
@@ -146,6 +154,39 @@ pub(crate) fn exec(py: Python<'_>, argv: &Bound<'_, PyAny>, options: &Bound<'_, 
     Ok(exec)
 }
 
+/// What an OCI config.json says: its text (bytes), or the path of it or of a bundle.
+fn of_config(py: Python<'_>, config: &Bound<'_, PyAny>, argv: Vec<OsString>) -> PyResult<Spec> {
+    let read = match config.cast::<PyBytes>() {
+        Ok(text) => match std::str::from_utf8(text.as_bytes()) {
+            Ok(text) => py.detach(|| Spec::from_oci(text)),
+            Err(_) => return Err(spec_error(py, "config", "is no UTF-8")),
+        },
+        Err(_) => {
+            let path = os_string("config", config)?;
+            py.detach(|| Spec::from_bundle(path))
+        }
+    };
+    let mut spec = read.map_err(|error| raise(py, &error))?;
+    if !argv.is_empty() {
+        if !spec.argv.is_empty() {
+            return Err(spec_error(
+                py,
+                "argv",
+                "and config both say what is run; take process.args out of the document",
+            ));
+        }
+        spec.argv = argv;
+    }
+    Ok(spec)
+}
+
+/// The OCI config.json of what would be started.
+#[pyfunction]
+pub(crate) fn to_oci(py: Python<'_>, argv: &Bound<'_, PyAny>, options: &Bound<'_, PyDict>) -> PyResult<String> {
+    let spec = spec(py, argv, options, false)?;
+    py.detach(|| spec.to_oci()).map_err(|error| raise(py, &error))
+}
+
 pub(crate) type Maps<'py> = (Option<Bound<'py, PyAny>>, Option<Bound<'py, PyAny>>);
 
 /// The options of later versions, told apart from plain typing errors.
@@ -173,6 +214,9 @@ fn option<'py>(
         }
         return Ok(());
     }
+    if key == "config" {
+        return Ok(());
+    }
     if file_system(py, spec, key, value)? || namespace(py, spec, maps, key, value)? {
         return Ok(());
     }
@@ -195,6 +239,7 @@ const KNOWN: &[&str] = &[
     "cgroup_parent",
     "chroot",
     "clear_env",
+    "config",
     "console",
     "ctty",
     "cwd",
@@ -646,10 +691,16 @@ fn privileges(py: Python<'_>, spec: &mut Spec, key: &str, value: &Bound<'_, PyAn
             let items = value.try_iter().map_err(|_| type_error("groups", "a sequence of names and numbers", value))?;
             spec.groups = Some(items.map(|item| item?.str()?.extract()).collect::<PyResult<_>>()?);
         }
-        "capabilities" => spec.capabilities = Some(capabilities("capabilities")?),
-        "ambient_caps" => spec.ambient = capabilities("ambient_caps")?,
+        "capabilities" => (spec.capabilities, spec.cap_sets) = (Some(capabilities("capabilities")?), None),
+        "ambient_caps" => (spec.ambient, spec.cap_sets) = (capabilities("ambient_caps")?, None),
         "keep_caps" => spec.keep_caps = value.extract()?,
-        "privileged" => spec.privileged = value.extract()?,
+        "privileged" => {
+            spec.privileged = value.extract()?;
+            if spec.privileged {
+                // Of a document.
+                spec.cap_sets = None;
+            }
+        }
         "no_new_privileges" => spec.no_new_privileges = value.extract()?,
         "keyring" => spec.keyring = value.extract()?,
         "seccomp" => match value.extract::<String>().as_deref() {

@@ -165,7 +165,7 @@ def test_the_block_deletes_it_unless_it_is_detached(place):
 
 
 def test_changes_stay_from_start_to_start(place):
-    script = "echo x >> /root/count; wc -l < /root/count"
+    script = "echo x >> /usr/count; wc -l < /usr/count"
     with zind.Container(["sh", "-c", script], containers=place) as c:
         for _ in range(3):
             c.start()

@@ -70,6 +70,24 @@ def out(argv=None, **options) -> str:
     return zind.run(argv, capture_output=True, text=True, check=True, **options).stdout
 
 
+def test_an_image_as_a_document(store, tiny, tmp_path):
+    made = zind.oci.config(image=tiny, hostname="web")
+    assert made["root"]["path"] == "zind:image" and made["process"]["args"] == []
+    assert zind.oci.config(config=made) == made
+    assert out(config=made) == out(image=tiny) == "from the image\n"
+    assert out(["sh", "-c", "pwd; echo $COLOR"], config=made) == "/srv/app\nred\n"
+    layers = zind.Layers.create(tmp_path / "layers", tiny)
+    on_layers = zind.oci.config(rootfs=layers)
+    out(["touch", "/kept"], config=on_layers)
+    assert out(["ls", "/kept"], config=on_layers) == "/kept\n"
+    layers.delete()
+    with pytest.raises(zind.Error):
+        out(config=on_layers)
+    shutil.rmtree(store.path)
+    kit.refused(zind.SpecError, lambda: zind.run(config=made), field="annotations")
+    assert not os.path.exists(store.path)
+
+
 def entries(archive: pathlib.Path, index: int) -> dict[str, tarfile.TarInfo]:
     """Of a layer of an OCI layout directory, by umoci's and skopeo's way of looking: through the manifests."""
     blob = lambda digest: archive / "blobs" / digest.replace(":", "/")

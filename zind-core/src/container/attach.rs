@@ -46,23 +46,25 @@ impl Container {
     /// Errors: [`Error::State`] if it does not run, or if as many are attached as there can be; [`Error::Sys`] at
     /// [`Step::AskMonitor`].
     pub fn attach(&self, options: &AttachOptions) -> Result<Attachment> {
-        let record = self.record()?;
-        let none = |container: &Container| container.not_running("attach to");
-        let Some(connection) = Connection::open(self.dir())? else { return Err(none(self)) };
-        if !connection.send(request::ATTACH, 0)? {
-            return Err(none(self));
-        }
-        let Some((_, _, input)) = connection.reply()? else {
-            return Err(Error::State(
-                "as many are connected to the container as can be, or it has just ended".to_owned(),
-            ));
-        };
-        let has_terminal = record.terminal.is_some();
-        let attached = Attachment { connection: connection.into_fd(), input, has_terminal, container: self.clone() };
+        let has_terminal = self.record()?.terminal.is_some();
+        let attached = self.connect(has_terminal)?;
         if let Some(size) = options.size {
             attached.resize(size)?;
         }
         Ok(attached)
+    }
+
+    pub(super) fn connect(&self, has_terminal: bool) -> Result<Attachment> {
+        let none = || self.not_running("attach to");
+        let Some(connection) = Connection::open(self.dir())? else { return Err(none()) };
+        if !connection.send(request::ATTACH, 0)? {
+            return Err(none());
+        }
+        let Some((_, _, input)) = connection.reply()? else {
+            let text = "as many are connected to the container as can be, or it has just ended";
+            return Err(Error::State(text.to_owned()));
+        };
+        Ok(Attachment { connection: connection.into_fd(), input, has_terminal, container: self.clone() })
     }
 
     /// Gives its terminal another size; whoever runs in its foreground is told by SIGWINCH.
@@ -77,6 +79,10 @@ impl Attachment {
     /// Where input is written to: the container's standard input, or its terminal. `None`: it has no input, or that was closed.
     pub fn input(&self) -> Option<BorrowedFd<'_>> {
         self.input.as_ref().map(|fd| fd.as_fd())
+    }
+
+    pub(super) fn set_input(&mut self, input: Option<OwnedFd>) {
+        self.input = input;
     }
 
     /// Takes the input, for somebody else to write to.

@@ -2,14 +2,14 @@
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
-use super::hooks::Hooks;
 use super::state::{self, Dir, Record};
-use super::{Container, Containers, LogOptions, Restart, Size, spec_file};
+use super::{Container, Containers, LogOptions, Restart, spec_file};
 use crate::error::{At, Error, Result, Step};
 use crate::image::apply;
 use crate::rootfs::{Overlay, Rootfs};
-use crate::spec::{Spec, Stdio, check};
+use crate::spec::{Hooks, Size, Spec, Stdio, check};
 use crate::store::leases;
 
 /// A container to be made: [`Container::builder`].
@@ -21,11 +21,9 @@ pub struct ContainerBuilder {
     labels: BTreeMap<String, String>,
     restart: Restart,
     log: LogOptions,
-    terminal: Option<Size>,
     stdin_open: bool,
     auto_remove: bool,
     stop_signal: Option<i32>,
-    hooks: Hooks,
 }
 
 /// Setters that store one value.
@@ -47,11 +45,9 @@ impl ContainerBuilder {
             labels: BTreeMap::new(),
             restart: Restart::No,
             log: LogOptions::default(),
-            terminal: None,
             stdin_open: false,
             auto_remove: false,
             stop_signal: None,
-            hooks: Hooks::default(),
         }
     }
 
@@ -60,8 +56,6 @@ impl ContainerBuilder {
         restart(Restart);
         /// How much of its output is kept.
         log(LogOptions);
-        /// A terminal of this size as its standard streams and its `/dev/console`.
-        terminal(Size);
         /// Its standard input stays open for whoever attaches to it; else it is empty.
         stdin_open(bool);
         /// It is deleted when it has ended, by who waits for it or who looks next. Its changes go to memory, unless the
@@ -69,8 +63,6 @@ impl ContainerBuilder {
         auto_remove(bool);
         /// The signal that asks it to end; else the image's, or SIGTERM.
         stop_signal(i32);
-        /// Programs that are run at points of its life.
-        hooks(Hooks);
     }
 
     /// Where it is kept; else where this user's containers are.
@@ -84,6 +76,20 @@ impl ContainerBuilder {
     #[must_use]
     pub fn name(mut self, name: impl Into<String>) -> ContainerBuilder {
         self.name = Some(name.into());
+        self
+    }
+
+    /// A terminal of this size as its standard streams and its `/dev/console`: `terminal` of the request.
+    #[must_use]
+    pub fn terminal(mut self, size: Size) -> ContainerBuilder {
+        self.spec.terminal = Some(size);
+        self
+    }
+
+    /// Programs that are run at points of its life: `hooks` of the request.
+    #[must_use]
+    pub fn hooks(mut self, hooks: Hooks) -> ContainerBuilder {
+        self.spec.hooks = hooks;
         self
     }
 
@@ -122,9 +128,12 @@ impl ContainerBuilder {
             self.spec.overlay = Overlay::Dir(home.0.clone());
         }
         (self.spec.stdin, self.spec.stdout, self.spec.stderr) = (Stdio::Null, Stdio::Null, Stdio::Null);
+        make_absolute(&mut self.spec)?;
         // What the image says is checked now, and looked up again at each start.
         let mut settled = self.spec.clone();
         let hold = apply::settle(&mut settled, interrupted)?;
+        // We run them, and not a plain start.
+        settled.hooks = Hooks::default();
         check::check(&settled)?;
         let stop_signal = self.stop_signal.or(settled.origin.as_ref().map(|origin| origin.stop_signal));
         made.write(state::CONFIG, &spec_file::encode(&self.spec)?)?;
@@ -135,14 +144,13 @@ impl ContainerBuilder {
             created_ns: state::now_ns(),
             restart: self.restart,
             log: self.log,
-            terminal: self.terminal,
+            terminal: self.spec.terminal,
             stdin_open: self.stdin_open,
             auto_remove: self.auto_remove,
             detached: !self.spec.die_with_owner,
             stop_signal: stop_signal.unwrap_or(libc::SIGTERM),
             image: settled.origin.as_ref().map(|origin| name_of(&origin.image)),
             command: settled.argv.iter().map(|text| text.to_string_lossy().into_owned()).collect(),
-            hooks: self.hooks,
             run: None,
         };
         made.write_record(&record)?;
@@ -180,17 +188,38 @@ impl ContainerBuilder {
         if let Some(signal) = self.stop_signal.filter(|signal| !(1..=64).contains(signal)) {
             return Err(Error::spec("stop_signal", format!("{signal} is not within 1 to 64")));
         }
-        for hook in [&self.hooks.create_runtime, &self.hooks.create_container, &self.hooks.start_container]
-            .into_iter()
-            .chain([&self.hooks.poststart, &self.hooks.poststop])
-            .flatten()
+        for (name, hooks) in
+            [("createContainer", &spec.hooks.create_container), ("startContainer", &spec.hooks.start_container)]
         {
+            if !hooks.is_empty() {
+                let needs = "they run in the container's namespaces, which zind does not do yet; createRuntime and poststart run";
+                return Err(Error::unsupported(format!("{name} hooks"), needs));
+            }
+        }
+        for hook in spec.hooks.lists().into_iter().flat_map(|(_, hooks)| hooks) {
             if !hook.path.is_absolute() {
                 return Err(Error::spec("hooks", format!("{} is not absolute", hook.path.display())));
             }
         }
         Ok(())
     }
+}
+
+/// What is relative is so to where we are now.
+fn make_absolute(spec: &mut Spec) -> Result<()> {
+    let make = |path: &mut PathBuf| -> Result<()> {
+        *path = std::path::absolute(&*path).at(Step::Container, "getcwd", &*path)?;
+        Ok(())
+    };
+    match &mut spec.rootfs {
+        Rootfs::Path(path) => make(path)?,
+        Rootfs::Lowers(lowers) => lowers.iter_mut().try_for_each(make)?,
+        _ => {}
+    }
+    if let Overlay::Dir(path) = &mut spec.overlay {
+        make(path)?;
+    }
+    Ok(())
 }
 
 /// The first name of an image, or its id.

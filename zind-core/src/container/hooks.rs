@@ -1,95 +1,32 @@
-//! [`Hooks`]: programs that are run at points of a container's life, as OCI has them.
+//! Running the hooks of a container: programs of the host's, with the container's state on their standard input.
 #![forbid(unsafe_code)]
 
-use std::path::PathBuf;
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use crate::error::{Error, Result, Step};
+use crate::process::helper;
+use crate::spec::Hook;
+use nix::errno::Errno;
 
-use super::state::{path_of, path_value};
+/// Without a limit of its own a hook may take as long as it likes, which is this.
+const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// A program of the host's. It gets the state of the container, as OCI has it, on its standard input.
-/// Source: <https://github.com/opencontainers/runtime-spec/blob/main/config.md#posix-platform-hooks>
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Hook {
-    /// An absolute path.
-    pub path: PathBuf,
-    /// Its arguments, `argv[0]` included; empty: the path alone.
-    pub args: Vec<String>,
-    /// Its environment, `NAME=value`.
-    pub env: Vec<String>,
-    /// How long it may take; `None`: as long as it likes.
-    pub timeout: Option<Duration>,
-}
-
-impl Hook {
-    /// Runs a program without arguments, with an empty environment.
-    pub fn new(path: impl Into<PathBuf>) -> Hook {
-        Hook { path: path.into(), args: Vec::new(), env: Vec::new(), timeout: None }
+/// Runs programs one after the other, up to the first that fails.
+///
+/// Errors: [`Error::State`] with what it said; [`Error::Sys`] at [`Step::Hook`].
+pub(super) fn run(when: &str, hooks: &[Hook], state: &str, interrupted: &mut dyn FnMut() -> bool) -> Result<()> {
+    for hook in hooks {
+        let answer = helper::ask_hook(hook, state, hook.timeout.unwrap_or(FOREVER), interrupted)?;
+        if !answer.exit.success() {
+            let how = match answer.exit.code {
+                Some(code) => format!("exited with {code}"),
+                None => format!("was ended by signal {}", answer.exit.signal.unwrap_or_default()),
+            };
+            let said = answer.text.trim();
+            let said = if said.is_empty() { String::new() } else { format!(": {said}") };
+            return Err(Error::sys(Step::Hook, "", &hook.path, Errno::ECANCELED)
+                .with_hint(format!("the {when} hook {how}{said}")));
+        }
     }
-}
-
-/// Programs by when they are run.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Hooks {
-    /// On the host, when the namespaces are there; one that fails ends the start.
-    pub create_runtime: Vec<Hook>,
-    /// On the host, when the container is there and before its program runs; one that fails ends the start.
-    pub create_container: Vec<Hook>,
-    /// Before the program runs; one that fails ends the start.
-    pub start_container: Vec<Hook>,
-    /// When the program runs; one that fails is told and changes nothing.
-    pub poststart: Vec<Hook>,
-    /// When the container is deleted; likewise.
-    pub poststop: Vec<Hook>,
-}
-
-impl Hooks {
-    /// True if there are none.
-    pub fn is_empty(&self) -> bool {
-        *self == Hooks::default()
-    }
-
-    pub(super) fn to_json(&self) -> Value {
-        let hook = |hook: &Hook| {
-            json!({
-                "path": path_value(&hook.path), "args": hook.args, "env": hook.env,
-                "timeout_ms": hook.timeout.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
-            })
-        };
-        let hooks = |hooks: &[Hook]| hooks.iter().map(hook).collect::<Vec<_>>();
-        json!({
-            "createRuntime": hooks(&self.create_runtime),
-            "createContainer": hooks(&self.create_container),
-            "startContainer": hooks(&self.start_container),
-            "poststart": hooks(&self.poststart),
-            "poststop": hooks(&self.poststop),
-        })
-    }
-
-    pub(super) fn of_json(value: &Value) -> Option<Hooks> {
-        let strings = |value: &Value| -> Option<Vec<String>> {
-            value.as_array()?.iter().map(|text| text.as_str().map(str::to_owned)).collect()
-        };
-        let hook = |value: &Value| {
-            Some(Hook {
-                path: path_of(value.get("path")?)?,
-                args: strings(value.get("args")?)?,
-                env: strings(value.get("env")?)?,
-                timeout: match value.get("timeout_ms")? {
-                    Value::Null => None,
-                    time => Some(Duration::from_millis(time.as_u64()?)),
-                },
-            })
-        };
-        let hooks = |name: &str| -> Option<Vec<Hook>> { value.get(name)?.as_array()?.iter().map(hook).collect() };
-        Some(Hooks {
-            create_runtime: hooks("createRuntime")?,
-            create_container: hooks("createContainer")?,
-            start_container: hooks("startContainer")?,
-            poststart: hooks("poststart")?,
-            poststop: hooks("poststop")?,
-        })
-    }
+    Ok(())
 }

@@ -1,8 +1,7 @@
 //! Starting, waiting for, ending and deleting a container.
 #![forbid(unsafe_code)]
 
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::sync::Arc;
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -10,15 +9,14 @@ use zind_init::monitor::{EXITED, OWNER_GONE, RestartWhen, SIGNALED, START_FAILED
 
 use super::monitor::{self, Connection, ask};
 use super::state::{self, Ended, Phase, Record, Run, SOCKET};
-use super::{Container, KILLED, Restart, Size};
+use super::{Attachment, Container, KILLED, Restart, hooks, spec_file};
 use crate::cgroup::Stats;
-use crate::device::Console;
 use crate::error::{At, Error, Result, Step};
 use crate::process::launch::{SLICE, wait_readable};
 use crate::process::watched::{self, Facts, Keep};
 use crate::process::{Exit, ExitKind};
-use crate::spec::{Kind, Spec, Stdio};
-use crate::sys::descriptors::{pidfd_open, pidfd_send_signal, pty_peer};
+use crate::spec::{Hooks, Kind, Spec, Stdio};
+use crate::sys::descriptors::{pidfd_open, pidfd_send_signal};
 
 /// How long something may take that mostly takes no time.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -110,6 +108,19 @@ impl Container {
 
     /// As [`Container::start`]; `interrupted` is asked whenever a signal arrives, and ends it with [`Error::Interrupted`].
     pub fn start_interruptible(&self, interrupted: &mut dyn FnMut() -> bool) -> Result<()> {
+        self.start_with(false, interrupted).map(drop)
+    }
+
+    /// Starts it, attached from the first byte of its output on. `interrupted` is as in
+    /// [`Container::start_interruptible`].
+    ///
+    /// Errors: as of [`Container::start`] and [`Container::attach`].
+    pub fn start_attached(&self, interrupted: &mut dyn FnMut() -> bool) -> Result<Attachment> {
+        let attached = self.start_with(true, interrupted)?;
+        attached.ok_or_else(|| self.not_running("attach to"))
+    }
+
+    fn start_with(&self, attach: bool, interrupted: &mut dyn FnMut() -> bool) -> Result<Option<Attachment>> {
         let dir = self.dir();
         let _lock = dir.lock(interrupted)?;
         let mut record = dir.record()?;
@@ -127,7 +138,7 @@ impl Container {
         let Some(lock) = lock.filter(|_| is_free) else {
             return Err(Error::State(format!("the last monitor of container {} does not end", self.short_id())));
         };
-        let (spec, terminal, terminal_slot) = self.furnish(&record)?;
+        let (spec, hooks) = self.furnish(&record)?;
         let open = dir.open()?;
         let (restart, restart_most) = match record.restart {
             Restart::No => (RestartWhen::Never, 0),
@@ -143,47 +154,66 @@ impl Container {
             lock,
             owner: if record.detached { None } else { Some(own()?) },
             log: monitor::log(dir, record.log)?,
-            terminal,
-            terminal_slot,
             restart,
             restart_most,
         };
         dir.write(state::EXIT_ROOM, &[0; ROOM_FOR_EXIT])?;
         let began_ns = state::now_ns();
-        let started = watched::run(spec, keep, &mut |_| Ok(()), interrupted).inspect_err(|_| {
+        let document = |pid: i32, status: &str| self.oci_state(&record, status, pid);
+        let mut stop = || false;
+        let mut ready = |pid: i32| -> Result<()> {
+            let state = document(pid, "creating");
+            let first = [("prestart", &hooks.prestart), ("createRuntime", &hooks.create_runtime)];
+            first.into_iter().try_for_each(|(when, list)| hooks::run(when, list, &state, &mut stop))
+        };
+        let waits = !hooks.prestart.is_empty() || !hooks.create_runtime.is_empty();
+        let started = watched::run(spec, keep, waits, &mut ready, interrupted).inspect_err(|_| {
             let _ = std::fs::remove_file(dir.at(SOCKET));
         })?;
         let facts = started.facts();
+        if let Some(spec) = &facts.spec {
+            dir.write(state::RUNTIME, &spec_file::encode(spec)?)?;
+        }
         record.run = Some(run_of(number, began_ns, &record, facts)?);
         dir.write_record(&record)?;
+        let pid = started.pid();
+        // Before that nothing of its output is read.
+        let mut attached = if attach { Some(self.connect(record.terminal.is_some())?) } else { None };
+        if let (Some(attached), Some(terminal)) = (&mut attached, started.terminal()?) {
+            attached.set_input(Some(terminal));
+        }
         started.hand_over()?;
-        Ok(())
+        // One that fails changes nothing, as OCI has it.
+        let _ = hooks::run("poststart", &hooks.poststart, &self.oci_state(&record, "running", pid), interrupted);
+        Ok(attached)
+    }
+
+    /// The state as OCI's hooks get it.
+    fn oci_state(&self, record: &Record, status: &str, pid: i32) -> String {
+        serde_json::json!({
+            "ociVersion": "1.2.0",
+            "id": record.id,
+            "status": status,
+            "pid": pid,
+            "bundle": state::path_value(&self.dir().0),
+            "annotations": record.labels,
+        })
+        .to_string()
     }
 
     /// The request with the streams of a container.
-    fn furnish(&self, record: &Record) -> Result<(Spec, Option<OwnedFd>, i32)> {
+    fn furnish(&self, record: &Record) -> Result<(Spec, Hooks)> {
         let mut spec = self.spec()?;
         // The monitor is the owner, and sees to the rest.
         spec.die_with_owner = false;
-        let Some(size) = record.terminal else {
+        if record.terminal.is_none() {
             spec.stdin = if record.stdin_open { Stdio::Pipe } else { Stdio::Null };
             (spec.stdout, spec.stderr) = (Stdio::Pipe, Stdio::Pipe);
-            return Ok((spec, None, -1));
-        };
-        let master = open_terminal(size)?;
-        let peer = Arc::new(pty_peer(master.as_fd()).at(Step::OpenStdio, "ioctl", "/dev/ptmx")?);
-        let slot = peer.as_raw_fd();
-        spec.stdin = Stdio::Fd(Arc::clone(&peer));
-        spec.stdout = Stdio::Fd(Arc::clone(&peer));
-        spec.stderr = Stdio::Fd(Arc::clone(&peer));
-        (spec.session.setsid, spec.session.setctty, spec.session.ctty) = (true, true, 0);
-        if spec.console.is_none() {
-            spec.console = Some(Console::Fd(peer));
-        }
-        if !spec.clear_env && !spec.env.iter().any(|(name, _)| name == "TERM") {
+        } else if !spec.clear_env && !spec.env.iter().any(|(name, _)| name == "TERM") {
             spec.env.push(("TERM".into(), "xterm".into()));
         }
-        Ok((spec, Some(master), slot))
+        let hooks = std::mem::take(&mut spec.hooks);
+        Ok((spec, hooks))
     }
 
     /// Takes away what is left of a container whose monitor was killed.
@@ -375,7 +405,11 @@ impl Container {
                 let phase = dir.phase(&record)?;
                 if !matches!(phase, Phase::Running(_) | Phase::Starting) {
                     self.settle(&record, &phase, interrupted)?;
-                    return self.0.places.remove(dir, record.name.as_deref());
+                    let hooks = self.spec().map(|spec| spec.hooks).unwrap_or_default();
+                    let document = self.oci_state(&record, "stopped", 0);
+                    self.0.places.remove(dir, record.name.as_deref())?;
+                    let _ = hooks::run("poststop", &hooks.poststop, &document, interrupted);
+                    return Ok(());
                 }
                 if !force {
                     let text =
@@ -418,15 +452,4 @@ fn run_of(number: u64, began_ns: u64, record: &Record, facts: Facts) -> Result<R
         overlay: facts.overlay,
         isolation: isolation.to_json(),
     })
-}
-
-/// A new pseudo-terminal; our end of it.
-fn open_terminal(size: Size) -> Result<OwnedFd> {
-    use rustix::pty::{OpenptFlags, grantpt, openpt, unlockpt};
-    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
-    let master = openpt(flags).at(Step::OpenStdio, "open", "/dev/ptmx")?;
-    grantpt(&master).and_then(|()| unlockpt(&master)).at(Step::OpenStdio, "ioctl", "/dev/ptmx")?;
-    let size = rustix::termios::Winsize { ws_row: size.rows, ws_col: size.cols, ws_xpixel: 0, ws_ypixel: 0 };
-    rustix::termios::tcsetwinsize(&master, size).at(Step::OpenStdio, "ioctl", "/dev/ptmx")?;
-    Ok(master)
 }

@@ -7,6 +7,7 @@ mod attach;
 mod builder;
 mod ending;
 mod events;
+mod health;
 mod hooks;
 mod life;
 mod logs;
@@ -24,11 +25,13 @@ use std::time::SystemTime;
 
 use serde_json::{Value, json};
 
+pub use crate::spec::{Hook, Hooks};
+pub use crate::terminal::Size;
 pub use attach::{AttachOptions, Attachment, Chunk};
 pub use builder::ContainerBuilder;
 pub use ending::Ending;
 pub use events::{ContainerEvent, ContainerEvents, What};
-pub use hooks::{Hook, Hooks};
+pub use health::Ready;
 pub use logs::{LogLine, LogLines, LogQuery, LogRecord, Logs, Stream};
 pub use place::{Containers, Filter, Pruned, Summary};
 use state::{Dir, Phase, Record};
@@ -36,15 +39,6 @@ use state::{Dir, Phase, Record};
 use crate::error::{Error, Result};
 use crate::process::{Exit, ExitKind};
 use crate::spec::Spec;
-
-/// The size of a terminal, in characters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Size {
-    /// Lines.
-    pub rows: u16,
-    /// Characters in a line.
-    pub cols: u16,
-}
 
 /// What a container is doing: OCI's words, and "paused".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,23 +2,50 @@
 #![forbid(unsafe_code)]
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::state::{Phase, Record, Run, Running};
-use super::{Container, State, state};
+use super::{Container, State, spec_file, state};
 use crate::cgroup::{Cgroup, Events, PressureTrigger, Resources, Stats};
 use crate::copy::{CopyOptions, CopyStats, Root};
 use crate::error::{Error, Result};
+use crate::isolation::Isolation;
 use crate::mount::Mount;
 use crate::namespace::idmap;
+use crate::process::exec::{self, Groups, Target};
 use crate::process::plan::Inside;
-use crate::process::{ProcessInfo, handle, launch, table};
+use crate::process::{Exec, Process, ProcessInfo, handle, launch, table};
+use crate::spec::Kind;
 
 /// True if everything in it is stopped.
 pub(super) fn is_paused(record: &Record) -> bool {
     let group = record.run.as_ref().and_then(|run| run.group.as_ref());
     group.and_then(|group| group.is_frozen()).unwrap_or(false)
+}
+
+/// What is in force, as far as it counts for further programs.
+fn isolation_of(run: &Run) -> Isolation {
+    let text = |name: &str| run.isolation.get(name).and_then(|value| value.as_str()).unwrap_or_default();
+    let how = |kind: Kind| match run.isolation["namespaces"][kind.name()].as_str() {
+        Some("new") => "new",
+        Some("joined") => "joined",
+        _ => "host",
+    };
+    let one_of = |name: &str, known: &[&'static str]| known.iter().copied().find(|word| *word == text(name));
+    Isolation {
+        namespaces: Kind::ALL.into_iter().map(|kind| (kind, how(kind))).collect(),
+        uid_map: run.uid_map.clone(),
+        gid_map: run.gid_map.clone(),
+        cgroup: run.group.iter().flat_map(|group| &group.parts).map(|part| part.path.clone()).collect(),
+        rootfs: text("rootfs").to_owned(),
+        overlay: text("overlay").to_owned(),
+        copy_on_write: one_of("copy_on_write", &["overlay", "copy", "none"]).unwrap_or("none"),
+        network: one_of("network", &["none", "host", "joined"]).unwrap_or("none"),
+        root_change: one_of("root_change", &["pivot_root", "chroot"]).unwrap_or("none"),
+        ..Isolation::default()
+    }
 }
 
 impl Container {
@@ -35,6 +62,30 @@ impl Container {
     /// Errors: [`Error::State`] if it does not run.
     pub fn pidfd(&self) -> Result<OwnedFd> {
         self.running("get the pidfd of").map(|(.., pidfd)| pidfd)
+    }
+
+    /// Starts a further program in it: its namespaces, its control group and its policy, and what the request has of its own.
+    ///
+    /// Errors: [`Error::State`] if it does not run, or is paused; as of [`crate::Process::exec`].
+    pub fn exec(&self, exec: &Exec) -> Result<Process> {
+        self.exec_interruptible(exec, &mut || false)
+    }
+
+    /// As [`Container::exec`]; `interrupted` is asked whenever a signal arrives, and ends it with [`Error::Interrupted`].
+    pub fn exec_interruptible(&self, exec: &Exec, interrupted: &mut dyn FnMut() -> bool) -> Result<Process> {
+        let (run, running, pidfd) = self.running("run a program in")?;
+        let spec = Arc::new(spec_file::read_from(self.dir(), state::RUNTIME)?);
+        let paths: Vec<PathBuf> =
+            run.group.iter().flat_map(|group| &group.parts).map(|part| part.path.clone()).collect();
+        let isolation = isolation_of(&run);
+        let target = Target {
+            pid: running.pid,
+            pidfd: pidfd.as_fd(),
+            spec: &spec,
+            isolation: &isolation,
+            groups: if paths.is_empty() { Groups::None } else { Groups::At(&paths) },
+        };
+        exec::start(&target, exec, interrupted)
     }
 
     /// Its control group.

@@ -17,16 +17,18 @@ use rustix::fs::{CWD, FlockOperation, Mode, OFlags, flock, openat};
 use serde_json::{Map, Value, json};
 use zind_init::monitor::{ExitHead, RunningHead};
 
-use super::hooks::Hooks;
-use super::{LogOptions, Restart, Size};
+use super::{LogOptions, Restart};
 use crate::cgroup::{Stored, StoredPart};
 use crate::error::{At, Error, Result, Step};
 use crate::namespace::idmap::IdMap;
+use crate::terminal::Size;
 
 /// The format; a file with a higher number comes from a later zind.
 const VERSION: u64 = 1;
 
 pub(super) const CONFIG: &str = "config.json";
+/// What its programs have in common, settled at the last start.
+pub(super) const RUNTIME: &str = "runtime.json";
 pub(super) const STATE: &str = "state.json";
 pub(super) const LOCK: &str = "lock";
 pub(super) const MONITOR: &str = "monitor";
@@ -60,7 +62,6 @@ pub(super) struct Record {
     pub(super) image: Option<String>,
     /// Program and arguments, to be shown.
     pub(super) command: Vec<String>,
-    pub(super) hooks: Hooks,
     /// The last start, whatever became of it.
     pub(super) run: Option<Run>,
 }
@@ -516,7 +517,6 @@ impl Record {
             "stop_signal": self.stop_signal,
             "image": self.image,
             "command": self.command,
-            "hooks": self.hooks.to_json(),
             "run": self.run.as_ref().map(Run::to_json),
         });
         let mut bytes = document.to_string().into_bytes();
@@ -626,7 +626,6 @@ fn read(fields: &Map<String, Value>) -> Option<Record> {
         stop_signal: fields.get("stop_signal")?.as_i64().and_then(|signal| i32::try_from(signal).ok())?,
         image: optional(fields, "image", text)?,
         command: strings(fields.get("command")?)?,
-        hooks: Hooks::of_json(fields.get("hooks")?)?,
         run: optional(fields, "run", |value| read_run(value.as_object()?))?,
     })
 }
@@ -685,7 +684,6 @@ mod tests {
             stop_signal: 15,
             image: Some("debian:12".into()),
             command: vec!["sh".into()],
-            hooks: Hooks::default(),
             run: Some(Run {
                 number: 3,
                 boot_id: "b".into(),

@@ -73,6 +73,11 @@ impl<'de> Visitor<'de> for Reader {
     }
 }
 
+/// Any document.
+pub(crate) fn strict(text: &str) -> serde_json::Result<Value> {
+    serde_json::from_str::<Strict>(text).map(|Strict(value)| value)
+}
+
 /// A document that is an object. `what` names it in errors. Depth is bounded by serde_json, at 128.
 pub(crate) fn object(what: &str, bytes: &[u8]) -> Result<Map<String, Value>> {
     match serde_json::from_slice::<Strict>(bytes) {

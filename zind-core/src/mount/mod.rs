@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod flags;
-mod options;
+pub(crate) mod options;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -160,6 +160,8 @@ impl Mount {
             let source = source.filter(|source| source.is_absolute()).map(Path::to_owned);
             What::FileSystem { kind: kind.to_owned(), source }
         };
+        // What it is says so already.
+        options.bind = None;
         Ok(Mount { options, ..Mount::of(what, target) })
     }
 
@@ -181,6 +183,7 @@ impl Mount {
             super_flags: old.super_flags & !more.super_off | more.super_flags,
             super_off: old.super_off & !more.super_flags | more.super_off,
             data,
+            bind: None,
             ..more
         };
         Ok(self)

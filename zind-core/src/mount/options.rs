@@ -182,6 +182,49 @@ impl Options {
         Ok(())
     }
 
+    /// Words that ask for just this.
+    pub(crate) fn words(&self) -> Vec<String> {
+        let mut words = Vec::new();
+        for (change, prefix) in [(self.top, ""), (self.all, "r")] {
+            let mut has_atime = false;
+            for (name, effect) in TABLE {
+                let is_asked = match effect {
+                    Effect::Set(bits) => change.set & bits != 0,
+                    Effect::Clear(bits) => change.clear & bits != 0,
+                    Effect::Atime(bits) => {
+                        let is_it = change.clear & MOUNT_ATTR__ATIME != 0 && change.set & MOUNT_ATTR__ATIME == *bits;
+                        let is_first = is_it && !has_atime;
+                        has_atime |= is_it;
+                        is_first
+                    }
+                    _ => false,
+                };
+                words.extend(is_asked.then(|| format!("{prefix}{name}")));
+            }
+        }
+        for (name, effect) in OTHERS {
+            let is_asked = match effect {
+                Effect::Super(flag) => self.super_flags & flag != 0,
+                Effect::SuperOff(flag) => self.super_off & flag != 0,
+                Effect::Propagation(flags) => self.propagation == *flags,
+                Effect::Bind => self.bind == Some(*name == "rbind"),
+                Effect::Remount => self.remount,
+                Effect::CopyUp => self.copy_up,
+                Effect::IdMap => self.idmap == Some(*name == "ridmap"),
+                Effect::CopySymlink => self.copy_symlink,
+                Effect::SourceNofollow => self.source_nofollow,
+                Effect::TargetNofollow => self.target_nofollow,
+                _ => false,
+            };
+            words.extend(is_asked.then(|| (*name).to_owned()));
+        }
+        let data = |(name, value): &(String, String)| {
+            if value.is_empty() { name.clone() } else { format!("{name}={value}") }
+        };
+        words.extend(self.data.iter().map(data));
+        words
+    }
+
     /// The names of the super block's flags, as a file system context takes them.
     pub(crate) fn super_names(&self) -> impl Iterator<Item = &'static str> {
         let flags = self.super_flags;
@@ -298,45 +341,6 @@ mod tests {
         }
     }
 
-    /// Words that ask for just this.
-    fn describe(options: &Options) -> Vec<String> {
-        let mut words = Vec::new();
-        for (change, prefix) in [(options.top, ""), (options.all, "r")] {
-            for (name, effect) in TABLE {
-                let is_asked = match effect {
-                    Effect::Set(bits) => change.set & bits != 0,
-                    Effect::Clear(bits) => change.clear & bits != 0,
-                    Effect::Atime(bits) => {
-                        change.clear & MOUNT_ATTR__ATIME != 0 && change.set & MOUNT_ATTR__ATIME == *bits
-                    }
-                    _ => false,
-                };
-                words.extend(is_asked.then(|| format!("{prefix}{name}")));
-            }
-        }
-        for (name, effect) in OTHERS {
-            let is_asked = match effect {
-                Effect::Super(flag) => options.super_flags & flag != 0,
-                Effect::SuperOff(flag) => options.super_off & flag != 0,
-                Effect::Propagation(flags) => options.propagation == *flags,
-                Effect::Bind => options.bind == Some(*name == "rbind"),
-                Effect::Remount => options.remount,
-                Effect::CopyUp => options.copy_up,
-                Effect::IdMap => options.idmap == Some(*name == "ridmap"),
-                Effect::CopySymlink => options.copy_symlink,
-                Effect::SourceNofollow => options.source_nofollow,
-                Effect::TargetNofollow => options.target_nofollow,
-                _ => false,
-            };
-            words.extend(is_asked.then(|| (*name).to_owned()));
-        }
-        let data = |(name, value): &(String, String)| {
-            if value.is_empty() { name.clone() } else { format!("{name}={value}") }
-        };
-        words.extend(options.data.iter().map(data));
-        words
-    }
-
     fn draw(chance: &mut Chance) -> Vec<String> {
         let mut words = Vec::new();
         for _ in 0..chance.below(9) {
@@ -363,7 +367,7 @@ mod tests {
             let words = draw(&mut chance);
             let Ok(options) = read(&words) else { continue };
             fine += 1;
-            assert_eq!(read(&describe(&options)).unwrap(), options, "{words:?}");
+            assert_eq!(read(&options.words()).unwrap(), options, "{words:?}");
         }
         assert!(fine > 5_000, "{fine} of the lists had no contradiction");
     }
@@ -397,7 +401,7 @@ mod tests {
             let text: String = (0..chance.below(12)).map(|_| letters[chance.below(letters.len())]).collect();
             if let Ok(options) = Options::parse([text.as_str()]) {
                 assert!(!text.contains('\0') && !text.starts_with('='), "{text:?}");
-                assert_eq!(read(&describe(&options)).unwrap(), options, "{text:?}");
+                assert_eq!(read(&options.words()).unwrap(), options, "{text:?}");
             }
         }
     }

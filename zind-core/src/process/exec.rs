@@ -244,6 +244,7 @@ impl Target<'_> {
             scheduler: base.scheduler,
             personality: base.personality,
             capabilities: if exec.privileged { None } else { exec.capabilities.or(base.capabilities) },
+            cap_sets: base.cap_sets.filter(|_| !exec.privileged && exec.capabilities.is_none()),
             ambient: base.ambient,
             privileged: is_privileged,
             no_new_privileges: exec.no_new_privileges.unwrap_or(base.no_new_privileges && !exec.privileged),

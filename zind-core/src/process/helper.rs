@@ -1,8 +1,9 @@
 //! Running a small program of the host (newuidmap, newgidmap) without the caller's `wait(-1)` noticing.
 
-use std::ffi::CString;
+use std::ffi::{CString, OsStr, OsString};
 use std::io::Read;
 use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,7 @@ use nix::errno::Errno;
 use super::communicate::Exchange;
 use super::handle::{Exit, Process};
 use crate::error::{At, Error, Result, Step};
-use crate::spec::{Spec, Stdio};
+use crate::spec::{Hook, Spec, Stdio};
 
 /// Runs a program found in `PATH` or the directories of the system, and returns what it said.
 pub(crate) fn run(argv: &[String]) -> Result<String> {
@@ -64,6 +65,43 @@ pub(crate) fn ask(
     let path = find(program).ok_or_else(|| Error::sys(step, "execve", program, Errno::ENOENT))?;
     let mut spec = Spec::low_level(argv);
     spec.argv[0] = path.into();
+    answer_of(spec, program, input, timeout, step, interrupted)
+}
+
+/// Runs a hook with the state of its container as its standard input.
+///
+/// Errors: [`Error::Sys`] at [`Step::Hook`], [`Error::Timeout`].
+pub(crate) fn ask_hook(
+    hook: &Hook,
+    state: &str,
+    timeout: Duration,
+    interrupted: &mut dyn FnMut() -> bool,
+) -> Result<Answer> {
+    let mut spec = Spec::low_level([&hook.path]);
+    if let Some((name, rest)) = hook.args.split_first() {
+        spec.argv0 = Some(name.clone());
+        spec.argv.extend(rest.iter().cloned());
+    }
+    spec.inherit_env = false;
+    spec.clear_env = true;
+    let pair = |line: &OsString| {
+        let bytes = line.as_bytes();
+        let at = bytes.iter().position(|byte| *byte == b'=')?;
+        Some((OsStr::from_bytes(&bytes[..at]).to_owned(), OsStr::from_bytes(&bytes[at + 1..]).to_owned()))
+    };
+    spec.env = hook.env.iter().filter_map(pair).collect();
+    let program = hook.path.to_string_lossy().into_owned();
+    answer_of(spec, &program, state, timeout, Step::Hook, interrupted)
+}
+
+fn answer_of(
+    mut spec: Spec,
+    program: &str,
+    input: &str,
+    timeout: Duration,
+    step: Step,
+    interrupted: &mut dyn FnMut() -> bool,
+) -> Result<Answer> {
     spec.stdin = Stdio::Pipe;
     spec.stdout = Stdio::Pipe;
     spec.stderr = Stdio::Pipe;

@@ -91,6 +91,7 @@ impl Starting {
     pub(super) fn begin_watched(
         mut spec: Spec,
         keep: Keep,
+        waits: bool,
         began: Instant,
         interrupted: &mut dyn FnMut() -> bool,
     ) -> Result<Starting> {
@@ -103,6 +104,9 @@ impl Starting {
         let is_reusable = keep.restart != RestartWhen::Never;
         let mut prepared = plan::prepare_with(spec, clone::have_clone3(), None, is_reusable)?;
         prepared.hold(holds);
+        if waits {
+            prepared.wait_when_ready();
+        }
         Starting::start_below(prepared, Some(keep), None, began)
     }
 
@@ -113,7 +117,18 @@ impl Starting {
             is_init: self.prepared.is_init,
             isolation: self.prepared.isolation.clone(),
             overlay: self.prepared.overlay.clone(),
+            spec: self.prepared.spec.clone(),
         }
+    }
+
+    /// Our end of the payload's terminal.
+    pub(super) fn terminal(&self) -> Option<BorrowedFd<'_>> {
+        self.prepared.streams.terminal.as_ref().map(|fd| fd.as_fd())
+    }
+
+    /// The same, once.
+    pub(super) fn take_terminal(&mut self) -> Option<OwnedFd> {
+        self.prepared.streams.terminal.take()
     }
 
     pub(super) fn link(&mut self) -> Option<&mut watched::Link> {
@@ -626,7 +641,7 @@ pub(crate) fn start_deputy(maps: idmap::ReadyMaps) -> Result<Starting> {
 
 impl Prepared {
     fn needs_answer(&self) -> bool {
-        self.maps.is_some() || !self.pins.is_empty()
+        self.maps.is_some() || !self.pins.is_empty() || self.waits
     }
 }
 

@@ -3,7 +3,7 @@
 mod command;
 mod communicate;
 pub(crate) mod deputy;
-mod exec;
+pub(crate) mod exec;
 pub(crate) mod handle;
 pub(crate) mod helper;
 pub(crate) mod identity;

@@ -27,7 +27,7 @@ use crate::rootfs::ops::{Op, Ops, c_path, c_string};
 use crate::rootfs::plan::{self as root_plan, RootFrom, Situation};
 use crate::rootfs::stand_in::StandIn;
 use crate::rootfs::{caller, dev, mask, template};
-use crate::security::capabilities::{self, CapSet};
+use crate::security::capabilities::{self, CapSet, CapSets};
 use crate::security::seccomp;
 use crate::spec::parse::rlimit_name;
 use crate::spec::{Kind, Overlay, Rootfs, Seccomp, Session, Source, Spec, Stdio};
@@ -60,6 +60,8 @@ pub(crate) struct Prepared {
     pub(crate) overlay: Option<PathBuf>,
     /// What a further program in the container starts from.
     pub(crate) spec: Option<Arc<Spec>>,
+    /// Somebody has something to do when its namespaces are there.
+    pub(super) waits: bool,
     pub(crate) names: Names,
     pub(crate) forked: bool,
     /// Makes the network namespace meanwhile.
@@ -110,6 +112,12 @@ impl Prepared {
         self.header.owner = number;
         self.descriptors.push(any);
         Ok(number)
+    }
+
+    /// Has the launcher wait when its namespaces are there.
+    pub(super) fn wait_when_ready(&mut self) {
+        self.header.flags |= wire::WAIT_WHEN_READY;
+        self.waits = true;
     }
 
     /// The number of the pipe that tells that the launcher is in its groups, or -1.
@@ -217,6 +225,7 @@ pub(crate) fn prepare_mount_namespace(ops: &Ops) -> Prepared {
         origin: None,
         overlay: None,
         spec: None,
+        waits: false,
         names: Names { fs: ops.list.clone(), ..Names::default() },
         forked: false,
         network: None,
@@ -486,6 +495,7 @@ pub(crate) fn prepare_with(
         origin,
         overlay,
         spec: Some(Arc::new(exec::keep(spec, identity))),
+        waits: false,
         names: builder.names,
         forked: !have_clone3,
         network: builder.network,
@@ -616,6 +626,7 @@ impl Builder {
             origin: None,
             overlay: None,
             spec: Some(spec),
+            waits: false,
             names: self.names,
             forked,
             network: None,
@@ -900,13 +911,15 @@ impl Builder {
             }
             let as_user = identity.user.is_some_and(|(uid, _)| uid != 0);
             let ambient = if as_user { set } else { spec.ambient.intersection(set) };
+            let usual = CapSets { bounding: set, permitted: set, effective: set, inheritable: ambient, ambient };
+            let sets = spec.cap_sets.unwrap_or(usual);
             self.plan.flags |= wire::CAPABILITIES;
             self.plan.capabilities = wire::Capabilities {
-                bounding: set.0,
-                permitted: set.0,
-                effective: set.0,
-                inheritable: ambient.0,
-                ambient: ambient.0,
+                bounding: sets.bounding.0,
+                permitted: sets.permitted.0,
+                effective: sets.effective.0,
+                inheritable: sets.inheritable.0,
+                ambient: sets.ambient.0,
             };
         }
         if spec.no_new_privileges {
@@ -1002,6 +1015,10 @@ fn check_namespace(fd: &OwnedFd, kind: Kind, name: &Path) -> Result<()> {
 
 /// The payload's capabilities; `None`: unchanged.
 pub(super) fn payload_capabilities(spec: &Spec) -> Option<CapSet> {
+    if let Some(sets) = &spec.cap_sets {
+        // All it may ever come to have.
+        return Some(sets.bounding | sets.permitted | sets.inheritable);
+    }
     if spec.privileged || (spec.is_low_level() && spec.capabilities.is_none()) {
         return None;
     }

@@ -8,6 +8,7 @@ use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -42,10 +43,6 @@ pub(crate) struct Keep {
     /// The process with which the container is to end.
     pub(crate) owner: Option<OwnedFd>,
     pub(crate) log: Option<LogFile>,
-    /// Our end of the container's terminal.
-    pub(crate) terminal: Option<OwnedFd>,
-    /// The number of the other end, or -1.
-    pub(crate) terminal_slot: RawFd,
     pub(crate) restart: RestartWhen,
     pub(crate) restart_most: u32,
 }
@@ -125,11 +122,11 @@ impl Link {
     }
 
     /// It runs, and is the monitor's.
-    fn hand_over(&mut self, first: &First) -> Result<()> {
+    fn hand_over(&mut self, first: &First, terminal: Option<&OwnedFd>) -> Result<()> {
         let Some(control) = self.control.take() else { return Ok(()) };
-        let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
-        let fds = [first.pidfd.as_fd()];
+        let fds: Vec<BorrowedFd<'_>> = std::iter::once(&first.pidfd).chain(terminal).map(|fd| fd.as_fd()).collect();
         ancillary.push(SendAncillaryMessage::ScmRights(&fds));
         let mut message = [0u8; 8];
         message[..4].copy_from_slice(&first.pid.to_ne_bytes());
@@ -215,7 +212,7 @@ pub(super) fn start(prepared: &mut Prepared, keep: Keep, below: Below<'_>) -> Re
         stdin: number(streams.stdin.as_ref().map(|fd| fd.as_fd())),
         stdout: number(streams.stdout.as_ref().map(|fd| fd.as_fd())),
         stderr: number(streams.stderr.as_ref().map(|fd| fd.as_fd())),
-        terminal: number(keep.terminal.as_ref().map(|fd| fd.as_fd())),
+        terminal_slot: if streams.terminal.is_some() { streams.map.get(&0).copied().unwrap_or(-1) } else { -1 },
         log: number(keep.log.as_ref().map(|log| log.file.as_fd())),
         log_length: keep.log.as_ref().map_or(0, |log| log.length),
         log_size: keep.log.as_ref().map_or(0, |log| log.size),
@@ -231,7 +228,6 @@ pub(super) fn start(prepared: &mut Prepared, keep: Keep, below: Below<'_>) -> Re
             (true, true) => wire::First::Sender,
             (true, false) => wire::First::Launcher,
         },
-        terminal_slot: keep.terminal_slot,
         maps: [Str(0); 3],
         map_programs: [List::EMPTY; 2],
         readings: List::EMPTY,
@@ -329,30 +325,44 @@ pub(crate) struct Facts {
     pub(crate) is_init: bool,
     pub(crate) isolation: Isolation,
     pub(crate) overlay: Option<PathBuf>,
+    /// What further programs in it have in common.
+    pub(crate) spec: Option<Arc<Spec>>,
 }
 
-/// Starts a payload below a monitor. `ready` is called when its namespaces are there, with the pid of who is in them, if the
-/// plan waits for that.
+/// Starts a payload below a monitor. `ready` is called when its namespaces are there, with the pid of who is in them, if
+/// the plan waits for that, as it does with `waits`.
 pub(crate) fn run(
     spec: Spec,
     keep: Keep,
+    waits: bool,
     ready: &mut dyn FnMut(i32) -> Result<()>,
     interrupted: &mut dyn FnMut() -> bool,
 ) -> Result<Running> {
-    let starting = Starting::begin_watched(spec, keep, Instant::now(), interrupted)?;
+    let starting = Starting::begin_watched(spec, keep, waits, Instant::now(), interrupted)?;
     let (starting, first) = starting.finish_start(ready, interrupted)?;
     Ok(Running { starting, first })
 }
 
 impl Running {
+    /// Its first process.
+    pub(crate) fn pid(&self) -> i32 {
+        self.first.pid
+    }
+
+    /// Our end of its terminal, once more.
+    pub(crate) fn terminal(&self) -> Result<Option<OwnedFd>> {
+        self.starting.terminal().map(|fd| fd.try_clone_to_owned()).transpose().at(Step::Monitor, "dup", "")
+    }
+
     pub(crate) fn facts(&self) -> Facts {
         self.starting.facts()
     }
 
     /// From now on it is the monitor's.
     pub(crate) fn hand_over(mut self) -> Result<OwnedFd> {
+        let terminal = self.starting.take_terminal();
         if let Some(link) = self.starting.link() {
-            link.hand_over(&self.first)?;
+            link.hand_over(&self.first, terminal.as_ref())?;
         }
         self.starting.let_go();
         Ok(self.first.pidfd)

@@ -15,6 +15,7 @@ use zind_init::plan::{self, FsKind};
 
 use super::ops::{Op, Ops, attr, c_path, c_string, joined, pairs};
 use super::plan::{Situation, open_tree};
+use crate::cgroup::Layout;
 use crate::error::{At, Error, IntoErrno, Result, Step};
 use crate::mount::{Mount, MountIds, What};
 use crate::process::launch;
@@ -28,6 +29,9 @@ pub(crate) fn mount(ops: &mut Ops, mount: &Mount, index: usize, situation: Situa
         What::Bind { source, recursive } => bind(ops, mount, source, *recursive, situation),
         What::FileSystem { source: Some(source), .. } if situation.admin => from_source(ops, mount, source),
         What::FileSystem { .. } if mount.options.copy_up => copy_up(ops, mount, index, situation),
+        What::FileSystem { kind, .. } if kind == "cgroup" && mount.options.data.is_empty() => {
+            groups(ops, mount, situation)
+        }
         What::FileSystem { kind, source } => file_system(ops, mount, kind, source.as_deref(), situation),
         What::Overlay { lower, upper } => overlay(ops, mount, index, lower, upper.as_ref(), situation),
         What::File { content, mode } => file(ops, mount, index, content, *mode),
@@ -167,6 +171,44 @@ fn file_system(ops: &mut Ops, mount: &Mount, kind: &str, source: Option<&Path>, 
     if mount.options.propagation != 0 {
         let propagation = mount.options.propagation as u32;
         ops.push(Op { propagation, ..Op::new(FsKind::Setattr, &target) }.in_root());
+    }
+    Ok(())
+}
+
+/// What OCI calls a cgroup: version 2 where there is nothing else, and otherwise every hierarchy under the name that it has
+/// here, in a tmpfs, as programs look for them.
+fn groups(ops: &mut Ops, mount: &Mount, situation: Situation) -> Result<()> {
+    let layout = Layout::read()?;
+    if layout.v1.is_empty() {
+        return file_system(ops, mount, "cgroup2", None, situation);
+    }
+    let top = Op::mount(c"tmpfs", &target(mount)?, &[("mode", "0755"), ("size", "64k")], 0);
+    let mut top = attributes(mount, top);
+    // Not before everything is in it.
+    (top.attr_set, top.top_set, top.propagation) = (top.attr_set & !attr::RDONLY, top.top_set & !attr::RDONLY, 0);
+    ops.push(place(mount, top));
+    for hierarchy in layout.v1.iter().chain(&layout.v2) {
+        let Some(name) = hierarchy.mount.file_name() else { continue };
+        let path = mount.target.join(name);
+        let is_v1 = layout.v1.contains(hierarchy);
+        let mut options: Vec<(&str, &str)> = Vec::new();
+        for controller in hierarchy.controllers.iter().filter(|_| is_v1) {
+            match controller.strip_prefix("name=") {
+                Some(name) => options.extend([("none", ""), ("name", name)]),
+                None => options.push((controller, "")),
+            }
+        }
+        let kind = if is_v1 { c"cgroup" } else { c"cgroup2" };
+        let op = Op { text: joined(&options), ..Op::mount(kind, &c_path("mounts", &path)?, &options, 0) };
+        ops.push(Op { propagation: 0, ..attributes(mount, op) }.in_root().flags(plan::CREATE));
+        let others = hierarchy.controllers.iter().filter(|other| is_v1 && name.to_str() != Some(other.as_str()));
+        for other in others.filter(|other| !other.contains('=')) {
+            let link = c_path("mounts", &mount.target.join(other))?;
+            ops.push(Op::symlink(&c_path("mounts", Path::new(name))?, &link).in_root());
+        }
+    }
+    if wants_read_only(mount) {
+        ops.push(Op::new(FsKind::Setattr, &target(mount)?).attr(attr::RDONLY).in_root());
     }
     Ok(())
 }

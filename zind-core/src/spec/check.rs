@@ -224,6 +224,15 @@ fn check_process(spec: &Spec) -> Result<()> {
     if session.setsid && session.pgid.is_some_and(|pgid| pgid != 0) {
         return Err(Error::spec("pgid", "excludes setsid: a session leader leads its own process group"));
     }
+    if spec.cap_sets.is_some() && (spec.privileged || spec.capabilities.is_some() || !spec.ambient.is_empty()) {
+        return Err(Error::spec(
+            "capabilities",
+            "are given as five sets: that excludes privileged and one set for all",
+        ));
+    }
+    if !spec.hooks.is_empty() {
+        return Err(Error::spec("hooks", "are run by a Container only; take them out, or make one"));
+    }
     if spec.privileged && spec.capabilities.is_some() {
         return Err(Error::spec("capabilities", "excludes privileged, which gives all of them"));
     }
@@ -251,10 +260,14 @@ fn check_resources(spec: &Spec) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spec::{Resources, Rlimit, Session, Source};
+    use crate::spec::{Hook, Hooks, Resources, Rlimit, Session, Source};
 
     fn field_of(spec: &Spec) -> Option<&'static str> {
         check(spec).err().and_then(|error| error.field())
+    }
+
+    fn hooks() -> Hooks {
+        Hooks { poststop: vec![Hook::new("/bin/true", ["-x"])], ..Hooks::default() }
     }
 
     fn good() -> Spec {
@@ -290,6 +303,9 @@ mod tests {
             ("setctty", Spec { session: Session { setctty: true, ..Session::default() }, ..good() }),
             ("terminal", Spec { terminal: Some(crate::terminal::Size::new(0, 80)), ..good() }),
             ("capabilities", Spec { privileged: true, capabilities: Some(CapSet::EMPTY), ..good() }),
+            ("capabilities", Spec { cap_sets: Some(Default::default()), privileged: true, ..good() }),
+            ("capabilities", Spec { cap_sets: Some(Default::default()), ambient: CapSet::KILL, ..good() }),
+            ("hooks", Spec { hooks: hooks(), ..good() }),
             ("cgroup_parent", Spec { cgroup_parent: Some("/x".into()), ..good() }),
             ("resources", Spec { resources: Some(Resources { memory: Some(1), ..Resources::default() }), ..good() }),
             ("require", Spec { require: vec!["magic".into()], ..good() }),

@@ -2,6 +2,8 @@
 #![forbid(unsafe_code)]
 
 pub(crate) mod check;
+mod hooks;
+mod oci;
 pub(crate) mod parse;
 
 use std::collections::BTreeMap;
@@ -19,8 +21,9 @@ pub use crate::namespace::idmap::{IdMap, IdMaps};
 pub use crate::namespace::kind::Kind;
 pub use crate::namespace::{Source, TimeOffsets};
 pub use crate::rootfs::{Overlay, Rootfs};
-pub use crate::security::capabilities::CapSet;
+pub use crate::security::capabilities::{CapSet, CapSets};
 pub use crate::terminal::Size;
+pub use hooks::{Hook, Hooks};
 pub use parse::{parse_duration, parse_rlimit_name, parse_signal, parse_size};
 
 /// Where a standard stream of the payload goes.
@@ -238,6 +241,8 @@ pub struct Spec {
     pub capabilities: Option<CapSet>,
     /// Ambient capabilities.
     pub ambient: CapSet,
+    /// Each of the five sets by itself, as OCI has them. Excludes `capabilities`, `ambient` and `privileged`.
+    pub cap_sets: Option<CapSets>,
     /// Keep the capabilities of a new user namespace across the execution, as ambient ones.
     pub keep_caps: bool,
     /// All capabilities, no filter, nothing hidden.
@@ -259,6 +264,13 @@ pub struct Spec {
     pub timeout: Option<Duration>,
     /// Parts of the isolation report that must be in force.
     pub require: Vec<String>,
+
+    /// Rows and columns of it.
+    pub console_size: Option<(u16, u16)>,
+    /// Programs to run as the container comes and goes.
+    pub hooks: Hooks,
+    /// What others want to know of the container, by name; nothing here depends on it.
+    pub annotations: BTreeMap<String, String>,
 }
 
 impl Default for Spec {
@@ -319,6 +331,7 @@ impl Default for Spec {
             cgroup_parent: None,
             capabilities: None,
             ambient: CapSet::EMPTY,
+            cap_sets: None,
             keep_caps: false,
             privileged: false,
             no_new_privileges: true,
@@ -329,6 +342,9 @@ impl Default for Spec {
             forward_signals: false,
             timeout: None,
             require: Vec::new(),
+            console_size: None,
+            hooks: Hooks::default(),
+            annotations: BTreeMap::new(),
         }
     }
 }

@@ -17,6 +17,8 @@ mod resources;
 
 mod life;
 
+mod oci;
+
 use zind_core::Spec;
 
 use crate::error::{zind_error, zind_status};
@@ -26,6 +28,7 @@ pub use command::*;
 pub use identity::*;
 pub use life::*;
 pub use namespaces::*;
+pub use oci::*;
 pub use resources::*;
 pub use root::*;
 pub use security::*;

@@ -25,6 +25,7 @@ pub unsafe extern "C" fn zind_spec_set_capabilities(
             let utf8 = |name: &std::ffi::OsStr| name.to_str().map(str::to_owned).ok_or(Failure::Utf8("capabilities"));
             let names = optional_list(names).map(|names| names.into_iter().map(utf8).collect::<Outcome<Vec<_>>>());
             spec.capabilities = names.transpose()?.map(CapSet::from_names).transpose()?;
+            spec.cap_sets = None;
             Ok(())
         })
     }
@@ -40,7 +41,11 @@ pub unsafe extern "C" fn zind_spec_add_ambient(
     // SAFETY: the header's demand.
     unsafe {
         set(spec, err, |spec| {
-            spec.ambient = spec.ambient.union(CapSet::from_name(text(name, "name")?)?);
+            let one = CapSet::from_name(text(name, "name")?)?;
+            match &mut spec.cap_sets {
+                Some(sets) => sets.ambient = sets.ambient | one,
+                None => spec.ambient = spec.ambient | one,
+            }
             Ok(())
         })
     }
@@ -73,6 +78,7 @@ pub unsafe extern "C" fn zind_spec_set_privileged(
     unsafe {
         set(spec, err, |spec| {
             spec.privileged = on;
+            spec.cap_sets = spec.cap_sets.filter(|_| !on);
             Ok(())
         })
     }

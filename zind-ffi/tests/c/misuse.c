@@ -56,6 +56,10 @@ static void names_are_utf8(void) {
     FAILS(zind_spec_require(spec, BAD, &error), ZIND_STATUS_UTF8);
     FAILS(zind_spec_add_device(spec, "/dev/zero", NULL, BAD, &error), ZIND_STATUS_UTF8);
     FAILS(zind_mount(NULL, "/x", BAD, 0, NULL, &error), ZIND_STATUS_UTF8);
+    zind_spec *document = NULL;
+    FAILS(zind_spec_from_json(BAD, &document, &error), ZIND_STATUS_UTF8);
+    FAILS(zind_spec_from_json("", &document, &error), ZIND_STATUS_SPEC);
+    CHECK(document == NULL);
     zind_error_clear(&error);
     zind_spec_free(spec);
 }

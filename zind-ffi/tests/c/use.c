@@ -874,6 +874,46 @@ static void limits_hold_and_readings_come(void) {
     zind_string_free(json);
 }
 
+static void a_document_of_oci_is_written_and_run(void) {
+    char dir[] = "/tmp/zind-use-XXXXXX", path[64], *json = NULL;
+    zind_spec *spec = container("cat /proc/sys/kernel/hostname"), *again = NULL;
+    OK(zind_spec_set_hostname(spec, "c-oci", &error));
+    OK(zind_spec_to_json(spec, &json, &error));
+    HAS(json, "\"hostname\": \"c-oci\"");
+    HAS(json, "\"org.zind.rootfs\": \"\\\"host\\\"\"");
+    OK(zind_spec_from_json(json, &again, &error));
+    zind_output *output = capture(again, NULL);
+    SAME(stdout_of(output), "c-oci\n");
+    zind_output_free(output);
+    zind_spec_free(again);
+    CHECK(mkdtemp(dir) != NULL);
+    snprintf(path, sizeof path, "%s/config.json", dir);
+    FAILS(zind_spec_from_bundle(dir, &again, &error), ZIND_STATUS_SYS);
+    SAME(zind_error_path(error), path);
+    zind_error_clear(&error);
+    FILE *file = fopen(path, "w");
+    CHECK(file != NULL && fputs(json, file) >= 0 && fclose(file) == 0);
+    zind_string_free(json);
+    OK(zind_spec_from_bundle(dir, &again, &error));
+    output = capture(again, NULL);
+    SAME(stdout_of(output), "c-oci\n");
+    zind_output_free(output);
+    zind_spec_free(again);
+    CHECK(unlink(path) == 0 && rmdir(dir) == 0);
+    again = NULL;
+    FAILS(zind_spec_from_json("{\"ociVersion\": 1}", &again, &error), ZIND_STATUS_SPEC);
+    SAME(zind_error_field(error), "ociVersion");
+    zind_error_clear(&error);
+    CHECK(again == NULL);
+    OK(zind_spec_set_stdin_fd(spec, 0, &error));
+    json = NULL;
+    FAILS(zind_spec_to_json(spec, &json, &error), ZIND_STATUS_SPEC);
+    SAME(zind_error_field(error), "stdin");
+    zind_error_clear(&error);
+    CHECK(json == NULL);
+    zind_spec_free(spec);
+}
+
 static void every_kind_of_start(void) {
     a_request_runs_twice_and_tells_its_exit();
     layers_stay_and_go_back();
@@ -891,6 +931,7 @@ static void every_kind_of_start(void) {
     files_go_in_and_out();
     volumes_outlive_containers();
     limits_hold_and_readings_come();
+    a_document_of_oci_is_written_and_run();
 }
 
 /* With an argument nothing is started. */

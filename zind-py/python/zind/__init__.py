@@ -7,7 +7,6 @@ b'hello\\n'
 
 from __future__ import annotations
 
-from . import _zind
 from ._container import (
     Attachment,
     Chunk,
@@ -23,6 +22,7 @@ from ._container import (
     containers,
     prune,
 )
+from . import _zind, oci
 from ._copy import CopyStats, Root, Volume, VolumeHold, Volumes
 from ._images import (
     Builder,
@@ -183,6 +183,7 @@ __all__ = [
     "doctor",
     "mount",
     "namespaces",
+    "oci",
     "pivot_root",
     "proc",
     "prune",

@@ -11,9 +11,10 @@ from collections import namedtuple
 from . import _images, _zind
 from ._copy import CopyStats, Root
 from ._events import Events
-from ._process import _caller_s_size
+from ._process import _caller_s_size, exec_in, popen_in
 from ._resources import ProcessInfo
 from ._results import Exit, Isolation, Stats
+from ._text import Text
 from .errors import NotFoundError, SpecError, StateError, TimeoutExpired
 
 TYPE_CHECKING = False
@@ -26,12 +27,14 @@ if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
     from ._events import PressureTrigger
-    from ._options import Argv, Options, Path, Size
+    from ._options import Argv, ExecOptions, Options, Path, Size
+    from ._process import Popen
+    from ._results import CompletedProcess
     from ._resources import Resources
     from ._zind import Mount
 
     State = Literal["creating", "created", "running", "paused", "stopped"]
-    HookPoint = Literal["createRuntime", "createContainer", "startContainer", "poststart", "poststop"]
+    HookPoint = Literal["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"]
     Labels = Union[Mapping[str, "str | None"], Iterable[str], None]
     Moment = Union[float, datetime, None]
 
@@ -185,14 +188,16 @@ def _given(
     if log is not True:
         given["log"] = tuple(log) if log else ("16m", 0)
     _caller_s_size(options)
-    pty = options.pop("pty", None)
-    if pty:
-        given["terminal"] = tuple(pty)
     if stop_signal is not None:
         given["stop_signal"] = stop_signal if isinstance(stop_signal, str) else int(stop_signal)
     if hooks:
         given["hooks"] = [_hook(when, hook) for when, all in hooks.items() for hook in all]
     return given
+
+
+def _one_of(port: int | None, line: str | None, command: Argv | None) -> None:
+    if [port, line, command].count(None) != 2:
+        raise TypeError("one of port, line and command says when it is ready")
 
 
 def _opened(place: Containers | Path | None) -> Containers:
@@ -525,6 +530,59 @@ class Container(_Known):
         :raises zind.SysError: the container could not be set up, or the program not be executed.
         """
         self._container.start(None)
+
+    def start_attached(self) -> Attachment:
+        """:meth:`start`, with an attachment that gets its output from the first byte on."""
+        return Attachment(self._container.start_attached())
+
+    def wait_ready(
+        self,
+        *,
+        port: int | None = None,
+        line: str | None = None,
+        command: Argv | None = None,
+        timeout: float = 60.0,
+    ) -> None:
+        """Waits until something in its network namespace listens on a TCP ``port``, or a ``line`` with this in it was written
+        since its start, or a ``command`` run in it exits with 0: one of the three.
+
+        :raises zind.StateError: ``timeout`` is over, or it has ended; with the end of its log.
+        """
+        _one_of(port, line, command)
+        self._container.wait_ready(port, line, command, timeout, None)
+
+    def exec(
+        self,
+        argv: Argv,
+        *,
+        input: bytes | str | None = None,
+        capture_output: bool = False,
+        text: bool | None = None,
+        encoding: str | None = None,
+        errors: str | None = None,
+        timeout: float | None = None,
+        check: bool = False,
+        **options: Unpack[ExecOptions],
+    ) -> CompletedProcess:
+        """Runs a further program in it while it runs, and waits for its end: :meth:`zind.Popen.exec`.
+
+        :raises zind.StateError: it does not run, or is paused.
+        """
+        mode = Text(text, encoding, errors)
+        return exec_in(self._container, argv, input, capture_output, mode, timeout, check, dict(options))
+
+    def popen(
+        self,
+        argv: Argv,
+        *,
+        bufsize: int = -1,
+        text: bool | None = None,
+        encoding: str | None = None,
+        errors: str | None = None,
+        **options: Unpack[ExecOptions],
+    ) -> Popen:
+        """Starts a further program in it: :meth:`exec`, without waiting. It ends with the container."""
+        return popen_in(self._container, argv, bufsize, Text(text, encoding, errors), dict(options))
 
     def wait(self, timeout: float | None = None) -> Exit:
         """Waits for its end, through all restarts.

@@ -591,7 +591,14 @@ def find(image: object, store: Store | Path | None, policy: Policy, platform: st
 
 
 def settle(given: dict[str, Any], cancel: _zind.Cancel | None = None) -> None:
-    """Replaces the options that find an image by the image."""
+    """Replaces the options that find an image by the image, and a document by its text."""
+    config = given.get("config")
+    if hasattr(config, "keys"):
+        import json
+
+        given["config"] = json.dumps(dict(config)).encode()
+    elif isinstance(config, str) and config.lstrip().startswith("{"):
+        given["config"] = config.encode()
     store, policy, platform = given.pop("store", None), given.pop("pull", None), given.pop("platform", None)
     if given.get("image") is None:
         if store is not None or policy is not None or platform is not None:

@@ -25,11 +25,14 @@ if TYPE_CHECKING:
     Stream = Union[int, IO[Any], HasFileno, "os.PathLike[str]", str, None]
     Kind = Literal["user", "mnt", "mount", "pid", "net", "network", "uts", "ipc", "cgroup", "time"]
     NamespaceSource = Union[Literal["new", "host"], Path, int, HasFileno, TimeOffsets]
+    Config = Union[Mapping[str, Any], str, bytes, "os.PathLike[str]"]
     IdMaps = Union[Literal["auto", "single"], Sequence[Union[IdMap, "tuple[int, int, int]"]], None]
 
     class Options(TypedDict, total=False):
         """Options of :func:`zind.run`, :class:`zind.Popen` and :mod:`zind.aio`."""
 
+        # an OCI config.json (its text, a dict, or the path of it or of a bundle) that the others change
+        config: Config | None
         # the root
         rootfs: Path | Layers
         image: Image | str | None

@@ -20,7 +20,7 @@ from subprocess import PIPE
 
 from . import _images, _zind
 from ._container import Attachment as _Attachment
-from ._container import Chunk, ContainerEvent, Containers, LogLine, _given, _Known, _opened, _seconds
+from ._container import Chunk, ContainerEvent, Containers, LogLine, _given, _Known, _one_of, _opened, _seconds
 from ._container import ContainerEvents as _ContainerEvents
 from ._container import Logs as _Logs
 from ._copy import CopyStats, Root
@@ -504,6 +504,46 @@ class Container(_Known):
     async def start(self) -> None:
         """As :meth:`zind.Container.start`. Cancelled, it is called off, or waits until it is through."""
         await _in_thread(lambda cancel: self._container.start(cancel))
+
+    async def wait_ready(
+        self,
+        *,
+        port: int | None = None,
+        line: str | None = None,
+        command: Argv | None = None,
+        timeout: float = 60.0,
+    ) -> None:
+        """As :meth:`zind.Container.wait_ready`; a thread looks now and then."""
+        _one_of(port, line, command)
+        await _in_thread(lambda cancel: self._container.wait_ready(port, line, command, timeout, cancel))
+
+    async def popen(self, argv: Argv, **options: Unpack[ExecOptions]) -> Popen:
+        """As :meth:`zind.Container.popen`."""
+        given: dict[str, Any] = dict(options)
+        if given.get("pty"):
+            _caller_s_size(given)
+            only_terminal(given, False)
+        return await Popen._of(self._container.exec(argv, given), argv)
+
+    async def exec(
+        self,
+        argv: Argv,
+        *,
+        input: bytes | str | None = None,
+        capture_output: bool = False,
+        text: bool | None = None,
+        encoding: str | None = None,
+        errors: str | None = None,
+        timeout: float | None = None,
+        check: bool = False,
+        **options: Unpack[ExecOptions],
+    ) -> CompletedProcess:
+        """As :meth:`zind.Container.exec`. Cancelled, it kills the program and waits until it is gone."""
+        mode = Text(text, encoding, errors)
+        given: dict[str, Any] = dict(options)
+        out, err = _streams(given, input is not None, capture_output)
+        process = await self.popen(argv, **given)
+        return await _to_end(process, argv, mode, mode.encode(input), out, err, timeout, check)
 
     async def wait(self) -> Exit:
         """Waits for its end, through all restarts. :raises zind.StateError: it was never started."""

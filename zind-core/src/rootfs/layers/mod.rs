@@ -79,6 +79,11 @@ pub struct Snapshot {
 }
 
 impl Layers {
+    /// What was opened before; a start looks whether it is still there.
+    pub(crate) fn at(dir: PathBuf) -> Layers {
+        Layers { dir }
+    }
+
     /// Makes the directory `dir`, which must be missing or empty, with one empty layer over `base`: a root file system,
     /// or several directories, topmost first.
     /// Errors: [`Error::Spec`] for no base, more than 499, or one that is in `dir` or has `dir` in it; [`Error::State`]
