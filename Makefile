@@ -12,16 +12,17 @@ ROOT := $(if $(filter 0,$(shell id -u)),,sudo)
 CARGO_FLAGS ?= --locked
 
 # What the tests run: the id map helpers, a tiny and a real root, a debugger for memory, and the tools they look with.
-PACKAGES := gcc g++ make pkg-config python3 python3-venv uidmap busybox-static mmdebstrap valgrind procps util-linux \
+PACKAGES := gcc g++ make pkg-config python3 python3-venv uidmap busybox-static mmdebstrap valgrind procps util-linux vim-tiny \
 	iproute2 strace attr libcap2-bin fuse-overlayfs squashfs-tools erofs-utils \
 	docker-registry skopeo umoci buildah apache2-utils openssl
 
-.PHONY: help setup packages venv wheel develop build demo test test-rust test-c test-python test-vm test-user lint bench bench-vm install clean
+.PHONY: help setup packages venv wheel develop build demo test test-rust test-c test-python test-vm test-user fuzz lint bench bench-vm install clean
 
 help:
 	@echo 'make demo     set up what is needed, then show real programs in real containers'
 	@echo 'make test     set up what is needed, then pass every test'
 	@echo 'make test-vm  only those in virtual machines with control groups of version 2 alone; SUITES="root systemd user"'
+	@echo 'make fuzz     hostile bytes for the readers of images; FUZZ_SECONDS=3600 for an hour each'
 	@echo 'make bench    measure beside bubblewrap, crun, runc and a bare floor in C'
 	@echo 'make bench-vm  what control groups cost, in a virtual machine with version 2 alone'
 	@echo 'make install  install the C library, header and pkg-config file; PREFIX=/usr/local, DESTDIR='
@@ -54,7 +55,7 @@ build:
 demo: setup develop
 	$(BIN)/python examples/python/demo.py
 
-test: setup develop lint test-rust test-c test-python test-vm
+test: setup develop lint test-rust fuzz test-c test-python test-vm
 	@echo 'all tests passed'
 
 lint:
@@ -70,6 +71,12 @@ test-rust:
 	cargo run -q $(CARGO_FLAGS) -p zind-core --example lowlevel
 	cargo run -q $(CARGO_FLAGS) -p zind-core --example branching
 	cargo run -q $(CARGO_FLAGS) -p zind-core --example images
+	cargo run -q $(CARGO_FLAGS) -p zind-core --example living
+
+# Hostile bytes for what reads images, begun from the corpora in zind-core/fuzz/corpus: FUZZ_SECONDS for each of seven readers.
+FUZZ_SECONDS ?= 20
+fuzz:
+	FUZZ_SECONDS=$(FUZZ_SECONDS) zind-core/fuzz/run
 
 test-c:
 	cargo test $(CARGO_FLAGS) -p zind-ffi
@@ -93,7 +100,7 @@ bench: setup develop
 	@missing=(); for package in bubblewrap crun runc; do \
 		dpkg-query -W -f '$${Status}' "$$package" 2>/dev/null | grep -q '^install ok' || missing+=("$$package"); done; \
 	if [ $${#missing[@]} -gt 0 ]; then $(ROOT) apt-get update -qq && DEBIAN_FRONTEND=noninteractive $(ROOT) apt-get install -y -qq --no-install-recommends "$${missing[@]}" >/dev/null; fi
-	$(BIN)/python benches/bench.py --filesystem --cgroups --wheel build/wheels/*.whl $(BENCH_FLAGS)
+	$(BIN)/python benches/bench.py --filesystem --cgroups --execs --wheel build/wheels/*.whl $(BENCH_FLAGS)
 
 install:
 	cargo build $(CARGO_FLAGS) --release -p zind-ffi

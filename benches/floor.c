@@ -691,11 +691,47 @@ static uint64_t run_exec(void)
     return end - begin;
 }
 
+/* ---- A program in a running container: joined by a pidfd, in one child that shares our memory until it executes ---- */
+
+static int joined = -1;
+
+static _Noreturn void join_and_execute(void)
+{
+    static char *const environment[] = {NULL};
+    if (setns(joined, CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWNET | CLONE_NEWCGROUP) == 0)
+        execve(options.argv[0], options.argv, environment);
+    _exit(127);
+}
+
+static uint64_t run_join(void)
+{
+    int pidfd = -1;
+    siginfo_t info = {0};
+    struct clone_args args = {
+        .flags = CLONE_VM | CLONE_VFORK | CLONE_PIDFD | CLONE_CLEAR_SIGHAND,
+        .pidfd = (uint64_t)(uintptr_t)&pidfd,
+        .exit_signal = SIGCHLD,
+    };
+    uint64_t begin = now();
+    check(setns(joined, CLONE_NEWPID), "setns");
+    long pid = clone3(&args);
+    if (pid == 0)
+        join_and_execute();
+    errno = pid < 0 ? (int)-pid : 0;
+    check(pid, "clone3");
+    check(waitid(BY_PIDFD, (id_t)pidfd, &info, WEXITED), "waitid");
+    close(pidfd);
+    uint64_t end = now();
+    expect_success(info.si_code, info.si_status);
+    return end - begin;
+}
+
 /* ---- Command line and output ---- */
 
 static _Noreturn void usage(void)
 {
-    fputs("usage: floor [--rootfs DIR] [--without STEP,...] [--timeline] exec|floor|full N PROGRAM [ARGS]\n", stderr);
+    fputs("usage: floor [--rootfs DIR] [--without STEP,...] [--timeline] exec|floor|full N PROGRAM [ARGS]\n"
+          "       floor --join PID exec N PROGRAM [ARGS]\n", stderr);
     exit(2);
 }
 
@@ -769,6 +805,7 @@ int main(int argc, char **argv)
         {"rootfs", required_argument, NULL, 'r'},
         {"without", required_argument, NULL, 'w'},
         {"timeline", no_argument, NULL, 't'},
+        {"join", required_argument, NULL, 'j'},
         {0},
     };
     char *without = NULL;
@@ -777,6 +814,7 @@ int main(int argc, char **argv)
         case 'r': options.rootfs = optarg; break;
         case 'w': without = optarg; break;
         case 't': options.timeline = true; break;
+        case 'j': joined = (int)syscall(SYS_pidfd_open, atoi(optarg), 0); check(joined, "pidfd_open"); break;
         default: usage();
         }
     if (argc - optind < 3)
@@ -788,7 +826,7 @@ int main(int argc, char **argv)
         skip_all(without);
     if (full)
         prepare();
-    uint64_t (*run)(void) = steps ? run_container : run_exec;
+    uint64_t (*run)(void) = steps ? run_container : joined >= 0 ? run_join : run_exec;
     run();
     if (options.timeline && steps && count)
         print_timeline(count);

@@ -107,6 +107,8 @@ enum zind_status
     ZIND_STATUS_REGISTRY = 12,
     /* A program that had to exit with 0 did not: a step of a build. */
     ZIND_STATUS_FAILED = 13,
+    /* There is one of that name already. */
+    ZIND_STATUS_EXISTS = 14,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
@@ -246,6 +248,8 @@ enum zind_progress_kind
     ZIND_PROGRESS_KIND_PACK = 7,
     /* A step of a build begins; its number is the layer's. */
     ZIND_PROGRESS_KIND_BUILD = 8,
+    /* What nothing refers to is removed; the bytes done are those given back. */
+    ZIND_PROGRESS_KIND_COLLECT = 9,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
@@ -309,6 +313,9 @@ typedef int32_t zind_file_type;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
+/* A description of an image: what it is made from, and the steps. Nothing happens before zind_builder_commit(). */
+typedef struct zind_builder zind_builder;
+
 /* What differs, sorted by path. All strings are borrowed from it until zind_changes_free(). */
 typedef struct zind_changes zind_changes;
 
@@ -317,6 +324,9 @@ typedef struct zind_error zind_error;
 
 /* The events of a container. */
 typedef struct zind_events zind_events;
+
+/* Ends events from another thread. */
+typedef struct zind_events_closer zind_events_closer;
 
 /* An image of a store: what was known about it when it was looked up. */
 typedef struct zind_image zind_image;
@@ -342,6 +352,9 @@ typedef struct zind_spec zind_spec;
 
 /* A start that is under way. */
 typedef struct zind_start zind_start;
+
+/* Readings of a container at intervals. */
+typedef struct zind_stats_stream zind_stats_stream;
 
 /* Images and their unpacked layers in a directory, which any number of processes use at once. */
 typedef struct zind_store zind_store;
@@ -801,6 +814,11 @@ zind_status zind_spec_set_setgroups(zind_spec *spec, int32_t allow, zind_error *
 /* User and group that own the new user namespace. UINT32_MAX for both: nobody in particular. */
 zind_status zind_spec_set_owner(zind_spec *spec, uint32_t uid, uint32_t gid, zind_error **err);
 
+/* A terminal of this size in place of the three streams, the controlling one of a session of its own. Its other end is
+ * zind_process_take_terminal(). rows, cols: lines, and characters in a line; 0 and 0: no terminal, the default.
+ * Returns also ZIND_STATUS_SPEC. */
+zind_status zind_spec_set_terminal(zind_spec *spec, uint16_t rows, uint16_t cols, zind_error **err);
+
 /* Standard input. how: a zind_stdio. Returns also ZIND_STATUS_SPEC for another number. */
 zind_status zind_spec_set_stdin(zind_spec *spec, int32_t how, zind_error **err);
 
@@ -960,7 +978,7 @@ zind_status zind_spec_set_memory(zind_spec *spec, uint64_t bytes, zind_error **e
 /* Most swap space in bytes, by itself; 0 is none, UINT64_MAX no limit. On cgroup v1 it needs zind_spec_set_memory() too. */
 zind_status zind_spec_set_swap(zind_spec *spec, uint64_t bytes, zind_error **err);
 
-/* CPUs it may use: 0.5 is half of one. */
+/* CPUs it may use: 0.5 is half of one, INFINITY is no limit. */
 zind_status zind_spec_set_cpus(zind_spec *spec, double cpus, zind_error **err);
 
 /* CPUs it may run on, as a list: "0-3,7". Returns also ZIND_STATUS_UTF8. */
@@ -1048,6 +1066,29 @@ int32_t zind_process_take_stdout(zind_process *process);
 /* The caller's end of the pipe from standard error, once. The caller closes it. -1 if it was not piped or is taken. */
 int32_t zind_process_take_stderr(zind_process *process);
 
+/* The caller's end of the terminal, once: what is written to it is typed, what the payload writes is read from it, and
+ * closing it hangs up. The caller closes it. -1 if there is none or it is taken. */
+int32_t zind_process_take_terminal(zind_process *process);
+
+/* Sets the size of the terminal's window, until the terminal is taken; after that, TIOCSWINSZ of ioctl_tty(2) on it.
+ * Returns also ZIND_STATUS_STATE (there is none, or it is taken), _SPEC, _SYS. */
+zind_status zind_process_resize(const zind_process *process,
+                                uint16_t rows,
+                                uint16_t cols,
+                                zind_error **err);
+
+/* Runs a further program in a running container, in all of its namespaces and control groups.
+ * spec: borrowed; what it says about the program: arguments, variables, directory, user, groups, umask, limits,
+ * capabilities, privileged, no_new_privileges, seccomp, keyring, streams, terminal, passed descriptors, time limit,
+ * die_with_owner. What it leaves at its default is as the container has it; the rest of it does not count.
+ * out: receives a handle as of zind_run(). Killed, the program takes what it has started along and leaves the container
+ * alone; it ends with the container.
+ * Returns also ZIND_STATUS_STATE (the container has ended or is paused), and what zind_run() returns. */
+zind_status zind_process_exec(const zind_process *process,
+                              const zind_spec *spec,
+                              zind_process **out,
+                              zind_error **err);
+
 /* Ends the whole container at once, by SIGKILL. Nothing happens if it has ended. Returns also ZIND_STATUS_SYS. */
 zind_status zind_process_kill(zind_process *process, zind_error **err);
 
@@ -1126,6 +1167,35 @@ zind_status zind_process_umount(const zind_process *process, const char *target,
  * json: receives a string; free it with zind_string_free(). */
 zind_status zind_process_stats_json(const zind_process *process, char **json, zind_error **err);
 
+/* Readings of a container now, and then at intervals until it has ended: the last one is of its whole life. A reading that
+ * came too late is left out, not made up for. It makes no thread: readings are taken by who calls zind_stats_stream_next().
+ * process: has to outlive the stream. interval_ms: above 0.
+ * stream: receives the handle; free it with zind_stats_stream_free(). */
+zind_status zind_process_stats_every(const zind_process *process,
+                                     uint64_t interval_ms,
+                                     zind_stats_stream **stream,
+                                     zind_error **err);
+
+/* A descriptor that is readable when zind_stats_stream_next() has a reading, for an event loop, and at the container's end.
+ * fd: receives it. Borrowed: the stream closes it; do not read from it. Returns also ZIND_STATUS_SYS. */
+zind_status zind_stats_stream_fd(zind_stats_stream *stream,
+                                 int32_t *fd,
+                                 zind_error **err);
+
+/* The next reading. It takes note of the container's end as a wait does.
+ * timeout_ms: how long to wait for it, in milliseconds; negative: as long as it takes.
+ * stats: begin with ZIND_STATS_INIT.
+ * more: receives false when there are no more, and stats is left as it was: after the reading of the whole life.
+ * Returns also ZIND_STATUS_TIMEOUT when timeout_ms is over, _SPEC for a struct_size that is too small, and _SYS. */
+zind_status zind_stats_stream_next(zind_stats_stream *stream,
+                                   int64_t timeout_ms,
+                                   zind_stats *stats,
+                                   bool *more,
+                                   zind_error **err);
+
+/* Frees a stream and closes its descriptor; the container is none of its business. stream: NULL is fine. */
+void zind_stats_stream_free(zind_stats_stream *stream);
+
 /* Changes limits of a running container. resources: as for zind_spec_set_resources_json(); what is not in there stays as
  * it is, -1 takes a limit away.
  * Returns also ZIND_STATUS_UTF8, _SPEC, _UNSUPPORTED, _STATE (it has ended, or was started without resources or without
@@ -1181,6 +1251,20 @@ zind_status zind_events_next(zind_events *events,
                              int64_t timeout_ms,
                              zind_event *event,
                              zind_error **err);
+
+/* What ends events from another thread, while one waits in zind_events_next(); to be made before that.
+ * closer: receives the handle; free it with zind_events_closer_free(). It may outlive the events. */
+zind_status zind_events_closer_new(const zind_events *events,
+                                   zind_events_closer **closer,
+                                   zind_error **err);
+
+/* There will be no more events: a zind_events_next() that waits returns at once, as each later one does, with the kind
+ * ZIND_EVENT_KIND_NONE; their descriptor is readable. Any thread may call it, also while another one waits, and twice.
+ * closer: NULL is fine. */
+void zind_events_closer_close(const zind_events_closer *closer);
+
+/* Frees a closer; the events go on. closer: NULL is fine. */
+void zind_events_closer_free(zind_events_closer *closer);
 
 /* Frees events and closes their descriptors; the container is none of their business. events: NULL is fine. */
 void zind_events_free(zind_events *events);
@@ -1451,6 +1535,15 @@ void zind_changes_free(zind_changes *changes);
  * Returns also ZIND_STATUS_STATE (it belongs to somebody else or to a later version), _SYS. */
 zind_status zind_store_open(const char *place, zind_store **store, zind_error **err);
 
+/* The same with other bounds on foreign archives than the usual ones.
+ * limits: NULL, or an object with some of "entries", "file_size", "layer_size", "ratio", "ratio_from", "depth", "header", "document"
+ * and "zstd_window_log", numbers. What goes beyond is ZIND_STATUS_IMAGE.
+ * Returns as zind_store_open(), and ZIND_STATUS_SPEC. */
+zind_status zind_store_open_with(const char *place,
+                                 const char *limits,
+                                 zind_store **store,
+                                 zind_error **err);
+
 /* Frees a handle; the store stays. store: NULL is fine. */
 void zind_store_free(zind_store *store);
 
@@ -1542,8 +1635,9 @@ zind_status zind_store_import_rootfs(const zind_store *store,
 /* Makes an image by steps whose results are kept, so that only those run that have to.
  * description: a JSON object with "from" (a name; none: from nothing), "pull" (a policy), "tags", "cache", "compression" and
  * "steps", an array of objects with one of "run" (an array: program and arguments; beside it "env", "network" ("none", "host"),
- * "user", "cwd", "timeout" in seconds, "capabilities" (an array of names; none: what Docker gives root)), "copy" ([source, target]; beside it "owner"), "env" and "label" (objects), "workdir",
- * "user", "entrypoint" and "cmd" (arrays), "expose", "volume", "stop_signal".
+ * "user", "cwd", "timeout" in seconds, "capabilities" (an array of names; none: what Docker gives root)), "copy" ([source, target];
+ * beside it "owner"), "env" and "label" (objects), "workdir", "user", "entrypoint" and "cmd" (arrays), "expose", "volume",
+ * "stop_signal". A zind_builder has mounts, id maps and all other options, too.
  * image: receives the handle; free it with zind_image_free().
  * steps: NULL, or receives what became of the steps, as a JSON array of objects with "what", "cached", "diff_id" and "time"
  * (seconds); free it with zind_string_free().
@@ -1572,6 +1666,13 @@ zind_status zind_store_gc_json(const zind_store *store,
                                char **json,
                                zind_error **err);
 
+/* The same, heard of and stopped by `progress`. Returns also ZIND_STATUS_INTERRUPTED. */
+zind_status zind_store_gc_with_json(const zind_store *store,
+                                    zind_progress progress,
+                                    void *data,
+                                    char **json,
+                                    zind_error **err);
+
 /* Checks every digest and every unpacked file. json: receives an array of what is broken, objects with "what", "rule", "cure"
  * and "images"; free it with zind_string_free(). Returns also ZIND_STATUS_INTERRUPTED, _SYS. */
 zind_status zind_store_verify_json(const zind_store *store,
@@ -1586,6 +1687,13 @@ zind_status zind_store_verify_json(const zind_store *store,
 zind_status zind_store_usage_json(const zind_store *store,
                                   char **json,
                                   zind_error **err);
+
+/* The same, stopped by `progress`. Returns also ZIND_STATUS_INTERRUPTED. */
+zind_status zind_store_usage_with_json(const zind_store *store,
+                                       zind_progress progress,
+                                       void *data,
+                                       char **json,
+                                       zind_error **err);
 
 /* The digest of the image's configuration: what Docker calls its id. Borrowed from the image; NULL for NULL. */
 const char *zind_image_id(const zind_image *image);
@@ -1676,6 +1784,65 @@ zind_status zind_process_stop(const zind_process *process,
                               uint32_t timeout_ms,
                               zind_exit *exit,
                               zind_error **err);
+
+/* A new description without steps.
+ * base: the image it is made from, in the same store; NULL for nothing. builder: receives the handle; free it with
+ * zind_builder_free(). */
+zind_status zind_builder_new(const zind_store *store,
+                             const zind_image *base,
+                             zind_builder **builder,
+                             zind_error **err);
+
+/* Frees a description; what was built stays. builder: NULL is fine. */
+void zind_builder_free(zind_builder *builder);
+
+/* Whether results of earlier builds are used. They are, at first. What is built is kept in both cases. */
+zind_status zind_builder_set_cache(zind_builder *builder, bool on, zind_error **err);
+
+/* The ids of a user namespace for all steps that run: those that spec has (zind_spec_set_id_maps(), zind_spec_set_uid_map(),
+ * zind_spec_set_gid_map()). spec: copied. */
+zind_status zind_builder_set_id_maps(zind_builder *builder,
+                                     const zind_spec *spec,
+                                     zind_error **err);
+
+/* A program to run, as the user and in the directory of the steps before, unless spec says otherwise. It must exit with 0.
+ * Everything that spec asks for (mounts, network, variables, limits...) is part of what the step is, except its streams and
+ * its time limit. Its root and id maps are the builder's; its standard input is empty unless it is set. As root it has the
+ * capabilities that Docker gives, unless spec names others. A step that mounts something of the host, or a volume, is carried
+ * out each time. spec: copied. */
+zind_status zind_builder_run(zind_builder *builder,
+                             const zind_spec *spec,
+                             zind_error **err);
+
+/* Files or trees of the host into the image, by the rules of zind_root_copy_in().
+ * owner: "user" or "user:group", by name or number of the image; NULL for root. */
+zind_status zind_builder_copy(zind_builder *builder,
+                              const char *source,
+                              const char *target,
+                              const char *owner,
+                              zind_error **err);
+
+/* A step that changes only the configuration.
+ * what: "env" or "label" (values: name and value), "workdir", "user", "expose", "volume" or "stop_signal" (one value),
+ * "entrypoint" or "cmd" (any number). values: an array that ends with NULL.
+ * Returns also ZIND_STATUS_UTF8 or _SPEC for what is no such step. */
+zind_status zind_builder_configure(zind_builder *builder,
+                                   const char *what,
+                                   const char *const *values,
+                                   zind_error **err);
+
+/* Carries out the steps whose results are not there, and makes the image. May be called any number of times.
+ * options: as of zind_layers_commit().
+ * image: receives the handle; free it with zind_image_free().
+ * steps: NULL, or receives what became of the steps, as of zind_store_build(); free it with zind_string_free().
+ * Returns also ZIND_STATUS_FAILED (a program did not exit with 0), _SPEC, _INTERRUPTED, _SYS. */
+zind_status zind_builder_commit(const zind_builder *builder,
+                                const char *options,
+                                zind_progress progress,
+                                void *data,
+                                zind_image **image,
+                                char **steps,
+                                zind_error **err);
 
 /* Moves the calling thread into new namespaces: unshare(2), with a hint in the error about the likely reason.
  * flags: CLONE_NEW* and others of <sched.h>. Returns also ZIND_STATUS_SYS. */

@@ -295,6 +295,16 @@ impl Error {
     }
 }
 
+/// Makes a call again that a signal has interrupted.
+pub(crate) fn uninterrupted<T>(mut call: impl FnMut() -> std::io::Result<T>) -> std::io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}
+
 /// Turns a failed call into an [`Error::Sys`] with its step, call and object.
 pub trait At<T> {
     /// Names what was being done, by which call, to what.

@@ -24,6 +24,9 @@ mod copy;
 mod device;
 pub mod doctor;
 mod error;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod image;
 mod isolation;
 pub mod lowlevel;
@@ -52,7 +55,7 @@ pub use doctor::{Doctor, doctor};
 pub use error::{At, Error, IntoErrno, Result, Step, describe};
 pub use image::{
     ArchiveFormat, CommitOptions, Compression, Digest, Image, ImageConfig, Limits, PackStats, Platform, Progress,
-    ProgressEvent, ProgressKind, Reference, RunConfig,
+    ProgressEvent, ProgressKind, Reference, RunConfig, interruptible,
 };
 pub use isolation::{Isolation, MountReport};
 pub use mount::{Mount, flags};

@@ -3,7 +3,10 @@
 
 #[path = "support/images.rs"]
 mod images;
+#[path = "support/points.rs"]
+mod points;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -1286,15 +1289,9 @@ fn worker() {
     let store = Store::open(Some(dir.join("store"))).unwrap();
     match role.to_str().unwrap() {
         "load" => drop(store.load(&dir.join("layout"), &mut ()).unwrap()),
-        "remove-gc" => {
-            let _ = store.remove("a");
-            store.gc().unwrap();
-        }
-        // Under strace(1), whose injected failures may come to any call.
-        "try" => match store.load(&dir.join("layout"), &mut ()) {
-            Ok(images) => assert_eq!(images.len(), 2),
-            Err(error) => println!("{error}"),
-        },
+        // Under strace(1): killed, or with failures injected.
+        "try" => tried(|| store.load(&dir.join("layout"), &mut ()).map(|images| assert_eq!(images.len(), 2))),
+        "try-remove" => tried(|| store.remove("a").and_then(|()| store.gc().map(drop))),
         "gc" => match store.gc() {
             Ok(collected) => println!("collected {} and {}", collected.blobs, collected.snapshots),
             Err(error) => println!("refused: {error}"),
@@ -1308,6 +1305,16 @@ fn worker() {
             assert_clean(&store);
         }
         number => everything_at_once(&store, &dir, number),
+    }
+}
+
+/// Does work between two marks.
+fn tried(work: impl FnOnce() -> Result<(), Error>) {
+    points::say(points::BEGIN);
+    let result = work();
+    points::say(points::END);
+    if let Err(error) = result {
+        println!("refused: {error}");
     }
 }
 
@@ -1365,89 +1372,163 @@ fn two_images(dir: PathBuf) -> Layout {
     layout
 }
 
-#[test]
-fn a_kill_at_any_moment_leaves_a_good_store() {
-    let temp = Temp::new("kill");
-    let layout = two_images(temp.join("layout"));
-    let start = std::time::Instant::now();
-    assert_worked(start_worker("load", &temp.0));
-    let whole = start.elapsed();
-    let mut interrupted = 0;
-    for point in 0..40_u32 {
-        let role = if point % 4 == 3 { "remove-gc" } else { "load" };
-        let mut worker = start_worker(role, &temp.0);
-        std::thread::sleep(whole * (point + 1) / 40);
-        worker.kill().unwrap();
-        interrupted += u32::from(worker.wait().unwrap().code().is_none());
-        let store = store(&temp);
-        assert_eq!(store.verify(&mut ()).unwrap(), [], "{point}");
-        for image in store.images().unwrap() {
-            lowers(&store, &image);
-        }
-        if point % 4 == 3 {
-            store.images().unwrap().iter().for_each(|image| store.remove(&image.id().to_string()).unwrap());
-            store.gc().unwrap();
-            assert_clean(&store);
-        }
+/// The store is valid, and the work can be done once more.
+fn assert_repeatable(store: &Store, layout: &Layout, context: &str) {
+    assert_eq!(store.verify(&mut ()).unwrap(), [], "{context}");
+    for image in store.images().unwrap() {
+        lowers(store, &image);
     }
-    assert!(interrupted > 0, "none was killed in the middle");
-    let store = store(&temp);
-    assert_eq!(load(&store, &layout).unwrap().len(), 2);
+    let images = load(store, layout).unwrap_or_else(|error| panic!("{context}: {error}"));
+    assert_eq!(images.len(), 2, "{context}");
+    for name in ["a", "b"] {
+        store.remove(name).unwrap();
+    }
     store.gc().unwrap();
-    assert_clean(&store);
+    assert_clean(store);
 }
 
-/// A call fails, or the process is killed at it, at many points of a load.
+fn worker_command(role: &str, dir: &Path) -> std::process::Command {
+    let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+    command.args(["worker", "--exact", "--nocapture"]).env("ZIND_TEST_WORKER", role).env("ZIND_TEST_DIR", dir);
+    command
+}
+
+#[test]
+fn a_kill_at_any_moment_leaves_a_good_store() {
+    let temp = Temp::fast("kill");
+    let layout = two_images(temp.join("layout"));
+    assert_repeatable(&store(&temp), &layout, "undisturbed");
+    let command = worker_command("try", &temp.0);
+    let points = points::of(&command, 80, &temp.0);
+    assert_repeatable(&store(&temp), &layout, "undisturbed");
+    for point in points {
+        point.kill(&command);
+        assert_repeatable(&store(&temp), &layout, &format!("{point:?}"));
+    }
+    // Also while things are removed.
+    let command = worker_command("try-remove", &temp.0);
+    load(&store(&temp), &layout).unwrap();
+    for point in points::of(&command, 20, &temp.0) {
+        load(&store(&temp), &layout).unwrap();
+        point.kill(&command);
+        assert_repeatable(&store(&temp), &layout, &format!("{point:?}"));
+    }
+}
+
+/// A call fails at many points of a load and of a removal.
 #[test]
 fn failing_calls_leave_a_good_store() {
-    let temp = Temp::new("inject");
+    let temp = Temp::fast("inject");
     let layout = two_images(temp.join("layout"));
-    let calls = [
-        "openat",
-        "mkdir",
-        "mkdirat",
-        "write",
-        "fsync",
-        "rename",
-        "renameat2",
-        "flock",
-        "fchmod",
-        "utimensat",
-        "mknodat",
-        "unlink",
-        "linkat",
-        "getdents64",
-    ];
-    let mut outcomes = std::collections::BTreeMap::<&str, u32>::new();
-    for (number, call) in calls.into_iter().enumerate() {
-        for what in ["signal=KILL", "error=ENOSPC", "error=EIO", "error=EINTR"] {
-            // The first calls of a kind, and one in the middle of the files.
-            let when = [1, 2, 3, 5, 40, 200][(number + what.len()) % 6];
-            let output = std::process::Command::new("strace")
-                .args(["-f", "-qq", "-o", "/dev/null", "-e"])
-                .arg(format!("inject={call}:{what}:when={when}"))
-                .arg(std::env::current_exe().unwrap())
-                .args(["worker", "--exact", "--nocapture"])
-                .env("ZIND_TEST_WORKER", "try")
-                .env("ZIND_TEST_DIR", &temp.0)
-                .output()
-                .unwrap();
-            let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-            *outcomes.entry(if output.status.success() { "done" } else { "ended" }).or_default() += 1;
-            let store = store(&temp);
-            assert_eq!(store.verify(&mut ()).unwrap(), [], "{call} {what} {when}: {text}");
-            for image in store.images().unwrap() {
-                lowers(&store, &image);
+    let mut refused = 0;
+    for (role, count) in [("try", 80), ("try-remove", 20)] {
+        let command = worker_command(role, &temp.0);
+        let prepare = || match role {
+            "try" => assert_repeatable(&store(&temp), &layout, "undisturbed"),
+            _ => drop(load(&store(&temp), &layout).unwrap()),
+        };
+        prepare();
+        for (number, point) in points::of(&command, count, &temp.0).iter().enumerate() {
+            if number == 0 || role == "try-remove" {
+                prepare();
             }
-            load(&store, &layout).unwrap_or_else(|error| panic!("after {call} {what} {when}: {error}: {text}"));
-            for name in ["a", "b"] {
-                store.remove(name).unwrap();
-            }
-            store.gc().unwrap();
-            assert_clean(&store);
+            let said = point.fail(&command, ["ENOSPC", "EIO"][number % 2]);
+            refused += usize::from(said.contains("refused: "));
+            assert_repeatable(&store(&temp), &layout, &format!("{point:?}: {said}"));
         }
     }
-    assert!(outcomes.len() == 2, "{outcomes:?}");
+    assert!((20..100).contains(&refused), "{refused}");
+}
+
+/// What a loss of power can take away: everything that was not synced. An index is only replaced by one whose blobs, and the
+/// names of these, are on the disk; and when the call returns, the index is there, too.
+#[test]
+fn what_counts_was_synced_before() {
+    let temp = Temp::new("power");
+    let layout = two_images(temp.join("layout"));
+    drop(store(&temp));
+    let log = temp.join("calls");
+    let output = std::process::Command::new("strace")
+        .args([
+            "-f",
+            "-qq",
+            "-y",
+            "-s",
+            "16",
+            "-e",
+            "trace=write,pwrite64,ftruncate,fsync,?rename,renameat,renameat2",
+            "-o",
+        ])
+        .arg(&log)
+        .arg(std::env::current_exe().unwrap())
+        .args(["worker", "--exact", "--nocapture"])
+        .env("ZIND_TEST_WORKER", "try")
+        .env("ZIND_TEST_DIR", &temp.0)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let images = temp.join("store/images").to_str().unwrap().to_owned();
+    // Files written to since they were synced, and directories in which something was renamed since.
+    let (mut unsynced, mut unsynced_dirs) = (BTreeSet::new(), BTreeSet::new());
+    let (mut blobs, mut indexes) = (0, 0);
+    for line in fs::read_to_string(&log).unwrap().lines() {
+        let Some((call, arguments)) = line.split_once(' ').and_then(|(_, rest)| rest.trim_start().split_once('('))
+        else {
+            continue;
+        };
+        // `5</path>` for descriptors, `"/path"` for names.
+        let descriptor = || arguments.split_once('<')?.1.split_once('>').map(|(path, _)| path.to_owned());
+        match call {
+            "write" | "pwrite64" | "ftruncate" => drop(unsynced.insert(descriptor().unwrap())),
+            "fsync" => {
+                let path = descriptor().unwrap();
+                unsynced.remove(&path);
+                unsynced_dirs.remove(&path);
+            }
+            "rename" | "renameat" | "renameat2" => {
+                let names: Vec<&str> = arguments.split('"').skip(1).step_by(2).collect();
+                let [from, to] = names[..] else { panic!("{line}") };
+                if !to.starts_with(&images) {
+                    continue;
+                }
+                assert!(!unsynced.contains(from), "not synced: {line}");
+                if to.ends_with("/index.json") {
+                    assert!(unsynced_dirs.is_empty(), "{unsynced_dirs:?} before {line}");
+                    indexes += 1;
+                } else {
+                    blobs += 1;
+                }
+                unsynced_dirs.insert(Path::new(to).parent().unwrap().to_str().unwrap().to_owned());
+            }
+            _ => {}
+        }
+        if arguments.contains(points::END) {
+            assert!(unsynced_dirs.is_empty(), "{unsynced_dirs:?} at the end");
+        }
+    }
+    assert!(blobs == 7 && indexes >= 1, "{blobs} {indexes}");
+    assert_repeatable(&store(&temp), &layout, "undisturbed");
+}
+
+/// A signal that interrupts a call is nothing that anybody sees.
+#[test]
+fn interrupted_calls_go_on() {
+    let temp = Temp::fast("eintr");
+    let layout = two_images(temp.join("layout"));
+    assert_repeatable(&store(&temp), &layout, "undisturbed");
+    let command = worker_command("try", &temp.0);
+    let points = points::of(&command, 400, &temp.0);
+    assert_repeatable(&store(&temp), &layout, "undisturbed");
+    let may = ["openat", "openat2", "write", "read", "pread64", "flock", "ftruncate", "fsync"];
+    let mut seen = Vec::new();
+    for point in points.iter().filter(|point| may.contains(&point.call.as_str())).step_by(4) {
+        let said = point.fail(&command, "EINTR");
+        if said.contains("refused: ") {
+            seen.push(format!("{point:?}: {said}"));
+        }
+        assert_repeatable(&store(&temp), &layout, &format!("{point:?}"));
+    }
+    assert!(seen.is_empty(), "{seen:#?}");
 }
 
 /// Paths of all blobs, and of the snapshots of all owners.

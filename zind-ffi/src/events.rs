@@ -4,7 +4,7 @@ use std::ffi::c_char;
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 
-use zind_core::{Error, EventKind, Events, PressureOf, PressureTrigger};
+use zind_core::{Error, EventKind, Events, EventsCloser, PressureOf, PressureTrigger};
 
 use crate::error::{zind_error, zind_status};
 use crate::exit::{OfSize, Target};
@@ -195,6 +195,44 @@ pub unsafe extern "C" fn zind_events_next(
             Ok(())
         })
     }
+}
+
+/// Ends events from another thread.
+pub struct zind_events_closer(EventsCloser);
+
+/// What ends events from another thread, while one waits in zind_events_next(); to be made before that.
+/// closer: receives the handle; free it with zind_events_closer_free(). It may outlive the events.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zind_events_closer_new(
+    events: *const zind_events,
+    closer: *mut *mut zind_events_closer,
+    err: *mut *mut zind_error,
+) -> zind_status {
+    // SAFETY: the header's demand.
+    unsafe {
+        guard(err, || {
+            let closer = Out::handle(closer, "closer")?;
+            closer.give(zind_events_closer(handle(events, "events")?.0.closer()));
+            Ok(())
+        })
+    }
+}
+
+/// There will be no more events: a zind_events_next() that waits returns at once, as each later one does, with the kind
+/// ZIND_EVENT_KIND_NONE; their descriptor is readable. Any thread may call it, also while another one waits, and twice.
+/// closer: NULL is fine.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zind_events_closer_close(closer: *const zind_events_closer) {
+    // SAFETY: the header's demand.
+    let closer = unsafe { closer.as_ref() };
+    quiet((), || closer.iter().for_each(|closer| closer.0.close()));
+}
+
+/// Frees a closer; the events go on. closer: NULL is fine.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zind_events_closer_free(closer: *mut zind_events_closer) {
+    // SAFETY: the header's demand.
+    unsafe { free(closer) }
 }
 
 /// Frees events and closes their descriptors; the container is none of their business. events: NULL is fine.

@@ -22,17 +22,17 @@ use crate::spec::{set, zind_spec};
 use crate::strings::{c_string, give_string, list, optional_path, optional_text, owned, path, text};
 
 /// Images and their unpacked layers in a directory, which any number of processes use at once.
-pub struct zind_store(Store);
+pub struct zind_store(pub(crate) Store);
 
 /// An image of a store: what was known about it when it was looked up.
 pub struct zind_image {
-    image: Image,
+    pub(crate) image: Image,
     id: CString,
     digest: CString,
 }
 
 impl zind_image {
-    fn new(image: Image) -> zind_image {
+    pub(crate) fn new(image: Image) -> zind_image {
         let (id, digest) = (c_string(image.id().to_string()), c_string(image.digest().to_string()));
         zind_image { image, id, digest }
     }
@@ -60,6 +60,8 @@ pub enum zind_progress_kind {
     Pack = 7,
     /// A step of a build begins; its number is the layer's.
     Build = 8,
+    /// What nothing refers to is removed; the bytes done are those given back.
+    Collect = 9,
 }
 
 /// How far one piece of work has come.
@@ -88,14 +90,14 @@ pub struct zind_progress_event {
 pub type zind_progress = Option<unsafe extern "C" fn(event: *const zind_progress_event, data: *mut c_void) -> i32>;
 
 /// A function of the caller's as a [`Progress`].
-struct Told {
+pub(crate) struct Told {
     hear: zind_progress,
     data: *mut c_void,
     stopped: bool,
 }
 
 impl Told {
-    fn new(hear: zind_progress, data: *mut c_void) -> Told {
+    pub(crate) fn new(hear: zind_progress, data: *mut c_void) -> Told {
         Told { hear, data, stopped: false }
     }
 
@@ -121,6 +123,7 @@ impl Progress for Told {
             ProgressKind::Check => zind_progress_kind::Check,
             ProgressKind::Pack => zind_progress_kind::Pack,
             ProgressKind::Build => zind_progress_kind::Build,
+            ProgressKind::Collect => zind_progress_kind::Collect,
             _ => zind_progress_kind::Other,
         };
         self.tell(&zind_progress_event {
@@ -155,6 +158,28 @@ pub unsafe extern "C" fn zind_store_open(
         guard(err, || {
             let store = Out::handle(store, "store")?;
             store.give(zind_store(Store::open(optional_path(place).map(Into::into))?));
+            Ok(())
+        })
+    }
+}
+
+/// The same with other bounds on foreign archives than the usual ones.
+/// limits: NULL, or an object with some of "entries", "file_size", "layer_size", "ratio", "ratio_from", "depth", "header", "document"
+/// and "zstd_window_log", numbers. What goes beyond is ZIND_STATUS_IMAGE.
+/// Returns as zind_store_open(), and ZIND_STATUS_SPEC.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zind_store_open_with(
+    place: *const c_char,
+    limits: *const c_char,
+    store: *mut *mut zind_store,
+    err: *mut *mut zind_error,
+) -> zind_status {
+    // SAFETY: the header's demand.
+    unsafe {
+        guard(err, || {
+            let store = Out::handle(store, "store")?;
+            let limits = image_options::limits(optional_text(limits, "limits")?)?;
+            store.give(zind_store(Store::open_with(optional_path(place).map(Into::into), limits)?));
             Ok(())
         })
     }
@@ -393,8 +418,9 @@ pub unsafe extern "C" fn zind_store_import_rootfs(
 /// Makes an image by steps whose results are kept, so that only those run that have to.
 /// description: a JSON object with "from" (a name; none: from nothing), "pull" (a policy), "tags", "cache", "compression" and
 /// "steps", an array of objects with one of "run" (an array: program and arguments; beside it "env", "network" ("none", "host"),
-/// "user", "cwd", "timeout" in seconds, "capabilities" (an array of names; none: what Docker gives root)), "copy" ([source, target]; beside it "owner"), "env" and "label" (objects), "workdir",
-/// "user", "entrypoint" and "cmd" (arrays), "expose", "volume", "stop_signal".
+/// "user", "cwd", "timeout" in seconds, "capabilities" (an array of names; none: what Docker gives root)), "copy" ([source, target];
+/// beside it "owner"), "env" and "label" (objects), "workdir", "user", "entrypoint" and "cmd" (arrays), "expose", "volume",
+/// "stop_signal". A zind_builder has mounts, id maps and all other options, too.
 /// image: receives the handle; free it with zind_image_free().
 /// steps: NULL, or receives what became of the steps, as a JSON array of objects with "what", "cached", "diff_id" and "time"
 /// (seconds); free it with zind_string_free().
@@ -464,6 +490,19 @@ pub unsafe extern "C" fn zind_store_gc_json(
     unsafe { give_json(store, json, err, |store| Ok(store.gc()?.to_json())) }
 }
 
+/// The same, heard of and stopped by `progress`. Returns also ZIND_STATUS_INTERRUPTED.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zind_store_gc_with_json(
+    store: *const zind_store,
+    progress: zind_progress,
+    data: *mut c_void,
+    json: *mut *mut c_char,
+    err: *mut *mut zind_error,
+) -> zind_status {
+    // SAFETY: the header's demand.
+    unsafe { give_json(store, json, err, |store| Ok(store.gc_with(&mut Told::new(progress, data))?.to_json())) }
+}
+
 /// Checks every digest and every unpacked file. json: receives an array of what is broken, objects with "what", "rule", "cure"
 /// and "images"; free it with zind_string_free(). Returns also ZIND_STATUS_INTERRUPTED, _SYS.
 #[unsafe(no_mangle)]
@@ -494,6 +533,19 @@ pub unsafe extern "C" fn zind_store_usage_json(
 ) -> zind_status {
     // SAFETY: the header's demand.
     unsafe { give_json(store, json, err, |store| Ok(store.usage()?.to_json())) }
+}
+
+/// The same, stopped by `progress`. Returns also ZIND_STATUS_INTERRUPTED.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zind_store_usage_with_json(
+    store: *const zind_store,
+    progress: zind_progress,
+    data: *mut c_void,
+    json: *mut *mut c_char,
+    err: *mut *mut zind_error,
+) -> zind_status {
+    // SAFETY: the header's demand.
+    unsafe { give_json(store, json, err, |store| Ok(store.usage_with(&mut Told::new(progress, data))?.to_json())) }
 }
 
 /// The digest of the image's configuration: what Docker calls its id. Borrowed from the image; NULL for NULL.
@@ -645,7 +697,7 @@ pub unsafe extern "C" fn zind_layers_create_over(
 
 /// # Safety
 /// `options` is NULL or a string.
-unsafe fn commit_options(options: *const c_char) -> Outcome<CommitOptions> {
+pub(crate) unsafe fn commit_options(options: *const c_char) -> Outcome<CommitOptions> {
     // SAFETY: the caller's promise.
     let text = unsafe { optional_text(options, "options")? };
     let mut fields = Fields::new("options", text)?;

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 use zind_core::{
-    Auth, Builder, CapSet, Command, CommitOptions, Compression, Error, Kind, Mirror, Platform, Progress, PullOptions,
-    PullPolicy, PushOptions, RegistryOptions, Result, RunConfig, Source, Spec, Store, User, parse_duration,
+    Auth, Builder, CapSet, Command, CommitOptions, Compression, Error, Kind, Limits, Mirror, Platform, Progress,
+    PullOptions, PullPolicy, PushOptions, RegistryOptions, Result, RunConfig, Source, Spec, Store, User,
+    parse_duration,
 };
 
 /// The fields of an object that are still to be read.
@@ -89,6 +90,19 @@ impl Fields {
             Some(field) => Err(Error::spec(self.name, format!("has {field:?}, which nothing knows"))),
         }
     }
+}
+
+/// Bounds of a store; NULL: the usual ones.
+pub(crate) fn limits(text: Option<&str>) -> Result<Limits> {
+    let mut limits = Limits::default();
+    let mut fields = Fields::new("limits", text)?;
+    for (name, _) in Limits::default().pairs() {
+        if let Some(value) = fields.number(name)? {
+            limits.set(name, value)?;
+        }
+    }
+    fields.end()?;
+    Ok(limits)
 }
 
 fn auth(fields: &mut Fields) -> Result<Auth> {

@@ -36,6 +36,8 @@ mod image;
 
 mod image_options;
 
+mod builder;
+
 mod lowlevel;
 
 mod proc;
@@ -44,6 +46,7 @@ mod doctor;
 
 mod strings;
 
+pub use builder::*;
 pub use copy::*;
 pub use doctor::*;
 pub use error::*;

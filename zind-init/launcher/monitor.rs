@@ -233,7 +233,8 @@ impl State<'_> {
                 Stage::Ended => patience_ends,
                 _ => u64::MAX,
             };
-            fds[LAUNCHER] = PollFd::readable(self.launcher_pidfd);
+            // One that has ended already is still there when the library is done with it.
+            fds[LAUNCHER] = PollFd::readable(if self.stage == Stage::Started { -1 } else { self.launcher_pidfd });
             fds[CONTROL] = PollFd::readable(self.control);
             fds[OWNER] = PollFd::readable(self.owner);
             fds[REPORT] = PollFd::readable(if self.stage == Stage::Started { -1 } else { self.report });
@@ -550,10 +551,6 @@ impl State<'_> {
         self.status = sys::wait_for(self.launcher).unwrap_or(0);
         sys::close(self.launcher_pidfd);
         (self.launcher, self.launcher_pidfd) = (0, -1);
-        if self.stage == Stage::Started {
-            // The library has heard why, and will close the control socket.
-            return;
-        }
         // We may have the other end, too.
         while self.report >= 0 && sys::poll_for(&mut [PollFd::readable(self.report)], 0) == Ok(1) {
             self.hear_the_launcher();

@@ -243,9 +243,18 @@ pub(crate) struct Store(pub(crate) zind_core::Store);
 #[pymethods]
 impl Store {
     #[new]
-    #[pyo3(signature = (place=None))]
-    fn new(py: Python<'_>, place: Option<PathBuf>) -> PyResult<Store> {
-        py.detach(|| zind_core::Store::open(place)).map(Store).map_err(|error| raise(py, &error))
+    #[pyo3(signature = (place=None, limits=Vec::new()))]
+    fn new(py: Python<'_>, place: Option<PathBuf>, limits: Vec<(String, u64)>) -> PyResult<Store> {
+        let mut all = zind_core::Limits::default();
+        limits.iter().try_for_each(|(name, value)| all.set(name, *value)).map_err(|error| raise(py, &error))?;
+        let open = || zind_core::Store::open_with(place, all);
+        watched(py, (None, None), |told| zind_core::interruptible(told, open)).map(Store)
+    }
+
+    fn limits<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, pyo3::types::PyDict>> {
+        let all = pyo3::types::PyDict::new(py);
+        self.0.limits().pairs().iter().try_for_each(|(name, value)| all.set_item(name, value))?;
+        Ok(all)
     }
 
     #[getter]
@@ -263,20 +272,20 @@ impl Store {
     }
 
     fn tag(&self, py: Python<'_>, image: &Image, name: &str) -> PyResult<()> {
-        py.detach(|| self.0.tag(&image.0, name)).map_err(|error| raise(py, &error))
+        watched(py, (None, None), |told| zind_core::interruptible(told, || self.0.tag(&image.0, name)))
     }
 
     fn remove(&self, py: Python<'_>, name: &str) -> PyResult<()> {
-        py.detach(|| self.0.remove(name)).map_err(|error| raise(py, &error))
+        watched(py, (None, None), |told| zind_core::interruptible(told, || self.0.remove(name)))
     }
 
-    fn gc<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let collected = py.detach(|| self.0.gc()).map_err(|error| raise(py, &error))?;
+    fn gc<'py>(&self, py: Python<'py>, watch: Watch) -> PyResult<Bound<'py, PyAny>> {
+        let collected = watched(py, watch, |told| self.0.gc_with(told))?;
         to_python(py, &collected.to_json())
     }
 
-    fn usage<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let usage = py.detach(|| self.0.usage()).map_err(|error| raise(py, &error))?;
+    fn usage<'py>(&self, py: Python<'py>, watch: Watch) -> PyResult<Bound<'py, PyAny>> {
+        let usage = watched(py, watch, |told| self.0.usage_with(told))?;
         to_python(py, &usage.to_json())
     }
 
@@ -395,20 +404,7 @@ impl Builder {
 
     /// A step that changes the configuration only.
     fn configure(&mut self, py: Python<'_>, what: &str, values: Vec<String>) -> PyResult<()> {
-        let mut values = values.into_iter();
-        let mut next = || values.next().unwrap_or_default();
-        match what {
-            "env" => self.0.env(next(), next()),
-            "label" => self.0.label(next(), next()),
-            "workdir" => self.0.workdir(next()),
-            "user" => self.0.user(next()),
-            "expose" => self.0.expose(next()),
-            "volume" => self.0.volume(next()),
-            "stop_signal" => self.0.stop_signal(next()),
-            "entrypoint" => self.0.entrypoint(values),
-            "cmd" => self.0.cmd(values),
-            _ => return Err(spec_error(py, "step", &format!("there is no step {what:?}"))),
-        };
+        self.0.configure(what, values).map_err(|error| raise(py, &error))?;
         Ok(())
     }
 

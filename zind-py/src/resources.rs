@@ -72,7 +72,11 @@ impl Resources {
         for (name, value) in [("cpu_quota_us", r.cpu_quota_us), ("cpu_rt_runtime_us", r.cpu_rt_runtime_us)] {
             value.map(|value| dict.set_item(name, value)).transpose()?;
         }
-        r.cpus.map(|cpus| dict.set_item("cpus", cpus)).transpose()?;
+        match r.cpus {
+            Some(f64::INFINITY) => dict.set_item("cpus", "max")?,
+            Some(cpus) => dict.set_item("cpus", cpus)?,
+            None => {}
+        }
         r.cpuset_cpus.as_ref().map(|list| dict.set_item("cpuset", list)).transpose()?;
         r.cpuset_mems.as_ref().map(|list| dict.set_item("cpuset_mems", list)).transpose()?;
         r.net_classid.map(|class| dict.set_item("net_classid", class)).transpose()?;
@@ -169,8 +173,9 @@ fn set(r: &mut zind_core::Resources, key: &str, value: &Bound<'_, PyAny>) -> PyR
         "oom_kill_disable" => r.oom_kill_disable = Some(flag(key, value)?),
         "swappiness" => r.swappiness = Some(number(key, value)?),
         "cpus" => {
-            let cpus: PyResult<f64> = value.extract();
-            r.cpus = Some(cpus.map_err(|_| type_error("cpus", "a number", value))?);
+            let is_max = value.cast::<PyString>().is_ok_and(|text| text == "max") || value.eq(-1)?;
+            let cpus: PyResult<f64> = if is_max { Ok(f64::INFINITY) } else { value.extract() };
+            r.cpus = Some(cpus.map_err(|_| type_error("cpus", "a number or \"max\"", value))?);
         }
         "cpu_quota_us" => r.cpu_quota_us = Some(number(key, value)?),
         "cpu_period_us" => r.cpu_period_us = Some(number(key, value)?),
@@ -233,28 +238,25 @@ fn text(field: &str, value: &Bound<'_, PyAny>) -> PyResult<String> {
 
 /// A `zind.IoLimit`: device, rbps, wbps, riops, wiops, latency_us, weight.
 fn io_limit(value: &Bound<'_, PyAny>) -> PyResult<IoLimit> {
-    let (device, rates, rest) = {
-        type Parts<'py> = (
-            PathBuf,
-            Option<Bound<'py, PyAny>>,
-            Option<Bound<'py, PyAny>>,
-            Option<Bound<'py, PyAny>>,
-            Option<Bound<'py, PyAny>>,
-            Option<u64>,
-            Option<u64>,
-        );
-        let parts: PyResult<Parts<'_>> = value.extract();
-        let (device, rbps, wbps, riops, wiops, latency_us, weight) =
-            parts.map_err(|_| type_error("io", "a sequence of zind.IoLimit", value))?;
-        (device, [rbps, wbps, riops, wiops], (latency_us, weight))
+    type Parts<'py> = [Bound<'py, PyAny>; 7];
+    let parts: PyResult<Parts<'_>> = value.extract();
+    let [device, rbps, wbps, riops, wiops, latency_us, weight] = match parts {
+        Ok(parts) if !value.is_instance_of::<PyString>() => parts,
+        _ => return Err(type_error("io", "a sequence of zind.IoLimit", value)),
     };
-    let mut numbers = [None; 4];
-    for (slot, rate) in numbers.iter_mut().zip(rates) {
-        *slot = rate.map(|rate| limit("io", &rate)).transpose()?;
-    }
-    let [rbps, wbps, riops, wiops] = numbers;
-    let mut limit = IoLimit::of(device).bps(rbps, wbps).iops(riops, wiops);
-    (limit.latency_us, limit.weight) = rest;
+    let device: PathBuf = device.extract().map_err(|_| type_error("io: device", "a path or numbers", &device))?;
+    let rate = |name: &'static str, value: Bound<'_, PyAny>| match value.is_none() {
+        true => Ok(None),
+        false => limit(name, &value).map(Some),
+    };
+    let whole = |name: &str, value: Bound<'_, PyAny>| match value.is_none() {
+        true => Ok(None),
+        false => number(name, &value).map(Some),
+    };
+    let mut limit = IoLimit::of(device)
+        .bps(rate("io: rbps", rbps)?, rate("io: wbps", wbps)?)
+        .iops(rate("io: riops", riops)?, rate("io: wiops", wiops)?);
+    (limit.latency_us, limit.weight) = (whole("io: latency_us", latency_us)?, whole("io: weight", weight)?);
     Ok(limit)
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import pathlib
@@ -21,6 +22,8 @@ V1 = {
 IN_VM = "IN_ZIND_VM" in os.environ
 CPUS = sorted(os.sched_getaffinity(0))
 MIB = 1 << 20
+#: The tree is zind's to write to: a virtual machine without a manager, with the controllers in version 2.
+OWN_TREE = IN_VM and kit.ROOT and not os.path.isdir("/run/systemd/system")
 
 
 def on_v2(controller: str) -> bool:
@@ -60,7 +63,7 @@ def need(controller: str) -> None:
 
 def run(argv, *, timeout=90, text=True, **resources):
     """A container with these limits."""
-    options = {key: resources.pop(key) for key in list(resources) if key in ("devices_", "mounts", "rootfs", "input", "namespaces", "require", "stdin", "overlay", "tmpfs_size", "capabilities", "user")}
+    options = {key: resources.pop(key) for key in list(resources) if key in ("devices_", "mounts", "rootfs", "input", "namespaces", "require", "stdin", "overlay", "tmpfs_size", "capabilities", "user", "network", "cgroup_parent")}
     if "devices_" in options:
         options["devices"] = options.pop("devices_")
     options.setdefault("stdin", None if "input" in options else zind.DEVNULL)
@@ -71,5 +74,29 @@ def python(source: str, *args: str, **resources):
     return run(["/usr/bin/python3", "-S", "-c", source, *args], **resources)
 
 
-def popen(argv, **resources):
-    return zind.Popen(argv, stdin=zind.DEVNULL, stdout=zind.PIPE, stderr=zind.DEVNULL, resources=zind.Resources(**resources))
+def popen(argv, *, options=None, **resources):
+    options = {"stdin": zind.DEVNULL, "stdout": zind.PIPE, "stderr": zind.DEVNULL, **(options or {})}
+    return zind.Popen(argv, resources=zind.Resources(**resources), **options)
+
+
+def file_of(process: zind.Popen[bytes], name: str) -> pathlib.Path:
+    """A file of a container's group, in whatever hierarchy it is; of systemd's scope too, it is the group's below it."""
+    found = [pathlib.Path(group) / name for group in process.isolation.cgroup if (pathlib.Path(group) / name).exists()]
+    assert found, f"no {name} in {process.isolation.cgroup}"
+    return found[0]
+
+
+@contextlib.contextmanager
+def parent(name: str, controllers: str, **files: str):
+    """A group to make groups in, in a tree of our own."""
+    top = pathlib.Path("/sys/fs/cgroup")
+    (top / "cgroup.subtree_control").write_text(controllers)
+    group = top / f"zind-test-{name}-{os.getpid()}"
+    group.mkdir()
+    try:
+        (group / "cgroup.subtree_control").write_text(controllers)
+        for file, text in files.items():
+            (group / file.replace("_", ".", 1)).write_text(text)
+        yield group
+    finally:
+        group.rmdir()

@@ -38,8 +38,12 @@ while True:
 @pytest.mark.limit(180)
 def test_fork_bomb_ends_with_its_time():
     need("pids")
-    with pytest.raises(zind.TimeoutExpired) as info:
-        python(FORK_BOMB, pids=64, memory="200m", timeout=4)
+    # On a busy machine the payload may not even have begun in the shorter times.
+    for patience in (4, 10, 30):
+        with pytest.raises(zind.TimeoutExpired) as info:
+            python(FORK_BOMB, pids=64, memory="200m", timeout=patience)
+        if (info.value.stats.pids_peak or 64) >= 64:
+            break
     assert info.value.exit.kind == "timeout"
     assert info.value.stats.pids_peak in (64, None)
     assert info.value.stats.pids_limited is None or info.value.stats.pids_limited > 0
@@ -127,21 +131,23 @@ def test_busy_payloads_leave_time_for_this_machine():
     assert used <= 4 * (0.25 * (time.monotonic() - began) + 0.1) + 0.5
 
 
-def test_crash_of_the_caller_leaves_no_group(tmp_path):
+@pytest.mark.parametrize("state", ["running", "paused"])
+def test_crash_of_the_caller_leaves_no_group(state):
     need("memory")
     source = """
 import os, sys, zind
 process = zind.Popen(["sleep", "600"], stdin=zind.DEVNULL, stdout=zind.DEVNULL, resources=zind.Resources(memory="64m", pids=10))
+if sys.argv[1] == "paused":
+    process.pause()
 print("\\n".join(process.isolation.cgroup), flush=True)
 os.kill(os.getpid(), 9)
 """
-    ended = kit.outside(source, check=False)
+    ended = kit.outside(source, state, check=False)
     assert ended.returncode == -9, ended.stderr
     paths = ended.stdout.split()
     assert paths
-    # The next one with limits cleans up; a scope of systemd's goes by itself.
+    # By itself: what is frozen is thawed by a task of zind's own, and a scope of systemd's goes with its last process.
     assert kit.wait_until(lambda: not any(map(kit.alive, groups_pids(paths))), 20)
-    zind.sweep_groups()
     assert kit.wait_until(lambda: not any(os.path.exists(path) for path in paths), 20), paths
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import io
 import json
 import os
 import pathlib
 import pickle
 import shutil
+import signal
 import subprocess
+import sys
 import tarfile
 import threading
 import time
@@ -198,6 +201,38 @@ def test_a_read_only_root_has_what_the_image_names(store, tiny):
     for bad, what in (image(volumes=["/etc/group/x"]), "Volumes"), (image(workdir="/etc/group"), "WorkingDir"):
         with pytest.raises(zind.ImageError, match=f"{what}.*/etc/group"):
             out(["true"], image=bad, read_only=True)
+
+
+def test_a_read_only_root_gets_places_to_mount_at(tiny, tmp_path):
+    mounts = [zind.Mount.tmpfs("/not/there"), zind.Mount.file("/not/here/x", b"given\n")]
+    layers = zind.Layers.create(tmp_path / "layers", tiny)
+    script = "echo 1 > /not/there/x; cat /not/there/x /not/here/x; touch /x /not/y 2>/dev/null || echo no"
+    for options in {"image": tiny}, {"rootfs": layers}, {"rootfs": layers}:
+        result = zind.run(["sh", "-c", script], **options, mounts=mounts, read_only=True, capture_output=True, text=True)
+        assert result.stdout == "1\ngiven\nno\n" and result.isolation.read_only, result
+    named = zind.build(tiny).workdir("/work/here").volume("/data/new").commit()
+    other = zind.Layers.create(tmp_path / "other", named)
+    for _ in range(2):
+        assert out(["sh", "-c", "pwd; touch /data/new/x; ls /data/new; touch x || echo no"], rootfs=other, read_only=True).split() == [
+            "/work/here",
+            "x",
+            "no",
+        ]
+    layers.delete()
+    other.delete()
+
+
+def test_what_is_in_a_volume_stays_with_the_layers_and_out_of_the_commit(store, tiny, tmp_path):
+    base = zind.build(tiny).run(["sh", "-c", "mkdir /data; echo base > /data/base"]).volume("/data").volume("/home/new").commit()
+    layers = zind.Layers.create(tmp_path / "layers", base)
+    out(["sh", "-c", "cat /data/base; echo 1 > /data/one; rm /data/base; echo 2 > /home/new/two; echo 3 > /three"], rootfs=layers)
+    assert out(["cat", "/data/one", "/home/new/two"], rootfs=layers) == "1\n2\n"
+    committed = layers.commit()
+    committed.save(tmp_path / "layout", "oci-dir")
+    names = set(entries(tmp_path / "layout", -1))
+    assert {"three", "home/new"} <= names and not any(name.startswith(("data", "home/new/")) for name in names), names
+    assert out(["sh", "-c", "cat /data/base; ls /home/new"], image=committed) == "base\n"
+    layers.delete()
 
 
 def test_stop_sends_the_images_signal(tiny):
@@ -667,3 +702,49 @@ def test_many_layers_are_one_directory_to_mount(store, tiny):
     assert out(["sh", "-c", "cat /n0 /n11"], image=image) == "0\n11\n"
     mounted = out(["sh", "-c", "cat /proc/mounts"], image=image).splitlines()[0]
     assert mounted.startswith("overlay / overlay")
+
+
+def test_limits_are_given_by_name_and_kept(tmp_path, store, tiny, tiny_template):
+    assert store.limits["entries"] == 1_000_000 and store.limits["zstd_window_log"] == 26
+    small = zind.Store(tmp_path / "small", limits={"entries": 3, "document": 1 << 20})
+    assert (small.limits["entries"], small.limits["document"], small.limits["depth"]) == (3, 1 << 20, 4096)
+    assert pickle.loads(pickle.dumps(small)).limits == small.limits
+    with pytest.raises(zind.ImageError, match="entries"):
+        small.import_rootfs(tar_of(tiny_template, tmp_path / "a.tar"))
+    for bad in [{"size": 1}, {"zstd_window_log": 40}]:
+        with pytest.raises(zind.SpecError) as caught:
+            zind.Store(tmp_path / "small", limits=bad)
+        assert caught.value.field == "limits"
+    assert zind.aio.Store(tmp_path / "other", limits={"ratio": 7}).limits["ratio"] == 7
+
+
+def test_a_wait_for_the_store_is_interrupted(store, tiny):
+    """Ctrl-C while another process holds the locks: in calls that take no progress as well."""
+    script = (
+        "import sys, zind; store = zind.Store(sys.argv[1]); image = store.image('local/tiny:1'); print('ready', flush=True); input()\n"
+        "try: print('going', flush=True); getattr(store, sys.argv[2])(*[image, 'b:1'][:int(sys.argv[3])] or [])\n"
+        "except KeyboardInterrupt: print('interrupted', flush=True)"
+    )
+    for lock, call, arguments in [("lock", "gc", 0), ("index.lock", "tag", 2)]:
+        with open(os.path.join(store.path, lock)) as held:
+            process = subprocess.Popen([sys.executable, "-c", script, store.path, call, str(arguments)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            assert process.stdout.readline() == "ready\n"
+            fcntl.flock(held, fcntl.LOCK_EX)
+            process.stdin.write("go\n")
+            process.stdin.flush()
+            assert process.stdout.readline() == "going\n"
+            process.send_signal(signal.SIGINT)
+            out, _ = process.communicate(timeout=60)
+            assert out == "interrupted\n", (call, out)
+    assert store.verify() == []
+
+
+def test_gc_tells_what_it_gives_back(store, tiny):
+    store.remove(tiny)
+    heard = []
+    collected = store.gc(progress=heard.append)
+    assert collected.blobs == 3
+    assert {event.kind for event in heard} == {"collect"} and heard[-1].done <= collected.bytes
+    assert [event.done for event in heard] == sorted(event.done for event in heard)
+    store_busy = asyncio.run(zind.aio.Store(store.path).gc())
+    assert store_busy.blobs == 0

@@ -9,6 +9,8 @@ import tempfile
 
 import pytest
 
+import zind
+
 from test_images import store, tiny  # noqa: F401  fixtures
 
 AS_USER = """
@@ -75,6 +77,55 @@ store.gc()
 """
 
 
+LINKS = """
+import pathlib, sys, tarfile, zind
+archive, tmp = sys.argv[1], pathlib.Path(sys.argv[2])
+store = zind.Store(tmp / "store")
+(image,) = store.load(archive)
+def owners(path, *names):
+    with tarfile.open(path) as tar:
+        return [(tar.getmember(name).uid, tar.getmember(name).gid) for name in names]
+def layer(image):
+    image.save(tmp / "layout", "oci-dir")
+    found = tmp / "layout/blobs" / image.layers[-1].digest.replace(":", "/")
+    return found
+image.export(tmp / "flat.tar")
+names = ["home/first", "home/second", "home/pipe", "home/roots", "home/linked", "home/replaced"]
+expected = [(33, 34), (7, 8), (5, 70000), (0, 0), (33, 34), (0, 0)]
+assert owners(tmp / "flat.tar", *names) == expected, owners(tmp / "flat.tar", *names)
+layers = zind.Layers.create(tmp / "layers", image)
+zind.run(["sh", "-c", "cd /home; touch -h first second; ln -s x new; touch plain"], rootfs=layers, check=True)
+committed = layers.commit("local/links:1")
+assert owners(layer(committed), "home/first", "home/second", "home/new", "home/plain") == [(33, 34), (7, 8), (0, 0), (0, 0)]
+committed.export(tmp / "again.tar")
+assert owners(tmp / "again.tar", *names) == expected, owners(tmp / "again.tar", *names)
+assert store.verify() == []
+layers.delete()
+for image in store.images():
+    store.remove(image)
+store.gc()
+"""
+
+
+def test_links_of_others_keep_their_owners(user_python, tiny):
+    """Links and FIFOs have no attributes: who owns them is kept with their directory, also over several layers."""
+    place = pathlib.Path(tempfile.mkdtemp(dir=user_python.tmp))
+    try:
+        image = (
+            zind.build(tiny)
+            .run(["sh", "-c", "cd /home; ln -s a first; ln first linked; ln -s a replaced; chown -h 33:34 first replaced"])
+            .run(["sh", "-c", "cd /home; ln -s b second; mkfifo pipe; ln -s c roots; chown -h 7:8 second; chown 5:70000 pipe"])
+            .run(["sh", "-c", "cd /home; rm replaced; ln -s b replaced"])
+            .commit()
+        )
+        image.save(place / "links.tar")
+        os.chown(place, user_python.uid, user_python.gid)
+        os.chmod(place / "links.tar", 0o644)
+        user_python.snippet(LINKS, str(place / "links.tar"), str(place))
+    finally:
+        shutil.rmtree(place)
+
+
 WITH_RANGES = """
 import pathlib, sys, tarfile, zind
 archive, tmp = sys.argv[1], pathlib.Path(sys.argv[2])
@@ -98,6 +149,61 @@ for image in store.images():
     store.remove(image)
 store.gc()
 """
+
+
+FROM_NOTHING = """
+import pathlib, sys, tarfile, zind
+tmp = pathlib.Path(sys.argv[1])
+store = zind.Store(tmp / "store")
+(tmp / "tree").mkdir()
+(tmp / "tree/file").write_text("x")
+busybox = "/bin/busybox"
+script = "set -e; b=/bin/busybox; $b mkdir /x; $b touch /x/y /x/z; $b chown 9:10 /x/y; $b chown 7:8 /x; $b chmod 700 /x; $b cat /mine/file"
+build = (
+    zind.build(store=store, uid_map="auto")
+    .copy("/bin/busybox", busybox)
+    .copy(tmp / "tree", "/mine", owner="5:6")
+    .run([busybox, "sh", "-c", script], capabilities="docker")
+    .run(
+        [busybox, "sh", "-c", "/bin/busybox cp /given /x/copied; /bin/busybox chown 11:12 /x/copied"],
+        capabilities="docker",
+        mounts=[zind.Mount.bind(tmp / "tree/file", "/given", read_only=True)],
+    )
+    .cmd([busybox, "stat", "-c", "%u:%g", busybox, "/mine/file", "/x", "/x/y", "/x/copied"])
+)
+image = build.commit("local/nothing:1")
+image.save(tmp / "layout", "oci-dir")
+found = {}
+for layer in image.layers:
+    with tarfile.open(tmp / "layout/blobs" / layer.digest.replace(":", "/")) as tar:
+        found.update({info.name: (info.uid, info.gid) for info in tar})
+expected = {"bin/busybox": (0, 0), "mine/": (5, 6), "mine/file": (5, 6), "x": (7, 8), "x/y": (9, 10), "x/z": (0, 0), "x/copied": (11, 12)}
+expected = {name.rstrip("/"): owner for name, owner in expected.items()}
+assert {name: found[name] for name in expected} == expected, found
+shown = zind.run(image=image, uid_map="auto", capabilities="docker", capture_output=True, text=True, check=True).stdout
+assert shown.split() == ["0:0", "5:6", "7:8", "9:10", "11:12"], shown
+assert build.commit() and [step.cached for step in build.steps] == [True, True, True, False, True]
+try:
+    build.copy(tmp / "tree/file", "/x/more").commit()
+except zind.SysError as error:
+    assert error.errno == 13 and "a step that runs" in error.hint, error
+else:
+    raise SystemExit("it was copied")
+image.export(tmp / "flat.tar")
+assert store.verify() == []
+for image in store.images():
+    store.remove(image)
+store.gc()
+"""
+
+
+def test_an_ordinary_user_builds_from_nothing_with_ranges(user_python):
+    place = pathlib.Path(tempfile.mkdtemp(dir=user_python.tmp))
+    try:
+        os.chown(place, user_python.uid, user_python.gid)
+        user_python.snippet(FROM_NOTHING, str(place))
+    finally:
+        shutil.rmtree(place)
 
 
 @pytest.mark.parametrize("source", [AS_USER, WITH_RANGES], ids=["single", "ranges"])

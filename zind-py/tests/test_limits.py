@@ -6,6 +6,7 @@ import asyncio
 import os
 import pathlib
 import pickle
+import select
 import signal
 import subprocess
 import sys
@@ -65,6 +66,24 @@ def test_out_of_memory_is_told_apart():
     with pytest.raises(zind.CalledProcessError) as info:
         zind.run(HOG, resources=Resources(memory="32m", swap=0), check=True)
     assert info.value.exit.kind == "oom" and info.value.stats.oom_kills >= 1
+
+
+@needs_groups
+def test_out_of_memory_is_told_whoever_kills_what_is_left():
+    p = zind.Popen(HOG, resources=Resources(memory="32m", swap=0))
+    # Nobody waits yet, and the container has ended.
+    assert kit.wait_until(lambda: select.select([p.pidfd], [], [], 0)[0], 30)
+    p.kill()
+    assert p.wait(timeout=30) == -9 and p.exit.kind == "oom"
+    # One that dies below the payload says nothing about who killed the payload.
+    script = "python3 -c 'x = bytearray(100 << 20)'; echo $?; exec sleep 60"
+    with zind.Popen(["sh", "-c", script], resources=Resources(memory="32m", swap=0), stdout=zind.PIPE) as p:
+        assert p.stdout.readline() == b"137\n"
+        p.kill()
+    assert p.exit.kind == "signaled" and p.stats().oom_kills == 1
+    with pytest.raises(zind.TimeoutExpired) as info:
+        zind.run(["sh", "-c", script], resources=Resources(memory="32m", swap=0), stdout=zind.DEVNULL, timeout=3)
+    assert info.value.exit.kind == "timeout"
 
 
 @needs_groups
@@ -251,35 +270,80 @@ sys.stdin.read()
 """
 
 
-@needs_groups
-@pytest.mark.parametrize("state", ["running", "paused"])
-def test_what_a_crash_leaves_is_swept(state):
-    owner = subprocess.Popen([sys.executable, "-c", CRASH, state, "d"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=kit.child_env())
-    pid = int(owner.stdout.readline())
-    left = groups(owner.pid)
-    assert left
+def crash(owner: subprocess.Popen[bytes], *, alone: bool) -> None:
+    """Kills a caller; with ``alone`` before the tasks of zind's that look after its container."""
+    names = {pid: name for pid, (_, parent, name) in kit.descendants(owner.pid).items() if parent == owner.pid}
+    assert "zind-waiter" in names.values()
+    for pid in names if alone else ():
+        # They are no children of this process.
+        os.kill(pid, signal.SIGKILL)
     owner.send_signal(signal.SIGKILL)
     owner.wait()
     owner.stdin.close()
     owner.stdout.close()
+
+
+def crashing(state: str, end: str) -> tuple[subprocess.Popen[bytes], int]:
+    owner = subprocess.Popen([sys.executable, "-c", CRASH, state, end], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=kit.child_env())
+    return owner, int(owner.stdout.readline())
+
+
+@needs_groups
+@pytest.mark.parametrize("state", ["running", "paused"])
+def test_a_crash_leaves_nothing(state):
+    owner, pid = crashing(state, "d")
+    assert groups(owner.pid)
+    crash(owner, alone=False)
+    # Nobody calls zind any more.
+    assert kit.wait_until(lambda: not kit.alive(pid))
+    assert kit.wait_until(lambda: groups(owner.pid) == set())
+
+
+@needs_groups
+@pytest.mark.parametrize("state", ["running", "paused"])
+def test_what_a_crash_of_all_leaves_is_swept(state):
+    owner, pid = crashing(state, "d")
+    left = groups(owner.pid)
+    assert left
+    crash(owner, alone=True)
     swept = zind.sweep_groups()
     assert groups(owner.pid) == set() and left == set(swept)
-    kit.wait_until(lambda: not kit.alive(pid))
+    assert kit.wait_until(lambda: not kit.alive(pid))
+
+
+FORK = """
+import os, sys, zind
+before = zind.Popen(["sleep", "4949"], resources=zind.Resources(pids=5))
+pid = os.fork()
+if pid == 0:
+    with zind.Popen(["sleep", "60"], resources=zind.Resources(pids=5)) as p:
+        own = [f"-{os.getpid()}-" in path for path in p.isolation.cgroup]
+        p.kill()
+    # What the other process started is not this one's to sweep.
+    swept = zind.sweep_groups()
+    os._exit(0 if own and all(own) and not set(swept) & set(before.isolation.cgroup) else 1)
+assert os.waitpid(pid, 0)[1] == 0
+assert before.poll() is None and all(map(os.path.exists, before.isolation.cgroup))
+before.kill()
+before.wait()
+print("ok")
+"""
+
+
+@needs_groups
+def test_a_fork_of_the_caller_has_groups_of_its_own():
+    assert kit.outside(FORK).stdout == "ok\n"
 
 
 @needs_groups
 def test_what_was_to_outlive_its_owner_is_left_alone():
-    owner = subprocess.Popen([sys.executable, "-c", CRASH, "running", "k"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=kit.child_env())
-    pid = int(owner.stdout.readline())
-    owner.send_signal(signal.SIGKILL)
-    owner.wait()
-    owner.stdin.close()
-    owner.stdout.close()
+    owner, pid = crashing("running", "k")
+    crash(owner, alone=False)
     zind.sweep_groups()
     assert kit.alive(pid) and groups(owner.pid)
     os.kill(pid, signal.SIGKILL)
-    kit.wait_until(lambda: not kit.alive(pid))
-    kit.wait_until(lambda: zind.sweep_groups() is not None and groups(owner.pid) == set())
+    assert kit.wait_until(lambda: not kit.alive(pid))
+    assert kit.wait_until(lambda: groups(owner.pid) == set())
 
 
 @needs_groups
@@ -296,6 +360,9 @@ def test_errors_name_file_value_and_cure(tmp_path):
     assert e.errno == 19 and "4000:4000" in str(e) and "disk" in e.hint
     e = refused(Resources(io=[IoLimit("/dev/no-such", rbps=1000)]))
     assert e.errno == 2 and e.filename == "/dev/no-such"
+    e = refused(Resources(hugetlb={"3MB": "3m"}))
+    sizes = os.listdir("/sys/kernel/mm/hugepages")
+    assert e.errno == 2 and ("hugepages-2048kB" not in sizes or "2MB" in e.hint), e
     e = refused(Resources(memory=4096, swap=0))
     assert e.errno == 12 and "too low" in e.hint
     with pytest.raises(zind.SpecError):
@@ -321,7 +388,12 @@ def test_a_group_can_be_below_a_named_one():
     name = f"zind-named-{os.getpid()}"
     with zind.Popen(["sleep", "60"], resources=Resources(pids=5), cgroup_parent=f"/{name}/a") as p:
         assert all(f"/{name}/a/zind-" in path for path in p.isolation.cgroup), p.isolation.cgroup
+        # Whoever is the last in there takes it away, not whoever made it.
+        second = zind.Popen(["sleep", "60"], resources=Resources(pids=5), cgroup_parent=f"/{name}/a")
         p.kill()
+    assert all(map(os.path.exists, second.isolation.cgroup))
+    second.kill()
+    second.wait()
     found = subprocess.run(["find", "/sys/fs/cgroup", "-name", name], capture_output=True, text=True, check=False)
     assert found.stdout == ""
 
@@ -342,11 +414,20 @@ def test_values_without_sense_are_refused_at_once(values):
 
 
 @pytest.mark.parametrize(
-    "values", [{"memory": 1.5}, {"pids": "many?" and 1.0}, {"oom_group": "yes"}, {"io": 5}, {"cpuset": 0}, {"rdma": {"x": 5}}, {"unified": {"a.b": 1}}], ids=str
+    "values", [{"io": [IoLimit("8:0", weight="x")]}, {"io": ["8:0"]}, {"cpus": "most"}, {"memory": 1.5}, {"pids": "many?" and 1.0}, {"oom_group": "yes"}, {"io": 5}, {"cpuset": 0}, {"rdma": {"x": 5}}, {"unified": {"a.b": 1}}], ids=str
 )
 def test_values_of_the_wrong_type_are_type_errors(values):
     with pytest.raises(TypeError):
         Resources(**values)
+
+
+def test_a_bad_member_of_a_limit_is_named():
+    for limit, name in ((IoLimit("8:0", wbps="x"), "wbps"), (IoLimit("8:0", riops=-7), "riops"), (IoLimit("8:0", weight=10**30), "weight")):
+        assert name in str(kit.refused(zind.SpecError, lambda limit=limit: Resources(io=[IoLimit("8:0"), limit]), hint=False))
+    with pytest.raises(TypeError, match="latency_us"):
+        Resources(io=[IoLimit("8:0", latency_us="soon")])
+    assert "io[1]" in str(kit.refused(zind.SpecError, lambda: Resources(io=[IoLimit("8:0"), IoLimit("8:0", rbps=0)]), hint=False))
+    assert '"max"' in str(kit.refused(zind.SpecError, lambda: Resources(cpus=0), hint=False))
 
 
 def test_resources_are_values():
@@ -358,7 +439,8 @@ def test_resources_are_values():
     assert (r.memory, r.swap, r.cpus, r.pids, r.memory_high) == (64 << 20, 0, 0.5, 64, None)
     assert r.io == [IoLimit("8:0", rbps=1 << 20, weight=50)] and r.devices[1] == zind.DeviceRule("a *:* rwm", False)
     assert r == pickle.loads(pickle.dumps(r)) and r != Resources() and "67108864" in repr(r)
-    assert Resources(pids="max").pids == "max" == Resources(pids=-1).pids
+    assert Resources(pids="max").pids == "max" == Resources(pids=-1).pids == Resources(cpus="max").cpus
+    assert Resources(cpus="max").to_oci()["cpu"]["quota"] == -1
     document = r.to_oci()
     assert document["memory"] == {"limit": 64 << 20, "swap": 64 << 20} and document["cpu"]["quota"] == 50000
     back = Resources.from_oci(document)

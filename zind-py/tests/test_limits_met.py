@@ -85,6 +85,53 @@ def test_memory_protection_is_set_for_the_group():
         process.kill()
 
 
+#: Reads a file through, says so, and stays.
+READ = """
+import sys
+with open(sys.argv[1], "rb", 0) as file:
+    while file.read(1 << 20): pass
+print("read", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.skipif(not groups.OWN_TREE, reason="memory that is short for two takes a group around both, in a tree of version 2 of our own")
+@pytest.mark.parametrize("protection", ["memory_low", "memory_min"])
+def test_memory_is_taken_from_whom_it_is_not_kept_for(protection):
+    disk = pathlib.Path("/scratch") / f"zind-test-{os.getpid()}"
+    disk.mkdir()
+    try:
+
+        def kept(**limits) -> int:
+            """How much of what one has read stays while another one reads more than there is room for."""
+            # Holes are page cache as anything else; new files, since what is in it already is somebody else's.
+            for name, size in (("mine", 40), ("theirs", 300)):
+                (disk / name).unlink(missing_ok=True)
+                with open(disk / name, "wb") as file:
+                    file.truncate(size * MIB)
+            with groups.parent("low", "+memory +cpu +pids", memory_max=str(96 * MIB)) as parent:
+                options = {"stdin": zind.PIPE, "cgroup_parent": f"/{parent.name}", "mounts": [zind.Mount.bind(disk, "/data", read_only=True)]}
+                reader = ["/usr/bin/python3", "-S", "-c", READ]
+                with popen([*reader, "/data/mine"], options=options, **limits) as process:
+                    assert process.stdout.readline() == b"read\n"
+                    assert process.stats().memory_file >= 36 * MIB
+                    with popen([*reader, "/data/theirs"], options=options, memory_high="max") as other:
+                        assert other.stdout.readline() == b"read\n"
+                        other.kill()
+                    left = process.stats().memory_file
+                    process.kill()
+                assert kit.wait_until(lambda: not list(parent.glob("zind-*")), 20)
+            return left
+
+        left = kept(**{protection: 64 * MIB})
+        assert left >= 36 * MIB
+        assert kept(memory_high="max") < left - 8 * MIB
+    finally:
+        for name in ("mine", "theirs"):
+            (disk / name).unlink(missing_ok=True)
+        disk.rmdir()
+
+
 def test_swap_is_limited_by_itself():
     need("memory")
     if len(pathlib.Path("/proc/swaps").read_text().splitlines()) < 2:
@@ -159,9 +206,27 @@ print(time.process_time() - used)
     assert got[0] > 2 * got[1], got
 
 
-def test_cpu_burst_is_taken():
+def test_cpu_time_that_was_saved_is_a_burst():
     need("cpu")
-    assert run(["true"], cpus=0.5, cpu_burst_us=20_000).returncode == 0
+    # A fifth of a CPU: 20 ms in each period. After a pause 40 ms are used at once.
+    source = """
+import time
+while True:
+    time.sleep(0.3)
+    end = time.process_time() + 0.04
+    while time.process_time() < end: pass
+"""
+
+    def bursts(process) -> int:
+        # In a hybrid the group of version 2 has a file of this name, too.
+        files = [pathlib.Path(group) / "cpu.stat" for group in process.isolation.cgroup]
+        lines = [line for file in files if file.exists() for line in file.read_text().splitlines()]
+        return sum(int(line.split()[1]) for line in lines if line.startswith("nr_bursts "))
+
+    with popen(["/usr/bin/python3", "-S", "-c", source], cpus=0.2, cpu_burst_us=20_000) as process:
+        seen = kit.wait_until(lambda: bursts(process), 50)
+        process.kill()
+    assert seen
 
 
 def test_cpuset_is_where_it_runs():
@@ -169,6 +234,19 @@ def test_cpuset_is_where_it_runs():
     cpu = groups.CPUS[-1]
     source = "import os; print(sorted(os.sched_getaffinity(0)), open('/proc/self/status').read().split('Mems_allowed_list:')[1].split()[0])"
     assert python(source, cpuset=str(cpu), cpuset_mems="0").stdout == f"[{cpu}] 0\n"
+
+
+@pytest.mark.skipif(not groups.OWN_TREE, reason="a group above with a part of the CPUs takes a tree of version 2 of our own")
+def test_cpus_that_the_group_above_may_not_use_are_refused():
+    with groups.parent("cpus", "+cpuset +memory +cpu +pids", cpuset_cpus=str(groups.CPUS[0])) as parent:
+        options = {"cgroup_parent": f"/{parent.name}"}
+        error = kit.refused(zind.SysError, lambda: run(["true"], cpuset=str(groups.CPUS[-1]), **options))
+        assert error.errno == 22 and error.filename.endswith("cpuset.cpus") and f"may use {groups.CPUS[0]} only" in error.hint
+        assert run(["true"], cpuset=str(groups.CPUS[0]), **options).returncode == 0
+        with popen(["sleep", "60"], options=options, cpuset=str(groups.CPUS[0])) as process:
+            kit.refused(zind.SysError, lambda: process.update(zind.Resources(cpuset=str(groups.CPUS[-1]))))
+            assert groups.file_of(process, "cpuset.cpus").read_text() == f"{groups.CPUS[0]}\n", "as it was"
+            process.kill()
 
 
 # --- processes -------------------------------------------------------------------------------------------------------
@@ -235,6 +313,82 @@ def test_operations_on_a_disk_are_limited_per_second():
             assert sum(one.writes for one in result.stats.io) >= 16
 
 
+#: Writes blocks for some seconds from a word on; says how many.
+WRITES = """
+import mmap, os, sys, time
+fd = os.open(sys.argv[1], os.O_WRONLY | os.O_DIRECT)
+block = mmap.mmap(-1, 1 << 16)
+print("ready", flush=True)
+sys.stdin.readline()
+end, count = time.monotonic() + 4, 0
+while time.monotonic() < end:
+    os.pwritev(fd, [block], (count % 256) << 16)
+    count += 1
+print(count)
+"""
+
+
+@pytest.mark.parametrize("per_disk", [False, True], ids=["all-disks", "one-disk"])
+def test_disks_are_shared_by_weight(per_disk):
+    need("io")
+    kit.needs_root("a loop device")
+    with Loop() as disk:
+
+        def limits(weight: int) -> dict:
+            return {"io": [zind.IoLimit(disk.node, weight=weight)]} if per_disk else {"io_weight": weight}
+
+        if not groups.OWN_TREE:
+            # How this machine's disks are shared is not ours to change: what is written can be read back. Weights of one disk
+            # take a scheduler of the disk's that has them, so a refusal says which.
+            if per_disk:
+                assert "sched" in kit.refused(zind.Error, lambda: run(["true"], **limits(200))).hint
+                return
+            with popen(["sleep", "60"], **limits(910)) as process:
+                names = ("io.weight", "io.bfq.weight", "blkio.weight", "blkio.bfq.weight")
+                files = [pathlib.Path(group) / name for group in process.isolation.cgroup for name in names]
+                texts = {file.name: file.read_text() for file in files if file.exists()}
+                assert texts and all(str(910 if name == "io.weight" else 100) in text.split() for name, text in texts.items()), texts
+                process.kill()
+            return
+        # A disk of 4 MiB per second by the kernel's cost model, which is what weights are shares of.
+        cost = pathlib.Path("/sys/fs/cgroup")
+        number = pathlib.Path(f"/sys/block/{pathlib.Path(disk.node).name}/dev").read_text().strip()
+        (cost / "io.cost.model").write_text(f"{number} ctrl=user model=linear rbps=4194304 rseqiops=64 rrandiops=64 wbps=4194304 wseqiops=64 wrandiops=64")
+        (cost / "io.cost.qos").write_text(f"{number} enable=1 ctrl=user min=100.00 max=100.00")
+        pair = []
+        try:
+            options = {"stdin": zind.PIPE, "devices": [zind.Device(disk.node)]}
+            for weight in (1000, 50):
+                pair.append(popen(["/usr/bin/python3", "-S", "-c", WRITES, disk.node], options=options, **limits(weight)))
+                assert pair[-1].stdout.readline() == b"ready\n"
+            for process in pair:
+                process.stdin.write(b"go\n")
+                process.stdin.flush()
+            got = [int(process.stdout.read()) for process in pair]
+        finally:
+            for process in pair:
+                process.kill()
+                process.communicate()
+            (cost / "io.cost.qos").write_text(f"{number} enable=0")
+        assert got[0] > 2 * got[1], got
+
+
+def test_latency_of_a_disk_is_set_or_refused():
+    need("io")
+    kit.needs_root("a loop device")
+    with Loop() as disk:
+        limits = {"io": [zind.IoLimit(disk.node, latency_us=5000)]}
+        if not on_v2("io"):
+            assert "version 2" in str(kit.refused(zind.UnsupportedError, lambda: run(["true"], **limits)))
+        elif pathlib.Path("/sys/fs/cgroup/init.scope/io.latency").exists():
+            with popen(["sleep", "60"], **limits) as process:
+                assert "target=5000" in groups.file_of(process, "io.latency").read_text()
+                process.kill()
+        else:
+            error = kit.refused(zind.SysError, lambda: run(["true"], **limits))
+            assert error.errno == 2 and error.filename.endswith("io.latency") and "IOLATENCY" in error.hint
+
+
 def test_a_disk_that_is_not_there_is_an_error_with_its_name():
     need("io")
     error = kit.refused(zind.Error, lambda: run(["true"], io=[zind.IoLimit("/dev/no-such-disk", wbps=MIB)]), hint=False)
@@ -265,11 +419,73 @@ try:
 except OSError as error:
     print(made, error.errno)
 """
+    options = {}
+    if not groups.OWN_TREE:
+        # systemd hands on what it knows only.
+        error = kit.refused(zind.UnsupportedError, lambda: run(["true"], hugetlb={"2MB": "4m"}))
+        assert error.feature == "hugetlb" and "cgroup_parent" in error.needs
+        options["cgroup_parent"] = f"/zind-test-huge-{os.getpid()}"
     try:
         assert int(pages.read_text()) == 8
-        assert python(source, hugetlb={"2MB": "4m"}).stdout == "2 12\n", "two pages, then ENOMEM"
+        assert python(source, hugetlb={"2MB": "4m"}, **options).stdout == "2 12\n", "two pages, then ENOMEM"
     finally:
         pages.write_text("0")
+
+
+# --- what is counted by name -----------------------------------------------------------------------------------------
+@pytest.mark.parametrize(("limits", "file", "there"), [({"rdma": {"mlx5_0": (3, 10)}}, "rdma.max", "/sys/class/infiniband"), ({"misc": {"sev": 5}}, "misc.max", "misc.capacity")], ids=["rdma", "misc"])
+def test_what_this_machine_does_not_have_cannot_be_limited(limits, file, there):
+    kit.needs_root("these controllers, which are delegated to nobody")
+    error = kit.refused(zind.Error, lambda: run(["true"], **limits))
+    if groups.OWN_TREE:
+        # The controllers are there, the devices are not.
+        assert error.errno in (19, 22) and error.filename.endswith(file) and there in error.hint, error
+    else:
+        assert file.split(".")[0] in str(error)
+
+
+# --- the network -----------------------------------------------------------------------------------------------------
+@pytest.fixture
+def v1_network():
+    """The hierarchy of version 1 with the controllers of the network, which version 2 does not have."""
+    if not groups.OWN_TREE:
+        pytest.skip("mounting a hierarchy of version 1 takes a machine of our own")
+    where = pathlib.Path("/run/zind-test-net")
+    where.mkdir()
+    subprocess.run(["mount", "-t", "cgroup", "-o", "net_cls,net_prio", "none", where], check=True)
+    yield where
+    subprocess.run(["umount", where], check=True)
+    where.rmdir()
+
+
+def test_packets_have_the_class_of_the_group(v1_network):
+    source = "import socket, sys; s = socket.create_server(('127.0.0.1', 7777)); print('ready', flush=True); s.accept()"
+    with popen(["/usr/bin/python3", "-S", "-c", source], net_classid=0x100001) as process:
+        assert process.stdout.readline() == b"ready\n"
+        listed = subprocess.check_output(["nsenter", "-t", str(process.pid), "-n", "ss", "--tos", "-tlnH"], text=True)
+        assert "class_id:0x100001" in listed, listed
+        process.kill()
+
+
+def test_packets_have_the_priority_of_the_group(v1_network):
+    send = "import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); [s.sendto(b'x' * 100, ('127.0.0.1', 9)) for _ in range(20)]"
+
+    def tc(*words: str) -> str:
+        return subprocess.check_output(["tc", *words], text=True)
+
+    def sent() -> int:
+        return int(tc("-s", "qdisc", "show", "dev", "lo").split("qdisc pfifo 30:")[1].split("Sent ")[1].split()[0])
+
+    bands = ["0"] * 6 + ["2"] + ["0"] * 9
+    tc("qdisc", "add", "dev", "lo", "root", "handle", "1:", "prio", "bands", "3", "priomap", *bands)
+    try:
+        tc("qdisc", "add", "dev", "lo", "parent", "1:3", "handle", "30:", "pfifo")
+        assert python(send, network="host", net_priorities={"lo": 5}).returncode == 0
+        assert sent() == 0
+        assert python(send, network="host", net_priorities={"lo": 6}).returncode == 0
+        assert sent() >= 20 * 100
+    finally:
+        tc("qdisc", "del", "dev", "lo", "root")
 
 
 # --- raw files, versions ---------------------------------------------------------------------------------------------
@@ -293,6 +509,40 @@ def test_what_only_version_1_has_is_refused_elsewhere():
 
 
 V1_HERE = not on_v2("memory")
+
+
+needs_v1 = pytest.mark.skipif(not V1_HERE or not kit.ROOT, reason="options of version 1: root, where memory and cpu are there")
+
+
+@needs_v1
+def test_out_of_memory_waits_where_nobody_is_to_be_killed():
+    with popen(["/usr/bin/python3", "-S", "-c", ALLOCATE, "60"], memory="32m", swap=0, oom_kill_disable=True) as process:
+        control = groups.file_of(process, "memory.oom_control")
+        assert kit.wait_until(lambda: "under_oom 1" in control.read_text(), 50)
+        assert process.poll() is None
+        # Memory and swap together go up with it.
+        process.update(zind.Resources(memory="256m", swap=0))
+        assert process.stdout.read() == b"60\n"
+        assert process.wait(timeout=60) == 0
+    assert process.stats().oom_kills == 0
+
+
+@needs_v1
+def test_swappiness_is_set():
+    with popen(["sleep", "60"], memory="64m", swappiness=10) as process:
+        assert groups.file_of(process, "memory.swappiness").read_text() == "10\n"
+        process.kill()
+
+
+@needs_v1
+def test_real_time_policies_take_a_budget():
+    if not pathlib.Path("/sys/fs/cgroup/cpu/cpu.rt_runtime_us").exists():
+        pytest.skip("the kernel has no budgets of real time (CONFIG_RT_GROUP_SCHED)")
+    source = "import os; os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1)); print(os.sched_getscheduler(0))"
+    with_budget = run(["/usr/bin/python3", "-S", "-c", source], cpu_rt_runtime_us=1000, capabilities=["CAP_SYS_NICE"])
+    assert with_budget.stdout == "1\n", with_budget
+    without = run(["/usr/bin/python3", "-S", "-c", source], cpus=1.0, capabilities=["CAP_SYS_NICE"])
+    assert without.returncode and "PermissionError" in without.stderr
 
 
 # --- while it runs ---------------------------------------------------------------------------------------------------

@@ -58,6 +58,14 @@ def run(**options) -> zind.CompletedProcess:
     return zind.run(capture_output=True, text=True, timeout=60, stdin=zind.DEVNULL, **options)
 
 
+def test_ambient_capabilities_that_cannot_be_are_not(bundle):
+    """`runc spec` 1.1 asks for ambient ones that are not inheritable."""
+    config = document()
+    config["process"]["capabilities"]["ambient"] = ["CAP_KILL"]
+    config["process"]["args"] = ["sh", "-c", ASK]
+    assert int(answers(run(config=write(bundle, config)))["CapAmb"], 16) == 0
+
+
 @pytest.mark.parametrize("name", ["runc", "crun"])
 def test_what_runtimes_write_is_run_as_it_says(bundle, name):
     config = document(name)
@@ -160,6 +168,19 @@ def test_cgroups_are_seen_as_on_the_host(bundle):
     assert kinds == (here | {"tmpfs"} if "cgroup" in here else {"cgroup2"})
 
 
+def test_cgroups_without_a_namespace_of_them(bundle):
+    config = document()
+    config["linux"]["namespaces"] = [one for one in config["linux"]["namespaces"] if one["type"] != "cgroup"] + [{"type": "user"}]
+    if kit.ROOT:
+        config["linux"].update({name: [{"containerID": 0, "hostID": 0, "size": 1000}] for name in ("uidMappings", "gidMappings")})
+        del config["linux"]["resources"]
+    config["process"]["args"] = ["sh", "-c", "find /sys/fs/cgroup -maxdepth 2 -name cgroup.procs | head -1; for d in /sys/fs/cgroup /sys/fs/cgroup/*/; do mkdir $d/x 2>&1; done; true"]
+    config["process"]["capabilities"] = {}
+    out = run(config=write(bundle, config)).stdout.splitlines()
+    assert out[0].startswith("/sys/fs/cgroup")
+    assert len(out) > 1 and all("Read-only" in line for line in out[1:]), out
+
+
 def test_a_document_without_privilege(bundle):
     if kit.ROOT:
         pytest.skip(kit.NEEDS_USER + "a map of one's own id")
@@ -203,7 +224,7 @@ def test_options_as_a_document_and_back(tiny_root):
     made = zind.oci.config(["sh", "-c", ASK], **options)
     assert made["process"]["args"] == ["sh", "-c", ASK] and made["hostname"] == "web"
     assert made["root"] == {"path": str(tiny_root), "readonly": False}
-    assert made["annotations"]["org.zind.version"] == "1"
+    assert made["annotations"]["org.zind.version"] == "1" and made["process"]["env"][0].startswith("PATH=/")
     assert zind.oci.config(config=made) == made
     assert zind.oci.config(config=json.dumps(made, indent=None)) == made
     there = answers(run(config={k: v for k, v in made.items()}))

@@ -19,6 +19,7 @@ use workspace::Workspace;
 
 use crate::error::{Error, Result};
 use crate::image::commit::{self, now};
+use crate::image::progress::asked;
 use crate::image::{
     CommitOptions, Descriptor, Digest, History, Image, ImageConfig, Progress, ProgressEvent, ProgressKind, RunConfig,
     apply,
@@ -193,6 +194,38 @@ impl Builder {
         self.push(Action::StopSignal(signal.into()))
     }
 
+    /// One of the steps that change only the configuration, by its name as here: `"env"` and `"label"` with name and value,
+    /// `"entrypoint"` and `"cmd"` with any number of values, the others with one.
+    /// Errors: [`Error::Spec`] for another name or number.
+    pub fn configure(&mut self, what: &str, values: Vec<String>) -> Result<&mut Builder> {
+        let count = match what {
+            "env" | "label" => 2,
+            "workdir" | "user" | "expose" | "volume" | "stop_signal" => 1,
+            "entrypoint" | "cmd" => values.len(),
+            _ => return Err(Error::spec("step", format!("there is no step {what:?}"))),
+        };
+        if values.len() != count {
+            return Err(Error::spec("step", format!("{what} takes {count} of values, not {}", values.len())));
+        }
+        if what == "entrypoint" {
+            return Ok(self.entrypoint(values));
+        }
+        if what == "cmd" {
+            return Ok(self.cmd(values));
+        }
+        let mut values = values.into_iter();
+        let mut next = || values.next().unwrap_or_default();
+        Ok(match what {
+            "env" => self.env(next(), next()),
+            "label" => self.label(next(), next()),
+            "workdir" => self.workdir(next()),
+            "user" => self.user(next()),
+            "expose" => self.expose(next()),
+            "volume" => self.volume(next()),
+            _ => self.stop_signal(next()),
+        })
+    }
+
     fn push(&mut self, action: Action) -> &mut Builder {
         self.steps.push(action);
         self
@@ -206,6 +239,10 @@ impl Builder {
     /// Errors: [`Error::Failed`] for a program that does not exit with 0; whatever starting it, copying or committing gives.
     /// Nothing is left of a build that fails, except the results of the steps before.
     pub fn commit(&self, options: &CommitOptions, progress: &mut dyn Progress) -> Result<Built> {
+        asked(progress, |progress| self.commit_asked(options, progress))
+    }
+
+    fn commit_asked(&self, options: &CommitOptions, progress: &mut dyn Progress) -> Result<Built> {
         let _work = self.store.work()?;
         let mut build = Build::begin(self, options)?;
         let mut steps = Vec::new();

@@ -112,11 +112,19 @@ impl Workspace {
         };
         let ids = identity::resolve(&spec)?.user.unwrap_or((0, 0));
         let owner = self.on_host(ids, id_maps)?;
+        let by_range = !Caller::now()?.admin;
         // Nobody runs in there, so whoever the container's root is does not matter.
         let spec = Spec { user: None, ..spec };
         launch::look_at_root(&spec, interrupted, |root, interrupted| {
-            let options = CopyOptions::new().owner(owner.0, owner.1);
+            let options = CopyOptions { by_range, ..CopyOptions::new().owner(owner.0, owner.1) };
             root.copy_in_interruptible(source, target, &options, interrupted).map(drop)
+        })
+        .map_err(|error| match error.errno() {
+            Some(nix::errno::Errno::EACCES) if by_range => error.with_hint(
+                "where another id of the user namespace owns the directory, a step that runs copies there: bind the source, \
+                 and run cp",
+            ),
+            _ => error,
         })
     }
 

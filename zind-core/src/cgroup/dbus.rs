@@ -15,6 +15,7 @@ use rustix::net::{
 };
 
 use crate::error::{At, Error, Result, Step};
+use crate::process::launch::SLICE;
 
 /// A longer message than this ends the conversation; the ones awaited have a few hundred bytes.
 const MOST_BYTES: usize = 1 << 20;
@@ -232,26 +233,28 @@ fn encode(call: &Call<'_>, serial: u32) -> Vec<u8> {
 }
 
 /// A connection to a bus.
-pub(super) struct Bus {
+pub(super) struct Bus<'a> {
     socket: OwnedFd,
     address: PathBuf,
     serial: u32,
     buffer: Vec<u8>,
     until: Instant,
+    interrupted: &'a mut dyn FnMut() -> bool,
 }
 
-impl Bus {
-    /// Connects to the bus at a path (of `unix:path=`); the whole conversation has `timeout`.
+impl<'a> Bus<'a> {
+    /// Connects to the bus at a path (of `unix:path=`); the whole conversation has `timeout`, and ends with
+    /// [`Error::Interrupted`] when `interrupted` says so, which is asked now and then while the bus is silent.
     ///
     /// Errors: [`Error::Sys`] at [`Step::Systemd`].
-    pub(super) fn connect(path: &Path, timeout: Duration) -> Result<Bus> {
+    pub(super) fn connect(path: &Path, timeout: Duration, interrupted: &'a mut dyn FnMut() -> bool) -> Result<Bus<'a>> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket =
             socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).at(Step::Systemd, "socket", path)?;
         let address = SocketAddrUnix::new(path).at(Step::Systemd, "connect", path)?;
         connect(&socket, &address).at(Step::Systemd, "connect", path)?;
-        let mut bus =
-            Bus { socket, address: path.to_owned(), serial: 0, buffer: Vec::new(), until: Instant::now() + timeout };
+        let until = Instant::now() + timeout;
+        let mut bus = Bus { socket, address: path.to_owned(), serial: 0, buffer: Vec::new(), until, interrupted };
         // Who we are, the kernel tells the bus; no number of ours, which a user namespace would make a wrong one.
         bus.send(b"\0AUTH EXTERNAL\r\nDATA\r\nBEGIN\r\n")?;
         let ok = bus.line()?;
@@ -268,13 +271,22 @@ impl Bus {
     }
 
     /// Waits until the socket is ready.
-    fn wait(&self, flags: PollFlags) -> Result<()> {
-        let left = self.until.saturating_duration_since(Instant::now());
-        let timeout = Timespec::try_from(left).map_err(|_| self.fails(Errno::EINVAL))?;
-        match poll(&mut [PollFd::new(&self.socket, flags)], Some(&timeout)) {
-            Ok(0) => Err(self.fails(Errno::ETIMEDOUT).with_hint("systemd does not answer")),
-            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
-            Err(errno) => Err(errno).at(Step::Systemd, "poll", &self.address),
+    fn wait(&mut self, flags: PollFlags) -> Result<()> {
+        loop {
+            let left = self.until.saturating_duration_since(Instant::now());
+            let timeout = Timespec::try_from(left.min(SLICE)).map_err(|_| self.fails(Errno::EINVAL))?;
+            match poll(&mut [PollFd::new(&self.socket, flags)], Some(&timeout)) {
+                Ok(0) | Err(rustix::io::Errno::INTR) => {
+                    if (self.interrupted)() {
+                        return Err(Error::Interrupted);
+                    }
+                    if left.is_zero() {
+                        return Err(self.fails(Errno::ETIMEDOUT).with_hint("systemd does not answer"));
+                    }
+                }
+                Ok(_) => return Ok(()),
+                Err(errno) => return Err(errno).at(Step::Systemd, "poll", &self.address),
+            }
         }
     }
 
@@ -345,7 +357,7 @@ impl Bus {
     }
 }
 
-impl AsFd for Bus {
+impl AsFd for Bus<'_> {
     fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
         self.socket.as_fd()
     }
@@ -400,8 +412,25 @@ mod tests {
     }
 
     #[test]
+    fn a_silent_bus_is_waited_for_until_somebody_interrupts() {
+        let path = std::env::temp_dir().join(format!("zind-test-bus-{}", std::process::id()));
+        let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let mut asked = 0;
+        let mut interrupted = || {
+            asked += 1;
+            asked == 2
+        };
+        let error = Bus::connect(&path, Duration::from_secs(60), &mut interrupted).err().unwrap();
+        assert!(matches!(error, Error::Interrupted), "{error}");
+        let error = Bus::connect(&path, Duration::from_millis(50), &mut || false).err().unwrap();
+        assert_eq!(error.errno(), Some(Errno::ETIMEDOUT));
+        drop(listener);
+        std::fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
     fn a_bus_that_is_not_there_is_an_error_with_its_path() {
-        let error = Bus::connect(Path::new("/nonexistent/bus"), Duration::from_secs(1)).err().unwrap();
+        let error = Bus::connect(Path::new("/nonexistent/bus"), Duration::from_secs(1), &mut || false).err().unwrap();
         assert_eq!(error.errno(), Some(Errno::ENOENT));
         assert_eq!(error.path(), Some(Path::new("/nonexistent/bus")));
     }

@@ -118,23 +118,27 @@ impl Scope {
         keeper: Option<u32>,
         controllers: &[&str],
         resources: &Resources,
+        interrupted: &mut dyn FnMut() -> bool,
     ) -> Result<(PathBuf, Vec<String>)> {
         let unit = format!("{name}.scope");
         let all: Vec<u32> = pids.iter().copied().chain(keeper).collect();
-        self.manager.start_scope(&unit, self.slice.as_deref(), &all, &properties(resources))?;
+        self.manager.start_scope(&unit, self.slice.as_deref(), &all, &properties(resources), interrupted)?;
         let scope = self.dir_of(&unit, pids)?;
         let given = std::fs::read_to_string(scope.join("cgroup.controllers")).at(Step::Systemd, "open", &scope)?;
         if let Some(missing) = controllers.iter().find(|name| !given.split_ascii_whitespace().any(|has| has == **name))
         {
-            return Err(Error::unsupported(
-                *missing,
-                format!(
-                    "it to be delegated to {}, which has {}: as root, Delegate={} in a drop-in of user@.service, or run as root",
-                    self.manager.name(),
-                    given.split_ascii_whitespace().collect::<Vec<_>>().join(" "),
-                    controllers.join(" "),
+            let given = given.split_ascii_whitespace().collect::<Vec<_>>().join(" ");
+            let needs = match self.manager {
+                Manager::System(_) => format!(
+                    "systemd hands on {given} only; name a group outside of its units: cgroup_parent=\"/NAME\" (as root)"
                 ),
-            ));
+                Manager::User(_) => format!(
+                    "it has to be delegated to the user manager, which has {given}: as root, Delegate={} in a drop-in of \
+                     user@.service, or run as root",
+                    controllers.join(" ")
+                ),
+            };
+            return Err(Error::unsupported(*missing, needs));
         }
         let group = scope.join(name);
         std::fs::create_dir(&group).at(Step::Systemd, "mkdir", &group)?;

@@ -17,6 +17,11 @@ const LISTS: [&str; 3] = ["cgroup.procs", "cgroup.threads", "tasks"];
 
 /// The whole of a small file. All others are of one record, which comes whole as far as there is room.
 pub(super) fn read(dir: BorrowedFd<'_>, name: &str) -> Result<String, Errno> {
+    read_bytes(dir, name).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// The same where a name of somebody else's may be in it.
+pub(super) fn read_bytes(dir: BorrowedFd<'_>, name: &str) -> Result<Vec<u8>, Errno> {
     let file = openat(dir, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).map_err(IntoErrno::into_errno)?;
     let mut bytes = Vec::with_capacity(4096);
     while bytes.len() < MOST {
@@ -30,7 +35,7 @@ pub(super) fn read(dir: BorrowedFd<'_>, name: &str) -> Result<String, Errno> {
             Err(errno) => return Err(errno.into_errno()),
         }
     }
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
+    Ok(bytes)
 }
 
 /// Writes a text in one call.

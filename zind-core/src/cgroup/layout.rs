@@ -68,7 +68,8 @@ impl Layout {
     /// What `/proc/self/mountinfo` and `/proc/self/cgroup` say. The mounts are looked up again only when one of those that
     /// were found is no longer there.
     pub fn read() -> Result<Layout> {
-        let members = std::fs::read("/proc/self/cgroup").at(Step::CgroupLayout, "open", "/proc/self/cgroup")?;
+        let members = super::files::read_bytes(rustix::fs::CWD, "/proc/self/cgroup");
+        let members = members.at(Step::CgroupLayout, "open", "/proc/self/cgroup")?;
         let mut known = KNOWN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if let Some(known) = &*known
             && known.members == members

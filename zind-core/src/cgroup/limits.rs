@@ -220,8 +220,11 @@ fn memory(r: &Resources, row: &Row, s: &Situation<'_>) -> Result<Vec<Write>> {
     const BOTH: &str = "memory.memsw.limit_in_bytes";
     let Some(memory) = r.memory else { return Ok(Vec::new()) };
     let mut all = write(row, s, limit(memory, s.version));
+    if s.version == Version::V2 || r.swap.is_some() {
+        return Ok(all);
+    }
     let now = |file| (s.current)(file).as_deref().and_then(v1_limit);
-    if let (Version::V1, None, Some(both)) = (s.version, r.swap, now(BOTH)) {
+    if let Some(both) = now(BOTH) {
         let swap = both.saturating_sub(now("memory.limit_in_bytes").unwrap_or(both));
         all.push(to_file(row, BOTH, limit(memory.saturating_add(swap), s.version)));
     }
@@ -348,6 +351,57 @@ pub(super) fn numbers(text: &str) -> Option<(u32, u32)> {
     Some((number(major)?, number(minor)?))
 }
 
+/// The numbers of a list as `0-3,7`, as ranges.
+fn ranges(list: &str) -> Vec<(u32, u32)> {
+    let range = |part: &str| {
+        let (from, to) = part.split_once('-').unwrap_or((part, part));
+        Some((from.trim().parse().ok()?, to.trim().parse().ok()?))
+    };
+    list.split(',').filter_map(range).collect()
+}
+
+/// True if every number of one list is in the other.
+pub(super) fn is_within(list: &str, other: &str) -> bool {
+    let mut whole = ranges(other);
+    whole.sort_unstable();
+    // Neighbours become one, so that a range is in one of them or in none.
+    let mut joined: Vec<(u32, u32)> = Vec::new();
+    for (from, to) in whole {
+        match joined.last_mut() {
+            Some(last) if from <= last.1.saturating_add(1) => last.1 = last.1.max(to),
+            _ => joined.push((from, to)),
+        }
+    }
+    ranges(list).iter().all(|(from, to)| joined.iter().any(|(low, high)| low <= from && to <= high))
+}
+
+/// The sizes of huge pages that this machine has, as the files name them: `2MB`, `1GB`.
+pub(super) fn huge_page_sizes() -> Vec<String> {
+    let entries = std::fs::read_dir("/sys/kernel/mm/hugepages").into_iter().flatten().flatten();
+    let kilobytes = |entry: std::fs::DirEntry| {
+        let name = entry.file_name();
+        name.to_str()?.strip_prefix("hugepages-")?.strip_suffix("kB")?.parse::<u64>().ok()
+    };
+    let mut sizes: Vec<u64> = entries.filter_map(kilobytes).collect();
+    sizes.sort_unstable();
+    sizes.into_iter().map(size_name).collect()
+}
+
+/// As the kernel names them.
+fn size_name(kilobytes: u64) -> String {
+    match kilobytes {
+        kb if kb >= 1 << 20 => format!("{}GB", kb >> 20),
+        kb if kb >= 1 << 10 => format!("{}MB", kb >> 10),
+        kb => format!("{kb}KB"),
+    }
+}
+
+/// The names in a file of version 2's root, or of the group above: what may be limited by name.
+fn names_in(path: &str) -> String {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    text.lines().filter_map(|line| line.split(' ').next()).collect::<Vec<_>>().join(", ")
+}
+
 /// The conversion that runc (from 1.3.2) and crun (from 1.24) use: 2 is 1, 1024 is 100, 262144 is 10000.
 ///
 /// Source: <https://github.com/containers/crun/blob/main/crun.1.md#cpu-controller>
@@ -462,6 +516,21 @@ pub(super) fn cure(option: &str, file: &str, errno: Errno) -> String {
         (Errno::ENOENT, "io.weight" | "blkio.weight" | "io.latency") => {
             "this kernel has no controller of this kind for disks (CONFIG_BLK_CGROUP_IOCOST, _IOLATENCY, CONFIG_BFQ_GROUP_IOSCHED)"
         }
+        (Errno::ENOENT, _) if option == "hugetlb" => {
+            return match huge_page_sizes() {
+                sizes if sizes.is_empty() => "this machine has no huge pages (CONFIG_HUGETLBFS)".to_owned(),
+                sizes => format!("this machine has huge pages of {}", sizes.join(", ")),
+            };
+        }
+        (Errno::EINVAL, "misc.max") => {
+            return match names_in("/sys/fs/cgroup/misc.capacity") {
+                names if names.is_empty() => {
+                    "this machine has nothing that it counts (misc.capacity is empty)".to_owned()
+                }
+                names => format!("this machine counts {names} (misc.capacity)"),
+            };
+        }
+        (Errno::EINVAL | Errno::ENODEV, "rdma.max") => "there is no such RDMA device: see /sys/class/infiniband",
         (Errno::ENOENT, _) => "this kernel does not have it, or the group above does not hand the controller down",
         (Errno::EBUSY, "memory.limit_in_bytes" | "memory.max") => {
             "more memory than that is in use and cannot be taken back: ask for more, or have the container free some"
@@ -545,6 +614,17 @@ mod tests {
         r.pids = Some(u64::MAX);
         assert_eq!(lines(&r, "pids", Version::V1), ["pids.max=max"]);
         assert_eq!(parts(&r), ["memory", "cpu"]);
+    }
+
+    #[test]
+    fn lists_are_compared_by_their_numbers() {
+        for (list, other) in [("0", "0-3"), ("0-3", "0-1,2,3"), ("1,3", "3,1"), ("", "5"), ("0-1", "0,1-7")] {
+            assert!(is_within(list, other), "{list} {other}");
+        }
+        for (list, other) in [("0-1", "1"), ("0", "1-3"), ("0-3", "0-1,3"), ("0", "")] {
+            assert!(!is_within(list, other), "{list} {other}");
+        }
+        assert_eq!([64, 2048, 1 << 20].map(size_name), ["64KB", "2MB", "1GB"]);
     }
 
     #[test]

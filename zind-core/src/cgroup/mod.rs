@@ -22,6 +22,7 @@ mod testing;
 
 use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -63,6 +64,10 @@ pub struct Cgroup {
     scope: Option<(delegation::Scope, String)>,
     /// Keeps systemd's scope until the last readings are taken.
     keeper: Mutex<Option<Keeper>>,
+    /// Whoever is in it ends with this process.
+    dies_with_owner: bool,
+    /// Thaws it when this process ends while it is paused.
+    thawer: Mutex<Option<Keeper>>,
     last_words: LastWords,
     readings: readings::Readings,
     is_gone: AtomicBool,
@@ -79,6 +84,8 @@ struct Later {
     resources: Resources,
     /// Something was asked for; else it is for readings only, and may be missing.
     is_required: bool,
+    /// Whom it is given to: [`Cgroup::give`].
+    owner: Option<(u32, u32)>,
 }
 
 /// The group in one hierarchy.
@@ -147,6 +154,25 @@ impl Cgroup {
     }
 
     pub(crate) fn make(request: Request<'_>) -> Result<Cgroup> {
+        let mut is_old = true;
+        let is_gone = |error: &Error| {
+            matches!(error, Error::Sys { step: Step::MakeCgroup, .. }) && error.errno() == Some(Errno::ENOENT)
+        };
+        for _ in 0..16 {
+            match Cgroup::try_make(request, &mut is_old) {
+                // What has changed since the places were looked for shows by an error.
+                Err(_) if std::mem::take(&mut is_old) => {}
+                // The named parent went with the last container in there, which ended just now.
+                Err(error) if request.parent.is_some() && is_gone(&error) => {}
+                result => return result,
+            }
+        }
+        Cgroup::try_make(request, &mut is_old)
+    }
+
+    /// `is_old`: places may be those that were found a moment ago; whether they were.
+    fn try_make(request: Request<'_>, is_old: &mut bool) -> Result<Cgroup> {
+        let may_be_old = std::mem::take(is_old);
         let layout = Layout::read()?;
         let resources = request.resources;
         let on_v1 = |controller: &str| layout.v1_with(controller).is_some();
@@ -158,7 +184,8 @@ impl Cgroup {
             }
         }
         let has_rules = !resources.devices.is_empty() && !on_v1("devices");
-        let places = Places::find(&layout, &needed, has_rules, request.parent)?;
+        let places = Places::find(&layout, &needed, has_rules, request.parent, may_be_old)?;
+        *is_old = places.is_old;
         let mut group = Cgroup {
             parts: Vec::with_capacity(places.list.len()),
             helpers: request.helpers,
@@ -166,6 +193,8 @@ impl Cgroup {
             later: None,
             scope: None,
             keeper: Mutex::new(None),
+            dies_with_owner: request.dies_with_owner,
+            thawer: Mutex::new(None),
             last_words: LastWords::default(),
             readings: readings::Readings::default(),
             is_gone: AtomicBool::new(false),
@@ -188,6 +217,7 @@ impl Cgroup {
                     is_required: has_rules || !needed.is_empty(),
                     needed,
                     resources: resources.clone(),
+                    owner: None,
                 });
             }
         }
@@ -202,15 +232,15 @@ impl Cgroup {
     /// Makes the part that systemd's scope is for, around processes which have done nothing yet, and sets its limits.
     ///
     /// Errors: [`Error::Sys`] at [`Step::Systemd`] with what systemd said; [`Error::Unsupported`] for a controller that the
-    /// user's manager was not given; those of [`Cgroup::create`].
-    pub(crate) fn settle(&mut self, pids: &[u32]) -> Result<()> {
+    /// user's manager was not given; [`Error::Interrupted`] when `interrupted` says so; those of [`Cgroup::create`].
+    pub(crate) fn settle(&mut self, pids: &[u32], interrupted: &mut dyn FnMut() -> bool) -> Result<()> {
         let Some(later) = self.later.take() else { return Ok(()) };
         // Without clone3(2) the last readings are lost.
         let keeper = Keeper::start().ok();
         let pid = keeper.as_ref().map(Keeper::pid);
-        let made = later.scope.make(&later.name, pids, pid, &later.needed, &later.resources);
+        let made = later.scope.make(&later.name, pids, pid, &later.needed, &later.resources, interrupted);
         let (path, controllers) = match made {
-            Err(error) if !later.is_required => {
+            Err(error) if !later.is_required && !matches!(error, Error::Interrupted) => {
                 self.places.refused = Some(error);
                 return Ok(());
             }
@@ -220,6 +250,11 @@ impl Cgroup {
         let dir = files::open_dir(&path).map_err(|errno| Error::sys(Step::MakeCgroup, "open", &path, errno))?;
         self.parts.push(Part { dir, path, is_v2: true, controllers });
         self.write_limits(&later.resources, &Layout::read()?)?;
+        // An ordinary user can give it to themselves only.
+        let user = rustix::process::geteuid();
+        if let Some((uid, gid)) = later.owner.filter(|(uid, _)| user.is_root() || user.as_raw() == *uid) {
+            self.give(uid, gid)?;
+        }
         self.scope = Some((later.scope, later.name));
         Ok(())
     }
@@ -228,7 +263,10 @@ impl Cgroup {
     /// not change its limits.
     ///
     /// Errors: [`Error::Sys`] at [`Step::MakeCgroup`].
-    pub(crate) fn give(&self, uid: u32, gid: u32) -> Result<()> {
+    pub(crate) fn give(&mut self, uid: u32, gid: u32) -> Result<()> {
+        if let Some(later) = &mut self.later {
+            later.owner = Some((uid, gid));
+        }
         self.v2().map_or(Ok(()), |part| delegation::give(part.dir.as_fd(), &part.path, uid, gid))
     }
 
@@ -303,6 +341,13 @@ impl Cgroup {
         part.map(|part| part.path.as_path())
     }
 
+    /// Its directories and those made for it, as paths with their NULs, in the order in which they can be removed.
+    pub(crate) fn leavings(&self) -> Vec<u8> {
+        let parts = self.parts.iter().rev().map(|part| &part.path);
+        let all = parts.chain(self.places.made.iter().rev());
+        all.flat_map(|path| path.as_os_str().as_bytes().iter().copied().chain([0])).collect()
+    }
+
     /// True if there is no directory at all: nothing was asked for, and this user may make no groups.
     pub(crate) fn is_nowhere(&self) -> bool {
         self.parts.is_empty() && self.later.is_none()
@@ -345,7 +390,15 @@ impl Cgroup {
             let situation = Situation { version, helpers: self.helpers, current: &current };
             let mut writes = limits::writes(resources, controller, &situation)?;
             put_in_order(&mut writes, &current);
-            writes.iter().try_for_each(|write| write_one(part, write))?;
+            let before = |file: &str| (version == Version::V2).then(|| current(file).unwrap_or_default());
+            for write in &writes {
+                let set = CPUSETS.into_iter().find(|file| *file == write.alternatives[0].0);
+                let before = set.and_then(before);
+                write_one(part, write)?;
+                if let (Some(file), Some(before)) = (set, before) {
+                    check_cpuset(part, write, file, &before)?;
+                }
+            }
         }
         if !resources.devices.is_empty() && layout.v1_with("devices").is_none() {
             let part = self.v2().ok_or_else(|| without("devices"))?;
@@ -425,6 +478,22 @@ impl Cgroup {
 
     /// The same, but what `is_ending` by somebody's SIGKILL is not frozen, or thawed again: on v1 it could not die.
     pub(crate) fn freeze_unless(&self, is_ending: &dyn Fn() -> bool) -> Result<()> {
+        let (part, name, _) = self.freezer()?;
+        let mut thawer = self.thawer.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.dies_with_owner && thawer.is_none() {
+            let file = openat(&part.dir, name, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty());
+            let file = file.at(Step::Freeze, "openat", part.path.join(name))?;
+            // Without clone3(2) the next start has to do it.
+            *thawer = Keeper::start_for(file.as_fd(), thawing(part)).ok();
+        }
+        let result = self.stop(is_ending);
+        if result.is_err() {
+            *thawer = None;
+        }
+        result
+    }
+
+    fn stop(&self, is_ending: &dyn Fn() -> bool) -> Result<()> {
         let (part, file, word) = self.freezer()?;
         part.write(Step::Freeze, file, word)?;
         let deadline = Instant::now() + PATIENCE;
@@ -432,14 +501,14 @@ impl Cgroup {
         loop {
             // Asked after the file was written: who kills says so first, and thaws at last.
             if is_ending() {
-                let _ = self.thaw();
+                let _ = self.go_on();
                 return Err(Error::State("the container is being killed".to_owned()));
             }
             if is_frozen(part)? {
                 return Ok(());
             }
             if Instant::now() > deadline {
-                let _ = self.thaw();
+                let _ = self.go_on();
                 return Err(Error::sys(Step::Freeze, "write", part.path.join(file), Errno::ETIMEDOUT).with_hint(
                     "something of it sleeps in the kernel and does not stop: see the wchan of its processes",
                 ));
@@ -450,8 +519,15 @@ impl Cgroup {
 
     /// Lets everything go on.
     pub fn thaw(&self) -> Result<()> {
+        let mut thawer = self.thawer.lock().unwrap_or_else(PoisonError::into_inner);
+        self.go_on()?;
+        *thawer = None;
+        Ok(())
+    }
+
+    fn go_on(&self) -> Result<()> {
         let (part, file, _) = self.freezer()?;
-        part.write(Step::Freeze, file, if part.is_v2 { "0" } else { "THAWED" })
+        part.write(Step::Freeze, file, thawing(part))
     }
 
     /// True while it is frozen.
@@ -492,10 +568,10 @@ impl Cgroup {
         let deadline = Instant::now() + PATIENCE;
         loop {
             // Frozen it forks nothing, so that one round is enough; without a freezer it takes as many as it takes.
-            let frozen = self.freeze().is_ok();
+            let frozen = self.stop(&|| false).is_ok();
             let found = self.signal_all();
             if frozen {
-                self.thaw()?;
+                self.go_on()?;
             }
             if found? == 0 {
                 return Ok(());
@@ -597,10 +673,9 @@ impl Cgroup {
     }
 
     fn remove_places(&self) {
+        drop(self.thawer.lock().unwrap_or_else(PoisonError::into_inner).take());
         drop(self.keeper.lock().unwrap_or_else(PoisonError::into_inner).take());
-        for dir in self.places.made.iter().rev() {
-            let _ = rustix::fs::rmdir(dir);
-        }
+        self.places.remove_made();
     }
 
     fn remove_parts(&mut self) {
@@ -745,6 +820,25 @@ fn write_one(part: &Part, write: &limits::Write) -> Result<()> {
     Err(Error::sys(Step::WriteCgroup, "write", part.path.join(&**file), errno).with_hint(hint))
 }
 
+const CPUSETS: [&str; 2] = ["cpuset.cpus", "cpuset.mems"];
+
+/// On v2 a list that has nothing of what the group above may use is taken without a word, and then all that the group above
+/// may use is in force. Here it is refused as on v1, and `before` is put back.
+fn check_cpuset(part: &Part, write: &limits::Write, file: &str, before: &str) -> Result<()> {
+    let asked = &write.alternatives[0].1;
+    let effective = part.read(&format!("{file}.effective"))?;
+    let effective = effective.trim();
+    if limits::is_within(effective, asked) {
+        return Ok(());
+    }
+    let _ = files::write(part.dir.as_fd(), file, if before.trim().is_empty() { "\n" } else { before });
+    let hint = format!(
+        "{asked:?} was to be written for {}: the group above may use {effective} only, and nothing of that was asked for",
+        write.option
+    );
+    Err(Error::sys(Step::WriteCgroup, "write", part.path.join(file), Errno::EINVAL).with_hint(hint))
+}
+
 /// On v2 a limit below what is in use would kill; as on v1, it is refused where the memory cannot be taken back.
 fn make_room(part: &Part, memory: u64) -> Result<()> {
     let current = || part.read("memory.current").map(|text| files::number(&text).unwrap_or(0));
@@ -761,6 +855,11 @@ fn make_room(part: &Part, memory: u64) -> Result<()> {
     let cure = limits::cure("memory", "memory.max", Errno::EBUSY);
     let hint = format!("\"{memory}\" was to be written for memory, {left} bytes are in use: {cure}");
     Err(Error::sys(Step::WriteCgroup, "write", part.path.join("memory.max"), Errno::EBUSY).with_hint(hint))
+}
+
+/// The word that lets everything go on.
+fn thawing(part: &Part) -> &'static str {
+    if part.is_v2 { "0" } else { "THAWED" }
 }
 
 fn is_frozen(part: &Part) -> Result<bool> {

@@ -2,8 +2,11 @@
 //! that was named.
 #![forbid(unsafe_code)]
 
+use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Component, Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use rustix::fs::{Access, AtFlags, CWD, Mode, accessat, mkdir};
@@ -16,7 +19,7 @@ use super::limits::Version;
 use crate::error::{Error, IntoErrno, Result, Step};
 
 /// One directory below which a group is made.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Place {
     pub(super) version: Version,
     pub(super) dir: PathBuf,
@@ -30,29 +33,78 @@ pub(super) struct Place {
 #[derive(Debug, Default)]
 pub(super) struct Places {
     pub(super) list: Vec<Place>,
+    /// Those that this process made, now or for another container.
     pub(super) made: Vec<PathBuf>,
     /// The group of version 2 is made later, when the launcher is there: in a scope of systemd's.
     pub(super) scope: Option<Scope>,
     /// Why there is none for what nobody insisted on: the first reason.
     pub(super) refused: Option<Error>,
+    /// It was found a moment ago, and nothing was looked at again.
+    pub(super) is_old: bool,
 }
+
+/// Directories on the way to a named parent that this process has made: they go with the last container in there.
+static MADE: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 
 /// What is good to have for readings, where it costs nobody much. Not "io", which slows down everybody's groups and disks: it is
 /// used where it is on already, and switched on where a limit is asked for.
 pub(super) const WANTED: [&str; 3] = ["memory", "pids", "cpu"];
 
+/// What a look was for.
+#[derive(PartialEq, Eq)]
+struct Asked {
+    layout: Layout,
+    needed: Vec<(Version, &'static str)>,
+    needs_v2: bool,
+}
+
+/// What the last look has found.
+struct Found {
+    asked: Asked,
+    user: u32,
+    at: Instant,
+    list: Vec<Place>,
+}
+
+impl Found {
+    fn new(asked: Asked, list: &[Place]) -> Found {
+        Found { asked, user: rustix::process::geteuid().as_raw(), at: Instant::now(), list: list.to_vec() }
+    }
+
+    fn holds_for(&self, asked: &Asked) -> bool {
+        self.at.elapsed() < HOLDS && self.asked == *asked && self.user == rustix::process::geteuid().as_raw()
+    }
+}
+
+/// One start after the other looks once. What has changed meanwhile shows by an error, and then it is looked again.
+static FOUND: Mutex<Option<Found>> = Mutex::new(None);
+const HOLDS: Duration = Duration::from_secs(1);
+
 impl Places {
     /// Finds a directory for each controller that is needed. `needs_v2`: the group in version 2 is needed by itself.
+    /// `may_be_old`: what was found a moment ago will do.
     pub(super) fn find(
         layout: &Layout,
         needed: &[(Version, &'static str)],
         needs_v2: bool,
         parent: Option<&Path>,
+        may_be_old: bool,
     ) -> Result<Places> {
+        let asked = Asked { layout: layout.clone(), needed: needed.to_vec(), needs_v2 };
+        if may_be_old && parent.is_none() {
+            let found = FOUND.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(found) = found.as_ref().filter(|found| found.holds_for(&asked)) {
+                return Ok(Places { list: found.list.clone(), is_old: true, ..Places::default() });
+            }
+        }
         let mut places = Places::default();
         let result = places.look(layout, needed, needs_v2, parent);
         if result.is_err() {
             places.remove_made();
+        }
+        let is_plain = parent.is_none() && places.scope.is_none() && places.refused.is_none();
+        if result.is_ok() && is_plain {
+            *FOUND.lock().unwrap_or_else(PoisonError::into_inner) = Some(Found::new(asked, &places.list));
         }
         result.map(|()| places)
     }
@@ -70,9 +122,9 @@ impl Places {
             let is_required = needs_v2 || !on_v2.is_empty();
             match self.v2(v2, &on_v2, parent) {
                 // In a hybrid only for what is asked for: the groups of version 1 have the rest.
-                Ok(Found::Scope(scope)) if is_required || layout.v1.is_empty() => self.scope = Some(scope),
-                Ok(Found::Scope(_)) => {}
-                Ok(Found::Dir(dir)) => {
+                Ok(OnV2::Scope(scope)) if is_required || layout.v1.is_empty() => self.scope = Some(scope),
+                Ok(OnV2::Scope(_)) => {}
+                Ok(OnV2::Dir(dir)) => {
                     let controllers = controllers_below(&dir);
                     self.list.push(Place { version: Version::V2, dir, controllers, is_required });
                 }
@@ -106,9 +158,12 @@ impl Places {
     }
 
     /// Removes the directories on the way to a named parent, as far as nobody else is in there.
-    pub(super) fn remove_made(&mut self) {
-        for dir in std::mem::take(&mut self.made).into_iter().rev() {
-            let _ = rustix::fs::rmdir(&dir);
+    pub(super) fn remove_made(&self) {
+        let mut ours = MADE.lock().unwrap_or_else(PoisonError::into_inner);
+        for dir in self.made.iter().rev() {
+            if matches!(rustix::fs::rmdir(dir), Ok(()) | Err(rustix::io::Errno::NOENT)) {
+                ours.remove(dir);
+            }
         }
     }
 
@@ -119,14 +174,14 @@ impl Places {
         hierarchy.own.clone().ok_or_else(|| invisible(hierarchy))
     }
 
-    fn v2(&mut self, hierarchy: &Hierarchy, asked: &[&str], parent: Option<&Path>) -> Result<Found> {
+    fn v2(&mut self, hierarchy: &Hierarchy, asked: &[&str], parent: Option<&Path>) -> Result<OnV2> {
         let dir = match self.v2_dir(hierarchy, asked, parent)? {
-            Found::Dir(dir) => dir,
+            OnV2::Dir(dir) => dir,
             // systemd moves the launcher itself.
             scope => return Ok(scope),
         };
         match barrier(hierarchy, &dir) {
-            None => Ok(Found::Dir(dir)),
+            None => Ok(OnV2::Dir(dir)),
             Some(above) => Err(Error::unsupported(
                 if asked.is_empty() { "a control group".to_owned() } else { asked.join(", ") },
                 format!(
@@ -139,7 +194,7 @@ impl Places {
         }
     }
 
-    fn v2_dir(&mut self, hierarchy: &Hierarchy, asked: &[&str], parent: Option<&Path>) -> Result<Found> {
+    fn v2_dir(&mut self, hierarchy: &Hierarchy, asked: &[&str], parent: Option<&Path>) -> Result<OnV2> {
         let slice = parent.and_then(Path::to_str).filter(|name| name.ends_with(".slice") && !name.contains('/'));
         if let (Some(parent), None) = (parent, slice) {
             let dir = self.descend(hierarchy, parent, |dir| match is_enabled(dir, asked) {
@@ -147,17 +202,17 @@ impl Places {
                 false => make_usable(dir, asked).map(drop).map_err(|why| why.into_error(dir, asked)),
             })?;
             make_usable(&dir, asked).map_err(|why| why.into_error(&dir, asked))?;
-            return Ok(Found::Dir(dir));
+            return Ok(OnV2::Dir(dir));
         }
         let top = match delegation::v2(hierarchy, asked, slice)? {
-            delegation::Found::Scope(scope) => return Ok(Found::Scope(scope)),
+            delegation::Found::Scope(scope) => return Ok(OnV2::Scope(scope)),
             delegation::Found::Free(top) => top,
         };
         let own = hierarchy.own.as_ref().ok_or_else(|| invisible(hierarchy))?;
         // One that has what was asked for, but not all for readings, is the second choice.
         let mut second = None;
         let first = match make_usable(own, asked) {
-            Ok(true) => return Ok(Found::Dir(own.clone())),
+            Ok(true) => return Ok(OnV2::Dir(own.clone())),
             Ok(false) => {
                 second = Some(own.clone());
                 None
@@ -170,18 +225,18 @@ impl Places {
                 continue;
             }
             match make_usable(dir, asked) {
-                Ok(true) => return Ok(Found::Dir(dir.to_owned())),
+                Ok(true) => return Ok(OnV2::Dir(dir.to_owned())),
                 Ok(false) => second = second.or(Some(dir.to_owned())),
                 Err(_) => {}
             }
         }
         if let Some(dir) = second {
-            return Ok(Found::Dir(dir));
+            return Ok(OnV2::Dir(dir));
         }
         // The root has no limits of its own, and nobody's groups are disturbed by one more.
         let is_root = open_dir(&hierarchy.mount).is_ok_and(|dir| is_real_root(dir.as_fd()));
         if is_root && top == hierarchy.mount && make_usable(&hierarchy.mount, asked).is_ok() {
-            return Ok(Found::Dir(hierarchy.mount.clone()));
+            return Ok(OnV2::Dir(hierarchy.mount.clone()));
         }
         Err(first.unwrap_or_else(|| invisible(hierarchy)))
     }
@@ -204,10 +259,15 @@ impl Places {
             dir.push(name);
             match mkdir(&dir, Mode::from_raw_mode(0o755)).map_err(IntoErrno::into_errno) {
                 Ok(()) => {
+                    MADE.lock().unwrap_or_else(PoisonError::into_inner).insert(dir.clone());
                     self.made.push(dir.clone());
                     fill_cpuset(&dir)?;
                 }
-                Err(Errno::EEXIST) => {}
+                Err(Errno::EEXIST) => {
+                    if MADE.lock().unwrap_or_else(PoisonError::into_inner).contains(&dir) {
+                        self.made.push(dir.clone());
+                    }
+                }
                 Err(_) if dir.is_dir() => {}
                 Err(errno) => return Err(refused(&dir, errno)),
             }
@@ -217,7 +277,7 @@ impl Places {
 }
 
 /// Where the group of version 2 is made.
-enum Found {
+enum OnV2 {
     Dir(PathBuf),
     Scope(Scope),
 }

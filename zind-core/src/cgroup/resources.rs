@@ -40,7 +40,7 @@ pub struct Resources {
     /// 0 to 100 (200 on v2): how gladly memory is swapped out. v1 `memory.swappiness`; not on v2.
     pub swappiness: Option<u64>,
 
-    /// CPU time per second of wall time, in CPUs: 0.5 is half of one. `cpu.max`; v1 `cpu.cfs_quota_us`.
+    /// CPU time per second of wall time, in CPUs: 0.5 is half of one, infinity takes the limit away. `cpu.max`; v1 `cpu.cfs_quota_us`.
     pub cpus: Option<f64>,
     /// The same as microseconds in each period; -1 is no limit. Excludes `cpus`.
     pub cpu_quota_us: Option<i64>,
@@ -305,6 +305,7 @@ impl Resources {
     /// Quota (negative: none) and period in microseconds, from `cpus` or as given.
     pub(super) fn cpu_time(&self) -> (Option<i64>, Option<u64>) {
         match self.cpus {
+            Some(cpus) if cpus == f64::INFINITY => (Some(-1), self.cpu_period_us),
             Some(cpus) => {
                 let period = self.cpu_period_us.unwrap_or(100_000);
                 (Some((cpus * period as f64).round() as i64), Some(period))
@@ -346,17 +347,21 @@ impl Resources {
                 return refuse(format!("{name}: {list:?} is no list; write \"0-3,7\""));
             }
         }
-        for limit in &self.io {
+        for (number, limit) in self.io.iter().enumerate() {
             let device = limit.device.display();
             if limit.device.as_os_str().is_empty() {
-                return refuse("io: a limit names no device");
+                return refuse(format!(
+                    "io[{number}]: device is empty; name a disk (\"/dev/vda\") or its numbers (\"254:0\")"
+                ));
             }
             for (name, rate) in limit.rates() {
                 if rate == Some(0) {
-                    return refuse(format!("io: {name} of {device} is 0, which the kernel does not take"));
+                    return refuse(format!(
+                        "io[{number}]: {name} of {device} is 0, which the kernel does not take; leave it out, or \"max\""
+                    ));
                 }
             }
-            within(&format!("io: weight of {device}"), limit.weight, 1, 10_000)?;
+            within(&format!("io[{number}]: weight of {device}"), limit.weight, 1, 10_000)?;
         }
         self.devices.iter().try_for_each(DeviceRule::check)?;
         let names =
@@ -377,9 +382,12 @@ impl Resources {
             return refuse("cpu_weight and cpu_shares exclude each other");
         }
         if let Some(cpus) = self.cpus {
-            let there = online_cpus();
-            if !cpus.is_finite() || cpus <= 0.0 || cpus > there as f64 {
-                return refuse(format!("cpus: {cpus} is not above 0 and at most {there}, which this machine has"));
+            // One there is; to ask for more takes a look.
+            let there = if cpus > 0.0 && cpus <= 1.0 { 1 } else { online_cpus() };
+            if cpus != f64::INFINITY && !(cpus > 0.0 && cpus <= there as f64) {
+                return refuse(format!(
+                    "cpus: {cpus} is not above 0 and at most {there}, which this machine has; \"max\" takes the limit away"
+                ));
             }
         }
         match self.cpu_time().0 {

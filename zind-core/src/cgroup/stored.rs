@@ -76,6 +76,8 @@ impl Cgroup {
             later: None,
             scope: None,
             keeper: Mutex::new(None),
+            dies_with_owner: false,
+            thawer: Mutex::new(None),
             last_words: LastWords::default(),
             readings,
             is_gone: AtomicBool::new(false),

@@ -69,15 +69,16 @@ impl Manager {
     ///
     /// `properties` are numbers of the scope's; `unit` is its name (`"zind-….scope"`), `slice` the one it goes into (`None`: where the manager puts scopes).
     /// Errors: [`Error::Sys`] at [`Step::Systemd`], with what systemd said as the hint: `EACCES` where it refuses this user,
-    /// `EEXIST` where the unit exists, `ETIMEDOUT` where it does not answer.
+    /// `EEXIST` where the unit exists, `ETIMEDOUT` where it does not answer; [`Error::Interrupted`] when `interrupted` says so.
     pub(crate) fn start_scope(
         &self,
         unit: &str,
         slice: Option<&str>,
         pids: &[u32],
         properties: &[(&'static str, u64)],
+        interrupted: &mut dyn FnMut() -> bool,
     ) -> Result<()> {
-        let mut bus = Bus::connect(self.bus(), PATIENCE)?;
+        let mut bus = Bus::connect(self.bus(), PATIENCE, interrupted)?;
         let empty = Body::default();
         bus.call(&to_bus("Hello", "", &empty))?;
         let mut rule = Body::default();
@@ -118,7 +119,8 @@ impl Manager {
     ///
     /// Errors: as for [`Manager::start_scope`].
     pub(crate) fn set_properties(&self, unit: &str, properties: &[(&'static str, u64)]) -> Result<()> {
-        let mut bus = Bus::connect(self.bus(), PATIENCE)?;
+        let mut never = || false;
+        let mut bus = Bus::connect(self.bus(), PATIENCE, &mut never)?;
         bus.call(&to_bus("Hello", "", &Body::default()))?;
         let mut body = Body::default();
         body.string(unit).u32(1).array(8, |all| numbers(all, properties));
@@ -292,11 +294,11 @@ mod tests {
         let group = || std::fs::read_to_string(format!("/proc/{}/cgroup", child.id())).unwrap();
         let unit = format!("zind-test-{}.scope", child.id());
         let before = group();
-        manager.start_scope(&unit, None, &[child.id()], &[("CPUWeight", 50)]).unwrap();
+        manager.start_scope(&unit, None, &[child.id()], &[("CPUWeight", 50)], &mut || false).unwrap();
         let after = group();
         assert!(after.trim_end().ends_with(&unit), "{before} {after}");
         manager.set_properties(&unit, &[("CPUWeight", 60)]).unwrap();
-        let again = manager.start_scope(&unit, None, &[child.id()], &[("CPUWeight", 50)]).unwrap_err();
+        let again = manager.start_scope(&unit, None, &[child.id()], &[("CPUWeight", 50)], &mut || false).unwrap_err();
         assert_eq!(again.errno(), Some(Errno::EEXIST), "{again}");
         let path = after.lines().find_map(|line| line.strip_prefix("0::")).unwrap().to_owned();
         child.kill().unwrap();

@@ -449,11 +449,14 @@ impl Running {
         let len = words.u64()?;
         let stat = words.bytes(usize::try_from(len).ok()?)?;
         const { assert!(size_of::<RunningHead>() == 40) };
-        Some((run, Running { pid, start_time: start_time(stat)?, started_ns, restarts })).filter(|_| pid > 0)
+        Some((run, Running { pid, start_time: start_time(stat).unwrap_or(0), started_ns, restarts }))
+            .filter(|_| pid > 0)
     }
 
     /// A pidfd of the first process, if it is still that one.
     pub(super) fn pidfd(&self) -> Option<OwnedFd> {
+        // It was gone already when it was written down.
+        (self.start_time != 0).then_some(())?;
         let pidfd = crate::sys::descriptors::pidfd_open(self.pid).ok()?;
         let stat = fs::read(format!("/proc/{}/stat", self.pid)).ok()?;
         (start_time(&stat)? == self.start_time).then_some(())?;

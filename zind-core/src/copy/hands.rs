@@ -11,14 +11,14 @@ use rustix::fs::{
     fchmod, fchown, fsetxattr, futimens, linkat, lsetxattr, makedev, mkdirat, mknodat, openat, openat2, renameat,
     symlinkat, unlinkat, utimensat,
 };
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 
 use crate::rootfs::fault::{By, Fault};
 
 /// Opens what is below `dir`, without following a link on the way: as a place to look at, or a directory to be read.
 pub(crate) fn open_below(dir: BorrowedFd<'_>, path: &OsStr, flags: OFlags) -> rustix::io::Result<OwnedFd> {
     loop {
-        match openat2(dir, path, flags | OFlags::CLOEXEC, Mode::empty(), BELOW) {
+        match retry_on_intr(|| openat2(dir, path, flags | OFlags::CLOEXEC, Mode::empty(), BELOW)) {
             // It cannot leave, and nobody renames there; the kernel may be unsure all the same.
             Err(Errno::AGAIN | Errno::INTR) => std::thread::yield_now(),
             result => return result,
@@ -100,12 +100,12 @@ impl Hands for Own {
     }
 
     fn open_dir(&mut self, dir: BorrowedFd<'_>, name: &OsStr) -> Result<OwnedFd, Fault> {
-        match openat(dir, name, OFlags::RDONLY | DIR, Mode::empty()) {
+        match retry_on_intr(|| openat(dir, name, OFlags::RDONLY | DIR, Mode::empty())) {
             Err(Errno::ACCESS) => {
-                let place = openat(dir, name, OFlags::PATH | DIR, Mode::empty()).by("openat")?;
+                let place = retry_on_intr(|| openat(dir, name, OFlags::PATH | DIR, Mode::empty())).by("openat")?;
                 let path = super::magic_path(place.as_fd());
                 chmodat(CWD, &path, Mode::RWXU, AtFlags::empty()).by("chmod")?;
-                openat(dir, name, OFlags::RDONLY | DIR, Mode::empty()).by("openat")
+                retry_on_intr(|| openat(dir, name, OFlags::RDONLY | DIR, Mode::empty())).by("openat")
             }
             result => result.by("openat"),
         }
@@ -113,7 +113,7 @@ impl Hands for Own {
 
     fn create(&mut self, dir: BorrowedFd<'_>, name: &OsStr) -> Result<OwnedFd, Fault> {
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        openat(dir, name, flags, Mode::RUSR | Mode::WUSR).by("openat")
+        retry_on_intr(|| openat(dir, name, flags, Mode::RUSR | Mode::WUSR)).by("openat")
     }
 
     fn set(&mut self, file: BorrowedFd<'_>, attributes: &Attributes) -> Result<Vec<Vec<u8>>, Fault> {
@@ -139,7 +139,8 @@ impl Hands for Own {
         let mut left = Vec::new();
         if !attributes.xattrs.is_empty() || attributes.mode.is_some() {
             let place =
-                openat(dir, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()).by("openat")?;
+                retry_on_intr(|| openat(dir, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()))
+                    .by("openat")?;
             let is_link = rustix::fs::fstat(&place).by("fstat")?.st_mode & libc::S_IFMT == libc::S_IFLNK;
             let path = match is_link {
                 // No link of /proc leads to a link: by the directory's.

@@ -117,6 +117,14 @@ impl Inside {
         self.deputy.read(&request).map_err(|refusal| refusal.errno)
     }
 
+    /// Gives away what `file` is open on, which may be a place.
+    pub(crate) fn give(&self, file: BorrowedFd<'_>, owner: (u32, u32)) -> Result<(), Fault> {
+        let (uid, gid) = self.owner(owner)?;
+        let empty = Arg::Number(libc::AT_EMPTY_PATH as u64);
+        let arguments = [Arg::Fd(file), Arg::Text(c""), Arg::Number(uid), Arg::Number(gid), empty];
+        self.ask(&Calls::new().add("fchownat", libc::SYS_fchownat, &arguments))
+    }
+
     fn ask(&self, calls: &Calls<'_>) -> Result<(), Fault> {
         self.deputy.ask(&calls.request).map(drop).map_err(|refusal| calls.fault(refusal))
     }

@@ -53,6 +53,8 @@ pub struct CopyOptions {
     pub(crate) one_file_system: bool,
     /// It is for a layer of an overlay: sockets and the marks of overlayfs are copied, too; labels are left to the system.
     pub(crate) layer: bool,
+    /// Who may not give files away asks somebody who has the caller's range of ids; that this fails is an error.
+    pub(crate) by_range: bool,
 }
 
 impl Default for CopyOptions {
@@ -64,6 +66,7 @@ impl Default for CopyOptions {
             strict: false,
             one_file_system: false,
             layer: false,
+            by_range: false,
         }
     }
 }

@@ -17,6 +17,7 @@ use rustix::io::Errno;
 
 use super::attributes::{Keep, magic_path};
 use super::data::{self, Stop};
+use super::inside::Inside;
 use super::temp::Temp;
 use super::{CopyOptions, CopyStats, Pause};
 use crate::error::{Error, Result, Step};
@@ -106,6 +107,8 @@ impl Source {
 /// One call of a copy.
 pub(super) struct Walk<'a> {
     options: &'a CopyOptions,
+    /// Who gives files to other ids of the caller's range, once it was needed.
+    inside: Option<Option<Inside>>,
     step: Step,
     pause: Pause<'a>,
     stats: CopyStats,
@@ -119,6 +122,7 @@ pub(super) struct Walk<'a> {
 impl<'a> Walk<'a> {
     pub(super) fn new(options: &'a CopyOptions, step: Step, pause: Pause<'a>) -> Walk<'a> {
         Walk {
+            inside: None,
             options,
             step,
             pause,
@@ -360,8 +364,24 @@ impl<'a> Walk<'a> {
             *not_kept += 1;
             if strict { Err(fault) } else { Ok(()) }
         };
-        let mut keep = Keep { owner: self.options.owner, layer: self.options.layer, refused: &mut refused };
-        keep.all(source.as_fd(), meta, target.as_fd())
+        let now = fstat(target).by("fstat")?;
+        let now = (now.st_uid, now.st_gid);
+        let other = self.options.owner.filter(|owner| self.options.by_range && *owner != now);
+        let owner = other.map(|_| now).or(self.options.owner);
+        let mut keep = Keep { owner, layer: self.options.layer, refused: &mut refused };
+        keep.all(source.as_fd(), meta, target.as_fd())?;
+        // At last: what belongs to somebody else cannot be changed any more.
+        other.map_or(Ok(()), |owner| self.give(target, owner))
+    }
+
+    /// Gives a file to another id of the caller's range, by somebody who may.
+    fn give(&mut self, target: &OwnedFd, owner: (u32, u32)) -> Result<(), Fault> {
+        match self.inside.get_or_insert_with(Inside::of_the_caller) {
+            Some(inside) => inside.give(target.as_fd(), owner),
+            None => {
+                Err(Fault::new("fchownat", Errno::PERM).hint("this user has no ranges in /etc/subuid and /etc/subgid"))
+            }
+        }
     }
 
     /// Makes another name of a file that was copied already. False if it was not, or is not where it was put.

@@ -40,7 +40,12 @@ pub(crate) fn settle(spec: &mut Spec, interrupted: &mut dyn FnMut() -> bool) -> 
                 (_, last) => Rootfs::Lowers(lowers.into_iter().chain(last).collect()),
             };
             let config = &image.config()?.config;
-            let is_lacking = lacks(config, spec)?;
+            let trees = match &spec.rootfs {
+                Rootfs::Path(path) => std::slice::from_ref(path),
+                Rootfs::Lowers(paths) => paths,
+                _ => &[],
+            };
+            let is_lacking = lacks(config, spec, trees)?;
             if spec.read_only && is_lacking {
                 // What is missing is made in memory over the image, before nobody can write there any more.
                 (spec.read_only, spec.overlay, spec.sealed) = (false, Overlay::Tmpfs, true);
@@ -48,7 +53,13 @@ pub(crate) fn settle(spec: &mut Spec, interrupted: &mut dyn FnMut() -> bool) -> 
             (image, Some(hold))
         }
         Rootfs::Layers(layers) => match layers.image()? {
-            Some(image) => (image, None),
+            Some(image) => {
+                if spec.read_only && lacks(&image.config()?.config, spec, &layers.trees()?)? {
+                    // As above, but they have a place to be written to.
+                    (spec.read_only, spec.sealed) = (false, true);
+                }
+                (image, None)
+            }
             None => return no_image(spec),
         },
         _ => return no_image(spec),
@@ -61,14 +72,9 @@ pub(crate) fn settle(spec: &mut Spec, interrupted: &mut dyn FnMut() -> bool) -> 
     Ok(hold)
 }
 
-/// Whether the image has a working directory or volumes that are not in it.
-/// Errors: [`Error::Image`] where something else is in the way.
-fn lacks(config: &RunConfig, spec: &Spec) -> Result<bool> {
-    let trees = match &spec.rootfs {
-        Rootfs::Path(path) => std::slice::from_ref(path),
-        Rootfs::Lowers(paths) => paths,
-        _ => return Ok(false),
-    };
+/// Whether the image has a working directory or volumes, or the caller places to mount at, that are not in its trees.
+/// Errors: [`Error::Image`] where something else is in the way of what the image has.
+fn lacks(config: &RunConfig, spec: &Spec, trees: &[PathBuf]) -> Result<bool> {
     let mut is_lacking = false;
     let volumes = config.volumes.iter().map(|path| ("config, Volumes", path));
     let cwd = Some(("config, WorkingDir", &config.working_dir)).filter(|_| spec.cwd.is_none());
@@ -98,7 +104,13 @@ fn lacks(config: &RunConfig, spec: &Spec) -> Result<bool> {
             }
         }
     }
-    Ok(is_lacking)
+    let is_there = |path: &Path| {
+        let below = path.strip_prefix("/").unwrap_or(path);
+        let found = trees.iter().find_map(|tree| std::fs::symlink_metadata(tree.join(below)).ok());
+        found.is_some_and(|meta| meta.is_dir() || meta.is_file())
+    };
+    let mut targets = spec.mounts.iter().map(Mount::target).filter(|target| !is_of_kernel(target));
+    Ok(is_lacking || targets.any(|target| !is_there(target)))
 }
 
 /// As a path of the container.

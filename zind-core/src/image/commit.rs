@@ -11,6 +11,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::digest::{Algorithm, Digest, Hasher};
 use super::pack::{self, Compression, Encoder, PackStats};
+use super::progress::asked;
 use super::{Descriptor, History, Image, ImageConfig, Progress, ProgressEvent, ProgressKind, RunConfig};
 use crate::error::{At, Error, Result, Step};
 use crate::rootfs::layers::{Ids, Layer, Marks, View};
@@ -90,6 +91,8 @@ pub(crate) struct Changes {
     pub(crate) ids: Ids,
     /// Owners are in the attribute that single-id unpacking leaves.
     pub(crate) owners_in_xattr: bool,
+    /// Directories whose content is left out, by their paths below the root.
+    pub(crate) volumes: Vec<PathBuf>,
 }
 
 impl Changes {
@@ -102,7 +105,8 @@ impl Changes {
         // What an ordinary user has unpacked, or brings as a directory, belongs to the user, and means root.
         let root = (self.owners_in_xattr || self.marks.is_none())
             .then(|| (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw()));
-        let options = pack::Options { below: below.as_ref(), ids, owners_in_xattr: self.owners_in_xattr, root };
+        let (owners_in_xattr, volumes) = (self.owners_in_xattr, &self.volumes[..]);
+        let options = pack::Options { below: below.as_ref(), ids, owners_in_xattr, root, volumes };
         pack::pack(&tree, options, out, done)
     }
 }
@@ -244,12 +248,26 @@ pub(crate) fn commit(
     options: &CommitOptions,
     progress: &mut dyn Progress,
 ) -> Result<Image> {
+    asked(progress, |progress| commit_asked(store, base, changes, options, progress))
+}
+
+fn commit_asked(
+    store: &Store,
+    base: Option<&Image>,
+    changes: &Changes,
+    options: &CommitOptions,
+    progress: &mut dyn Progress,
+) -> Result<Image> {
     let _work = store.work()?;
-    let (layer, diff_id, stats) = add_layer(store, changes, options.compression, progress)?;
     let mut config = match base {
         Some(image) => image.config()?.clone(),
         None => ImageConfig::new(),
     };
+    // What programs have written to the image's volumes is data, and none of the image's: as Docker has it.
+    let below = |path: &String| Path::new("/").join(path).components().skip(1).collect::<PathBuf>();
+    let volumes = config.config.volumes.iter().map(below).filter(|path| !path.as_os_str().is_empty()).collect();
+    let changes = Changes { volumes, ..changes.clone() };
+    let (layer, diff_id, stats) = add_layer(store, &changes, options.compression, progress)?;
     let created = options.created.clone().unwrap_or_else(now);
     config.created = Some(created.clone());
     config.author = options.author.clone().or(config.author);

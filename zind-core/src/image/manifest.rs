@@ -255,6 +255,14 @@ impl Index {
     /// Reads an index. `what` names it in errors.
     /// Errors: [`Error::Image`].
     pub fn parse(what: &str, bytes: &[u8]) -> Result<Index> {
+        match super::quick::index(bytes, MOST_MANIFESTS) {
+            Some(index) => Ok(index),
+            None => Index::parse_all(what, bytes),
+        }
+    }
+
+    /// The same for any index, and with words for what is none.
+    fn parse_all(what: &str, bytes: &[u8]) -> Result<Index> {
         let mut fields = Fields::new(what, json::object(what, bytes)?);
         match fields.take("schemaVersion") {
             Some(version) if version == 2 => {}
@@ -351,6 +359,43 @@ mod tests {
         assert_eq!(Index::parse("i", &index.to_bytes()).unwrap(), index);
         let both = json!({"schemaVersion": 2, "manifests": [], "layers": []});
         assert!(Index::parse("i", both.to_string().as_bytes()).is_err());
+    }
+
+    /// Where the quick reader gives an index, the thorough one gives the same.
+    #[test]
+    fn both_readers_of_indexes_agree() {
+        let one = |more: &str| format!(r#"{{"mediaType":"m","digest":"{}","size":5{more}}}"#, digest("m"));
+        let index = |list: &str, more: &str| format!(r#"{{"schemaVersion":2,"manifests":[{list}]{more}}}"#);
+        let platform = r#","platform":{"os":"linux","architecture":"arm","variant":""},"annotations":{"a":"\u00e9\n"}"#;
+        let usual = [
+            index("", ""),
+            index(&one(platform), ""),
+            index(&[one(""), one(platform)].join(","), &format!(r#","mediaType":"{}""#, media::INDEX)),
+            r#"{"schemaVersion":2}"#.to_owned(),
+        ];
+        for text in usual {
+            let quick = crate::image::quick::index(text.as_bytes(), 10).expect(&text);
+            assert_eq!(quick, Index::parse_all("i", text.as_bytes()).unwrap(), "{text}");
+        }
+        let unusual = [
+            index(&one(r#","new":[1]"#), ""),
+            index(&one(r#","urls":["u"]"#), ""),
+            index(&one(r#","annotations":null"#), ""),
+            index(&one(r#","size":6"#), ""),
+            index(&one(r#","annotations":{"a":"b","a":"b"}"#), ""),
+            index(&one(r#","platform":{"os":"linux","os.features":[]}"#), ""),
+            index(&one("").replace(":5", ":-5"), ""),
+            index(&one("").replace(":5", ":18446744073709551615"), ""),
+            index(&one("").replace("sha256:", "sha256:x"), ""),
+            index("", r#","layers":[]"#),
+            index("", r#","mediaType":"x""#),
+            index("", r#","mediaType":null"#),
+            index(&vec![one(""); 11].join(","), ""),
+            index("", "") + "x",
+        ];
+        for text in unusual {
+            assert!(crate::image::quick::index(text.as_bytes(), 10).is_none(), "{text}");
+        }
     }
 
     #[test]

@@ -7,10 +7,12 @@ pub(crate) mod config;
 mod describe;
 pub(crate) mod digest;
 pub(crate) mod json;
+pub(crate) mod links;
 pub(crate) mod manifest;
 pub(crate) mod pack;
 pub(crate) mod platform;
 pub(crate) mod progress;
+mod quick;
 pub(crate) mod reference;
 pub(crate) mod unpack;
 
@@ -25,7 +27,7 @@ pub use digest::{Algorithm, Digest, Hasher, Verified};
 pub use manifest::{Descriptor, Index, Manifest, media};
 pub use pack::{Compression, PackStats};
 pub use platform::Platform;
-pub use progress::{Progress, ProgressEvent, ProgressKind};
+pub use progress::{Progress, ProgressEvent, ProgressKind, interruptible};
 pub use reference::Reference;
 pub use unpack::Limits;
 

@@ -46,20 +46,23 @@ impl Platform {
     /// Errors: [`Error::Spec`].
     pub fn parse(text: &str) -> Result<Platform> {
         let parts: Vec<&str> = text.split('/').collect();
+        let shown: String = text.chars().take(255).collect();
+        // Short enough to be read again with the system before it.
         let plain = |part: &&str| {
-            !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+            (1..=80).contains(&part.len())
+                && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
         };
-        if text.len() > 255 || !parts.iter().all(plain) {
+        if !parts.iter().all(plain) {
             return Err(Error::spec(
                 "platform",
-                format!("{text:?} is not written os/architecture or os/architecture/variant"),
+                format!("{shown:?} is not written os/architecture or os/architecture/variant"),
             ));
         }
         let (os, architecture, variant) = match parts[..] {
             [architecture] => ("linux", architecture, None),
             [os, architecture] => (os, architecture, None),
             [os, architecture, variant] => (os, architecture, Some(variant)),
-            _ => return Err(Error::spec("platform", format!("{text:?} has too many parts"))),
+            _ => return Err(Error::spec("platform", format!("{shown:?} has too many parts"))),
         };
         let (architecture, implied) = match architecture {
             "x86_64" | "x86-64" => ("amd64", None),
@@ -185,7 +188,8 @@ mod tests {
         assert_eq!(text("linux/x86_64"), "linux/amd64");
         assert_eq!(text("linux/arm/v7"), "linux/arm/v7");
         assert_eq!(text("armhf"), "linux/arm/v7");
-        for bad in ["", "/", "linux/", "a/b/c/d", "linux/a b", "linux/\n"] {
+        assert_eq!(text(&"a".repeat(80)).len(), 86);
+        for bad in ["", "/", "linux/", "a/b/c/d", "linux/a b", "linux/\n", &"a".repeat(81)] {
             assert_eq!(Platform::parse(bad).unwrap_err().field(), Some("platform"), "{bad:?}");
         }
     }

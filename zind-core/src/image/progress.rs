@@ -1,7 +1,10 @@
 //! [`Progress`]: what long work tells, and how it is stopped.
 #![forbid(unsafe_code)]
 
+use std::cell::RefCell;
+
 use super::digest::Digest;
+use crate::sys::asking::asking;
 
 /// What is being done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,10 +26,12 @@ pub enum ProgressKind {
     Pack,
     /// A step of a build begins; its number is the layer's.
     Build,
+    /// What nothing refers to is removed; the bytes done are those given back.
+    Collect,
 }
 
 impl ProgressKind {
-    /// `"download"`, `"upload"`, `"unpack"`, `"load"`, `"save"`, `"check"`, `"pack"` or `"build"`.
+    /// `"download"`, `"upload"`, `"unpack"`, `"load"`, `"save"`, `"check"`, `"pack"`, `"build"` or `"collect"`.
     pub fn name(self) -> &'static str {
         match self {
             ProgressKind::Download => "download",
@@ -37,6 +42,7 @@ impl ProgressKind {
             ProgressKind::Check => "check",
             ProgressKind::Pack => "pack",
             ProgressKind::Build => "build",
+            ProgressKind::Collect => "collect",
         }
     }
 }
@@ -96,3 +102,33 @@ pub trait Progress {
 }
 
 impl Progress for () {}
+
+/// A progress that is also asked while something waits that was not given it.
+struct Shared<'a, 'b>(&'a RefCell<&'b mut dyn Progress>);
+
+impl Progress for Shared<'_, '_> {
+    fn step(&mut self, event: &ProgressEvent<'_>) {
+        if let Ok(mut progress) = self.0.try_borrow_mut() {
+            progress.step(event);
+        }
+    }
+
+    fn interrupted(&mut self) -> bool {
+        // Somebody who is just being asked, and calls us from there, is not asked once more.
+        self.0.try_borrow_mut().is_ok_and(|mut progress| progress.interrupted())
+    }
+}
+
+/// Does work that takes no [`Progress`], like [`Store::tag`](crate::Store::tag), so that its waits for the locks of a store can be
+/// stopped: in `work`, on this thread, `progress` is asked several times a second whether to stop with
+/// [`Error::Interrupted`](crate::Error::Interrupted). Others hold those locks for moments. Calls that take a progress do
+/// this by themselves.
+pub fn interruptible<T>(progress: &mut dyn Progress, work: impl FnOnce() -> T) -> T {
+    asked(progress, |_| work())
+}
+
+/// Does work whose waits for the locks of a store ask `progress` whether to stop.
+pub(crate) fn asked<T>(progress: &mut dyn Progress, work: impl FnOnce(&mut dyn Progress) -> T) -> T {
+    let shared = RefCell::new(progress);
+    asking(&|| Shared(&shared).interrupted(), || work(&mut Shared(&shared)))
+}

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::net::{SendFlags, send};
+use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec};
 use zind_init::report::Report;
 
 use super::command::Start;
@@ -110,6 +111,8 @@ pub struct Process {
     is_init: bool,
     /// It runs in the container of another one.
     is_guest: bool,
+    /// Others run in its container.
+    had_guests: AtomicBool,
     /// What a further program in the container starts from.
     spec: Option<Arc<Spec>>,
     isolation: Isolation,
@@ -180,6 +183,7 @@ impl Process {
             stderr: Mutex::new(parts.streams.stderr),
             terminal: Mutex::new(parts.streams.terminal),
             is_guest: parts.is_guest,
+            had_guests: AtomicBool::new(false),
             spec: parts.spec,
             state: Mutex::new(State::Running(parts.waiter, parts.network, parts.layers, parts.server.map(Box::new))),
             timed_out: AtomicBool::new(false),
@@ -267,6 +271,7 @@ impl Process {
             marks: Some(if user || !is_root { Marks::User } else { Marks::Trusted }),
             ids,
             owners_in_xattr: owners == Owners::Xattr,
+            volumes: Vec::new(),
         };
         commit::commit(store, Some(&origin.image), &changes, options, progress)
     }
@@ -357,6 +362,10 @@ impl Process {
         exec::begin(&self.target()?, exec).map(Start)
     }
 
+    fn has_own_pids(&self) -> bool {
+        self.isolation.namespaces.get(&Kind::Pid).is_some_and(|how| *how != "host")
+    }
+
     /// What has to be known of the container for a further program.
     fn target(&self) -> Result<Target<'_>> {
         let spec = self.spec.as_ref().filter(|_| !self.is_guest).ok_or_else(|| {
@@ -365,6 +374,7 @@ impl Process {
         if self.try_wait()?.is_some() {
             return Err(exec::ended());
         }
+        self.had_guests.store(true, Ordering::Release);
         let groups = self.group.as_deref().map_or(Groups::None, Groups::Of);
         Ok(Target { pid: self.pid, pidfd: self.pidfd(), spec, isolation: &self.isolation, groups })
     }
@@ -417,16 +427,19 @@ impl Process {
             server.end();
         }
         let wall = self.began.elapsed();
-        let (exit, stats) = match self.last_report()? {
-            Some(report) => (exit_of(&report), stats_of(&report, wall)),
+        let report = self.last_report()?;
+        let (exit, stats) = match &report {
+            Some(report) => (exit_of(report), stats_of(report, wall)),
             None => (killed(status), Stats { wall, ..Stats::default() }),
         };
         let (stats, ran_out) = self.close_group(stats);
         let killed = exit.signal == Some(libc::SIGKILL);
-        let exit = if killed && self.timed_out.load(Ordering::Acquire) {
-            Exit { kind: ExitKind::Timeout, ..exit }
-        } else if killed && ran_out && !self.was_killed.load(Ordering::Acquire) {
+        // Who is killed by us tells nothing: what PID 1 has told was before, whatever we did then.
+        let by_us = self.was_killed.load(Ordering::Acquire) && !(self.is_init && report.is_some());
+        let exit = if killed && ran_out && !by_us {
             Exit { kind: ExitKind::Oom, ..exit }
+        } else if killed && self.timed_out.load(Ordering::Acquire) {
+            Exit { kind: ExitKind::Timeout, ..exit }
         } else {
             exit
         };
@@ -488,7 +501,7 @@ impl Process {
     /// life. It blocks between them, and ends the wait early when the container ends; a reading that came too late is left
     /// out, not made up for.
     pub fn stats_every(&self, interval: Duration) -> StatsEvery<'_> {
-        StatsEvery { process: self, interval, due: Some(Instant::now()) }
+        StatsEvery { process: self, interval, due: Some(Instant::now()), clock: None }
     }
 
     /// What the group has counted over the container's life, and whether memory ran out; then the group goes.
@@ -575,6 +588,7 @@ impl Process {
         }
         let pids = match &self.group {
             Some(group) => group.processes()?,
+            None if self.had_guests.load(Ordering::Acquire) && self.has_own_pids() => table::in_namespace_of(self.pid),
             None => table::descendants(self.pid),
         };
         Ok(pids.into_iter().filter_map(ProcessInfo::of).collect())
@@ -661,28 +675,102 @@ impl Process {
     }
 }
 
-/// Readings at intervals: [`Process::stats_every`].
+/// Readings at intervals: [`Process::stats_every`]. An iterator that blocks, or with a descriptor for an event loop.
 #[derive(Debug)]
 pub struct StatsEvery<'a> {
     process: &'a Process,
     interval: Duration,
     /// `None` after the last one.
     due: Option<Instant>,
+    /// Readable when one is due: made when somebody asks for it.
+    clock: Option<Clock>,
+}
+
+/// A timer, and the end of the container.
+#[derive(Debug)]
+struct Clock {
+    epoll: OwnedFd,
+    timer: OwnedFd,
+}
+
+impl Clock {
+    fn new(end: BorrowedFd<'_>) -> Result<Clock> {
+        use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
+        let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
+        let timer =
+            rustix::time::timerfd_create(TimerfdClockId::Monotonic, flags).at(Step::Watch, "timerfd_create", "")?;
+        let epoll = epoll::create(CreateFlags::CLOEXEC).at(Step::Watch, "epoll_create1", "")?;
+        for (number, fd) in [(0, timer.as_fd()), (1, end)] {
+            epoll::add(&epoll, fd, EventData::new_u64(number), EventFlags::IN).at(Step::Watch, "epoll_ctl", "")?;
+        }
+        Ok(Clock { epoll, timer })
+    }
+
+    fn set(&self, due: Instant) -> Result<()> {
+        // Zero would switch it off.
+        let left = due.saturating_duration_since(Instant::now()).max(Duration::from_nanos(1));
+        let it_value = Timespec::try_from(left).unwrap_or(Timespec { tv_sec: i64::MAX, tv_nsec: 0 });
+        let once = Itimerspec { it_interval: Timespec::default(), it_value };
+        let set = rustix::time::timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &once);
+        set.map(drop).at(Step::Watch, "timerfd_settime", "")
+    }
+}
+
+impl StatsEvery<'_> {
+    /// Readable when [`StatsEvery::next_within`] of zero has a reading; for an event loop.
+    ///
+    /// Errors: [`Error::Sys`] at [`Step::Watch`].
+    pub fn fd(&mut self) -> Result<BorrowedFd<'_>> {
+        if self.clock.is_none() {
+            let clock = Clock::new(self.process.end_fd())?;
+            self.due.map_or(Ok(()), |due| clock.set(due))?;
+            self.clock = Some(clock);
+        }
+        Ok(self.clock.as_ref().map_or(self.process.end_fd(), |clock| clock.epoll.as_fd()))
+    }
+
+    /// The next reading. `None` when `timeout` is over first (`None`: never), and when there will be no more
+    /// ([`StatsEvery::is_over`]).
+    pub fn next_within(&mut self, timeout: Option<Duration>) -> Result<Option<Stats>> {
+        let Some(due) = self.due else { return Ok(None) };
+        let left = due.saturating_duration_since(Instant::now());
+        let has_ended = self.process.wait(Some(timeout.map_or(left, |timeout| timeout.min(left))))?.is_some();
+        if has_ended {
+            self.due = None;
+            return self.process.stats().map(Some);
+        }
+        if Instant::now() < due {
+            return Ok(None);
+        }
+        self.due = due.checked_add(self.interval).map(|due| due.max(Instant::now()));
+        if let (Some(clock), Some(due)) = (&self.clock, self.due) {
+            clock.set(due)?;
+        }
+        self.process.stats().map(Some)
+    }
+
+    /// True once the last reading was given.
+    pub fn is_over(&self) -> bool {
+        self.due.is_none()
+    }
 }
 
 impl Iterator for StatsEvery<'_> {
     type Item = Result<Stats>;
 
     fn next(&mut self) -> Option<Result<Stats>> {
-        let due = self.due.take()?;
-        let next = match self.process.wait(Some(due.saturating_duration_since(Instant::now()))) {
-            Ok(exit) => exit.is_none(),
-            Err(error) => return Some(Err(error)),
-        };
-        if next {
-            self.due = due.checked_add(self.interval).map(|due| due.max(Instant::now()));
+        while !self.is_over() {
+            match self.next_within(None) {
+                Ok(None) => {}
+                result => {
+                    if result.is_err() {
+                        self.due = None;
+                    }
+                    return result.transpose();
+                }
+            }
         }
-        Some(self.process.stats())
+        None
     }
 }
 

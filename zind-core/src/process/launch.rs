@@ -80,7 +80,7 @@ impl Starting {
         let deadline = spec.timeout.map(|timeout| began + timeout);
         let mut prepared = plan::prepare_with(spec, clone::have_clone3(), stand_in.as_ref(), false)?;
         prepared.hold(holds);
-        let mut starting = Starting::start(prepared, deadline, began)?;
+        let mut starting = Starting::start(prepared, deadline, began, interrupted)?;
         starting.again = again;
         starting.image_hold = image_hold;
         starting.stand_by(stand_in);
@@ -107,7 +107,7 @@ impl Starting {
         if waits {
             prepared.wait_when_ready();
         }
-        Starting::start_below(prepared, Some(keep), None, began)
+        Starting::start_below(prepared, Some(keep), None, began, interrupted)
     }
 
     /// What is to be remembered of it.
@@ -172,7 +172,7 @@ impl Starting {
         holds.extend(image_hold.as_ref().map(OwnedFd::try_clone).transpose().at(Step::OpenRoot, "dup", "")?);
         let mut prepared = plan::prepare_with(*spec, clone::have_clone3(), Some(&stand_in), false)?;
         prepared.hold(holds);
-        let mut starting = Starting::start(prepared, self.deadline, self.began)?;
+        let mut starting = Starting::start(prepared, self.deadline, self.began, interrupted)?;
         starting.again = again;
         starting.image_hold = image_hold;
         starting.stand_by(Some(stand_in));
@@ -195,7 +195,7 @@ impl Starting {
     /// Begins to start a program in a running container.
     pub(super) fn begin_exec(prepared: Prepared, timeout: Option<Duration>) -> Result<Starting> {
         let began = Instant::now();
-        Starting::start(prepared, timeout.map(|timeout| began + timeout), began)
+        Starting::start(prepared, timeout.map(|timeout| began + timeout), began, &mut || false)
     }
 
     /// The end of that. `hindered` says why it cannot go on; it is asked several times a second.
@@ -217,8 +217,13 @@ impl Starting {
         }
     }
 
-    fn start(prepared: Prepared, deadline: Option<Instant>, began: Instant) -> Result<Starting> {
-        Starting::start_below(prepared, None, deadline, began)
+    fn start(
+        prepared: Prepared,
+        deadline: Option<Instant>,
+        began: Instant,
+        interrupted: &mut dyn FnMut() -> bool,
+    ) -> Result<Starting> {
+        Starting::start_below(prepared, None, deadline, began, interrupted)
     }
 
     /// The same below a monitor, if there is to be one.
@@ -227,6 +232,7 @@ impl Starting {
         keep_alive: Option<Keep>,
         deadline: Option<Instant>,
         began: Instant,
+        interrupted: &mut dyn FnMut() -> bool,
     ) -> Result<Starting> {
         let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).at(
             Step::Socket,
@@ -279,13 +285,15 @@ impl Starting {
         drop((theirs, plan));
         starting.prepared.streams.close_ours();
         if let Some(attach) = attach.filter(|_| is_to_settle) {
-            starting.settle(attach.done)?;
+            starting.settle(attach.done, interrupted)?;
         }
         Ok(starting)
     }
 
     /// Has systemd make a scope around the launcher, which waits for the word that it is in there.
-    fn settle(&mut self, done: OwnedFd) -> Result<()> {
+    fn settle(&mut self, done: OwnedFd, interrupted: &mut dyn FnMut() -> bool) -> Result<()> {
+        let (deadline, began) = (self.deadline, self.began);
+        let is_late = || deadline.is_some_and(|deadline| Instant::now() >= deadline);
         let pid = loop {
             let Some(waiter) = &self.waiter else { return Ok(()) };
             if let Some(pid) = waiter.launcher_pid() {
@@ -298,7 +306,10 @@ impl Starting {
         };
         let group = self.prepared.group.as_mut().and_then(Arc::get_mut);
         let Some(group) = group else { return Err(self.died_early()) };
-        if let Err(error) = group.settle(&[pid as u32]) {
+        if let Err(error) = group.settle(&[pid as u32], &mut || interrupted() || is_late()) {
+            if matches!(error, Error::Interrupted) {
+                return Err(if is_late() { Error::Timeout(began.elapsed()) } else { error });
+            }
             // It may have failed because the launcher is gone.
             return Err(if self.waiter.as_ref().is_some_and(Above::has_ended) { self.died_early() } else { error });
         }
@@ -556,6 +567,7 @@ fn start_launcher(
         groups: attach.iter().flat_map(|attach| &attach.files).map(AsRawFd::as_raw_fd).collect(),
         // In a scope of systemd's it is we who tell: `settle`.
         groups_done: attach.filter(|_| !is_to_settle).map(|attach| attach.done.as_fd()),
+        dirs: prepared.group.as_ref().map(|group| group.leavings()).unwrap_or_default(),
     };
     if prepared.forked { clone::start_by_fork(start) } else { clone::start(start) }.at(Step::Clone, "clone3", "")
 }
@@ -563,7 +575,7 @@ fn start_launcher(
 /// Makes a mount namespace by `ops`; `take` gets hold of it by the pid of who is in it.
 pub(crate) fn make_mount_namespace<T>(ops: &Ops, take: impl FnOnce(i32) -> Result<T>) -> Result<T> {
     let prepared = plan::prepare_mount_namespace(ops);
-    let mut starting = Starting::start(prepared, None, Instant::now())?;
+    let mut starting = Starting::start(prepared, None, Instant::now(), &mut || false)?;
     let Some(message) = starting.next_message(&mut || false)? else { return Err(starting.died_early()) };
     match (Step::from_number(message.report.step), starting.waiter.as_ref().and_then(Above::launcher_pid)) {
         (Some(Step::Ready), Some(pid)) => {
@@ -582,7 +594,7 @@ pub(crate) fn look_at_root<T>(
     look: impl FnOnce(&Root, &mut dyn FnMut() -> bool) -> Result<T>,
 ) -> Result<T> {
     let prepared = plan::prepare_look(spec, clone::have_clone3())?;
-    let mut starting = Starting::start(prepared, None, Instant::now())?;
+    let mut starting = Starting::start(prepared, None, Instant::now(), &mut || false)?;
     let mut is_waiting = starting.prepared.needs_answer();
     let pid = loop {
         let Some(message) = starting.next_message(interrupted)? else { return Err(starting.died_early()) };
@@ -601,7 +613,7 @@ pub(crate) fn look_at_root<T>(
 
 /// Carries out operations on the file system inside a running container.
 pub(crate) fn carry_out_inside(inside: Inside, ops: Ops) -> Result<()> {
-    let mut starting = Starting::start(plan::prepare_inside(inside, ops)?, None, Instant::now())?;
+    let mut starting = Starting::start(plan::prepare_inside(inside, ops)?, None, Instant::now(), &mut || false)?;
     let Some(message) = starting.next_message(&mut || false)? else { return Err(starting.died_early()) };
     match Step::from_number(message.report.step) {
         Some(Step::Ready) => Ok(()),
@@ -612,7 +624,7 @@ pub(crate) fn carry_out_inside(inside: Inside, ops: Ops) -> Result<()> {
 /// A user namespace with these maps and nobody in it, for the ids of a mount.
 pub(crate) fn make_user_namespace(uid: &[IdMap], gid: &[IdMap]) -> Result<OwnedFd> {
     let maps = idmap::ReadyMaps::of_root(uid.to_vec(), gid.to_vec());
-    let mut starting = Starting::start(plan::prepare_user_namespace(maps), None, Instant::now())?;
+    let mut starting = Starting::start(plan::prepare_user_namespace(maps), None, Instant::now(), &mut || false)?;
     let Some(message) = starting.next_message(&mut || false)? else { return Err(starting.died_early()) };
     let (Some(Step::Ready), Some(pid)) = (Step::from_number(message.report.step), message.pid) else {
         return Err(starting.failure(&message.report));
@@ -626,7 +638,7 @@ pub(crate) fn make_user_namespace(uid: &[IdMap], gid: &[IdMap]) -> Result<OwnedF
 
 /// A launcher that serves in a user namespace with these maps, behind its socket; see [`super::deputy`]. Dropping it ends it.
 pub(crate) fn start_deputy(maps: idmap::ReadyMaps) -> Result<Starting> {
-    let mut starting = Starting::start(plan::prepare_deputy(maps), None, Instant::now())?;
+    let mut starting = Starting::start(plan::prepare_deputy(maps), None, Instant::now(), &mut || false)?;
     let mut is_mapped = false;
     loop {
         let Some(message) = starting.next_message(&mut || false)? else { return Err(starting.died_early()) };

@@ -21,4 +21,5 @@ pub use exec::Exec;
 #[allow(unused_imports)]
 pub(crate) use exec::{Groups, Target};
 pub use handle::{Exit, ExitKind, Process, StatsEvery};
+pub(crate) use plan::DEFAULT_PATH;
 pub use table::ProcessInfo;

@@ -412,6 +412,7 @@ pub(crate) fn prepare_with(
             && !in_user_namespace
             && has_namespace_proc,
         user_namespace: in_user_namespace || !caller.initial_user_namespace,
+        cgroup_namespace: spec.is_new(Kind::Cgroup),
         network_apart: network.is_some(),
         tty_group: !spec.is_joined(Kind::User)
             && maps.as_ref().map_or(caller.initial_user_namespace, |maps| idmap::to_host(&maps.gid, 5).is_some()),
@@ -711,7 +712,7 @@ impl Builder {
             return Ok((None, self.attach(entrance.into_iter().collect(), false)?));
         };
         let forks_first = self.plan.flags & wire::FORK_FIRST != 0;
-        let group = Cgroup::make(crate::cgroup::Request {
+        let mut group = Cgroup::make(crate::cgroup::Request {
             resources,
             parent: spec.cgroup_parent.as_deref(),
             helpers: 1 + u64::from(forks_first),
@@ -912,7 +913,9 @@ impl Builder {
             let as_user = identity.user.is_some_and(|(uid, _)| uid != 0);
             let ambient = if as_user { set } else { spec.ambient.intersection(set) };
             let usual = CapSets { bounding: set, permitted: set, effective: set, inheritable: ambient, ambient };
-            let sets = spec.cap_sets.unwrap_or(usual);
+            let mut sets = spec.cap_sets.unwrap_or(usual);
+            // The kernel gives no others; documents of `runc spec` ask for them all the same.
+            sets.ambient = sets.ambient & sets.permitted & sets.inheritable;
             self.plan.flags |= wire::CAPABILITIES;
             self.plan.capabilities = wire::Capabilities {
                 bounding: sets.bounding.0,
@@ -1029,7 +1032,7 @@ pub(super) fn has_seccomp(spec: &Spec) -> bool {
     spec.seccomp == Seccomp::Default && !spec.privileged
 }
 
-const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub(crate) const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 fn environment(spec: &Spec, identity: &Identity) -> Vec<(OsString, OsString)> {
     let mut env: Vec<(OsString, OsString)> = Vec::new();

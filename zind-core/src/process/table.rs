@@ -84,6 +84,21 @@ fn setting(which: SysconfVar, usual: u64) -> u64 {
         .unwrap_or(usual)
 }
 
+/// Everything in the pid namespace of a process, and in those below it: guests have their parents outside.
+pub(super) fn in_namespace_of(first: i32) -> Vec<i32> {
+    let namespace = |pid: i32| std::fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
+    let Some(wanted) = namespace(first) else { return Vec::new() };
+    let numbers = std::fs::read_dir("/proc").into_iter().flatten().filter_map(|entry| entry.ok());
+    let numbers = numbers.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let mut all = descendants(first);
+    for pid in numbers.filter(|pid| namespace(*pid).as_ref() == Some(&wanted)) {
+        all.extend(descendants(pid));
+    }
+    all.sort_unstable();
+    all.dedup();
+    all
+}
+
 /// A process and everything below it. What loses its parent goes to the PID 1 of its namespace, so that nothing is missed
 /// there but what is started meanwhile.
 pub(crate) fn descendants(first: i32) -> Vec<i32> {

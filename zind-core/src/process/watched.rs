@@ -263,6 +263,7 @@ pub(super) fn start(prepared: &mut Prepared, keep: Keep, below: Below<'_>) -> Re
         cgroup: None,
         groups: Vec::new(),
         groups_done: None,
+        dirs: Vec::new(),
     };
     let started = if prepared.forked { clone::start_by_fork(start) } else { clone::start(start) };
     let mut waiter = started.at(Step::Monitor, "clone3", "")?;

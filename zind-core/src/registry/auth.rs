@@ -122,15 +122,19 @@ fn read(path: &Path, demanded: bool) -> Result<Option<Map<String, Value>>> {
         },
         Err(error) => return Err(error).at(Step::ReadAuth, "open", path),
     }
+    parse(path, &text).map(Some)
+}
+
+fn parse(path: &Path, text: &str) -> Result<Map<String, Value>> {
     let bad = |rule: String| Error::sys(Step::ReadAuth, "", path, Errno::EINVAL).with_hint(rule);
     if text.len() as u64 > MOST_FILE {
         return Err(bad(format!("it is larger than {MOST_FILE} bytes")));
     }
     if text.trim().is_empty() {
-        return Ok(Some(Map::new()));
+        return Ok(Map::new());
     }
-    match serde_json::from_str(&text) {
-        Ok(Value::Object(config)) => Ok(Some(config)),
+    match serde_json::from_str(text) {
+        Ok(Value::Object(config)) => Ok(config),
         Ok(_) => Err(bad("it holds no JSON object".into())),
         Err(error) => Err(bad(format!("it is no JSON: {error}"))),
     }
@@ -145,6 +149,16 @@ fn open(path: &Path) -> io::Result<File> {
         return Err(Errno::EINVAL.into());
     }
     Ok(file)
+}
+
+/// What a text says about a repository, without its helpers.
+#[cfg(any(test, fuzzing))]
+pub(super) fn look_up(text: &str, registry: &str, repository: &str) -> Result<Option<Credentials>> {
+    let path = Path::new("auth.json");
+    let mut config = parse(path, text)?;
+    config.remove("credHelpers");
+    config.remove("credsStore");
+    Config { path, config: &config }.find(registry, repository, &mut || false)
 }
 
 struct Config<'a> {

@@ -49,6 +49,18 @@ fn directories(host: &str) -> Vec<PathBuf> {
     own.into_iter().chain(system).map(|path| path.join(host)).collect()
 }
 
+/// Of the caller's directory what is meant for `host`: what it has under that name, else all of it. A mirror is somebody else,
+/// who is not shown a certificate that was meant for the registry, nor believed for its authority.
+pub(crate) fn given(directory: &Path, host: &str, is_mirror: bool) -> Option<PathBuf> {
+    let named = directory.join(host);
+    // Whom a registry sends us to may have any name.
+    let is_name = host.starts_with(|first: char| first.is_ascii_alphanumeric() || first == '[') && !host.contains('/');
+    if is_name && named.is_dir() {
+        return Some(named);
+    }
+    (!is_mirror).then(|| directory.to_owned())
+}
+
 /// The TLS of connections to one host. `roots`: the authorities of the system. `own`: the only directory of certificates;
 /// without one, the first counts that is there for this user. What is in it must be certificates.
 pub(crate) fn client(roots: RootCertStore, own: Option<&Path>, host: &str, verify: bool) -> Result<Arc<ClientConfig>> {
@@ -281,6 +293,20 @@ mod tests {
         let checked = Checked::new(roots, trusted.to_vec(), provider).unwrap();
         let now = UnixTime::since_unix_epoch(Duration::from_secs(UnixTime::now().as_secs() + 1 + later * 86_400));
         checked.verify_server_cert(shown, &[], &ServerName::try_from(name.to_owned()).unwrap(), &[], now).is_ok()
+    }
+
+    #[test]
+    fn each_host_has_its_own_part_of_a_directory() {
+        let dir = std::env::temp_dir().join(format!("zind-test-certs-{}", std::process::id()));
+        fs::create_dir_all(dir.join("a.test:5000")).unwrap();
+        for is_mirror in [false, true] {
+            assert_eq!(given(&dir, "a.test:5000", is_mirror), Some(dir.join("a.test:5000")));
+            let rest = (!is_mirror).then(|| dir.clone());
+            for other in ["b.test", "..", ".", "a.test:5000/.."] {
+                assert_eq!(given(&dir, other, is_mirror), rest, "{other}");
+            }
+        }
+        fs::remove_dir_all(dir).unwrap();
     }
 
     #[test]

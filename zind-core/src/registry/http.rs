@@ -175,7 +175,10 @@ impl Http {
         } else {
             self.roots.get_or_init(certificates::system).clone()
         };
-        let tls = certificates::client(roots, self.options.cert_dir.as_deref(), &host, !insecure)?;
+        let mirrors = self.options.mirrors.values().flatten().filter_map(|mirror| mirror.location.split('/').next());
+        let is_mirror = mirrors.into_iter().any(|mirror| mirror.eq_ignore_ascii_case(&host));
+        let given = self.options.cert_dir.as_deref().and_then(|path| certificates::given(path, &host, is_mirror));
+        let tls = certificates::client(roots, given.as_deref(), &host, !insecure)?;
         // First the way through a proxy, which makes its own connection; without one, the connection itself; TLS over either.
         let connector = ().chain(ConnectProxyConnector::default()).chain(Tcp(self.link.clone())).chain(Tls(tls));
         Ok(Agent::with_parts(config, connector, Names))
@@ -309,7 +312,7 @@ fn join(base: &Uri, reference: &str) -> Option<Uri> {
 }
 
 /// Code and message of the distribution-spec's list of errors, or what else the server says for people.
-fn message(body: &[u8]) -> (Option<String>, Option<String>) {
+pub(crate) fn message(body: &[u8]) -> (Option<String>, Option<String>) {
     let Ok(value) = serde_json::from_slice::<serde_json::Value>(body) else {
         let plain = std::str::from_utf8(body).ok().map(str::trim);
         let plain = plain.filter(|text| !text.is_empty() && text.len() < 500 && !text.starts_with('<'));

@@ -5,6 +5,8 @@ mod certificates;
 mod challenge;
 mod download;
 mod failure;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod http;
 mod net;
 mod options;

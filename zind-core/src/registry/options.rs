@@ -69,7 +69,8 @@ pub struct RegistryOptions {
     /// only a registry at a loopback address is.
     pub tls_verify: bool,
     /// A directory with `*.crt` (authorities, besides those of the system), `*.cert` and `*.key` (the client's own), as in
-    /// `/etc/docker/certs.d/HOST:PORT`. `None`: those of `~/.config/containers/certs.d`, `/etc/containers/certs.d` and
+    /// `/etc/docker/certs.d/HOST:PORT`; or one with directories of such names, as `/etc/docker/certs.d`. Mirrors have only what is
+    /// in a directory of their own name. `None`, and for mirrors: those of `~/.config/containers/certs.d`, `/etc/containers/certs.d` and
     /// `/etc/docker/certs.d` for this host.
     pub cert_dir: Option<PathBuf>,
     /// Mirrors by registry: `"docker.io"`; tried in order, and last the registry itself. Only for pulls.

@@ -14,11 +14,13 @@ use super::options::{PullOptions, PullPolicy, RegistryOptions};
 use super::session::{Place, Session};
 use super::work::{self, Meter, Note, Relay};
 use crate::error::{Error, Result};
+use crate::image::progress::asked;
 use crate::image::{
     Descriptor, Digest, Image, ImageConfig, Index, Manifest, Platform, Progress, ProgressKind, Reference, chain_ids,
     json, media, reference,
 };
 use crate::store::{Owners, Store};
+use crate::sys::asking::asking;
 
 /// The most bytes of a manifest, an index or a configuration, where the store does not have a smaller limit.
 const MOST_DOCUMENT: u64 = 4 << 20;
@@ -35,6 +37,10 @@ impl Store {
     /// Errors: [`Error::Registry`]; [`Error::Image`] for content that is not what was promised; [`Error::NotFound`] if the
     /// policy is never, or no image fits the platform; [`Error::Interrupted`].
     pub fn pull(&self, reference: &str, options: &PullOptions, progress: &mut dyn Progress) -> Result<Image> {
+        asked(progress, |progress| self.pull_asked(reference, options, progress))
+    }
+
+    fn pull_asked(&self, reference: &str, options: &PullOptions, progress: &mut dyn Progress) -> Result<Image> {
         check(&options.registry)?;
         let name = Reference::parse(reference)?;
         if options.policy != PullPolicy::Always
@@ -298,8 +304,15 @@ fn with_mirrors(error: Error, said: &[String]) -> Error {
     if said.is_empty() {
         return error;
     }
-    let own = error.hint().map(|hint| format!("{hint}; ")).unwrap_or_default();
-    error.with_hint(format!("{own}the mirrors said before: {}", said.join("; ")))
+    let said = format!("the mirrors said before: {}", said.join("; "));
+    match error {
+        Error::Image { what, rule } => Error::Image { what, rule: format!("{rule}; {said}") },
+        Error::NotFound { what, name } => Error::NotFound { what, name: format!("{name} ({said})") },
+        error => {
+            let own = error.hint().map(|hint| format!("{hint}; ")).unwrap_or_default();
+            error.with_hint(format!("{own}{said}"))
+        }
+    }
 }
 
 fn digest_as(like: &Digest, bytes: &[u8]) -> Digest {
@@ -374,7 +387,7 @@ impl Jobs<'_> {
         let workers = self.pull.options.registry.parallel.min(count);
         std::thread::scope(|scope| {
             for _ in 0..workers {
-                match work::start(scope, || self.work()) {
+                match work::start(scope, || asking(&|| self.pull.http.link.stopped(), || self.work())) {
                     Ok(_) => {}
                     Err(error) => {
                         self.fail(error);

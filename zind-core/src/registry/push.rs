@@ -16,6 +16,7 @@ use super::pull::check;
 use super::session::{Call, Place, Session, is_passing, retry_after};
 use super::work::{self, Meter, Note};
 use crate::error::{At, Error, Result, Step};
+use crate::image::progress::asked;
 use crate::image::{Descriptor, Digest, Image, Manifest, Progress, ProgressKind, Reference, media};
 use crate::store::Store;
 
@@ -47,7 +48,7 @@ impl Store {
             Reference::parse(&format!("{}/{}:{tag}", name.registry(), name.repository()))?;
         }
         let mount_from = mount_from(image, &name, options)?;
-        let _work = self.work()?;
+        let _work = asked(progress, |_| self.work())?;
         let http = Arc::new(Http::new(options.registry.clone()));
         let place = Place::new(name.registry(), name.repository(), !options.registry.tls_verify);
         let session = Session::new(http.clone(), place, true, mount_from.as_deref());

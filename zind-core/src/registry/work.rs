@@ -10,6 +10,7 @@ use nix::sys::signal::{SigSet, SigmaskHow};
 use super::net::Link;
 use crate::error::{At, Result, Step};
 use crate::image::{Digest, Progress, ProgressEvent, ProgressKind};
+use crate::sys::asking::asking;
 
 /// How often the caller is asked whether it goes on.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -95,7 +96,7 @@ pub(crate) fn drive<T: Send>(
 ) -> Result<T> {
     let (sender, notes) = mpsc::channel::<Note>();
     thread::scope(|scope| {
-        let worker = start(scope, move || work(sender))?;
+        let worker = start(scope, move || asking(&|| link.stopped(), || work(sender)))?;
         let end = StopAtEnd(link);
         let mut asked = Instant::now();
         loop {

@@ -179,6 +179,14 @@ fn file_system(ops: &mut Ops, mount: &Mount, kind: &str, source: Option<&Path>, 
 /// here, in a tmpfs, as programs look for them.
 fn groups(ops: &mut Ops, mount: &Mount, situation: Situation) -> Result<()> {
     let layout = Layout::read()?;
+    if situation.user_namespace && !situation.cgroup_namespace && wants_read_only(mount) {
+        // Only the owner of a cgroup namespace may mount one; the host's are the same groups.
+        let first =
+            layout.v1.first().map(|first| first.mount.parent()).or(layout.v2.as_ref().map(|v2| Some(&*v2.mount)));
+        let source = first.flatten().unwrap_or(Path::new("/sys/fs/cgroup"));
+        let bound = Mount::bind(source, &mount.target).read_only(true).create(mount.create);
+        return bind(ops, &bound.with_options(["rnosuid", "rnodev", "rnoexec"])?, source, true, situation);
+    }
     if layout.v1.is_empty() {
         return file_system(ops, mount, "cgroup2", None, situation);
     }

@@ -36,6 +36,8 @@ pub(crate) struct Situation {
     pub(crate) template: bool,
     /// The container has a user namespace of its own.
     pub(crate) user_namespace: bool,
+    /// And a cgroup namespace.
+    pub(crate) cgroup_namespace: bool,
     /// Group 5 (tty) exists in the container.
     pub(crate) tty_group: bool,
     /// The network namespace is made meanwhile, and has to be joined.
@@ -64,6 +66,7 @@ impl Situation {
             root: RootFrom::Request,
             template: false,
             user_namespace: false,
+            cgroup_namespace: false,
             tty_group: false,
             network_apart: false,
         }
@@ -92,9 +95,6 @@ pub(crate) fn container(spec: &Spec, situation: Situation, users: &[ExtraUser], 
     }
     for dir in spec.make_dirs.iter().filter(|_| !spec.read_only) {
         ops.push(Op::new(FsKind::Place, &c_path("cwd", dir)?).in_root().flags(plan::CREATE));
-    }
-    if spec.sealed {
-        ops.push(Op::new(FsKind::Setattr, c"/").attr(attr::RDONLY).in_root());
     }
     if spec.system_mounts {
         system_mounts(&mut ops, spec, situation);
@@ -125,7 +125,8 @@ pub(crate) fn container(spec: &Spec, situation: Situation, users: &[ExtraUser], 
             ops.extend(mask::sysfs_operations());
         }
     }
-    if spec.read_only && spec.rootfs == Rootfs::Host {
+    // Everything that was missing has been made by now.
+    if spec.sealed || (spec.read_only && spec.rootfs == Rootfs::Host) {
         ops.push(Op::new(FsKind::Setattr, c"/").attr(attr::RDONLY).in_root());
     }
     ops.push(Op::new(FsKind::Pivot, c"/"));

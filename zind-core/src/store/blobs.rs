@@ -3,6 +3,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::PathBuf;
 
@@ -11,8 +12,12 @@ use rustix::fs::{FlockOperation, flock};
 use super::place::{INGEST, read_bounded, try_flock};
 use super::{Store, Work};
 use crate::copy;
-use crate::error::{At, Error, Result, Step};
+use crate::error::{At, Error, Result, Step, uninterrupted};
 use crate::image::{Algorithm, Descriptor, Digest, Hasher};
+use crate::sys::descriptors::begin_sync;
+
+/// So much is gathered before it is sent to the disk, so that little is left for the end.
+const AHEAD: u64 = 8 << 20;
 
 /// A blob on its way into the store. Dropped without [`Ingest::commit`], it leaves what came so far for a later try, if its
 /// digest is known.
@@ -28,6 +33,9 @@ pub struct Ingest {
     hasher: Hasher,
     written: u64,
     resumed: u64,
+    /// Bytes that are on their way to the disk.
+    begun: u64,
+    is_synced: bool,
     is_kept: bool,
     is_done: bool,
 }
@@ -83,6 +91,8 @@ impl Ingest {
             hasher: Hasher::new(algorithm),
             written: 0,
             resumed: 0,
+            begun: 0,
+            is_synced: false,
             is_kept,
             is_done: false,
         };
@@ -94,7 +104,7 @@ impl Ingest {
     fn resume(&mut self) -> Result<()> {
         let mut buffer = vec![0; 256 << 10];
         loop {
-            let count = self.file.read(&mut buffer).at(Step::Blob, "read", &self.path)?;
+            let count = uninterrupted(|| self.file.read(&mut buffer)).at(Step::Blob, "read", &self.path)?;
             if count == 0 {
                 break;
             }
@@ -124,7 +134,7 @@ impl Ingest {
         self.file.set_len(0).at(Step::Blob, "ftruncate", &self.path)?;
         io::Seek::rewind(&mut self.file).at(Step::Blob, "lseek", &self.path)?;
         self.hasher = Hasher::new(self.expected.map_or(Algorithm::Sha256, |digest| digest.algorithm()));
-        (self.written, self.resumed) = (0, 0);
+        (self.written, self.resumed, self.begun) = (0, 0, 0);
         Ok(())
     }
 
@@ -166,12 +176,21 @@ impl Ingest {
         }
     }
 
+    /// Waits until all that came is on the disk: [`Ingest::commit`] does not wait for it again.
+    pub(super) fn sync(&mut self) -> Result<()> {
+        self.file.sync_all().at(Step::Blob, "fsync", &self.path)?;
+        self.is_synced = true;
+        Ok(())
+    }
+
     /// Checks size and digest and puts the blob in its place.
     /// Errors: [`Error::Image`] if it is not what was promised: nothing of it is kept, except that one which ends too early
     /// may be gone on with; [`Error::Sys`] at [`Step::Blob`].
     pub fn commit(mut self) -> Result<Descriptor> {
         let digest = self.check()?;
-        self.file.sync_all().at(Step::Blob, "fsync", &self.path)?;
+        if !self.is_synced {
+            self.sync()?;
+        }
         let place = self.store.blob_path(&digest);
         let _lock = self.store.lock_shared()?;
         self.store.note(&format!("blob {digest}"))?;
@@ -206,6 +225,12 @@ impl Write for Ingest {
         };
         self.hasher.update(&bytes[..count]);
         self.written += count as u64;
+        self.is_synced = false;
+        if self.written - self.begun >= AHEAD {
+            // If it cannot be, it is not needed either.
+            let _ = begin_sync(self.file.as_fd(), self.begun, self.written - self.begun);
+            self.begun = self.written;
+        }
         Ok(count)
     }
 

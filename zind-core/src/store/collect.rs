@@ -13,12 +13,20 @@ use super::place::{self, INGEST, LOCK, Locked, WORK, try_flock};
 use super::snapshots::{Info, MERGED, chain_of, look_info, name, open_dir};
 use super::{Collected, ImageUsage, Store, Usage, leases};
 use crate::error::{At, Error, Result, Step};
-use crate::image::{Algorithm, Descriptor, Digest, Hasher, chain_ids, media};
+use crate::image::progress::asked;
+use crate::image::{Algorithm, Descriptor, Digest, Hasher, Progress, ProgressEvent, ProgressKind, chain_ids, media};
+use crate::sys::asking;
 
 /// Documents that are followed from the index.
 const MOST_DOCUMENTS: usize = 1_000_000;
 /// As large as a document may be whoever took it with whatever limits, in bytes.
 const LARGEST_DOCUMENT: u64 = 256 << 20;
+
+/// Tells how far a collection has come. Errors: [`Error::Interrupted`].
+fn told(collected: &Collected, progress: &mut dyn Progress) -> Result<()> {
+    progress.step(&ProgressEvent::new(ProgressKind::Collect).bytes(collected.bytes, None));
+    if progress.interrupted() { Err(Error::Interrupted) } else { Ok(()) }
+}
 
 /// What must stay.
 #[derive(Default)]
@@ -43,6 +51,16 @@ impl Store {
     /// Errors: [`crate::Error::Sys`] at [`Step::Collect`] or [`Step::Store`]; [`crate::Error::Image`] if the index or a
     /// document that it leads to is broken. Nothing is removed unless everything that leads somewhere could be read.
     pub fn gc(&self) -> Result<Collected> {
+        self.gc_with(&mut ())
+    }
+
+    /// [`Store::gc`] that tells how much it has given back, and can be stopped: what was removed by then stays removed.
+    /// Errors: as [`Store::gc`], and [`Error::Interrupted`].
+    pub fn gc_with(&self, progress: &mut dyn Progress) -> Result<Collected> {
+        asked(progress, |progress| self.collect(progress))
+    }
+
+    fn collect(&self, progress: &mut dyn Progress) -> Result<Collected> {
         let mut collected = Collected::default();
         let lock = self.0.place.lock(LOCK, true)?;
         // Notes before the index: what is noted no more is in the index by now.
@@ -51,12 +69,14 @@ impl Store {
         let Reached { blobs: reached, chains } = self.reached(true)?;
         let blobs = self.blobs()?;
         let unpacked = self.unpacked()?;
+        told(&collected, progress)?;
         collected.leftovers += self.sweep_snapshots()?;
         for (path, digest) in blobs {
             if !reached.contains(&digest) && !noted.contains(&format!("blob {digest}")) {
                 collected.bytes += fs::metadata(&path).map_or(0, |meta| meta.len());
                 self.0.place.throw_away(&path)?;
                 collected.blobs += 1;
+                told(&collected, progress)?;
             }
         }
         let by_id: HashMap<&str, &Unpacked> = unpacked.iter().map(|one| (one.id.as_str(), one)).collect();
@@ -92,6 +112,7 @@ impl Store {
             self.0.place.throw_away(&merged)?;
             collected.snapshots += 1;
             collected.bytes += one.info.as_ref().map_or(0, |info| info.bytes);
+            told(&collected, progress)?;
         }
         for (path, _, name) in self.snapshot_dirs()? {
             // Its layer is gone.
@@ -111,6 +132,7 @@ impl Store {
             }
         }
         drop(lock);
+        told(&collected, progress)?;
         self.0.place.empty_trash()?;
         collected.leftovers += crate::build::collect(self)?;
         self.sync_snapshots(Duration::ZERO)?;
@@ -148,6 +170,9 @@ impl Store {
         let mut users: HashMap<Digest, (u64, u64)> = HashMap::new();
         let mut blobs = Vec::new();
         for image in &images {
+            if asking::is_interrupted() {
+                return Err(Error::Interrupted);
+            }
             let Ok(manifest) = image.manifest() else {
                 blobs.push(HashSet::new());
                 continue;
@@ -172,6 +197,11 @@ impl Store {
             });
         }
         Ok(usage)
+    }
+
+    /// [`Store::usage`] that can be stopped. Errors: as [`Store::usage`], and [`Error::Interrupted`].
+    pub fn usage_with(&self, progress: &mut dyn Progress) -> Result<Usage> {
+        asked(progress, |_| self.usage())
     }
 
     /// What those note who work with the store just now.
@@ -211,6 +241,9 @@ impl Store {
         while let Some(descriptor) = left.pop() {
             if !reached.blobs.insert(descriptor.digest) {
                 continue;
+            }
+            if asking::is_interrupted() {
+                return Err(Error::Interrupted);
             }
             if reached.blobs.len() > MOST_DOCUMENTS {
                 return Err(Error::image("index.json", format!("leads to more than {MOST_DOCUMENTS} blobs")));

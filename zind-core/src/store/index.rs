@@ -245,14 +245,14 @@ impl Store {
         let (index, stamp) = self.read_index_stamped()?;
         let mut images: Vec<Summary> = Vec::new();
         let mut at: HashMap<Digest, usize> = HashMap::new();
-        for descriptor in &index.manifests {
+        for mut descriptor in index.manifests {
+            let tag = descriptor.annotations.remove(REF_NAME).filter(|tag| !tag.is_empty());
             // What somebody else put there and cannot be read is no image of ours; verify() tells.
-            let Ok(mut found) = self.summary_of(descriptor) else { continue };
-            let tag = descriptor.annotations.get(REF_NAME).filter(|tag| !tag.is_empty());
+            let Ok(mut found) = self.summary_of(&descriptor) else { continue };
             match at.get(&found.manifest.digest) {
-                Some(known) => images[*known].tags.extend(tag.cloned()),
+                Some(known) => images[*known].tags.extend(tag),
                 None => {
-                    found.tags.extend(tag.cloned());
+                    found.tags.extend(tag);
                     at.insert(found.manifest.digest, images.len());
                     images.push(found);
                 }

@@ -28,6 +28,7 @@ pub use sink::LayerSink;
 pub use work::Work;
 
 use crate::error::{At, Result, Step};
+use crate::image::progress::asked;
 use crate::image::{ArchiveFormat, Descriptor, Digest, Image, ImageConfig, Limits, Manifest, Progress, archive};
 use place::Place;
 
@@ -173,7 +174,7 @@ impl Store {
     /// compressed. Names come along.
     /// Errors: [`crate::Error::Image`] for an archive that is broken or hostile: none of its images are added.
     pub fn load(&self, path: &Path, progress: &mut dyn Progress) -> Result<Vec<Image>> {
-        archive::load(self, path, progress)
+        asked(progress, |progress| archive::load(self, path, progress))
     }
 
     /// Makes an image of one layer of a root file system: a directory, or a tar (also compressed), as mmdebstrap makes them.
@@ -184,7 +185,7 @@ impl Store {
         config: ImageConfig,
         progress: &mut dyn Progress,
     ) -> Result<Image> {
-        archive::import_rootfs(self, source, tag, config, progress)
+        asked(progress, |progress| archive::import_rootfs(self, source, tag, config, progress))
     }
 
     /// Writes images with their names into an archive. `path` must not exist.
@@ -195,7 +196,7 @@ impl Store {
         format: ArchiveFormat,
         progress: &mut dyn Progress,
     ) -> Result<()> {
-        archive::save(self, images, path, format, progress)
+        asked(progress, |progress| archive::save(self, images, path, format, progress))
     }
 
     pub(crate) fn read_manifest(&self, descriptor: &Descriptor) -> Result<Manifest> {

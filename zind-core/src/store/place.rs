@@ -13,12 +13,14 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{CWD, FlockOperation, Mode, OFlags, flock, openat};
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 
 use crate::copy;
 use crate::error::{At, Error, Result, Step};
+use crate::sys::asking;
 
 pub(super) const INDEX: &str = "images/index.json";
 pub(super) const INGEST: &str = "ingest";
@@ -29,6 +31,8 @@ pub(super) const LOCK: &str = "lock";
 pub(super) const INDEX_LOCK: &str = "index.lock";
 /// What a file begins with that is about to replace another.
 pub(super) const TEMPORARY: &str = "new";
+/// The longest wait for a lock. They are held for moments; gc needs one as long as it reads all documents.
+const PATIENCE: Duration = Duration::from_secs(120);
 const FORMAT: &str = "store";
 const VERSION: &str = "zind-store 1\n";
 
@@ -126,16 +130,36 @@ impl Place {
         written.at(Step::Store, "write", path)
     }
 
-    /// Waits for a lock of the store.
+    /// Waits for a lock of the store. Whom this thread works for is asked whether to stop.
+    /// Errors: [`Error::Interrupted`]; `ETIMEDOUT` with the process that holds it, if that takes longer than anything should.
     pub(super) fn lock(&self, name: &str, exclusive: bool) -> Result<Locked> {
+        self.lock_within(name, exclusive, PATIENCE)
+    }
+
+    fn lock_within(&self, name: &str, exclusive: bool, patience: Duration) -> Result<Locked> {
         let path = self.at(name);
         let file = open_lock(&path)?;
-        let operation = if exclusive { FlockOperation::LockExclusive } else { FlockOperation::LockShared };
+        let operation = match exclusive {
+            true => FlockOperation::NonBlockingLockExclusive,
+            false => FlockOperation::NonBlockingLockShared,
+        };
+        let (began, mut pause) = (Instant::now(), Duration::from_micros(200));
         loop {
             match flock(&file, operation) {
-                Err(Errno::INTR) => {}
-                result => return result.at(Step::Store, "flock", &path).map(|()| Locked(file)),
+                Ok(()) => return Ok(Locked(file)),
+                Err(Errno::INTR) => continue,
+                Err(Errno::WOULDBLOCK) => {}
+                Err(errno) => return Err(errno).at(Step::Store, "flock", &path),
             }
+            if asking::is_interrupted() {
+                return Err(Error::Interrupted);
+            }
+            if began.elapsed() >= patience {
+                let late = Err(Errno::TIMEDOUT).at(Step::Store, "flock", &path);
+                return late.map_err(|error: Error| error.with_hint(holders(&file)));
+            }
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(Duration::from_millis(40));
         }
     }
 
@@ -169,7 +193,7 @@ impl Place {
 /// Removes a tree or file that nobody has locked. False: somebody has, or it is gone.
 pub(super) fn remove_unless_locked(path: &Path) -> Result<bool> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = match openat(CWD, path, flags, Mode::empty()) {
+    let file = match retry_on_intr(|| openat(CWD, path, flags, Mode::empty())) {
         Ok(file) => file,
         Err(Errno::NOENT) => return Ok(false),
         Err(errno) => return Err(errno).at(Step::Collect, "open", path),
@@ -197,6 +221,30 @@ pub(crate) fn remove_open(path: &Path, file: &OwnedFd) -> Result<bool> {
     }
 }
 
+/// Who has a lock, for people: by proc_locks(5), which knows only processes of this pid namespace.
+fn holders(file: &OwnedFd) -> String {
+    let inode = rustix::fs::fstat(file).map_or(0, |meta| meta.st_ino);
+    let locks = fs::read_to_string("/proc/locks").unwrap_or_default();
+    let mut all = Vec::new();
+    for line in locks.lines() {
+        // `1: FLOCK  ADVISORY  WRITE 1234 08:01:5678 0 EOF`; those who wait have an arrow before the kind.
+        let parts: Vec<&str> = line.split_whitespace().collect();
+        if let [_, "FLOCK", _, _, pid, place, ..] = parts[..]
+            && place.rsplit(':').next().is_some_and(|number| number.parse() == Ok(inode))
+        {
+            let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+            let field = |name: &str| {
+                status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().trim().to_owned()
+            };
+            all.push(format!("process {pid} ({}, state {})", field("Name:"), field("State:")));
+        }
+    }
+    match all.is_empty() {
+        true => "a process of another pid namespace holds it".to_owned(),
+        false => format!("held by {}: end it, or let it go on", all.join(", ")),
+    }
+}
+
 /// Locks a file or directory exclusively, if nobody has it.
 pub(crate) fn try_flock(file: impl AsFd) -> bool {
     loop {
@@ -210,7 +258,7 @@ pub(crate) fn try_flock(file: impl AsFd) -> bool {
 
 pub(super) fn open_lock(path: &Path) -> Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    openat(CWD, path, flags, Mode::RUSR | Mode::WUSR).at(Step::Store, "open", path)
+    retry_on_intr(|| openat(CWD, path, flags, Mode::RUSR | Mode::WUSR)).at(Step::Store, "open", path)
 }
 
 pub(crate) fn make_dir(path: &Path) -> Result<()> {
@@ -242,4 +290,43 @@ pub(crate) fn default_place(is_root: bool, variable: impl Fn(&str) -> Option<OsS
     let data = absolute("XDG_DATA_HOME").or_else(|| absolute("HOME").map(|home| home.join(".local/share")));
     let none = || Error::spec("place", "is not given, and neither XDG_DATA_HOME nor HOME is an absolute path");
     data.map(|data| data.join("zind")).ok_or_else(none)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    fn place(name: &str) -> Place {
+        let dir = env::temp_dir().join(format!("zind-test-place-{name}-{}", std::process::id()));
+        Place::open(Some(dir)).unwrap()
+    }
+
+    #[test]
+    fn a_wait_for_a_lock_can_be_interrupted() {
+        let place = place("interrupted");
+        for name in [LOCK, INDEX_LOCK] {
+            let held = place.lock(name, true).unwrap();
+            let asked = AtomicUsize::new(0);
+            let result = asking::asking(&|| asked.fetch_add(1, Ordering::Relaxed) == 3, || place.lock(name, true));
+            assert!(matches!(result, Err(Error::Interrupted)), "{result:?}");
+            assert_eq!(asked.load(Ordering::Relaxed), 4);
+            drop(held);
+            drop(place.lock(name, false).unwrap());
+        }
+        fs::remove_dir_all(&place.0).unwrap();
+    }
+
+    #[test]
+    fn a_wait_without_end_names_who_holds_the_lock() {
+        let place = place("late");
+        let held = place.lock(LOCK, false).unwrap();
+        drop(place.lock_within(LOCK, false, Duration::ZERO).unwrap());
+        let error = place.lock_within(LOCK, true, Duration::from_millis(20)).unwrap_err();
+        assert_eq!(error.errno(), Some(nix::errno::Errno::ETIMEDOUT));
+        assert!(error.to_string().contains(&format!("process {} ", std::process::id())), "{error}");
+        drop(held);
+        fs::remove_dir_all(&place.0).unwrap();
+    }
 }

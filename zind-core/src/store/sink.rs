@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use super::blobs::Ingest;
 use super::snapshots::Aside;
 use super::{Owners, Store};
-use crate::error::{At, Error, Result, Step};
+use crate::error::{At, Error, Result, Step, uninterrupted};
 use crate::image::unpack::{self, Job, Running, pipe};
 use crate::image::{Descriptor, Digest, Progress, chain_id};
 
@@ -76,7 +76,7 @@ impl LayerSink {
         let mut file = self.ingest.read_again()?.take(left);
         let mut buffer = vec![0; 128 << 10];
         while left > 0 {
-            let count = file.read(&mut buffer).at(Step::Blob, "read", self.ingest.what())?;
+            let count = uninterrupted(|| file.read(&mut buffer)).at(Step::Blob, "read", self.ingest.what())?;
             if count == 0 {
                 break;
             }
@@ -152,6 +152,8 @@ impl LayerSink {
         let Some(Pipeline { to, running, aside }) = self.work.take() else { return Err(Error::Interrupted) };
         // If they are gone, the threads say why.
         let _ = to.finish();
+        // While they finish what they have. A blob that turns out to be wrong was synced for nothing.
+        self.ingest.sync()?;
         let (unpacked, found) = running.wait(&mut |_| progress.interrupted())?;
         match self.diff_id {
             Some(expected) if expected != found => {

@@ -15,7 +15,7 @@ use std::time::Duration;
 use rustix::fs::{
     AtFlags, CWD, FlockOperation, Mode, OFlags, RenameFlags, flock, openat, renameat, renameat_with, unlinkat,
 };
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 use serde_json::{Value, json};
 
 use super::place::{LOCK, Locked, SNAPSHOTS, boot_id, make_dir, remove_open, try_flock};
@@ -102,7 +102,7 @@ impl Aside {
     /// The directory of the layer, empty.
     pub(super) fn diff(&self) -> Result<OwnedFd> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        openat(&self.dir, DIFF, flags, Mode::empty()).at(Step::Unpack, "open", self.path.join(DIFF))
+        retry_on_intr(|| openat(&self.dir, DIFF, flags, Mode::empty())).at(Step::Unpack, "open", self.path.join(DIFF))
     }
 }
 
@@ -392,13 +392,13 @@ pub(super) fn look_info(snapshot: &Path) -> Result<Option<Info>> {
 fn mark_synced(dir: &OwnedFd, info: &Info) -> std::io::Result<()> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mut bytes = Vec::new();
-    fs::File::from(openat(dir, INFO, flags, Mode::empty())?).read_to_end(&mut bytes)?;
+    fs::File::from(retry_on_intr(|| openat(dir, INFO, flags, Mode::empty()))?).read_to_end(&mut bytes)?;
     if Info::parse(&bytes).as_ref() != Some(info) {
         return Ok(());
     }
     let aside = copy::unused_name();
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let mut file = fs::File::from(openat(dir, aside.as_str(), flags, Mode::from_raw_mode(0o644))?);
+    let mut file = fs::File::from(retry_on_intr(|| openat(dir, aside.as_str(), flags, Mode::from_raw_mode(0o644)))?);
     let bytes = Info { is_synced: true, ..info.clone() }.to_bytes();
     let written = file.write_all(&bytes).and_then(|()| file.sync_all());
     let written = written.and_then(|()| Ok(renameat(dir, aside.as_str(), dir, INFO)?));
@@ -411,7 +411,7 @@ fn mark_synced(dir: &OwnedFd, info: &Info) -> std::io::Result<()> {
 
 pub(super) fn open_dir(path: &Path) -> Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    openat(CWD, path, flags, Mode::empty()).at(Step::Store, "open", path)
+    retry_on_intr(|| openat(CWD, path, flags, Mode::empty())).at(Step::Store, "open", path)
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use super::snapshots::{Aside, DIFF, snapshot_note};
 use super::{ImageHold, Owners, Store};
 use crate::copy;
 use crate::error::{Error, Result, Step};
+use crate::image::progress::asked;
 use crate::image::unpack;
 use crate::image::unpack::apply::Unpacked;
 use crate::image::unpack::below::Below;
@@ -127,6 +128,10 @@ impl Store {
     /// Keeps gc away from the layers of an image, and unpacks them if need be: for a container, which holds it as long as it
     /// lives. The hold ends when its descriptor and all duplicates are closed. Errors: as [`Store::unpack`].
     pub fn hold(&self, image: &Image, owners: &Owners, progress: &mut dyn Progress) -> Result<ImageHold> {
+        asked(progress, |progress| self.hold_asked(image, owners, progress))
+    }
+
+    fn hold_asked(&self, image: &Image, owners: &Owners, progress: &mut dyn Progress) -> Result<ImageHold> {
         let chain = image.config()?.chain_ids();
         loop {
             let locked = match chain.last() {
@@ -145,6 +150,10 @@ impl Store {
     /// [`Store::hold`] first, or they may be gone. An image without layers has an empty directory. Errors: as
     /// [`Store::unpack`].
     pub fn lowers(&self, image: &Image, owners: &Owners, progress: &mut dyn Progress) -> Result<Vec<PathBuf>> {
+        asked(progress, |progress| self.lowers_asked(image, owners, progress))
+    }
+
+    fn lowers_asked(&self, image: &Image, owners: &Owners, progress: &mut dyn Progress) -> Result<Vec<PathBuf>> {
         let chain = image.config()?.chain_ids();
         let Some(top) = chain.last() else { return Ok(vec![self.empty_dir()?]) };
         let stack = match self.stack(Some(top), owners) {

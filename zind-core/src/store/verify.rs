@@ -10,12 +10,13 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, Stat, fstat, getxattr, listxattr, openat2, readlinkat};
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 
 use super::snapshots::{Aside, DIFF, name, open_dir};
 use super::{Fault, Owners, Store};
 use crate::copy;
-use crate::error::{At, Error, Result, Step};
+use crate::error::{At, Error, Result, Step, uninterrupted};
+use crate::image::progress::asked;
 use crate::image::unpack::tar::shorten;
 use crate::image::{Descriptor, Digest, Image, Progress, ProgressEvent, ProgressKind, Verified};
 use crate::rootfs::fault::By;
@@ -34,6 +35,10 @@ impl Store {
     /// empty if all is well.
     /// Errors: [`Error::Interrupted`]; [`Error::Sys`] if something cannot be looked at.
     pub fn verify(&self, progress: &mut dyn Progress) -> Result<Vec<Fault>> {
+        asked(progress, |progress| self.verify_all(progress))
+    }
+
+    fn verify_all(&self, progress: &mut dyn Progress) -> Result<Vec<Fault>> {
         let _work = self.work()?;
         let mut faults = Vec::new();
         let broken = self.verify_blobs(&mut faults, progress)?;
@@ -97,7 +102,7 @@ impl Store {
                 if progress.interrupted() {
                     return Err(Error::Interrupted);
                 }
-                match reader.read(&mut buffer) {
+                match uninterrupted(|| reader.read(&mut buffer)) {
                     Ok(0) => break None,
                     Ok(count) => done += count as u64,
                     Err(error) => break Some(error.to_string()),
@@ -281,7 +286,7 @@ const PLACE: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC
 fn open(root: &OwnedFd, path: &[u8], flags: OFlags) -> Result<Option<OwnedFd>, Errno> {
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     let path = if path.is_empty() { Path::new(".") } else { Path::new(OsStr::from_bytes(path)) };
-    match openat2(root, path, flags, Mode::empty(), resolve) {
+    match retry_on_intr(|| openat2(root, path, flags, Mode::empty(), resolve)) {
         Ok(fd) => Ok(Some(fd)),
         Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
         Err(errno) => Err(errno),
@@ -339,9 +344,9 @@ fn same_content(one: &OwnedFd, other: &OwnedFd, shown: &str) -> Result<bool> {
     let (mut one, mut other) = (open(one)?, open(other)?);
     let (mut mine, mut theirs) = (vec![0; 64 << 10], vec![0; 64 << 10]);
     loop {
-        let count = one.read(&mut mine).at(Step::Unpack, "read", shown)?;
+        let count = uninterrupted(|| one.read(&mut mine)).at(Step::Unpack, "read", shown)?;
         if count == 0 {
-            return Ok(other.read(&mut theirs[..1]).at(Step::Unpack, "read", shown)? == 0);
+            return Ok(uninterrupted(|| other.read(&mut theirs[..1])).at(Step::Unpack, "read", shown)? == 0);
         }
         if other.read_exact(&mut theirs[..count]).is_err() || mine[..count] != theirs[..count] {
             return Ok(false);

@@ -52,6 +52,11 @@ struct Task {
     groups_len: usize,
     /// Where to tell that the launcher is in its groups, or -1.
     groups_done: i32,
+    /// Paths, each with its NUL.
+    dirs: *const u8,
+    dirs_len: usize,
+    /// The process that removes them, unless it is gone.
+    owner: i32,
     pid: AtomicI32,
     clone_errno: AtomicI32,
     exec_errno: AtomicI32,
@@ -114,11 +119,17 @@ pub(crate) struct Waiter {
     pid: i32,
     pidfd: OwnedFd,
     region: Option<Region>,
-    /// Read by the child until it has executed the launcher.
-    _keep: Vec<i32>,
-    /// Read by the child until the launcher is in its groups.
-    _groups: Vec<i32>,
+    /// Read by the child.
+    lists: Lists,
     reaped: bool,
+}
+
+/// What a task reads as long as it lives.
+#[derive(Default)]
+struct Lists {
+    keep: Vec<i32>,
+    groups: Vec<i32>,
+    dirs: Vec<u8>,
 }
 
 /// What went wrong before the launcher ran.
@@ -141,6 +152,9 @@ pub(crate) struct Start<'a> {
     pub groups: Vec<i32>,
     /// Where an [`Attached`] is written then.
     pub groups_done: Option<BorrowedFd<'a>>,
+    /// Directories to be removed at the launcher's end, in this order, if the caller's process is no longer there to do it:
+    /// paths, each with its NUL.
+    pub dirs: Vec<u8>,
 }
 
 /// Whether the launcher came into its groups: the index of the one that refused it, and the errno; 0 is none.
@@ -177,21 +191,24 @@ pub(crate) fn start(start: Start<'_>) -> Result<Waiter, Errno> {
     for (slot, byte) in plan_number.iter_mut().zip(start.plan.as_raw_fd().to_string().bytes()) {
         *slot = byte;
     }
-    let groups = start.groups;
+    let lists = Lists { keep, groups: start.groups, dirs: start.dirs };
     let task = region.task();
     // SAFETY: the region is large enough, aligned to a page, and nobody else's until the clone below.
     unsafe {
         task.write(Task {
             launcher,
             image: start.image.as_raw_fd(),
-            keep: keep.as_ptr(),
-            keep_len: keep.len(),
+            keep: lists.keep.as_ptr(),
+            keep_len: lists.keep.len(),
             argv: [c"zind-init".as_ptr(), std::ptr::null(), std::ptr::null()],
             envp: [std::ptr::null()],
             plan_number,
-            groups: groups.as_ptr(),
-            groups_len: groups.len(),
+            groups: lists.groups.as_ptr(),
+            groups_len: lists.groups.len(),
             groups_done: start.groups_done.map_or(-1, |fd| fd.as_raw_fd()),
+            dirs: lists.dirs.as_ptr(),
+            dirs_len: lists.dirs.len(),
+            owner: std::process::id() as i32,
             pid: AtomicI32::new(0),
             clone_errno: AtomicI32::new(0),
             exec_errno: AtomicI32::new(0),
@@ -199,16 +216,11 @@ pub(crate) fn start(start: Start<'_>) -> Result<Waiter, Errno> {
         (*task).argv[1] = (&raw const (*task).plan_number).cast();
         (*task).launcher.parent_tid = (&raw const (*task).pid) as u64;
     }
-    start_task(region, waiter, keep, groups)
+    start_task(region, waiter, lists)
 }
 
 /// Clones a task in the caller's memory that runs `code` on the stack of its region.
-fn start_task(
-    region: Region,
-    code: unsafe extern "C" fn(*mut u8) -> !,
-    keep: Vec<i32>,
-    groups: Vec<i32>,
-) -> Result<Waiter, Errno> {
+fn start_task(region: Region, code: unsafe extern "C" fn(*mut u8) -> !, lists: Lists) -> Result<Waiter, Errno> {
     let mut pidfd = -1i32;
     let args = CloneArgs {
         flags: libc::CLONE_VM as u64 | libc::CLONE_PIDFD as u64 | CLONE_CLEAR_SIGHAND,
@@ -227,7 +239,7 @@ fn start_task(
         Ok(pid) => {
             // SAFETY: the kernel has just made this descriptor for us.
             let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
-            Ok(Waiter { pid, pidfd, region: Some(region), _keep: keep, _groups: groups, reaped: false })
+            Ok(Waiter { pid, pidfd, region: Some(region), lists, reaped: false })
         }
         Err(errno) => {
             region.give_back();
@@ -261,7 +273,8 @@ pub(crate) fn start_by_fork(start: Start<'_>) -> Result<Waiter, Errno> {
         // SAFETY: the numbers are those of open descriptors.
         unsafe { attach(pid, start.groups.as_ptr(), start.groups.len(), done.as_raw_fd()) };
     }
-    Ok(Waiter { pid, pidfd, region: None, _keep: keep, _groups: start.groups, reaped: false })
+    let lists = Lists { keep, groups: start.groups, dirs: Vec::new() };
+    Ok(Waiter { pid, pidfd, region: None, lists, reaped: false })
 }
 
 impl Waiter {
@@ -349,8 +362,7 @@ impl Drop for Waiter {
                 pid: self.pid,
                 pidfd,
                 region: self.region.take(),
-                _keep: std::mem::take(&mut self._keep),
-                _groups: std::mem::take(&mut self._groups),
+                lists: std::mem::take(&mut self.lists),
                 reaped: false,
             });
         } else if let Some(region) = self.region.take() {
@@ -445,7 +457,7 @@ impl NetworkMaker {
         let task: *mut NetworkTask = region.0.cast();
         // SAFETY: the region is large enough, aligned to a page, and nobody else's until the clone.
         unsafe { task.write(NetworkTask { ready: ready.as_raw_fd(), hold: theirs.as_raw_fd() }) };
-        let task = start_task(region, make_network, Vec::new(), Vec::new())?;
+        let task = start_task(region, make_network, Lists::default())?;
         Ok(NetworkMaker { task, ready, hold: Some(hold) })
     }
 
@@ -485,7 +497,7 @@ unsafe extern "C" fn make_network(task: *mut u8) -> ! {
     // SAFETY: raw code, see the top of the file. The task stays until we are reaped.
     unsafe {
         let (ready, hold) = ((*task).ready as usize, (*task).hold as usize);
-        close_all_but(ready, hold);
+        keep_only(&[ready as i32, hold as i32]);
         // Two words that add up: see `Plan::network_ready`.
         let say = |word: u64| raw(libc::SYS_write, ready, (&raw const word) as usize, 8, 0, 0);
         let made = raw(libc::SYS_unshare, libc::CLONE_NEWNET as usize, 0, 0, 0, 0);
@@ -510,28 +522,40 @@ unsafe extern "C" fn make_network(task: *mut u8) -> ! {
     }
 }
 
-/// The caller's other descriptors are none of a task's business, and their readers wait for the last holder.
+/// The caller's other descriptors are none of a task's business, and their readers wait for the last holder. Negative
+/// numbers are none.
 ///
 /// # Safety
 /// The calling task has descriptors of its own.
-unsafe fn close_all_but(one: usize, other: usize) {
-    let (low, high) = if one < other { (one, other) } else { (other, one) };
-    // SAFETY: raw code, see the top of the file; numbers only.
-    unsafe {
-        if low > 0 {
-            raw(libc::SYS_close_range, 0, low - 1, 0, 0, 0);
+unsafe fn keep_only<const N: usize>(kept: &[i32; N]) {
+    let mut next = 0u32;
+    loop {
+        // The smallest that is not passed yet; raw code sorts nothing.
+        let mut smallest = -1i32;
+        for &fd in kept {
+            if fd >= 0 && fd as u32 >= next && (smallest < 0 || fd < smallest) {
+                smallest = fd;
+            }
         }
-        if high > low + 1 {
-            raw(libc::SYS_close_range, low + 1, high - 1, 0, 0, 0);
+        let last = if smallest < 0 { u32::MAX } else { (smallest as u32).wrapping_sub(1) };
+        if smallest != next as i32 || smallest < 0 {
+            // SAFETY: raw code, see the top of the file; numbers only.
+            unsafe { raw(libc::SYS_close_range, next as usize, last as usize, 0, 0, 0) };
         }
-        raw(libc::SYS_close_range, high + 1, u32::MAX as usize, 0, 0, 0);
+        if smallest < 0 {
+            return;
+        }
+        next = (smallest as u32).wrapping_add(1);
     }
 }
 
 /// A task that does nothing: where it is put, somebody is. It ends when it is dropped, and with the caller's process.
+///
+/// One that has a file looks after a paused container, whose own PID 1 stands still and sees nothing: when the caller's
+/// process has ended, however it did, it writes a word to the file, which lets the container go on to its end.
 pub(crate) struct Keeper {
     task: Waiter,
-    /// While this is open the task lives.
+    /// While this is open the task lives; a byte ends it.
     hold: Option<OwnedFd>,
 }
 
@@ -540,21 +564,43 @@ pub(crate) struct Keeper {
 struct KeeperTask {
     hold: i32,
     owner: i32,
+    /// What is written to when the owner has ended, or -1.
+    file: i32,
+    word: *const u8,
+    word_len: usize,
 }
 
 impl Keeper {
-    /// Starts it.
+    /// Starts one that keeps a place.
     ///
     /// Errors: `ENOSYS` where `clone3(2)` is hidden.
     pub(crate) fn start() -> Result<Keeper, Errno> {
+        Keeper::start_with(-1, "")
+    }
+
+    /// Starts one that writes `word` to the file when the caller's process has ended.
+    ///
+    /// Errors: as above.
+    pub(crate) fn start_for(file: BorrowedFd<'_>, word: &'static str) -> Result<Keeper, Errno> {
+        Keeper::start_with(file.as_raw_fd(), word)
+    }
+
+    fn start_with(file: i32, word: &'static str) -> Result<Keeper, Errno> {
         let errno = |errno: rustix::io::Errno| Errno::from_raw(errno.raw_os_error());
         let (theirs, hold) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(errno)?;
         let owner = super::descriptors::pidfd_open(std::process::id() as i32)?;
         let region = Region::take()?;
         let task: *mut KeeperTask = region.0.cast();
+        let needs = KeeperTask {
+            hold: theirs.as_raw_fd(),
+            owner: owner.as_raw_fd(),
+            file,
+            word: word.as_ptr(),
+            word_len: word.len(),
+        };
         // SAFETY: the region is large enough, aligned to a page, and nobody else's until the clone.
-        unsafe { task.write(KeeperTask { hold: theirs.as_raw_fd(), owner: owner.as_raw_fd() }) };
-        let task = start_task(region, keep_place, Vec::new(), Vec::new())?;
+        unsafe { task.write(needs) };
+        let task = start_task(region, keep_place, Lists::default())?;
         Ok(Keeper { task, hold: Some(hold) })
     }
 
@@ -571,7 +617,10 @@ impl std::fmt::Debug for Keeper {
 
 impl Drop for Keeper {
     fn drop(&mut self) {
-        self.hold = None;
+        if let Some(hold) = self.hold.take() {
+            // The pipe closes with the caller, too: a byte says that it is meant.
+            let _ = rustix::io::write(&hold, b"x");
+        }
         // It is on its last instruction; a bounded wait keeps a debugger's stop from stopping us.
         let mut poll = [libc::pollfd { fd: self.task.pidfd.as_raw_fd(), events: libc::POLLIN, revents: 0 }];
         // SAFETY: one live pollfd.
@@ -583,17 +632,33 @@ impl Drop for Keeper {
 /// The task, from its first instruction to its last.
 unsafe extern "C" fn keep_place(task: *mut u8) -> ! {
     let task: *const KeeperTask = task.cast();
-    // SAFETY: raw code, see the top of the file. The task stays until we are reaped.
+    // SAFETY: raw code, see the top of the file. The task stays until we are reaped; the word is for ever.
     unsafe {
-        let (hold, owner) = ((*task).hold, (*task).owner);
-        close_all_but(hold as usize, owner as usize);
+        let (hold, owner, file) = ((*task).hold, (*task).owner, (*task).file);
+        keep_only(&[hold, owner, file]);
         raw(libc::SYS_prctl, libc::PR_SET_NAME as usize, c"zind-keeper".as_ptr() as usize, 0, 0, 0);
-        // A fork of the caller's may hold the other end of the pipe for longer than the caller lives.
+        // A fork of the caller's may hold the other end of the pipe for longer than the caller lives, and the pipe ends
+        // before the caller has.
         let mut fds = [
             libc::pollfd { fd: hold, events: libc::POLLIN, revents: 0 },
             libc::pollfd { fd: owner, events: libc::POLLIN, revents: 0 },
         ];
-        while raw(libc::SYS_poll, (&raw mut fds) as usize, 2, usize::MAX, 0, 0) == -(libc::EINTR as isize) {}
+        loop {
+            let result = raw(libc::SYS_poll, (&raw mut fds) as usize, 2, usize::MAX, 0, 0);
+            if result == -(libc::EINTR as isize) {
+                continue;
+            }
+            let [of_hold, of_owner] = &mut fds;
+            if result < 0 || of_hold.revents & libc::POLLIN != 0 || file < 0 {
+                break;
+            }
+            if of_owner.revents != 0 {
+                raw(libc::SYS_write, file as usize, (*task).word as usize, (*task).word_len, 0, 0);
+                break;
+            }
+            // Passed over from now on.
+            of_hold.fd = -1;
+        }
         exit_group(0)
     }
 }
@@ -634,7 +699,36 @@ unsafe extern "C" fn waiter(task: *mut u8) -> ! {
         while raw(libc::SYS_wait4, pid as usize, (&raw mut status) as usize, libc::__WALL as usize, 0, 0)
             == -(libc::EINTR as isize)
         {}
+        if (*task).dirs_len > 0 && raw(libc::SYS_getppid, 0, 0, 0, 0, 0) != (*task).owner as isize {
+            remove_dirs((*task).dirs, (*task).dirs_len);
+        }
         exit_group(if status & 0x7f == 0 { status >> 8 & 0xff } else { 128 + (status & 0x7f) })
+    }
+}
+
+/// Removes directories. Those whose last process has just ended may be busy for a moment longer; what has others below it
+/// stays.
+///
+/// # Safety
+/// `dirs` points to `len` bytes of paths, each with its NUL.
+unsafe fn remove_dirs(dirs: *const u8, len: usize) {
+    let pause = libc::timespec { tv_sec: 0, tv_nsec: 2_000_000 };
+    let (mut at, mut tries) = (0, 0);
+    while at < len {
+        // SAFETY: raw code, see the top of the file; a path begins here, and ends with its NUL within the list.
+        unsafe {
+            let path = dirs.add(at);
+            let refused = raw(libc::SYS_rmdir, path as usize, 0, 0, 0, 0);
+            if refused == -(libc::EBUSY as isize) && tries < 250 {
+                tries += 1;
+                raw(libc::SYS_nanosleep, (&raw const pause) as usize, 0, 0, 0, 0);
+                continue;
+            }
+            while *dirs.add(at) != 0 {
+                at += 1;
+            }
+            at += 1;
+        }
     }
 }
 

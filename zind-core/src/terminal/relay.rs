@@ -126,10 +126,10 @@ impl<'a> Relay<'a> {
             if interrupted() {
                 return Ok(Left::Interrupted);
             }
-            if ready.signals || self.signals.is_none() {
-                if let Some(left) = self.look_at_signals() {
-                    return Ok(left);
-                }
+            if (ready.signals || self.signals.is_none())
+                && let Some(left) = self.look_at_signals()
+            {
+                return Ok(left);
             }
             if ready.output && !self.pass_output()? {
                 return Ok(Left::Gone);

@@ -76,7 +76,7 @@ pub unsafe extern "C" fn zind_spec_set_swap(
     }
 }
 
-/// CPUs it may use: 0.5 is half of one.
+/// CPUs it may use: 0.5 is half of one, INFINITY is no limit.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn zind_spec_set_cpus(spec: *mut zind_spec, cpus: f64, err: *mut *mut zind_error) -> zind_status {
     // SAFETY: the header's demand.

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -52,6 +53,57 @@ static int stop(const zind_progress_event *event, void *data) {
     (void)event;
     (void)data;
     return 1;
+}
+
+/* A step has all that a start has: here a file that is mounted, and a limit. */
+static void images_are_built_by_specs(void) {
+    char dir[] = "/tmp/zind-use-XXXXXX", place[64], command[64];
+    const char *argv[] = {"/bin/busybox", "sh", "-c", "/bin/busybox cat /given > /taken; ulimit -n >> /taken", NULL};
+    const char *pair[] = {"A", "1", NULL}, *one[] = {"/bin", NULL}, *cmd[] = {"/bin/busybox", "cat", "/taken", NULL};
+    zind_store *store = NULL;
+    zind_builder *builder = NULL;
+    zind_image *image = NULL;
+    zind_spec *spec = NULL;
+    zind_output *output = NULL;
+    char *steps = NULL;
+    int turn;
+    CHECK(mkdtemp(dir) != NULL);
+    snprintf(place, sizeof place, "%s/store", dir);
+    OK(zind_store_open(place, &store, &error));
+    OK(zind_builder_new(store, NULL, &builder, &error));
+    OK(zind_builder_copy(builder, "/bin/busybox", "/bin/busybox", NULL, &error));
+    OK(zind_spec_new(&spec, &error));
+    OK(zind_spec_set_args(spec, argv, &error));
+    OK(zind_spec_add_file(spec, "/given", (const uint8_t *)"from a mount\n", 13, 0644, &error));
+    OK(zind_spec_set_rlimit(spec, "nofile", 77, 77, &error));
+    OK(zind_builder_set_id_maps(builder, spec, &error));
+    OK(zind_builder_run(builder, spec, &error));
+    zind_spec_free(spec);
+    OK(zind_builder_configure(builder, "env", pair, &error));
+    OK(zind_builder_configure(builder, "workdir", one, &error));
+    OK(zind_builder_configure(builder, "cmd", cmd, &error));
+    FAILS(zind_builder_configure(builder, "env", one, &error), ZIND_STATUS_SPEC);
+    FAILS(zind_builder_configure(builder, "copy", one, &error), ZIND_STATUS_SPEC);
+    zind_error_clear(&error);
+    for (turn = 0; turn < 3; turn++) {
+        if (turn == 2) OK(zind_builder_set_cache(builder, false, &error));
+        OK(zind_builder_commit(builder, "{\"tags\": [\"local/b:1\"]}", NULL, NULL, &image, &steps, &error));
+        CHECK((strstr(steps, "\"cached\":false") != NULL) == (turn != 1));
+        zind_string_free(steps);
+        if (turn < 2) zind_image_free(image);
+    }
+    spec = NULL;
+    OK(zind_spec_new(&spec, &error));
+    OK(zind_spec_set_image(spec, image, &error));
+    output = capture(spec, NULL);
+    SAME(stdout_of(output), "from a mount\n77\n");
+    zind_output_free(output);
+    zind_spec_free(spec);
+    zind_image_free(image);
+    zind_builder_free(builder);
+    zind_store_free(store);
+    snprintf(command, sizeof command, "rm -r %s", dir);
+    CHECK(system(command) == 0);
 }
 
 static void images_are_built_run_committed_and_removed(void) {
@@ -172,8 +224,24 @@ static void images_are_built_run_committed_and_removed(void) {
     zind_string_free(json);
     OK(zind_store_gc_json(store, &json, &error));
     zind_string_free(json);
+    counted = 0;
+    OK(zind_store_gc_with_json(store, count, &counted, &json, &error));
+    CHECK(counted > 0);
+    zind_string_free(json);
+    OK(zind_store_usage_with_json(store, count, &counted, &json, &error));
+    HAS(json, "local/c:2");
+    zind_string_free(json);
     zind_image_free(image);
     zind_image_free(committed);
+    zind_store_free(store);
+    FAILS(zind_store_open_with(place, "{\"size\": 1}", &store, &error), ZIND_STATUS_SPEC);
+    zind_error_clear(&error);
+    FAILS(zind_store_open_with(place, "{\"entries\": \"many\"}", &store, &error), ZIND_STATUS_SPEC);
+    zind_error_clear(&error);
+    OK(zind_store_open_with(place, "{\"entries\": 1}", &store, &error));
+    FAILS(zind_store_import_rootfs(store, path, "a", NULL, NULL, NULL, &again, &error), ZIND_STATUS_IMAGE);
+    HAS(zind_error_message(error), "entries");
+    zind_error_clear(&error);
     zind_store_free(store);
     {
         char command[128];
@@ -450,10 +518,25 @@ static void time_limits_and_signals_end_it(void) {
     OK(zind_run(spec, &process, &error));
     OK(zind_process_mount(process, "tmpfs", NULL, "/late", NULL, &error));
     OK(zind_process_umount(process, "/late", &error));
+    zind_spec *late = container("test -t 0 && stty size");
+    zind_process *guest = NULL;
+    OK(zind_spec_set_terminal(late, 30, 90, &error));
+    OK(zind_process_exec(process, late, &guest, &error));
+    OK(zind_process_communicate(guest, NULL, 0, &output, &error));
+    SAME(stdout_of(output), "30 90\r\n");
+    zind_output_free(output);
+    FAILS(zind_process_resize(guest, 10, 10, &error), ZIND_STATUS_STATE);
+    zind_error_clear(&error);
+    CHECK(zind_process_take_terminal(guest) == -1);
+    zind_process_free(guest);
     OK(zind_process_kill(process, &error));
     OK(zind_process_wait(process, -1, &end, &error));
     CHECK(zind_process_umount(process, "/late", &error) == ZIND_STATUS_STATE);
     zind_error_clear(&error);
+    FAILS(zind_process_exec(process, late, &guest, &error), ZIND_STATUS_STATE);
+    zind_error_clear(&error);
+    CHECK(guest == NULL);
+    zind_spec_free(late);
     CHECK(end.kind == ZIND_EXIT_KIND_SIGNALED && end.signal == SIGKILL && end.code == -1 && end.returncode == -SIGKILL);
     zind_process_free(process);
 
@@ -767,7 +850,6 @@ static int descriptors(void) {
     return open;
 }
 
-/* An ordinary user has groups only where some were handed down. */
 /* Of a container whose memory runs out. */
 static void events_come_until_the_end(zind_process *process) {
     const char *bad[] = {"cpu some 1 2 3", NULL}, *late[] = {"disk some 1 2000000", NULL};
@@ -795,6 +877,68 @@ static void events_come_until_the_end(zind_process *process) {
     zind_events_free(NULL);
 }
 
+static void *close_events(void *data) {
+    usleep(20000);
+    zind_events_closer_close(data);
+    return NULL;
+}
+
+/* Of a container that runs: another thread ends the wait. */
+static void events_are_ended_by_another_thread(zind_process *process) {
+    zind_events *events = NULL;
+    zind_events_closer *closer = NULL;
+    zind_event event = ZIND_EVENT_INIT;
+    pthread_t thread;
+    OK(zind_process_events(process, NULL, &events, &error));
+    OK(zind_events_closer_new(events, &closer, &error));
+    CHECK(pthread_create(&thread, NULL, close_events, closer) == 0);
+    OK(zind_events_next(events, -1, &event, &error));
+    CHECK(event.kind == ZIND_EVENT_KIND_NONE);
+    CHECK(pthread_join(thread, NULL) == 0);
+    zind_events_free(events);
+    zind_events_closer_close(closer); /* it outlives them, and twice is fine */
+    zind_events_closer_free(closer);
+    zind_events_closer_close(NULL);
+    zind_events_closer_free(NULL);
+}
+
+/* Of a container that runs, which is killed. */
+static void readings_come_at_intervals_until_the_end(zind_process *process) {
+    zind_stats_stream *stream = NULL;
+    zind_stats stats = ZIND_STATS_INIT;
+    bool more = false;
+    int fd = -1, seen = 0;
+    FAILS(zind_process_stats_every(process, 0, &stream, &error), ZIND_STATUS_SPEC);
+    SAME(zind_error_field(error), "interval");
+    zind_error_clear(&error);
+    OK(zind_process_stats_every(process, 20, &stream, &error));
+    OK(zind_stats_stream_fd(stream, &fd, &error));
+    do {
+        struct pollfd wait = {fd, POLLIN, 0};
+        CHECK(poll(&wait, 1, 60000) == 1);
+        zind_status status = zind_stats_stream_next(stream, 0, &stats, &more, NULL);
+        CHECK(status == ZIND_STATUS_OK || status == ZIND_STATUS_TIMEOUT);
+        if (status == ZIND_STATUS_OK && more) {
+            seen++;
+            CHECK(stats.wall_ns > 0 && (seen > 3 || (stats.pids == 2 && stats.memory_current > 0)));
+            if (seen == 3) OK(zind_process_kill(process, &error));
+        }
+    } while (more);
+    CHECK(seen >= 4 && stats.pids == -1 && stats.memory_current == -1 && stats.memory_peak > 0);
+    OK(zind_stats_stream_next(stream, -1, &stats, &more, &error));
+    CHECK(!more);
+    zind_stats_stream_free(stream);
+    zind_stats_stream_free(NULL);
+
+    OK(zind_process_stats_every(process, 3600000, &stream, &error));
+    OK(zind_stats_stream_next(stream, -1, &stats, &more, &error));
+    CHECK(more && stats.memory_peak > 0); /* ended: one of its whole life */
+    OK(zind_stats_stream_next(stream, -1, &stats, &more, &error));
+    CHECK(!more);
+    zind_stats_stream_free(stream);
+}
+
+/* An ordinary user has groups only where some were handed down. */
 static void limits_hold_and_readings_come(void) {
     zind_spec *spec = container("exec dd if=/dev/zero of=/dev/null bs=100M count=1 2>/dev/null");
     zind_process *process = NULL;
@@ -849,7 +993,8 @@ static void limits_hold_and_readings_come(void) {
     FAILS(zind_process_update(process, "{\"cpu\": {\"mems\": \"x\"}}", &error), ZIND_STATUS_SPEC);
     SAME(zind_error_field(error), "resources");
     zind_error_clear(&error);
-    OK(zind_process_kill(process, &error));
+    events_are_ended_by_another_thread(process);
+    readings_come_at_intervals_until_the_end(process);
     OK(zind_process_wait(process, -1, &end, &error));
     CHECK(end.kind == ZIND_EXIT_KIND_SIGNALED);
     FAILS(zind_process_update(process, "{}", &error), ZIND_STATUS_STATE);
@@ -917,6 +1062,7 @@ static void a_document_of_oci_is_written_and_run(void) {
 static void every_kind_of_start(void) {
     a_request_runs_twice_and_tells_its_exit();
     layers_stay_and_go_back();
+    images_are_built_by_specs();
     images_are_built_run_committed_and_removed();
     output_input_and_isolation_come_back();
     options_reach_the_payload();

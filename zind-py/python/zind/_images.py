@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     Policy = Literal["missing", "always", "never"]
 
     class _ProgressBase(NamedTuple):
-        kind: Literal["download", "upload", "unpack", "load", "save", "check", "pack", "build"]
+        kind: Literal["download", "upload", "unpack", "load", "save", "check", "pack", "build", "collect"]
         layer: int | None
         layers: int | None
         digest: str | None
@@ -113,7 +113,7 @@ __all__ = [
 
 class Progress(_ProgressBase):
     """How far one piece of work has come, as a ``progress`` function hears of it: ``kind`` ("download", "upload", "unpack",
-    "load", "save", "check", "pack", "build"), ``layer`` of ``layers`` counted from 0 (``None`` for what is no layer), the blob's
+    "load", "save", "check", "pack", "build", "collect"), ``layer`` of ``layers`` counted from 0 (``None`` for what is no layer), the blob's
     ``digest`` if it is known, and bytes ``done`` of ``total`` (``None`` if that is not known).
 
     The function is called on the thread of the call, a few times a second for each piece, and at its beginning and end. An
@@ -379,10 +379,19 @@ class Store:
 
     __slots__ = ("_store",)
 
-    def __init__(self, path: Path | None = None) -> None:
+    def __init__(self, path: Path | None = None, *, limits: Mapping[str, int] | None = None) -> None:
         """:param path: made if it is missing; ``None``: ``/var/lib/zind`` for root, ``$XDG_DATA_HOME/zind`` for an ordinary user.
+        :param limits: other bounds on foreign archives than the usual ones, by name: see :attr:`limits`.
         :raises zind.StateError: it belongs to somebody else, or to a later version."""
-        self._store = _zind.Store(path)
+        self._store = _zind.Store(path, [(name, value) for name, value in _mapping("limits", limits)])
+
+    @property
+    def limits(self) -> dict[str, int]:
+        """Its bounds on foreign archives. What goes beyond is :class:`zind.ImageError`. ``entries`` of a layer; bytes of a file
+        (``file_size``) and of a layer (``layer_size``); ``ratio``, how many times larger a layer may become by decompression, from
+        ``ratio_from`` bytes on; ``depth`` of directories; bytes of an entry's extended headers (``header``) and of a ``document``;
+        ``zstd_window_log``, the window of zstd as a power of two."""
+        return self._store.limits()
 
     @property
     def path(self) -> str:
@@ -428,7 +437,8 @@ class Store:
             ``(user, password)``; ``{"bearer": token}``; ``{"identity": token}``.
         :param auth_file: the only file to look for credentials in.
         :param tls_verify: off, any certificate will do, and plain HTTP if the registry has no TLS.
-        :param cert_dir: a directory with ``*.crt``, ``*.cert`` and ``*.key``.
+        :param cert_dir: a directory with ``*.crt``, ``*.cert`` and ``*.key``, or with directories ``HOST:PORT`` of them; mirrors
+            have only the latter.
         :param mirrors: ``{"docker.io": ["mirror:5000/hub", ("other:5000", True)]}``; with ``True`` as if ``tls_verify`` was off.
         :param timeout: the longest silence of a server, in seconds.
         :param parallel: how many layers come at the same time, 1 to 16.
@@ -525,9 +535,13 @@ class Store:
         """Takes a name away, or all names with an id or an image. An image without names is gone; its blobs go with :meth:`gc`."""
         self._store.remove(name.id if isinstance(name, Image) else name)
 
-    def gc(self) -> Collected:
-        """Removes what no image, no container and no :class:`zind.Layers` has. Safe beside everything else."""
-        return Collected(**self._store.gc())
+    def gc(self, *, progress: ProgressFunction = None) -> Collected:
+        """Removes what no image, no container and no :class:`zind.Layers` has. Safe beside everything else. It can be stopped; what was
+        removed by then stays removed."""
+        return self._collect(watch(progress))
+
+    def _collect(self, watch: Any) -> Collected:
+        return Collected(**self._store.gc(watch))
 
     def verify(self, *, progress: ProgressFunction = None) -> list[Fault]:
         """Checks every digest and every unpacked file; what is broken."""
@@ -535,7 +549,10 @@ class Store:
 
     def usage(self) -> Usage:
         """What it takes on disk."""
-        found = self._store.usage()
+        return self._measure(watch(None))
+
+    def _measure(self, watch: Any) -> Usage:
+        found = self._store.usage(watch)
         return Usage(**{**found, "images": [ImageUsage(**image) for image in found["images"]]})
 
     def __eq__(self, other: object) -> bool:
@@ -544,11 +561,15 @@ class Store:
     def __hash__(self) -> int:
         return hash(self.path)
 
-    def __reduce__(self) -> tuple[object, tuple[str]]:
-        return Store, (self.path,)
+    def __reduce__(self) -> tuple[object, tuple[str, dict[str, int]]]:
+        return _store_of, (self.path, self.limits)
 
     def __repr__(self) -> str:
         return f"<zind.Store {self.path!r}>"
+
+
+def _store_of(path: str, limits: dict[str, int]) -> Store:
+    return Store(path, limits=limits)
 
 
 #: Stores that starts have opened, by place: opening one reads what images it has.
@@ -592,7 +613,7 @@ def find(image: object, store: Store | Path | None, policy: Policy, platform: st
 
 def settle(given: dict[str, Any], cancel: _zind.Cancel | None = None) -> None:
     """Replaces the options that find an image by the image, and a document by its text."""
-    config = given.get("config")
+    config: Any = given.get("config")
     if hasattr(config, "keys"):
         import json
 

@@ -244,7 +244,7 @@ class Popen:
         self.stderr = self._file(stderr, "rb", bufsize)
         terminal = process.take_terminal()
         #: The other end of the program's terminal, unbuffered; closing it hangs up. Reading raises ``EIO`` at the end.
-        self.terminal: IO[bytes] | None = None if terminal < 0 else io.FileIO(terminal, "r+")  # type: ignore[assignment]
+        self.terminal: IO[bytes] | None = None if terminal < 0 else io.FileIO(terminal, "r+")
 
     def _file(self, fd: int, mode: str, bufsize: int) -> IO[Any] | None:
         if fd < 0:

@@ -144,7 +144,7 @@ class Resources:
     memory_low        memory is taken from others first below it; ``memory_min``: never (v2)
     swap              most swap space, by itself; 0 is none (on v1 it needs ``memory``)
     oom_group         out of memory ends all of the container (v2)
-    cpus              CPUs: 0.5 is half of one; or ``cpu_quota_us`` in each ``cpu_period_us``, ``cpu_burst_us``
+    cpus              CPUs: 0.5 is half of one, ``"max"`` all; or ``cpu_quota_us`` in each ``cpu_period_us``, ``cpu_burst_us``
     cpu_weight        share where CPUs are scarce, 1 to 10000, usually 100; or ``cpu_shares``, 2 to 262144, usually 1024
     cpu_idle          only what nobody else wants
     cpuset            CPUs it may run on, ``"0-3,7"``; ``cpuset_mems``: memory nodes
@@ -177,7 +177,7 @@ class Resources:
         oom_group: bool | None = None,
         oom_kill_disable: bool | None = None,
         swappiness: int | None = None,
-        cpus: float | None = None,
+        cpus: float | Literal["max"] | None = None,
         cpu_quota_us: int | None = None,
         cpu_period_us: int | None = None,
         cpu_burst_us: int | None = None,

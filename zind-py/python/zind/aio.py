@@ -194,7 +194,7 @@ class Popen:
         stdin, stdout, stderr = process.take_streams()
         self.stdin, self.stdout, self.stderr = await _writer(stdin), await _reader(stdout), await _reader(stderr)
         terminal = process.take_terminal()
-        self.terminal = None if terminal < 0 else io.FileIO(terminal, "r+")  # type: ignore[assignment]
+        self.terminal = None if terminal < 0 else io.FileIO(terminal, "r+")
         return self
 
     #: As in :class:`zind.Popen`: for ``loop.add_reader``, or :meth:`communicate`.
@@ -344,9 +344,9 @@ class Popen:
         if self.terminal is not None:
             data = input or b""
             data += b"\x04" if not data or data.endswith(b"\n") else b"\x04\x04"
-            out = await _converse(self.terminal, data)
+            shown = await _converse(self.terminal, data)
             await self.wait()
-            return out, None
+            return shown, None
 
         async def read(stream: asyncio.StreamReader | None) -> bytes | None:
             return None if stream is None else await stream.read()
@@ -904,9 +904,14 @@ class Store:
 
     __slots__ = ("_sync",)
 
-    def __init__(self, path: Path | None = None) -> None:
+    def __init__(self, path: Path | None = None, *, limits: Mapping[str, int] | None = None) -> None:
         """As :class:`zind.Store`."""
-        self._sync = _images.Store(path)
+        self._sync = _images.Store(path, limits=limits)
+
+    @property
+    def limits(self) -> dict[str, int]:
+        """As :attr:`zind.Store.limits`."""
+        return self._sync.limits
 
     @property
     def path(self) -> str:
@@ -929,13 +934,14 @@ class Store:
         """As :meth:`zind.Store.remove`."""
         await _in_thread(lambda _: self._sync.remove(name))
 
-    async def gc(self) -> Collected:
-        """As :meth:`zind.Store.gc`; once it works, it works to its end."""
-        return await _in_thread(lambda _: self._sync.gc())
+    async def gc(self, *, progress: ProgressFunction = None) -> Collected:
+        """As :meth:`zind.Store.gc`."""
+        hear = _on_loop(progress)
+        return await _in_thread(lambda cancel: self._sync._collect(_images.watch(hear, cancel)))
 
     async def usage(self) -> Usage:
         """As :meth:`zind.Store.usage`."""
-        return await _in_thread(lambda _: self._sync.usage())
+        return await _in_thread(lambda cancel: self._sync._measure(_images.watch(None, cancel)))
 
     async def verify(self, *, progress: ProgressFunction = None) -> list[Fault]:
         """As :meth:`zind.Store.verify`."""

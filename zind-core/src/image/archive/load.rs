@@ -8,7 +8,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::source::{Part, Source, open_file};
-use crate::error::{At, Error, Result, Step};
+use crate::error::{At, Error, Result, Step, uninterrupted};
 use crate::image::Image;
 use crate::image::commit::{Changes, add_layer};
 use crate::image::config::{History, ImageConfig, chain_id};
@@ -285,7 +285,11 @@ fn import_directory(store: &Store, source: &Path, progress: &mut dyn Progress) -
 fn import_tar(store: &Store, source: &Path, progress: &mut dyn Progress) -> Result<(Descriptor, Digest)> {
     let (mut file, size) = open_file(source)?;
     let mut begin = [0; 6];
-    let count = std::os::unix::fs::FileExt::read_at(&file, &mut begin, 0).at(Step::Archive, "read", source)?;
+    let count = uninterrupted(|| std::os::unix::fs::FileExt::read_at(&file, &mut begin, 0)).at(
+        Step::Archive,
+        "read",
+        source,
+    )?;
     let kind = match Compression::of(&begin[..count]) {
         Compression::None => media::LAYER,
         Compression::Gzip => media::LAYER_GZIP,

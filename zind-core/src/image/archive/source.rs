@@ -10,9 +10,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, openat, openat2};
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 
-use crate::error::{At, Error, Result, Step};
+use crate::error::{At, Error, Result, Step, uninterrupted};
 use crate::image::Limits;
 use crate::image::progress::{Progress, ProgressEvent, ProgressKind};
 use crate::image::unpack::decompress::{self, Compression};
@@ -45,7 +45,7 @@ pub(super) struct Part {
 /// Opens a file of the caller's for reading; nothing blocks.
 pub(super) fn open_file(path: &Path) -> Result<(File, u64)> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let file = openat(rustix::fs::CWD, path, flags, Mode::empty()).at(Step::Archive, "open", path)?;
+    let file = retry_on_intr(|| openat(rustix::fs::CWD, path, flags, Mode::empty())).at(Step::Archive, "open", path)?;
     let meta = fstat(&file).at(Step::Archive, "fstat", path)?;
     match FileType::from_raw_mode(meta.st_mode) {
         FileType::RegularFile => Ok((file.into(), u64::try_from(meta.st_size).unwrap_or_default())),
@@ -60,7 +60,7 @@ impl Source {
     /// Opens an archive. `spool` is where a compressed one is unpacked to: a place for a file without a name.
     pub(super) fn open(path: &Path, spool: &Path, limits: &Limits, progress: &mut dyn Progress) -> Result<Source> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        match openat(rustix::fs::CWD, path, flags, Mode::empty()) {
+        match retry_on_intr(|| openat(rustix::fs::CWD, path, flags, Mode::empty())) {
             Ok(dir) => return Ok(Source::Directory(dir)),
             Err(Errno::NOTDIR) => {}
             Err(errno) => return Err(errno).at(Step::Archive, "open", path),
@@ -68,7 +68,7 @@ impl Source {
         let (mut file, size) = open_file(path)?;
         let what = format!("archive {}", path.display());
         let mut begin = [0; 6];
-        let count = file.read_at(&mut begin, 0).at(Step::Archive, "read", path)?;
+        let count = uninterrupted(|| file.read_at(&mut begin, 0)).at(Step::Archive, "read", path)?;
         let begin = &begin[..count];
         if Compression::of(begin) != Compression::None || decompress::foreign(begin).is_some() {
             file = unpack_to(file, size, spool, &what, limits, progress)?;
@@ -116,7 +116,7 @@ impl Source {
 fn file_of(dir: &OwnedFd, name: &str) -> Result<Option<Part>> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-    let file = match openat2(dir, name, flags, Mode::empty(), resolve) {
+    let file = match retry_on_intr(|| openat2(dir, name, flags, Mode::empty(), resolve)) {
         Err(Errno::NOENT) => return Ok(None),
         result => result.at(Step::Archive, "openat2", name)?,
     };
@@ -138,7 +138,11 @@ fn unpack_to(
     progress: &mut dyn Progress,
 ) -> Result<File> {
     let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-    let spooled = openat(rustix::fs::CWD, spool, flags, Mode::RUSR | Mode::WUSR).at(Step::Archive, "open", spool)?;
+    let spooled = retry_on_intr(|| openat(rustix::fs::CWD, spool, flags, Mode::RUSR | Mode::WUSR)).at(
+        Step::Archive,
+        "open",
+        spool,
+    )?;
     let mut spooled = File::from(spooled);
     let taken = Arc::new(std::sync::atomic::AtomicU64::new(0));
     let input = decompress::Counted { inner: file, count: taken.clone() };
@@ -148,7 +152,7 @@ fn unpack_to(
     let mut reader = decompress::Watched::new(reader, *limits, taken.clone());
     let mut buffer = vec![0; 256 << 10];
     loop {
-        let count = reader.read(&mut buffer).map_err(broken)?;
+        let count = uninterrupted(|| reader.read(&mut buffer)).map_err(broken)?;
         if count == 0 {
             return Ok(spooled);
         }
@@ -250,7 +254,7 @@ impl BufRead for Cursor<'_> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         if self.from == self.to {
             self.from = 0;
-            self.to = self.file.read_at(&mut self.buffer, self.at)?;
+            self.to = uninterrupted(|| self.file.read_at(&mut self.buffer, self.at))?;
         }
         Ok(&self.buffer[self.from..self.to])
     }
@@ -282,7 +286,7 @@ impl Read for Stretch {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let left = usize::try_from(self.end - self.at).unwrap_or(usize::MAX);
         let wanted = buffer.len().min(left);
-        let count = self.file.read_at(&mut buffer[..wanted], self.at)?;
+        let count = uninterrupted(|| self.file.read_at(&mut buffer[..wanted], self.at))?;
         self.at += count as u64;
         Ok(count)
     }

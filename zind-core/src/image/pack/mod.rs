@@ -11,7 +11,7 @@ mod meta;
 mod tar;
 
 use std::collections::{BTreeSet, HashMap, hash_map};
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -24,7 +24,8 @@ pub use compress::Compression;
 pub(crate) use compress::Encoder;
 
 use crate::error::{At, Error, Result, Step};
-use crate::rootfs::layers::{FileType, Found, Ids, Node, View, link_target};
+use crate::image::links::{self, LINKS_XATTR, Links};
+use crate::rootfs::layers::{FileType, Found, Ids, Node, View, attribute, link_target};
 use meta::Meta;
 use tar::{Entry, Kind};
 
@@ -60,6 +61,8 @@ pub(crate) struct Options<'a> {
     pub(crate) owners_in_xattr: bool,
     /// User and group that stand for root where no map says otherwise: whoever unpacked with a single id, or has the directory.
     pub(crate) root: Option<(u32, u32)>,
+    /// Directories whose content is left out.
+    pub(crate) volumes: &'a [PathBuf],
 }
 
 /// Writes the tar of `tree` to `out`. `pause` is told the bytes of content so far; the work ends with
@@ -102,6 +105,8 @@ struct Directory {
     layers: Vec<usize>,
     /// Of what lies below and is not hidden.
     below: Vec<usize>,
+    /// Whose its links are, where all files are the caller's.
+    links: Links,
 }
 
 /// What is still to be packed, in reverse order.
@@ -160,19 +165,20 @@ impl Packer<'_> {
                 let same = |a: &Stat, b: &Stat| (a.st_mode, a.st_uid, a.st_gid) == (b.st_mode, b.st_uid, b.st_gid);
                 // Its times follow from its entries, and a layer need not speak of it.
                 if !same(&stat, &other) {
-                    self.plain(Path::new(""), &stat, &file, top)?;
+                    self.plain(Path::new(""), &stat, &file, top, None)?;
                 }
                 layers
             }
             _ => {
-                self.plain(Path::new(""), &stat, &file, top)?;
+                self.plain(Path::new(""), &stat, &file, top, None)?;
                 Vec::new()
             }
         };
         if hides {
             self.whiteout(OPAQUE.to_vec())?;
         }
-        let root = Directory { path: PathBuf::new(), layers, below };
+        let links = self.links(&file, Path::new(""))?;
+        let root = Directory { path: PathBuf::new(), layers, below, links };
         self.waiting.push(Waiting::Directory(root.into()));
         Ok(())
     }
@@ -210,12 +216,22 @@ impl Packer<'_> {
                 whiteout.extend_from_slice(name.as_bytes());
                 self.whiteout(whiteout)
             }
-            Merged::Other { layer, stat, file } => self.plain(&path, &stat, &file, layer),
+            Merged::Other { layer, stat, file } => {
+                let owner = dir.links.get(name.as_bytes()).copied();
+                self.plain(&path, &stat, &file, layer, owner)
+            }
             Merged::Directory { layers, stat, file, hides } => {
                 if path.iter().count() > DEEPEST {
                     return Err(no_layer(&path, "it lies deeper than 4096 levels"));
                 }
-                self.plain(&path, &stat, &file, layers[0])?;
+                if self.options.volumes.contains(&path) {
+                    return match below {
+                        Some(Node::Directory { .. }) => Ok(()),
+                        _ => self.plain(&path, &stat, &file, layers[0], None),
+                    };
+                }
+                self.plain(&path, &stat, &file, layers[0], None)?;
+                let links = self.links(&file, &path)?;
                 let below = match below {
                     Some(Node::Directory { layers, .. }) if !hides => layers,
                     Some(Node::Directory { .. }) => {
@@ -224,7 +240,7 @@ impl Packer<'_> {
                     }
                     _ => Vec::new(),
                 };
-                self.waiting.push(Waiting::Directory(Directory { path, layers, below }.into()));
+                self.waiting.push(Waiting::Directory(Directory { path, layers, below, links }.into()));
                 Ok(())
             }
         }
@@ -279,10 +295,29 @@ impl Packer<'_> {
         tar::write_header(self.out, &entry).at(Step::Pack, "write", "")
     }
 
-    /// One file as it is.
-    fn plain(&mut self, path: &Path, stat: &Stat, file: &OwnedFd, layer: usize) -> Result<()> {
-        let meta = Meta::of(stat, file, &self.options, path, &self.tree.reach)
+    /// Whose the links in a directory are.
+    fn links(&self, dir: &OwnedFd, path: &Path) -> Result<Links> {
+        if !self.options.owners_in_xattr {
+            return Ok(Links::new());
+        }
+        let value = attribute(&self.tree.reach, dir.as_fd(), OsStr::from_bytes(LINKS_XATTR));
+        Ok(links::parse(&value.at(Step::Pack, "getxattr", path)?.unwrap_or_default()))
+    }
+
+    /// One file as it is. `owner` is that of a link or FIFO, if it is known.
+    fn plain(
+        &mut self,
+        path: &Path,
+        stat: &Stat,
+        file: &OwnedFd,
+        layer: usize,
+        owner: Option<(u32, u32)>,
+    ) -> Result<()> {
+        let mut meta = Meta::of(stat, file, &self.options, path, &self.tree.reach)
             .map_err(|error| self.explained(error, layer, path))?;
+        if let Some(owner) = owner.filter(|_| matches!(meta.file_type, FileType::Symlink | FileType::Fifo)) {
+            (meta.uid, meta.gid) = owner;
+        }
         let mut name = path.as_os_str().as_bytes().to_vec();
         let kind = match meta.file_type {
             FileType::Socket => {

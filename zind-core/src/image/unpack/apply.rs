@@ -13,7 +13,7 @@ use std::io::BufRead;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
-use rustix::fs::{FileType, SeekFrom, Stat, fstat, ftruncate, getxattr, listxattr, readlinkat, seek};
+use rustix::fs::{FileType, SeekFrom, Stat, fgetxattr, fstat, ftruncate, getxattr, listxattr, readlinkat, seek};
 use rustix::io::Errno;
 
 use super::below::{Below, PLACE, is_whiteout, join, look_at, split};
@@ -21,6 +21,7 @@ use super::limits::Limits;
 use super::tar::{Broken, Entry, Kind, Reader, shorten};
 use crate::copy::{self, Attributes, Hands};
 use crate::error::Step;
+use crate::image::links::{self, LINKS_XATTR, Links};
 use crate::namespace::idmap::to_host;
 use crate::rootfs::fault::{By, Fault};
 use crate::rootfs::resolve::Side;
@@ -82,6 +83,10 @@ struct Node {
     mode: Option<u32>,
     /// New entries get the group of the directory.
     setgid: bool,
+    /// Whose its links are, where all files are the caller's.
+    links: Links,
+    /// They are not on disk yet.
+    links_changed: bool,
     used: u64,
 }
 
@@ -233,8 +238,84 @@ impl<'a> Apply<'a> {
 
     fn open_root(&mut self) -> Result<(), Stop> {
         let fd = self.root.try_clone().map_err(|_| at(b"", Fault::new("dup", Errno::MFILE)))?;
-        let node = Node { fd, path: Vec::new(), time: (0, 0), mode: Some(0o755), setgid: false, used: 0 };
+        let node = Node {
+            fd,
+            path: Vec::new(),
+            time: (0, 0),
+            mode: Some(0o755),
+            setgid: false,
+            links: Links::new(),
+            links_changed: false,
+            used: 0,
+        };
         self.nodes.insert(Vec::new(), node);
+        self.links_of_below(b"")
+    }
+
+    // Whose links are.
+
+    /// Adds to a directory what those below it say about their links.
+    fn links_of_below(&mut self, path: &[u8]) -> Result<(), Stop> {
+        if *self.owners != Owners::Xattr || self.below.is_empty() {
+            return Ok(());
+        }
+        let found = self.below.find(self.hands, path).map_err(|fault| at(path, fault))?;
+        let Some(found) = found.filter(|found| found.kind() == FileType::Directory) else { return Ok(()) };
+        let mut value = vec![0; 1 << 16];
+        // A place has no attributes of its own; what it stands for is read by its path.
+        if let Ok(length) = getxattr(copy::magic_path(found.place.as_fd()).as_str(), LINKS_XATTR, &mut value[..]) {
+            self.add_links(path, &value[..length]);
+        }
+        Ok(())
+    }
+
+    /// Adds what an attribute says, unless something is known already.
+    fn add_links(&mut self, path: &[u8], value: &[u8]) {
+        let Some(node) = self.nodes.get_mut(path) else { return };
+        for (name, owner) in links::parse(value) {
+            node.links.entry(name).or_insert_with(|| {
+                node.links_changed = true;
+                owner
+            });
+        }
+    }
+
+    /// Notes whose a link or FIFO is.
+    fn note_link(&mut self, entry: &Entry, parent: &[u8], name: &OsStr) -> Result<(), Stop> {
+        let owner = (u32::try_from(entry.uid).unwrap_or(0), u32::try_from(entry.gid).unwrap_or(0));
+        self.set_link(parent, name, (owner != (0, 0)).then_some(owner))
+    }
+
+    fn set_link(&mut self, parent: &[u8], name: &OsStr, owner: Option<(u32, u32)>) -> Result<(), Stop> {
+        if *self.owners != Owners::Xattr {
+            return Ok(());
+        }
+        self.dir(parent)?;
+        let Some(node) = self.nodes.get_mut(parent) else { return Ok(()) };
+        let before = match owner {
+            Some(owner) => node.links.insert(name.as_bytes().to_vec(), owner),
+            None => node.links.remove(name.as_bytes()),
+        };
+        node.links_changed |= before != owner;
+        Ok(())
+    }
+
+    /// Puts them on disk. What does not fit there is noted as left out.
+    fn keep_links(&mut self, node: &Node) -> Result<(), Stop> {
+        if !node.links_changed {
+            return Ok(());
+        }
+        let value = links::to_bytes(&node.links);
+        let attributes = Attributes { xattrs: vec![(LINKS_XATTR.to_vec(), value)], ..Attributes::default() };
+        let is_left = match self.hands.set(node.fd.as_fd(), &attributes) {
+            Ok(left) => !left.is_empty(),
+            Err(Fault { errno: Errno::NOSPC | Errno::TOOBIG | Errno::RANGE, .. }) => true,
+            Err(fault) => return Err(at(&node.path, fault)),
+        };
+        if is_left {
+            let path = join(&node.path, b"");
+            self.note_left(&path, vec![format!("owners of {} links", node.links.len()).into_bytes()]);
+        }
         Ok(())
     }
 
@@ -276,8 +357,16 @@ impl<'a> Apply<'a> {
     fn add(&mut self, path: &[u8], fd: OwnedFd, meta: &Stat) -> Result<(), Stop> {
         let time = (meta.st_mtime, u32::try_from(meta.st_mtime_nsec).unwrap_or_default());
         let mode = meta.st_mode & 0o7777;
-        let node = Node { fd, path: path.to_vec(), time, mode: Some(mode), setgid: mode & 0o2000 != 0, used: 0 };
-        self.insert(node)
+        let setgid = mode & 0o2000 != 0;
+        let mut links = Links::new();
+        if *self.owners == Owners::Xattr {
+            let mut value = vec![0; 1 << 16];
+            if let Ok(length) = fgetxattr(&fd, LINKS_XATTR, &mut value[..]) {
+                links = links::parse(&value[..length]);
+            }
+        }
+        let path = path.to_vec();
+        self.insert(Node { fd, path, time, mode: Some(mode), setgid, links, links_changed: false, used: 0 })
     }
 
     fn insert(&mut self, mut node: Node) -> Result<(), Stop> {
@@ -297,6 +386,7 @@ impl<'a> Apply<'a> {
     /// Done with a directory for now: it gets its mode and time.
     fn close(&mut self, path: &[u8]) -> Result<(), Stop> {
         let Some(node) = self.nodes.remove(path) else { return Ok(()) };
+        self.keep_links(&node)?;
         let attributes = Attributes { mode: node.mode, time: Some(node.time), ..Attributes::default() };
         self.hands.set(node.fd.as_fd(), &attributes).map_err(|fault| at(path, fault))?;
         Ok(())
@@ -453,6 +543,12 @@ impl<'a> Apply<'a> {
         let mut attributes = attributes_of(from, meta).map_err(fault)?;
         attributes.owner = attributes.owner.filter(|owner| *owner != self.own);
         (attributes.mode, attributes.time) = (None, None);
+        let links = attributes.xattrs.iter().position(|(name, _)| name == LINKS_XATTR);
+        if let Some((_, value)) = links.map(|index| attributes.xattrs.remove(index))
+            && *self.owners == Owners::Xattr
+        {
+            self.add_links(path, &value);
+        }
         let Some(node) = self.nodes.get_mut(path) else { return Ok(()) };
         node.time = (meta.st_mtime, u32::try_from(meta.st_mtime_nsec).unwrap_or_default());
         node.mode = Some(meta.st_mode & 0o7777);
@@ -519,8 +615,9 @@ impl<'a> Apply<'a> {
             let own = Attributes { owner: Some(self.own), ..Attributes::default() };
             self.hands.set(self.nodes[&path].fd.as_fd(), &own).map_err(|fault| at(&path, fault))?;
         }
-        if hides {
-            self.hide_all(&path, stopped)?;
+        match hides {
+            true => self.hide_all(&path, stopped)?,
+            false => self.links_of_below(&path)?,
         }
         // Its descriptor may be closed again by what was done meanwhile.
         self.dir(&path)?;
@@ -633,6 +730,7 @@ impl<'a> Apply<'a> {
         let target = OsStr::from_bytes(&entry.link);
         let ((), setgid) = self.make(parent, name, |hands, dir| hands.symlink(target, dir, name))?;
         self.last_parent = None;
+        self.note_link(entry, parent, name)?;
         let mut attributes = self.attributes(entry, FileType::Symlink, setgid)?;
         attributes.mode = None;
         self.set_at(parent, name, &attributes)
@@ -665,6 +763,7 @@ impl<'a> Apply<'a> {
         };
         match made {
             Ok(Some(((), setgid))) => {
+                self.note_link(entry, parent, name)?;
                 let attributes = self.attributes(entry, kind, setgid)?;
                 self.set_at(parent, name, &attributes)
             }
@@ -728,7 +827,10 @@ impl<'a> Apply<'a> {
             Err(errno) => return Err(at(&target, Fault::new("fstatat", errno))),
         };
         match self.make(parent, name, |hands, dir| hands.link(from.as_fd(), target_name, dir, name)) {
-            Ok(_) => Ok(()),
+            Ok(_) => {
+                let owner = self.dir(&target_parent)?.links.get(target_name.as_bytes()).copied();
+                self.set_link(parent, name, owner)
+            }
             Err(Stop::Fault(path, fault)) => match fault.errno {
                 // It was removed to make place for the link.
                 Errno::NOENT => self.rule(&entry.path, "is a hard link into what it replaces"),

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, fstat, openat, statat};
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 
 use crate::copy::Hands;
 use crate::rootfs::fault::{By, Fault};
@@ -55,7 +55,7 @@ pub(super) const PLACE: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFla
 impl Below {
     pub(crate) fn open(layers: &[PathBuf]) -> Result<Below, (PathBuf, Fault)> {
         let open = |path: &PathBuf| {
-            let opened = openat(CWD, path, PLACE | OFlags::DIRECTORY, Mode::empty()).by("open");
+            let opened = retry_on_intr(|| openat(CWD, path, PLACE | OFlags::DIRECTORY, Mode::empty())).by("open");
             opened.map_err(|fault| (path.clone(), fault))
         };
         Ok(Below { layers: layers.iter().map(open).collect::<Result<_, _>>()?, visible: HashMap::new() })
@@ -69,7 +69,7 @@ impl Below {
     pub(crate) fn find(&mut self, hands: &mut dyn Hands, path: &[u8]) -> Result<Option<Found>, Fault> {
         let Some((parent, _)) = split(path) else {
             let Some(top) = self.layers.first() else { return Ok(None) };
-            let place = openat(top, ".", PLACE, Mode::empty()).by("openat")?;
+            let place = retry_on_intr(|| openat(top, ".", PLACE, Mode::empty())).by("openat")?;
             let meta = fstat(&place).by("fstat")?;
             return Ok(Some(Found { layer: 0, place, meta }));
         };

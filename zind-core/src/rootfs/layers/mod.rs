@@ -252,6 +252,7 @@ impl Layers {
             marks: Some(state.marks.unwrap_or_else(Marks::of_caller)),
             ids: Ids { uid: state.uid_map.clone(), gid: state.gid_map.clone() },
             owners_in_xattr: state.image.as_ref().is_some_and(|image| image.owners_in_xattr),
+            volumes: Vec::new(),
         }
     }
 
@@ -426,6 +427,16 @@ impl Layers {
     }
 
     /// What a mount of the layers takes.
+    /// The directories of all layers, topmost first.
+    pub(crate) fn trees(&self) -> Result<Vec<PathBuf>> {
+        let Parts { binds, lower, .. } = self.parts()?;
+        let place = |name: &String| {
+            let (bind, below) = name.split_once('/').unwrap_or((name, ""));
+            binds.iter().find(|(_, known)| known == bind).map(|(path, _)| path.join(below))
+        };
+        Ok(lower.iter().filter_map(place).collect())
+    }
+
     pub(crate) fn parts(&self) -> Result<Parts> {
         let state = self.state()?;
         let mut binds = vec![(self.dir.clone(), "o".to_owned())];

@@ -31,8 +31,6 @@ use crate::mount::What;
 use extras::{In, Out};
 use node::{Fields, Node, wrong};
 
-/// The version of OCI's words that are written.
-const OCI_VERSION: &str = "1.2.0";
 /// As large as a document may be, in bytes.
 const LARGEST: usize = 16 << 20;
 
@@ -122,7 +120,7 @@ fn document(spec: &Spec) -> Result<Value> {
     let mut out = Out::default();
     let mut all = Map::new();
     let mut put = |name: &str, value: Value| drop(all.insert(name.to_owned(), value));
-    put("ociVersion", json!(OCI_VERSION));
+    put("ociVersion", json!(version_of(spec)));
     put("process", process::write(spec, &mut out)?);
     put("root", root_of(spec, &mut out));
     for (name, text) in [("hostname", &spec.hostname), ("domainname", &spec.domainname)] {
@@ -138,6 +136,22 @@ fn document(spec: &Spec) -> Result<Value> {
     extras::write(spec, &mut out);
     put("annotations", out.annotations(&spec.annotations)?);
     Ok(Value::Object(all))
+}
+
+/// The first version that has all the words of it: some runtimes refuse what is newer than they are.
+fn version_of(spec: &Spec) -> &'static str {
+    if spec.mounts.iter().any(|mount| mount.idmap.is_some() || mount.options.idmap.is_some()) {
+        return "1.2.0";
+    }
+    let has_newer_limits = |resources: &super::Resources| {
+        resources.cpu_idle.is_some() || resources.cpu_burst_us.is_some() || resources.oom_kill_disable.is_some()
+    };
+    let is_newer = spec.domainname.is_some()
+        || spec.scheduler.is_some()
+        || spec.namespaces.contains_key(&super::Kind::Time)
+        || spec.resources.as_ref().is_some_and(has_newer_limits)
+        || spec.mounts.iter().any(|mount| mount.options.all != Default::default());
+    if is_newer { "1.1.0" } else { "1.0.2" }
 }
 
 /// What cannot be written down.

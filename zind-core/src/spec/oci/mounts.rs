@@ -81,8 +81,10 @@ const STANDARD: [Standard; 6] = [
 ];
 
 impl Standard {
-    fn value(&self) -> Value {
-        json!({"destination": self.target, "type": self.kind, "source": self.source, "options": self.options})
+    /// As it is written. A user namespace may not know the group of terminals.
+    fn value(&self, has_tty_group: bool) -> Value {
+        let options: Vec<_> = self.options.iter().filter(|word| has_tty_group || **word != "gid=5").collect();
+        json!({"destination": self.target, "type": self.kind, "source": self.source, "options": options})
     }
 
     /// Whether a document means this one. Options that it does not have belong to another.
@@ -142,7 +144,11 @@ pub(super) fn write(spec: &Spec, out: &mut Out) -> Value {
     out.typed("system_mounts", &spec.system_mounts);
     let mut list: Vec<Value> = Vec::new();
     if spec.system_mounts {
-        list.extend(STANDARD.iter().map(Standard::value));
+        let has_tty_group = match &spec.id_maps {
+            IdMaps::Explicit { gid, .. } => gid.iter().any(|map| map.container <= 5 && 5 - map.container < map.size),
+            _ => true,
+        };
+        list.extend(STANDARD.iter().map(|standard| standard.value(has_tty_group)));
     }
     let mut told = Map::new();
     for mount in &spec.mounts {
@@ -212,10 +218,9 @@ pub(super) fn read(list: Vec<Node>, spec: &mut Spec, from: &mut In) -> Result<()
         if is_told == Some(true)
             && let Some(standard) = expected.next()
         {
-            if node.value != standard.value() {
-                return Err(
-                    node.wrong("is not the standard one that org.zind.system_mounts stands for; take that away")
-                );
+            let edited = node.wrong("is not the standard one that org.zind.system_mounts stands for; take that away");
+            if !standard.is_meant(&Entry::read(node)?) {
+                return Err(edited);
             }
             continue;
         }

@@ -11,6 +11,8 @@ use super::extras::{In, Out};
 use super::node::{Fields, Node, wrong};
 use super::typed::Typed;
 use crate::error::{Error, Result};
+use crate::process::DEFAULT_PATH;
+use crate::rootfs::Rootfs;
 use crate::security::capabilities::{CapSet, CapSets};
 use crate::spec::parse::rlimit_name;
 use crate::spec::{Rlimit, Scheduler, Size, Spec, User, parse_rlimit_name};
@@ -47,7 +49,13 @@ pub(super) fn write(spec: &Spec, out: &mut Out) -> Result<Value> {
     }
     put("user", user_of(spec, out));
     put("args", out.texts.list("process.args", &spec.argv));
-    let env: Vec<OsString> = spec.env.iter().map(|(name, value)| line(name, value)).collect::<Result<_>>()?;
+    let mut env = usual_env(spec);
+    if !env.is_empty() {
+        out.extra("usual_env", json!(env.len()));
+    }
+    for (name, value) in &spec.env {
+        env.push(line(name, value)?);
+    }
     put("env", out.texts.list("process.env", &env));
     match &spec.cwd {
         Some(cwd) => put("cwd", out.texts.os("process.cwd".to_owned(), cwd.as_os_str())),
@@ -82,6 +90,24 @@ pub(super) fn write(spec: &Spec, out: &mut Out) -> Result<Value> {
         None => {}
     }
     Ok(Value::Object(all))
+}
+
+fn is_usual(line: &str) -> bool {
+    matches!(line, "HOME=/root" | "HOME=/home" | "LANG=C.UTF-8") || line.strip_prefix("PATH=") == Some(DEFAULT_PATH)
+}
+
+/// What a start adds by itself: another runtime would not.
+fn usual_env(spec: &Spec) -> Vec<OsString> {
+    if spec.clear_env || spec.inherit_env || !matches!(spec.rootfs, Rootfs::Path(_)) {
+        return Vec::new();
+    }
+    let home = if matches!(spec.user, None | Some(User::Ids(0, _))) { "/root" } else { "/home" };
+    let is_given = |name: &str| spec.env.iter().any(|(given, _)| given == name);
+    [("PATH", DEFAULT_PATH), ("HOME", home), ("LANG", "C.UTF-8")]
+        .into_iter()
+        .filter(|(name, _)| !is_given(name))
+        .map(|(name, value)| format!("{name}={value}").into())
+        .collect()
 }
 
 fn line(name: &OsStr, value: &OsStr) -> Result<OsString> {
@@ -290,7 +316,16 @@ pub(super) fn read(mut all: Fields, spec: &mut Spec, from: &mut In) -> Result<()
     for node in all.list("args")? {
         spec.argv.push(node.os(&mut from.bytes)?);
     }
-    for node in all.list("env")? {
+    let usual = from.typed::<u32>("usual_env")?.unwrap_or(0) as usize;
+    let lines = all.list("env")?;
+    if usual > lines.len() {
+        return Err(wrong("process.env", "has fewer lines than org.zind.usual_env stands for; take that away"));
+    }
+    for (index, node) in lines.into_iter().enumerate() {
+        // Those that are as a start makes them; one that was changed is somebody's wish.
+        if index < usual && node.value.as_str().is_some_and(is_usual) {
+            continue;
+        }
         let error = node.wrong("is not NAME=value");
         let line = node.os(&mut from.bytes)?.into_vec();
         let at = line.iter().position(|byte| *byte == b'=').filter(|at| *at > 0).ok_or(error)?;

@@ -278,7 +278,11 @@ fn any(chance: &mut Chance) -> Spec {
     Spec {
         argv: chance.some(Chance::os),
         argv0: chance.maybe(Chance::os),
-        env: chance.some(|chance| (name(chance), chance.os())),
+        env: chance.some(|chance| match chance.below(3) {
+            0 => ("HOME".into(), chance.pick(&["/root", "/x"]).into()),
+            1 => ("LANG".into(), "C.UTF-8".into()),
+            _ => (name(chance), chance.os()),
+        }),
         clear_env: chance.flag(),
         inherit_env: chance.flag(),
         keep_env: chance.some(Chance::os),
@@ -431,6 +435,8 @@ fn the_usual_ones_come_back() {
     for spec in [Spec::new(["true"]), Spec::low_level(["true"]), Spec::default(), Spec::of_oci()] {
         let spec = Spec { rootfs: Rootfs::Path("/r".into()), ..spec };
         assert_eq!(differences(&spec, &again(&spec)), Vec::<String>::new());
+        let other = Spec { nice: Some(3), stdin: Stdio::Pipe, ..spec.clone() };
+        assert_eq!(differences(&spec, &other).len(), 2);
     }
 }
 
@@ -687,6 +693,12 @@ fn a_document_that_was_edited_is_not_misread() {
     // What OCI says by itself can be changed.
     let changed = edit("/process/args", json!(["bash", "-l"])).unwrap();
     assert_eq!((changed.argv.len(), changed.user.clone()), (2, spec.user.clone()));
+    // The three that a start adds are written for others, and not taken for the caller's unless somebody changed them.
+    let path = Spec { rootfs: Rootfs::Path("/r".into()), ..Spec::new(["sh"]) };
+    let mut document: Value = serde_json::from_str(&path.to_oci().unwrap()).unwrap();
+    assert_eq!(document["process"]["env"].as_array().unwrap().len(), 3);
+    document["process"]["env"][1] = json!("HOME=/srv");
+    assert_eq!(of(&document).env, [("HOME".into(), "/srv".into())]);
     for (pointer, value) in [
         ("/process/user/uid", json!(0)),
         ("/root/path", json!("/srv/root")),
@@ -869,7 +881,7 @@ fn a_root_that_is_no_directory_is_nothing_to_another_runtime() {
     let spec = Spec { rootfs: Rootfs::Host, user: Some(User::Name("ann".into())), ..Spec::new(["sh"]) };
     let document: Value = serde_json::from_str(&spec.to_oci().unwrap()).unwrap();
     assert_eq!(document["root"]["path"], "zind:host");
-    assert_eq!(document["process"]["user"]["uid"], 65534);
+    assert_eq!((&document["process"]["user"]["uid"], &document["ociVersion"]), (&json!(65534), &json!("1.0.2")));
     assert_eq!(document["mounts"][1]["destination"], "/dev");
     assert_eq!(document["linux"]["maskedPaths"].as_array().unwrap().len(), 12);
 }
