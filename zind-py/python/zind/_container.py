@@ -481,8 +481,9 @@ def _found(kind: type[_Known], id: str, path: str) -> _Known:
 
 
 class Container(_Known):
-    """A container in its place on disk: made by this call, and not started yet. What it writes goes to its log; its changes
-    are kept until it is deleted. All options of :func:`zind.run` but for the streams, and:
+    """A container in its place on disk: made by this call, and not started yet. What it writes goes to its log. What it changes
+    is kept until it is deleted, unless its root is this machine's (``rootfs="host"``), or ``overlay=`` or ``read_only=`` say
+    otherwise. All options of :func:`zind.run` but for the streams, and:
 
     ``name``: to find it by, beside its id. ``labels``: likewise. ``restart``: ``"no"``, ``"on-failure"``, ``"on-failure:3"``,
     ``"always"`` or ``"unless-stopped"``: its monitor starts it again, whoever is gone. ``log``: a :class:`zind.LogOptions`, or
