@@ -101,9 +101,9 @@ pub struct Logs {
     skip: u64,
     lost: u64,
     watch: Option<OwnedFd>,
-    is_over: bool,
+    has_ended: bool,
     /// Its end has been told.
-    is_told: bool,
+    is_over: bool,
 }
 
 const HEAD: usize = 16;
@@ -186,8 +186,8 @@ impl Container {
             skip: 0,
             lost: 0,
             watch: None,
+            has_ended: false,
             is_over: false,
-            is_told: false,
             query,
         };
         if let Some(tail) = logs.query.tail {
@@ -212,7 +212,7 @@ impl Logs {
         }
         let partial = open_lines.iter().filter(|is_open| **is_open).count() as u64;
         let skip = (lines + partial).saturating_sub(tail);
-        Ok(Logs { file: None, next: 0, skip, lost: 0, is_over: false, is_told: false, query, ..self })
+        Ok(Logs { file: None, next: 0, skip, lost: 0, has_ended: false, is_over: false, query, ..self })
     }
 
     /// Becomes readable when there may be more, while it is followed; before the first wait there is none.
@@ -239,10 +239,10 @@ impl Logs {
                 return Ok(Some(record));
             }
             if !self.query.follow || self.query.until.is_some_and(|until| until <= SystemTime::now()) {
-                self.is_over = true;
+                self.has_ended = true;
             }
-            if self.is_over || is_late {
-                self.is_told = self.is_over;
+            if self.has_ended || is_late {
+                self.is_over = self.has_ended;
                 return Ok(None);
             }
             if self.watch.is_none() {
@@ -253,7 +253,7 @@ impl Logs {
             // What is written last is written before it ends.
             match self.container.phase() {
                 Ok((_, Phase::Running(_) | Phase::Starting | Phase::Created)) => self.wait(left, interrupted)?,
-                Ok((_, Phase::Ended(_))) | Err(Error::NotFound { .. }) => self.is_over = true,
+                Ok((_, Phase::Ended(_))) | Err(Error::NotFound { .. }) => self.has_ended = true,
                 Err(error) => return Err(error),
             }
             is_late = left == Some(Duration::ZERO);
@@ -262,7 +262,7 @@ impl Logs {
 
     /// True once the end was told.
     pub fn is_over(&self) -> bool {
-        self.is_told
+        self.is_over
     }
 
     /// What there is now; `None` if there is nothing more at this moment.
@@ -434,13 +434,13 @@ impl LogLines {
             if let Some(line) = self.ready.pop_front() {
                 return Ok(Some(line));
             }
-            if self.logs.is_told {
+            if self.logs.is_over {
                 return Ok(self.open.iter_mut().find_map(Option::take));
             }
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
             match self.logs.next_within(left, interrupted)? {
                 Some(record) => self.take(record),
-                None if self.logs.is_told => {}
+                None if self.logs.is_over => {}
                 None => return Ok(None),
             }
         }
@@ -448,7 +448,7 @@ impl LogLines {
 
     /// True once the last line was told.
     pub fn is_over(&self) -> bool {
-        self.logs.is_told && self.ready.is_empty() && self.open.iter().all(Option::is_none)
+        self.logs.is_over && self.ready.is_empty() && self.open.iter().all(Option::is_none)
     }
 
     /// As [`Logs::fd`].
