@@ -20,7 +20,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 
 /// Stops work on another thread.
 #[pyclass(frozen, module = "zind._zind")]
-pub(crate) struct Cancel(AtomicBool);
+pub(crate) struct Cancel(pub(crate) AtomicBool);
 
 #[pymethods]
 impl Cancel {

@@ -2,6 +2,7 @@
 //! put together in `python/zind/`.
 
 mod bytes;
+mod container;
 mod convert;
 mod copy;
 mod device;
@@ -36,6 +37,7 @@ fn _zind(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(process::resize, module)?)?;
     module.add_function(wrap_pyfunction!(options::to_oci, module)?)?;
     module.add_function(wrap_pyfunction!(resources::sweep_groups, module)?)?;
+    container::add(module)?;
     copy::add(module)?;
     images::add(module)?;
     lowlevel::add(module)

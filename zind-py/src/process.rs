@@ -18,18 +18,18 @@ use crate::mount::Mount;
 use crate::options;
 
 /// kind, code, signal
-type ExitTuple = (&'static str, Option<i32>, Option<i32>);
+pub(crate) type ExitTuple = (&'static str, Option<i32>, Option<i32>);
 /// CPU seconds in user mode and in the kernel, largest resident set in bytes, wall seconds; with a control group all of it
-type StatsTuple<'py> = (Option<f64>, Option<f64>, Option<u64>, f64, Option<Bound<'py, PyAny>>);
+pub(crate) type StatsTuple<'py> = (Option<f64>, Option<f64>, Option<u64>, f64, Option<Bound<'py, PyAny>>);
 
 /// exit, stats, isolation, stdout, stderr
-type RunTuple<'py> = (ExitTuple, StatsTuple<'py>, Isolation, Bound<'py, PyBytes>, Bound<'py, PyBytes>);
+pub(crate) type RunTuple<'py> = (ExitTuple, StatsTuple<'py>, Isolation, Bound<'py, PyBytes>, Bound<'py, PyBytes>);
 
-fn exit_tuple(exit: Exit) -> ExitTuple {
+pub(crate) fn exit_tuple(exit: Exit) -> ExitTuple {
     (exit.kind.name(), exit.code, exit.signal)
 }
 
-fn stats_tuple(py: Python<'_>, stats: Stats) -> PyResult<StatsTuple<'_>> {
+pub(crate) fn stats_tuple(py: Python<'_>, stats: Stats) -> PyResult<StatsTuple<'_>> {
     let seconds = |duration: Option<Duration>| duration.map(|duration| duration.as_secs_f64());
     let more = stats.has_group().then(|| to_python(py, &stats.to_json())).transpose()?;
     Ok((seconds(stats.cpu_user), seconds(stats.cpu_system), stats.max_rss, stats.wall.as_secs_f64(), more))
@@ -49,7 +49,7 @@ pub(crate) fn run<'py>(
     run_tuple(py, output)
 }
 
-fn run_tuple(py: Python<'_>, output: zind_core::Output) -> PyResult<RunTuple<'_>> {
+pub(crate) fn run_tuple(py: Python<'_>, output: zind_core::Output) -> PyResult<RunTuple<'_>> {
     let stdout = from_captured(py, output.stdout)?;
     let stderr = from_captured(py, output.stderr)?;
     Ok((exit_tuple(output.exit), stats_tuple(py, output.stats)?, Isolation(output.isolation), stdout, stderr))
@@ -127,7 +127,7 @@ impl Start {
 
 /// A running container.
 #[pyclass(frozen, module = "zind._zind")]
-pub(crate) struct Process(zind_core::Process);
+pub(crate) struct Process(pub(crate) zind_core::Process);
 
 #[pymethods]
 impl Process {
@@ -186,13 +186,8 @@ impl Process {
     ) -> PyResult<RunTuple<'py>> {
         let exec = options::exec(py, argv, options)?;
         let input = input.to_vec();
-        let output = detached(py, |interrupted| {
-            let process = self.0.exec_interruptible(&exec, interrupted)?;
-            process.communicate(input, interrupted).inspect_err(|_| {
-                let _ = process.kill();
-                let _ = process.wait(None);
-            })
-        })?;
+        let output =
+            detached(py, |interrupted| to_end(&self.0.exec_interruptible(&exec, interrupted)?, input, interrupted))?;
         run_tuple(py, output)
     }
 
@@ -297,7 +292,19 @@ impl Process {
     }
 }
 
-fn duration(py: Python<'_>, seconds: Option<f64>) -> PyResult<Option<Duration>> {
+/// Feeds a further program in a container and waits for it; interrupted, it is ended.
+pub(crate) fn to_end(
+    process: &zind_core::Process,
+    input: Vec<u8>,
+    interrupted: &mut dyn FnMut() -> bool,
+) -> zind_core::Result<zind_core::Output> {
+    process.communicate(input, interrupted).inspect_err(|_| {
+        let _ = process.kill();
+        let _ = process.wait(None);
+    })
+}
+
+pub(crate) fn duration(py: Python<'_>, seconds: Option<f64>) -> PyResult<Option<Duration>> {
     // Negative is "now", as in subprocess.
     let clamp = |seconds: f64| parse_duration("timeout", if seconds < 0.0 { 0.0 } else { seconds });
     seconds.map(clamp).transpose().map_err(|error| raise(py, &error))

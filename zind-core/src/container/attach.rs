@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use rustix::net::{RecvFlags, recv};
 use zind_init::monitor::{MOST_BYTES, STDERR, request};
@@ -119,8 +120,13 @@ impl Attachment {
     /// The next piece of output; `None` when the container has ended and all was read. `interrupted` is asked now and then,
     /// and ends the wait with [`Error::Interrupted`] when it says so.
     pub fn next_interruptible(&self, interrupted: &mut dyn FnMut() -> bool) -> Result<Option<Chunk>> {
-        while !wait_readable(self.fd(), None, interrupted)? {}
+        while !self.wait_interruptible(None, interrupted)? {}
         self.try_next()
+    }
+
+    /// Waits until there is output, or the end; false when `timeout` is over first.
+    pub fn wait_interruptible(&self, timeout: Option<Duration>, interrupted: &mut dyn FnMut() -> bool) -> Result<bool> {
+        wait_readable(self.fd(), timeout, interrupted)
     }
 
     /// The same for when [`Attachment::fd`] is readable.

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use super::State;
 use super::place::{Containers, Filter, Summary};
@@ -99,20 +99,38 @@ impl ContainerEvents {
     /// The next event. `interrupted` is asked now and then, and ends the wait with [`Error::Interrupted`] when it says so.
     pub fn next_interruptible(&mut self, interrupted: &mut dyn FnMut() -> bool) -> Result<ContainerEvent> {
         loop {
-            if let Some(event) = self.try_next()? {
+            if let Some(event) = self.next_within(None, interrupted)? {
                 return Ok(event);
             }
+        }
+    }
+
+    /// The same; `None` when `timeout` is over first.
+    pub fn next_within(
+        &mut self,
+        timeout: Option<Duration>,
+        interrupted: &mut dyn FnMut() -> bool,
+    ) -> Result<Option<ContainerEvent>> {
+        let deadline = timeout.map(|timeout| Instant::now() + timeout);
+        loop {
+            if let Some(event) = self.try_next()? {
+                return Ok(Some(event));
+            }
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
             // Pausing, and a monitor that was killed, are told by no file.
-            let second = std::time::Duration::from_secs(1);
-            if !wait_readable(self.watch.as_fd(), Some(second), interrupted)? {
+            let second = Duration::from_secs(1);
+            if !wait_readable(self.watch.as_fd(), Some(left.map_or(second, |left| left.min(second))), interrupted)? {
                 self.look()?;
+                if left == Some(Duration::ZERO) {
+                    return Ok(self.ready.pop_front());
+                }
             }
         }
     }
 
     /// The next event, if there is one.
     pub fn try_next(&mut self) -> Result<Option<ContainerEvent>> {
-        if self.ready.is_empty() && wait_readable(self.fd(), Some(std::time::Duration::ZERO), &mut || false)? {
+        if self.ready.is_empty() && wait_readable(self.fd(), Some(Duration::ZERO), &mut || false)? {
             let mut bytes = [0u8; 4096];
             while rustix::io::read(&self.watch, &mut bytes).is_ok_and(|len| len > 0) {}
             self.look()?;

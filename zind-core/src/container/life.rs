@@ -429,7 +429,7 @@ impl Container {
 }
 
 /// The end as the monitor tells it to who waits.
-fn exit_told(value: i32) -> Exit {
+pub(super) fn exit_told(value: i32) -> Exit {
     match value {
         0..=255 => Exit { kind: ExitKind::Exited, code: Some(value), signal: None },
         _ => Exit { signal: Some(value & 0x7f).filter(|signal| *signal > 0).or(KILLED.signal), ..KILLED },

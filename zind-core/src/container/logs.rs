@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::{BufReader, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use rustix::fs::inotify;
 use zind_init::monitor::{LOG_MARK, LOST, MOST_BYTES, NUMBER, STDERR, STDOUT};
@@ -101,6 +101,8 @@ pub struct Logs {
     skip: u64,
     lost: u64,
     watch: Option<OwnedFd>,
+    has_ended: bool,
+    /// Its end has been told.
     is_over: bool,
 }
 
@@ -184,6 +186,7 @@ impl Container {
             skip: 0,
             lost: 0,
             watch: None,
+            has_ended: false,
             is_over: false,
             query,
         };
@@ -209,7 +212,7 @@ impl Logs {
         }
         let partial = open_lines.iter().filter(|is_open| **is_open).count() as u64;
         let skip = (lines + partial).saturating_sub(tail);
-        Ok(Logs { file: None, next: 0, skip, lost: 0, is_over: false, query, ..self })
+        Ok(Logs { file: None, next: 0, skip, lost: 0, has_ended: false, is_over: false, query, ..self })
     }
 
     /// Becomes readable when there may be more, while it is followed; before the first wait there is none.
@@ -220,27 +223,46 @@ impl Logs {
     /// The next record; `None` at the end, which comes with that of the container for one that is followed. `interrupted` is
     /// asked now and then while there is nothing, and ends the wait with [`Error::Interrupted`] when it says so.
     pub fn next_interruptible(&mut self, interrupted: &mut dyn FnMut() -> bool) -> Result<Option<LogRecord>> {
+        self.next_within(None, interrupted)
+    }
+
+    /// The same; `None`, too, when `timeout` is over first: [`Logs::is_over`] tells which it was.
+    pub fn next_within(
+        &mut self,
+        timeout: Option<Duration>,
+        interrupted: &mut dyn FnMut() -> bool,
+    ) -> Result<Option<LogRecord>> {
+        let deadline = timeout.map(|timeout| Instant::now() + timeout);
+        let mut is_late = false;
         loop {
             if let Some(record) = self.read()? {
                 return Ok(Some(record));
             }
-            if !self.query.follow || self.is_over {
-                return Ok(None);
+            if !self.query.follow || self.query.until.is_some_and(|until| until <= SystemTime::now()) {
+                self.has_ended = true;
             }
-            if self.query.until.is_some_and(|until| until <= SystemTime::now()) {
+            if self.has_ended || is_late {
+                self.is_over = self.has_ended;
                 return Ok(None);
             }
             if self.watch.is_none() {
                 self.watch()?;
                 continue;
             }
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
             // What is written last is written before it ends.
             match self.container.phase() {
-                Ok((_, Phase::Running(_) | Phase::Starting | Phase::Created)) => self.wait(interrupted)?,
-                Ok((_, Phase::Ended(_))) | Err(Error::NotFound { .. }) => self.is_over = true,
+                Ok((_, Phase::Running(_) | Phase::Starting | Phase::Created)) => self.wait(left, interrupted)?,
+                Ok((_, Phase::Ended(_))) | Err(Error::NotFound { .. }) => self.has_ended = true,
                 Err(error) => return Err(error),
             }
+            is_late = left == Some(Duration::ZERO);
         }
+    }
+
+    /// True once the end was told.
+    pub fn is_over(&self) -> bool {
+        self.is_over
     }
 
     /// What there is now; `None` if there is nothing more at this moment.
@@ -261,10 +283,11 @@ impl Logs {
         Ok(())
     }
 
-    fn wait(&mut self, interrupted: &mut dyn FnMut() -> bool) -> Result<()> {
+    fn wait(&mut self, left: Option<Duration>, interrupted: &mut dyn FnMut() -> bool) -> Result<()> {
         let Some(watch) = &self.watch else { return Ok(()) };
         // A monitor that was killed says nothing.
-        if wait_readable(watch.as_fd(), Some(SLICE), interrupted)? {
+        let slice = left.map_or(SLICE, |left| left.min(SLICE));
+        if wait_readable(watch.as_fd(), Some(slice), interrupted)? {
             let mut bytes = [0u8; 4096];
             while rustix::io::read(watch, &mut bytes).is_ok_and(|len| len == bytes.len()) {}
         }
@@ -343,7 +366,7 @@ impl Logs {
 
     /// Line by line instead.
     pub fn lines(self) -> LogLines {
-        LogLines { logs: self, ready: VecDeque::new(), open: [None, None], is_over: false }
+        LogLines { logs: self, ready: VecDeque::new(), open: [None, None] }
     }
 }
 
@@ -392,24 +415,45 @@ pub struct LogLines {
     ready: VecDeque<LogLine>,
     /// What has no end yet, for each stream.
     open: [Option<LogLine>; 2],
-    is_over: bool,
 }
 
 impl LogLines {
     /// The next line; as [`Logs::next_interruptible`].
     pub fn next_interruptible(&mut self, interrupted: &mut dyn FnMut() -> bool) -> Result<Option<LogLine>> {
+        self.next_within(None, interrupted)
+    }
+
+    /// As [`Logs::next_within`].
+    pub fn next_within(
+        &mut self,
+        timeout: Option<Duration>,
+        interrupted: &mut dyn FnMut() -> bool,
+    ) -> Result<Option<LogLine>> {
+        let deadline = timeout.map(|timeout| Instant::now() + timeout);
         loop {
             if let Some(line) = self.ready.pop_front() {
                 return Ok(Some(line));
             }
-            if self.is_over {
+            if self.logs.is_over {
                 return Ok(self.open.iter_mut().find_map(Option::take));
             }
-            match self.logs.next_interruptible(interrupted)? {
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            match self.logs.next_within(left, interrupted)? {
                 Some(record) => self.take(record),
-                None => self.is_over = true,
+                None if self.logs.is_over => {}
+                None => return Ok(None),
             }
         }
+    }
+
+    /// True once the last line was told.
+    pub fn is_over(&self) -> bool {
+        self.logs.is_over && self.ready.is_empty() && self.open.iter().all(Option::is_none)
+    }
+
+    /// As [`Logs::fd`].
+    pub fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.logs.fd()
     }
 
     /// What of a line is there that has not ended: the prompt of a program that waits for an answer, say.

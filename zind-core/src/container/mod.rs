@@ -5,6 +5,7 @@
 
 mod attach;
 mod builder;
+mod ending;
 mod events;
 mod health;
 mod hooks;
@@ -28,6 +29,7 @@ pub use crate::spec::{Hook, Hooks};
 pub use crate::terminal::Size;
 pub use attach::{AttachOptions, Attachment, Chunk};
 pub use builder::ContainerBuilder;
+pub use ending::Ending;
 pub use events::{ContainerEvent, ContainerEvents, What};
 pub use health::Ready;
 pub use logs::{LogLine, LogLines, LogQuery, LogRecord, Logs, Stream};

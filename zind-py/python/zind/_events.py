@@ -62,7 +62,7 @@ class Events:
     """The events of a container from its start on: :meth:`zind.Popen.events`. An iterator, which blocks and ends after
     ``empty``; :meth:`fileno` is readable when there is something to be told."""
 
-    def __init__(self, process: _zind.Process, pressure: Iterable[PressureTrigger]) -> None:
+    def __init__(self, process: _zind.Process | _zind.Container, pressure: Iterable[PressureTrigger]) -> None:
         triggers = [PressureTrigger(*trigger) for trigger in pressure]
         given: list[tuple[str, bool, float, float]] = [
             (one.resource, one.full, float(one.stall), float(one.window)) for one in triggers

@@ -163,6 +163,46 @@ def completed(
     return CompletedProcess(argv, exit.returncode, out, err, exit, stats, isolation)
 
 
+def exec_in(
+    inside: _zind.Process | _zind.Container,
+    argv: Argv,
+    input: bytes | str | None,
+    capture_output: bool,
+    mode: Text,
+    timeout: float | None,
+    check: bool,
+    given: dict[str, Any],
+) -> CompletedProcess:
+    """A further program in a container, to its end."""
+    given["timeout"] = timeout
+    if given.get("pty"):
+        _caller_s_size(given)
+        captured = capture_output or _is(given.get("stdout"), PIPE)
+        only_terminal(given, capture_output)
+        if not captured and input is None:
+            return _interact(inside.exec(argv, given), argv, mode, timeout, check)
+        out, err = captured, False
+    else:
+        out, err = streams(given, input is not None, capture_output)
+    exit_, stats_, isolation, stdout, stderr = inside.exec_to_end(argv, given, mode.encode(input))
+    exit, stats = Exit(*exit_), Stats._of(stats_)
+    return completed(
+        argv, exit, stats, isolation, mode, stdout if out else None, stderr if err else None, timeout, check
+    )
+
+
+def popen_in(
+    inside: _zind.Process | _zind.Container, argv: Argv, bufsize: int, mode: Text, given: dict[str, Any]
+) -> Popen:
+    """A further program in a container."""
+    if given.get("pty"):
+        _caller_s_size(given)
+        only_terminal(given, False)
+    other = Popen.__new__(Popen)
+    other._start(inside.exec(argv, given), argv, bufsize, mode)
+    return other
+
+
 class Popen:
     """A container that runs: the shape of :class:`subprocess.Popen`.
 
@@ -249,23 +289,7 @@ class Popen:
 
         :raises zind.StateError: the container has ended, or is paused.
         """
-        mode = Text(text, encoding, errors)
-        given: dict[str, Any] = dict(options)
-        given["timeout"] = timeout
-        if given.get("pty"):
-            _caller_s_size(given)
-            captured = capture_output or _is(given.get("stdout"), PIPE)
-            only_terminal(given, capture_output)
-            if not captured and input is None:
-                return _interact(self._process.exec(argv, given), argv, mode, timeout, check)
-            out, err = captured, False
-        else:
-            out, err = streams(given, input is not None, capture_output)
-        exit_, stats_, isolation, stdout, stderr = self._process.exec_to_end(argv, given, mode.encode(input))
-        exit, stats = Exit(*exit_), Stats._of(stats_)
-        return completed(
-            argv, exit, stats, isolation, mode, stdout if out else None, stderr if err else None, timeout, check
-        )
+        return exec_in(self._process, argv, input, capture_output, Text(text, encoding, errors), timeout, check, dict(options))
 
     def popen(
         self,
@@ -279,13 +303,7 @@ class Popen:
     ) -> Popen:
         """Starts a further program in the running container: :meth:`exec`, without waiting. Killed, it takes what it has
         started along and leaves the container alone; it ends with the container."""
-        given: dict[str, Any] = dict(options)
-        if given.get("pty"):
-            _caller_s_size(given)
-            only_terminal(given, False)
-        other = type(self).__new__(type(self))
-        other._start(self._process.exec(argv, given), argv, bufsize, Text(text, encoding, errors))
-        return other
+        return popen_in(self._process, argv, bufsize, Text(text, encoding, errors), dict(options))
 
     @property
     def pid(self) -> int:

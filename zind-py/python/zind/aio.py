@@ -5,7 +5,9 @@ images (:class:`Store`, and a start whose image has to be pulled or unpacked fir
 have no readiness and decompression is work: it goes to a thread of the loop's default executor, one per call, and is
 stopped when the call is cancelled. So does what asks the kernel or systemd about a control group and may have to wait for the
 answer: a start with ``resources=``, and :meth:`Popen.update`, :meth:`Popen.pause`, :meth:`Popen.resume` and
-:meth:`Popen.processes`. These cannot be stopped half way; cancelled, the call waits until it is through.
+:meth:`Popen.processes`. These cannot be stopped half way; cancelled, the call waits until it is through. Of a
+:class:`Container`, what changes its files and may wait for others who do is done there too: making, starting and deleting it.
+Its end, its log, its streams and its events are watched in the loop.
 """
 
 from __future__ import annotations
@@ -17,6 +19,10 @@ import signal as _signal
 from subprocess import PIPE
 
 from . import _images, _zind
+from ._container import Attachment as _Attachment
+from ._container import Chunk, ContainerEvent, Containers, LogLine, _given, _Known, _one_of, _opened, _seconds
+from ._container import ContainerEvents as _ContainerEvents
+from ._container import Logs as _Logs
 from ._copy import CopyStats, Root
 from ._events import Event
 from ._events import Events as _Events
@@ -24,7 +30,7 @@ from ._process import _caller_s_size, _is, completed, only_terminal, streams
 from ._resources import ProcessInfo
 from ._results import CompletedProcess, Exit, Isolation, Stats
 from ._text import Text
-from .errors import StateError
+from .errors import NotFoundError, StateError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,6 +39,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Unpack
 
+    from ._container import Hook, HookPoint, Labels, LogOptions, Moment
     from ._events import PressureTrigger
     from ._images import Auth, Collected, Compression, Fault, Format, Image, Mirrors, Policy, ProgressFunction, Usage
     from typing import IO
@@ -43,7 +50,19 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
-__all__ = ["PIPE", "Builder", "Events", "Popen", "Store", "build", "run"]
+__all__ = [
+    "PIPE",
+    "Attachment",
+    "Builder",
+    "Container",
+    "ContainerEvents",
+    "Events",
+    "Logs",
+    "Popen",
+    "Store",
+    "build",
+    "run",
+]
 
 
 async def _readable(fd: int) -> None:
@@ -434,6 +453,317 @@ class Popen:
     def __repr__(self) -> str:
         state = "running" if self.returncode is None else repr(self._exit)
         return f"<zind.aio.Popen pid={self.pid} {state} args={self.args!r}>"
+
+
+class Container(_Known):
+    """:class:`zind.Container`, awaited: ``await Container.create(argv, ...)`` makes one, ``await Container.open("web")`` finds
+    one. ``async with`` kills and deletes one that was made here, unless :meth:`detach` was called."""
+
+    def __init__(self) -> None:
+        raise TypeError("use: c = await zind.aio.Container.create(argv, ...)")
+
+    @classmethod
+    async def create(
+        cls,
+        argv: Argv | None = None,
+        *,
+        name: str | None = None,
+        labels: Labels = None,
+        restart: str = "no",
+        log: LogOptions | tuple[int | str, int] | bool = True,
+        stdin_open: bool = False,
+        auto_remove: bool = False,
+        stop_signal: int | str | None = None,
+        hooks: Mapping[HookPoint, Iterable[Hook | Path | Mapping[str, Any]]] | None = None,
+        containers: Containers | Path | None = None,
+        **options: Unpack[Options],
+    ) -> Container:
+        """Makes one; options as of :class:`zind.Container`."""
+        plain: dict[str, Any] = dict(options)
+        given = _given(plain, name, labels, restart, log, stdin_open, auto_remove, stop_signal, hooks)
+
+        made: list[_zind.Container] = []
+
+        def work(cancel: _zind.Cancel) -> None:
+            _images.settle(plain, cancel)
+            made.append(_opened(containers)._containers.create(argv, plain, given, cancel))
+
+        try:
+            await _in_thread(work)
+        except BaseException:
+            for one in made:
+                one.delete(True, None)
+            raise
+        return cls._of(made[0], True)
+
+    @classmethod
+    async def open(cls, name: str, *, containers: Containers | Path | None = None) -> Container:
+        """As :meth:`zind.Container.open`."""
+        return cls._of(_opened(containers)._containers.find(name))
+
+    async def start(self) -> None:
+        """As :meth:`zind.Container.start`. Cancelled, it is called off, or waits until it is through."""
+        await _in_thread(lambda cancel: self._container.start(cancel))
+
+    async def wait_ready(
+        self,
+        *,
+        port: int | None = None,
+        line: str | None = None,
+        command: Argv | None = None,
+        timeout: float = 60.0,
+    ) -> None:
+        """As :meth:`zind.Container.wait_ready`; a thread looks now and then."""
+        _one_of(port, line, command)
+        await _in_thread(lambda cancel: self._container.wait_ready(port, line, command, timeout, cancel))
+
+    async def popen(self, argv: Argv, **options: Unpack[ExecOptions]) -> Popen:
+        """As :meth:`zind.Container.popen`."""
+        given: dict[str, Any] = dict(options)
+        if given.get("pty"):
+            _caller_s_size(given)
+            only_terminal(given, False)
+        return await Popen._of(self._container.exec(argv, given), argv)
+
+    async def exec(
+        self,
+        argv: Argv,
+        *,
+        input: bytes | str | None = None,
+        capture_output: bool = False,
+        text: bool | None = None,
+        encoding: str | None = None,
+        errors: str | None = None,
+        timeout: float | None = None,
+        check: bool = False,
+        **options: Unpack[ExecOptions],
+    ) -> CompletedProcess:
+        """As :meth:`zind.Container.exec`. Cancelled, it kills the program and waits until it is gone."""
+        mode = Text(text, encoding, errors)
+        given: dict[str, Any] = dict(options)
+        out, err = _streams(given, input is not None, capture_output)
+        process = await self.popen(argv, **given)
+        return await _to_end(process, argv, mode, mode.encode(input), out, err, timeout, check)
+
+    async def wait(self) -> Exit:
+        """Waits for its end, through all restarts. :raises zind.StateError: it was never started."""
+        while True:
+            ending = self._container.ending()
+            if ending is None:
+                exit = self._container.wait(0)
+            else:
+                await _readable(ending.fileno())
+                exit = ending.exit()
+            if exit is not None:
+                return Exit(*exit)
+            # It is being started or ended just now, or too many wait for it.
+            await asyncio.sleep(0.005)
+
+    async def stop(self, timeout: float = 10.0) -> Exit:
+        """As :meth:`zind.Container.stop`. Cancelled after it was asked to end, it may still do so."""
+        self._container.begin_stop()
+        try:
+            return await asyncio.wait_for(self.wait(), timeout)
+        except asyncio.TimeoutError:
+            try:
+                self.kill()
+            except (NotFoundError, StateError):
+                pass
+            return await self.wait()
+
+    async def restart(self, timeout: float = 10.0) -> None:
+        """:meth:`stop`, if it runs, and :meth:`start`."""
+        if self.state in ("running", "paused"):
+            await self.stop(timeout)
+        await self.start()
+
+    async def pause(self) -> None:
+        """As :meth:`zind.Container.pause`."""
+        await _in_thread(lambda _: self._container.pause())
+
+    async def resume(self) -> None:
+        """As :meth:`zind.Container.resume`."""
+        await _in_thread(lambda _: self._container.resume())
+
+    async def update(self, resources: Resources) -> None:
+        """As :meth:`zind.Container.update`."""
+        await _in_thread(lambda _: self._container.update(resources))
+
+    async def delete(self, force: bool = False) -> None:
+        """As :meth:`zind.Container.delete`."""
+        await _in_thread(lambda cancel: self._container.delete(force, cancel))
+        self._is_ours = False
+
+    def logs(
+        self,
+        *,
+        follow: bool = False,
+        tail: int | None = None,
+        since: Moment = None,
+        until: Moment = None,
+        stdout: bool = True,
+        stderr: bool = True,
+        timestamps: bool = False,
+    ) -> Logs:
+        """As :meth:`zind.Container.logs`, for ``async for``."""
+        query = (bool(follow), tail, _seconds(since), _seconds(until), bool(stdout), bool(stderr))
+        return Logs(_Logs(self._container.logs(query), timestamps))
+
+    def attach(self, *, size: tuple[int, int] | None = None) -> Attachment:
+        """As :meth:`zind.Container.attach`, for ``async for``."""
+        return Attachment(_Attachment(self._container.attach(size)))
+
+    def events(self, *, pressure: Iterable[PressureTrigger] = ()) -> Events:
+        """What happens in it, for ``async for``."""
+        return Events(_Events(self._container, pressure))
+
+    async def processes(self) -> list[ProcessInfo]:
+        """Everything that runs in it, zind's PID 1 included; nothing once it has ended."""
+        return [ProcessInfo(**info) for info in await _in_thread(lambda _: self._container.processes())]
+
+    async def __aenter__(self) -> Container:
+        return self
+
+    async def __aexit__(self, kind: object, value: object, traceback: object) -> None:
+        if self._is_ours:
+            try:
+                await self.delete(force=True)
+            except NotFoundError:
+                self._is_ours = False
+
+
+async def _soon(fd: int, most: float) -> None:
+    """Waits until a descriptor can be read, or the time is over."""
+    try:
+        await asyncio.wait_for(_readable(fd), most)
+    except asyncio.TimeoutError:
+        pass
+
+
+class Logs:
+    """Lines of a container's log, awaited: ``async for line in container.logs(follow=True)``."""
+
+    def __init__(self, logs: _Logs) -> None:
+        self._logs = logs
+
+    async def get(self) -> LogLine | None:
+        """The next line; ``None`` when there will be no more."""
+        while True:
+            line = self._logs.get(0)
+            if line is not None or self._logs.over:
+                return line
+            # A monitor that was killed writes nothing.
+            await _soon(self._logs.fileno(), 1)
+
+    async def read(self) -> bytes:
+        """All lines that are left, as bytes."""
+        return b"".join([self._logs._format(line) async for line in self])
+
+    def close(self) -> None:
+        """Lets go of its descriptors; twice is fine."""
+        self._logs.close()
+
+    def __aiter__(self) -> Logs:
+        return self
+
+    async def __anext__(self) -> LogLine:
+        line = await self.get()
+        if line is None:
+            self.close()
+            raise StopAsyncIteration
+        return line
+
+    async def __aenter__(self) -> Logs:
+        return self
+
+    async def __aexit__(self, kind: object, value: object, traceback: object) -> None:
+        self.close()
+
+
+class Attachment:
+    """A connection to a container's streams, awaited: ``async for chunk in container.attach()``."""
+
+    def __init__(self, attachment: _Attachment) -> None:
+        self._attachment = attachment
+        #: As in :class:`zind.Attachment`: a file, to which little can be written at once.
+        self.stdin = attachment.stdin
+        #: True if the container has a terminal.
+        self.pty = attachment.pty
+
+    async def get(self) -> Chunk | None:
+        """The next output; ``None`` when there will be no more."""
+        while not self._attachment.over:
+            await _readable(self._attachment.fileno())
+            chunk = self._attachment.get(0)
+            if chunk is not None:
+                return chunk
+        return None
+
+    async def read(self) -> bytes:
+        """All output that is left, of both streams as it came."""
+        return b"".join([chunk.data async for chunk in self])
+
+    def close_stdin(self) -> None:
+        """Ends the container's standard input, for everybody who is attached."""
+        self._attachment.close_stdin()
+
+    def resize(self, rows: int, cols: int) -> None:
+        """Gives the terminal another size."""
+        self._attachment.resize(rows, cols)
+
+    def close(self) -> None:
+        """Lets go of the container, which goes on; twice is fine."""
+        self._attachment.close()
+
+    def __aiter__(self) -> Attachment:
+        return self
+
+    async def __anext__(self) -> Chunk:
+        chunk = await self.get()
+        if chunk is None:
+            raise StopAsyncIteration
+        return chunk
+
+    async def __aenter__(self) -> Attachment:
+        return self
+
+    async def __aexit__(self, kind: object, value: object, traceback: object) -> None:
+        self.close()
+
+
+class ContainerEvents:
+    """What happens to the containers of a place, awaited: ``async for event in ContainerEvents(zind.Containers())``."""
+
+    def __init__(self, containers: Containers | Path | None = None) -> None:
+        self._events: _ContainerEvents = _opened(containers).events()
+
+    async def get(self) -> ContainerEvent | None:
+        """The next event; ``None`` once it is closed."""
+        while not self._events.over:
+            event = self._events.get(0)
+            if event is not None:
+                return event
+            await _soon(self._events.fileno(), 1)
+        return None
+
+    def close(self) -> None:
+        """Lets go of its descriptors; twice is fine."""
+        self._events.close()
+
+    def __aiter__(self) -> ContainerEvents:
+        return self
+
+    async def __anext__(self) -> ContainerEvent:
+        event = await self.get()
+        if event is None:
+            raise StopAsyncIteration
+        return event
+
+    async def __aenter__(self) -> ContainerEvents:
+        return self
+
+    async def __aexit__(self, kind: object, value: object, traceback: object) -> None:
+        self.close()
 
 
 class Events:

@@ -1,0 +1,77 @@
+//! [`Ending`]: waiting for the end of a container in an event loop.
+#![forbid(unsafe_code)]
+
+use std::os::fd::BorrowedFd;
+use std::time::Duration;
+
+use zind_init::monitor::request;
+
+use super::monitor::{Connection, ask};
+use super::running::is_paused;
+use super::state::Phase;
+use super::{Container, life};
+use crate::error::{Error, Result};
+use crate::process::Exit;
+
+/// A wait for the end of a container, through all restarts, by a descriptor: [`Container::ending`].
+#[derive(Debug)]
+pub struct Ending {
+    container: Container,
+    connection: Connection,
+}
+
+impl Container {
+    /// Begins to wait for its end, for an event loop. `None`: it has ended, or is being started or ended just now; ask
+    /// [`Container::wait`].
+    ///
+    /// Errors: [`Error::State`] if it was never started.
+    pub fn ending(&self) -> Result<Option<Ending>> {
+        match self.phase()?.1 {
+            Phase::Created => return Err(self.not_running("wait for")),
+            Phase::Running(_) => {}
+            _ => return Ok(None),
+        }
+        let Some(connection) = Connection::open(self.dir())? else { return Ok(None) };
+        let is_heard = connection.send(request::AWAIT, 0)?;
+        Ok(is_heard.then(|| Ending { container: self.clone(), connection }))
+    }
+
+    /// Asks it to end by its stop signal, and that it is not started again, without waiting: the first half of
+    /// [`Container::stop`]. False if it has ended already.
+    ///
+    /// Errors: [`Error::State`] if it was never started.
+    pub fn begin_stop(&self) -> Result<bool> {
+        let (record, phase) = self.phase()?;
+        match phase {
+            Phase::Created => return Err(self.not_running("stop")),
+            Phase::Running(_) => {}
+            _ => return Ok(false),
+        }
+        ask(self.dir(), request::NO_RESTART, 0)?;
+        if is_paused(&record) {
+            let _ = self.resume();
+        }
+        ask(self.dir(), request::SIGNAL, record.stop_signal as u8).map(|told| told.is_some())
+    }
+}
+
+impl Ending {
+    /// Becomes readable at the end.
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.connection.fd()
+    }
+
+    /// How it ended, once [`Ending::fd`] is readable; `None` if it has not: as many wait for it as can be told.
+    ///
+    /// Errors: [`Error::NotFound`] if it was deleted without an end; those of [`Container::wait`].
+    pub fn exit(&self) -> Result<Option<Exit>> {
+        match self.container.wait(Some(Duration::ZERO)) {
+            // Somebody else has deleted it since.
+            Err(error @ Error::NotFound { .. }) => match self.connection.reply()? {
+                Some((_, value, _)) => Ok(Some(life::exit_told(value))),
+                None => Err(error),
+            },
+            result => result,
+        }
+    }
+}
