@@ -129,8 +129,9 @@ fn detach_keys_leave_a_shell_alone() {
     let caller = Pty::open(Size::new(20, 70)).unwrap();
     let terminal = process.take_terminal().unwrap();
     let mut keys = File::from(caller.master.try_clone().unwrap());
-    keys.write_all(b"\x10\x11").unwrap();
     let _raw = zind_core::terminal::Raw::enter(&caller.terminal).unwrap();
+    // Not before: to a terminal that is not raw, ctrl-q is flow control.
+    keys.write_all(b"\x10\x11").unwrap();
     let console = caller.terminal.as_fd();
     let mut relay = Relay::new(Some(console), console, terminal.as_fd()).detach_keys(DetachKeys::default());
     assert_eq!(relay.run(&mut || false).unwrap(), Left::Detached);
