@@ -12,6 +12,7 @@
  *     --rootfs DIR        floor: the root. full: the lower directory of the root; without it the root is a skeleton
  *                         with a copy-on-write /usr of the host, and a PROGRAM from elsewhere is bound in.
  *     --without A,B,...   leave out steps, or namespaces by name (net, ipc, ...); the names are those of --timeline
+ *     --group DIR         each start in a control group of its own, with limits, below DIR of version 2
  *     --timeline          print the median of each step instead
  *
  * Everything runs in the child of clone3(CLONE_VM | CLONE_VFORK): fine in this small program, too dangerous in a
@@ -66,6 +67,7 @@ struct namespace {
 
 static struct {
     const char *rootfs;
+    const char *group;
     char **argv;
     bool timeline;
 } options;
@@ -643,9 +645,26 @@ static uint64_t new_namespaces(void)
     return flags;
 }
 
+/* A control group of version 2 for one start, with limits on memory, CPU time and processes. */
+static int make_group(char *path, size_t size)
+{
+    static const char *const limits[][2] = {
+        {"memory.max", "67108864"}, {"cpu.max", "50000 100000"}, {"pids.max", "64"}};
+    snprintf(path, size, "%s/zind-floor-%d", options.group, getpid());
+    check(mkdir(path, 0755), path);
+    int dir = (int)check(open(path, O_PATH | O_DIRECTORY | O_CLOEXEC), path);
+    for (size_t i = 0; i < LENGTH(limits); i++) {
+        int fd = (int)check(openat(dir, limits[i][0], O_WRONLY | O_CLOEXEC), limits[i][0]);
+        check(write(fd, limits[i][1], strlen(limits[i][1])), limits[i][0]);
+        close(fd);
+    }
+    return dir;
+}
+
 /* One start to exit, in nanoseconds. */
 static uint64_t run_container(void)
 {
+    char group[512];
     int pidfd = -1;
     siginfo_t info = {0};
     struct clone_args args = {
@@ -656,6 +675,11 @@ static uint64_t run_container(void)
     line.length = 0;
     uint64_t begin = now();
     mark("begin");
+    if (options.group) {
+        args.flags |= CLONE_INTO_CGROUP;
+        args.cgroup = (uint64_t)make_group(group, sizeof group);
+        mark("group");
+    }
     if (full && (pipe2(out, O_CLOEXEC) < 0 || pipe2(err, O_CLOEXEC) < 0))
         fail("pipe2");
     mark("pipes");
@@ -672,6 +696,11 @@ static uint64_t run_container(void)
     check(waitid(BY_PIDFD, (id_t)pidfd, &info, WEXITED), "waitid");
     close(pidfd);
     mark(full ? "exit" : "run and exit");
+    if (options.group) {
+        close((int)args.cgroup);
+        check(rmdir(group), group);
+        mark("rmdir");
+    }
     uint64_t end = now();
     expect_success(info.si_code, info.si_status);
     return end - begin;
@@ -730,7 +759,7 @@ static uint64_t run_join(void)
 
 static _Noreturn void usage(void)
 {
-    fputs("usage: floor [--rootfs DIR] [--without STEP,...] [--timeline] exec|floor|full N PROGRAM [ARGS]\n"
+    fputs("usage: floor [--rootfs DIR] [--group DIR] [--without STEP,...] [--timeline] exec|floor|full N PROGRAM [ARGS]\n"
           "       floor --join PID exec N PROGRAM [ARGS]\n", stderr);
     exit(2);
 }
@@ -804,6 +833,7 @@ int main(int argc, char **argv)
     static const struct option table[] = {
         {"rootfs", required_argument, NULL, 'r'},
         {"without", required_argument, NULL, 'w'},
+        {"group", required_argument, NULL, 'g'},
         {"timeline", no_argument, NULL, 't'},
         {"join", required_argument, NULL, 'j'},
         {0},
@@ -813,6 +843,7 @@ int main(int argc, char **argv)
         switch (option) {
         case 'r': options.rootfs = optarg; break;
         case 'w': without = optarg; break;
+        case 'g': options.group = optarg; break;
         case 't': options.timeline = true; break;
         case 'j': joined = (int)syscall(SYS_pidfd_open, atoi(optarg), 0); check(joined, "pidfd_open"); break;
         default: usage();

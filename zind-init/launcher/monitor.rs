@@ -207,7 +207,6 @@ impl State<'_> {
             }
             next = fd + 1;
         }
-        // Our own pidfd is still to be closed by who opened it, which is no harm done twice.
         let _ = sys::close_range(next as u32, u32::MAX, 0);
     }
 

@@ -36,6 +36,7 @@ const ABSENT: &[(&str, bool, Option<char>, &str)] = &[
     ("publish", true, Some('p'), NETWORKS),
     ("publish-all", false, Some('P'), NETWORKS),
     ("runtime", true, None, ELSEWHERE),
+    ("stop-timeout", true, None, "`zind stop --time SECONDS` says so when it is stopped"),
     ("storage-opt", true, None, "--tmpfs-size limits what is changed in memory"),
     ("sysctl", true, None, "not yet: the program may set what it may write below /proc/sys itself"),
     ("use-api-socket", false, None, ELSEWHERE),
@@ -89,14 +90,13 @@ fn streams(command: Command) -> Command {
         .arg(switch("detach", "In the background: its id is written, and it goes on").short('d'))
         .arg(value("detach-keys", "KEYS", "What leaves one with a name running; ctrl-p,ctrl-q without it"))
         .arg(value("name", "NAME", "Others find it by this name: zind exec, logs, attach"))
-        .arg(switch("rm", "Delete it when it has ended; without a name and -d always so"))
+        .arg(switch("rm", "Delete it when it has ended; what nobody else can find always is"))
         .arg(value("restart", "POLICY", "no, on-failure[:N], always or unless-stopped"))
         .arg(list("log-opt", "KEY=VALUE", "max-size=BYTES, max-file=NUMBER of its log"))
         .arg(path("cidfile", "FILE", "Write its id to this file"))
         .arg(switch("sig-proxy", "Pass signals on to the program; on without it"))
         .arg(switch("init", "A PID 1 that reaps and passes signals on; on without it"))
         .arg(value("stop-signal", "SIGNAL", "The signal that asks it to end"))
-        .arg(value("stop-timeout", "SECONDS", "How long after that it is killed"))
         .arg(value("timeout", "TIME", "Kill it after this time: 10, 1m30s (zind's own)"))
         .arg(switch("quiet", "No bars while an image is fetched").short('q'))
 }

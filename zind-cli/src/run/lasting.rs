@@ -13,11 +13,12 @@ use crate::containers::streams;
 use crate::failure::{Failure, Result};
 use crate::table::print;
 
-/// Whether it has to be kept.
+/// Whether it has to be kept: for what others find it by, or what only a container that is kept has.
 pub fn is_wanted(given: &ArgMatches) -> bool {
     given.is_on("detach")
         || given.file("cidfile").is_some()
-        || ["name", "restart"].iter().any(|option| given.text(option).is_some())
+        || ["name", "restart", "stop-signal", "detach-keys"].iter().any(|option| given.text(option).is_some())
+        || ["label", "label-file", "log-opt"].iter().any(|option| !given.texts(option).is_empty())
 }
 
 /// Makes it, starts it, and stays with it unless it is to be in the background.

@@ -1,4 +1,4 @@
-//! libFuzzer around [`zind_core::fuzzing`]. `run` beside it builds this as it has to be built, and runs it.
+//! libFuzzer around `zind_core::fuzzing`. `run` beside it builds this as it has to be built, and runs it.
 #![cfg_attr(fuzzing, no_main)]
 
 #[cfg(fuzzing)]
