@@ -981,9 +981,13 @@ static void limits_hold_and_readings_come(void) {
     OK(zind_process_stats_json(process, &json, &error));
     HAS(json, "\"memory_limit\":134217728");
     zind_string_free(json);
-    OK(zind_process_list_json(process, &json, &error));
-    HAS(json, "\"cmdline\":[\"sleep\",\"60\"]");
-    zind_string_free(json);
+    /* Between its fork and its exec it has the name of the shell. */
+    for (bool is_sleep = false; !is_sleep; usleep(1000)) {
+        OK(zind_process_list_json(process, &json, &error));
+        CHECK(strstr(json, "\"cmdline\":[\"sh\"") != NULL);
+        is_sleep = strstr(json, "\"cmdline\":[\"sleep\",\"60\"]") != NULL;
+        zind_string_free(json);
+    }
     OK(zind_process_pause(process, &error));
     OK(zind_process_is_paused(process, &paused, &error));
     CHECK(paused);
