@@ -13,9 +13,10 @@
  *     zind_error_free(error); zind_process_free(process); zind_spec_free(spec);
  *
  * Handles (zind_spec, zind_start, zind_process, zind_root, zind_output, zind_layers,
- * zind_changes, zind_store, zind_image, zind_events, zind_error) are opaque. The caller owns each it gets
- * and gives it back by its _free function, for which NULL is fine. All other pointers in arguments are borrowed for the
- * length of the call: what has to stay is copied. A handle in an out-parameter is NULL after a failure.
+ * zind_changes, zind_store, zind_image, zind_events, zind_containers, zind_container, zind_ending, zind_attachment,
+ * zind_logs, zind_watch, zind_error) are opaque. The caller owns each it gets and gives it back by its _free function,
+ * for which NULL is fine. All other pointers in arguments are borrowed for the length of the call: what has to stay is
+ * copied. A handle in an out-parameter is NULL after a failure.
  *
  * Status: functions that can fail return a zind_status; 0 is success. Besides what a function names, each returns
  * ZIND_STATUS_NULL when an argument is NULL that must not be, and ZIND_STATUS_PANIC for a bug in zind.
@@ -30,9 +31,10 @@
  * Descriptors: each one that comes from zind is close-on-exec, and its owner is named. A descriptor that goes into a
  * zind_spec is duplicated, and the duplicate is closed with the spec.
  *
- * Threads: every function may be called from any thread. A zind_process takes any number of calls at once, other
- * handles one at a time (reading calls that take a const pointer: any number). Nothing of the caller's is forked: a
- * start is safe in a program with threads, and no signal handler is touched. Handles do not survive fork(2).
+ * Threads: every function may be called from any thread. A zind_process, a zind_container and a
+ * zind_containers take any number of calls at once, other handles one at a time (reading calls that take a const
+ * pointer: any number). Nothing of the caller's is forked: a start is safe in a program with threads, and no signal
+ * handler is touched. Handles do not survive fork(2).
  */
 #ifndef ZIND_H
 #define ZIND_H
@@ -51,6 +53,9 @@
 #define ZIND_METADATA_INIT {sizeof(zind_metadata), 0, 0, 0, 0, 0, 0, 0, 0, NULL}
 #define ZIND_COPY_OPTIONS_INIT {sizeof(zind_copy_options), 0, 0, 0}
 #define ZIND_COPY_STATS_INIT {sizeof(zind_copy_stats), 0, 0, 0, 0, 0, 0, 0, 0}
+#define ZIND_CONTAINER_OPTIONS_INIT {sizeof(zind_container_options), 0, NULL, NULL, NULL, 0, -1, 0, 0, 0}
+#define ZIND_LOG_OPTIONS_INIT {sizeof(zind_log_options), 0, -1, 0, 0}
+#define ZIND_CHUNK_INIT {sizeof(zind_chunk), 0, 0, 0, NULL, 0, 0}
 
 /* The version of the binary interface: the number in the soname, libzind.so.0. */
 #define ZIND_ABI_VERSION 0
@@ -72,6 +77,24 @@
 
 /* Everything that is copied gets uid and gid of the options; otherwise it keeps the source's. */
 #define ZIND_COPY_OWNER 8
+
+/* Its standard input stays open for whoever attaches to it; otherwise it is empty. */
+#define ZIND_CONTAINER_STDIN_OPEN 1
+
+/* It is deleted when it has ended, by who waits for it or who opens its place next. */
+#define ZIND_CONTAINER_AUTO_REMOVE 2
+
+/* Go on until the container has ended. */
+#define ZIND_LOGS_FOLLOW 1
+
+/* Line by line, without the newlines; otherwise in pieces as they came. */
+#define ZIND_LOGS_LINES 2
+
+/* Without the standard output. */
+#define ZIND_LOGS_NO_STDOUT 4
+
+/* Without the standard error. */
+#define ZIND_LOGS_NO_STDERR 8
 
 /* What a function returns. Numbers are never reused, and new ones come at the end. */
 enum zind_status
@@ -313,11 +336,74 @@ typedef int32_t zind_file_type;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
+/* What a container is doing. Numbers are never reused, and new ones come at the end. */
+enum zind_state
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /* Something this header does not know. */
+    ZIND_STATE_NONE = 0,
+    /* It is being made, or started. */
+    ZIND_STATE_CREATING = 1,
+    /* It is there, and nothing of it runs. */
+    ZIND_STATE_CREATED = 2,
+    /* Its program runs. */
+    ZIND_STATE_RUNNING = 3,
+    /* Everything in it is stopped until it is resumed. */
+    ZIND_STATE_PAUSED = 4,
+    /* Its program has ended. */
+    ZIND_STATE_STOPPED = 5,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum zind_state zind_state;
+#else
+typedef int32_t zind_state;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/* Where something was written to. Numbers are never reused, and new ones come at the end. */
+enum zind_stream
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /* Nothing: there is no more. */
+    ZIND_STREAM_NONE = 0,
+    /* Standard output; of a container with a terminal, all of it. */
+    ZIND_STREAM_STDOUT = 1,
+    /* Standard error. */
+    ZIND_STREAM_STDERR = 2,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum zind_stream zind_stream;
+#else
+typedef int32_t zind_stream;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/* A connection to a container's streams. It gets all output from the attaching on, and loses none of it: the container waits
+ * for who reads slowly, and goes on when that one is freed. (Who only wants to read follows the log.) */
+typedef struct zind_attachment zind_attachment;
+
 /* A description of an image: what it is made from, and the steps. Nothing happens before zind_builder_commit(). */
 typedef struct zind_builder zind_builder;
 
 /* What differs, sorted by path. All strings are borrowed from it until zind_changes_free(). */
 typedef struct zind_changes zind_changes;
+
+/* A container that lives on its own, under a name or an id. The handle is only a way to it: each call looks at what is there
+ * now, for another program may have started, renamed or deleted it meanwhile; of one that is deleted each call says
+ * ZIND_STATUS_NOT_FOUND. It takes any number of calls at once. */
+typedef struct zind_container zind_container;
+
+/* The containers that are kept in one directory. It takes any number of calls at once. */
+typedef struct zind_containers zind_containers;
+
+/* A wait for the end of a container, through all restarts, by a descriptor. */
+typedef struct zind_ending zind_ending;
 
 /* What went wrong. All its strings are borrowed from it until zind_error_free(). */
 typedef struct zind_error zind_error;
@@ -336,6 +422,9 @@ typedef struct zind_image zind_image;
  * a time. While a container runs on it, and until its end was waited for, functions that change it return
  * ZIND_STATUS_STATE, all but zind_layers_clone(); so does a directory whose file "state" is damaged or of a later version. */
 typedef struct zind_layers zind_layers;
+
+/* The log of a container, as it is read. */
+typedef struct zind_logs zind_logs;
 
 /* A container that has ended, and what it wrote. */
 typedef struct zind_output zind_output;
@@ -358,6 +447,9 @@ typedef struct zind_stats_stream zind_stats_stream;
 
 /* Images and their unpacked layers in a directory, which any number of processes use at once. */
 typedef struct zind_store zind_store;
+
+/* What happens to the containers of one place. */
+typedef struct zind_watch zind_watch;
 
 /* A range of ids of a user namespace: user_namespaces(7). */
 typedef struct zind_id_map {
@@ -514,6 +606,63 @@ typedef struct zind_progress_event {
  * NULL for the mere question. data: the caller's. Anything but 0 stops the work with ZIND_STATUS_INTERRUPTED, and nothing is
  * left half done. */
 typedef int32_t (*zind_progress)(const struct zind_progress_event *event, void *data);
+
+/* What a container is besides what runs in it. Begin with ZIND_CONTAINER_OPTIONS_INIT. */
+typedef struct zind_container_options {
+    /* sizeof(zind_container_options), set by the caller; no more than this is read. */
+    size_t struct_size;
+    /* ZIND_CONTAINER_STDIN_OPEN and the flags after it, or-ed together. */
+    uint64_t flags;
+    /* A name to find it by: a letter or digit, then up to 127 of letters, digits, "_", "." and "-"; NULL for none. */
+    const char *name;
+    /* When it is started again after it has ended: "no", "on-failure", "on-failure:3", "always", "unless-stopped"; NULL is
+     * "no". */
+    const char *restart;
+    /* Labels, "name=value", an array that ends with NULL; NULL for none. */
+    const char *const *labels;
+    /* Bytes of one file of its log; when it is full another one is begun. 0 for 16 MiB. */
+    uint64_t log_size;
+    /* How many files of the log there are at most; the oldest goes. 0 keeps none; -1 for 2. */
+    int32_t log_files;
+    /* The signal that asks it to end; 0 for the image's, or SIGTERM. */
+    int32_t stop_signal;
+    /* Rows of a terminal as its standard streams; 0 for none, or for that of the spec. */
+    uint32_t rows;
+    /* Columns of the terminal. */
+    uint32_t cols;
+} zind_container_options;
+
+/* What of a log is wanted. Begin with ZIND_LOG_OPTIONS_INIT: all there is. */
+typedef struct zind_log_options {
+    /* sizeof(zind_log_options), set by the caller; no more than this is read. */
+    size_t struct_size;
+    /* ZIND_LOGS_FOLLOW and the flags after it, or-ed together. */
+    uint64_t flags;
+    /* Only the last that many lines of what there is; negative: all. */
+    int64_t tail;
+    /* Only what was written at this time or later, in nanoseconds since 1970; 0: from the beginning. */
+    int64_t since_ns;
+    /* Only what was written before this time, in nanoseconds since 1970; 0: to the end. */
+    int64_t until_ns;
+} zind_log_options;
+
+/* A piece of output. Begin with ZIND_CHUNK_INIT. */
+typedef struct zind_chunk {
+    /* sizeof(zind_chunk), set by the caller; no more than this is written. */
+    size_t struct_size;
+    /* A zind_stream; ZIND_STREAM_NONE when there is no more. */
+    int32_t stream;
+    /* Of a line: 1 if it ended with a newline. The last one need not, nor one that was cut since it is longer than a mebibyte. */
+    int32_t is_whole;
+    /* When it was written, in nanoseconds since 1970; 0 from an attachment. */
+    int64_t time_ns;
+    /* The bytes, and a NUL behind the last one. Borrowed from the handle until the next call with it; NULL if there are none. */
+    const char *data;
+    /* How many, without that NUL. */
+    size_t len;
+    /* Bytes before it that the disk had no room for, or that were thrown away before they could be read; not told by lines. */
+    uint64_t lost;
+} zind_chunk;
 
 #ifdef __cplusplus
 extern "C" {
@@ -1843,6 +1992,378 @@ zind_status zind_builder_commit(const zind_builder *builder,
                                 zind_image **image,
                                 char **steps,
                                 zind_error **err);
+
+/* Opens a place, which is made if it is missing; what programs left there that died in the middle of something is removed.
+ * path: a directory; NULL for the user's own: /var/lib/zind for root, $XDG_DATA_HOME/zind or ~/.local/share/zind for others.
+ * containers: receives the handle; free it with zind_containers_free().
+ * Returns also ZIND_STATUS_SPEC without a home, _STATE if it belongs to somebody else, and _SYS. */
+zind_status zind_containers_open(const char *path,
+                                 zind_containers **containers,
+                                 zind_error **err);
+
+/* The container with this name or id, or with an id that begins so, if it is the only one.
+ * container: receives the handle; free it with zind_container_free().
+ * Returns also ZIND_STATUS_UTF8, _NOT_FOUND, _SPEC if it is several, and _SYS. */
+zind_status zind_containers_find(const zind_containers *containers,
+                                 const char *name,
+                                 zind_container **container,
+                                 zind_error **err);
+
+/* The containers of a place, the latest first, as a JSON list of objects: "id", "name", "labels", "image", "command",
+ * "state", "pid", "created_ns", "started_ns", "finished_ns" (nanoseconds since 1970), "exit" ("kind", "code", "signal",
+ * "returncode") and "restarts"; null where there is none. One whose state cannot be read is left out.
+ * all: those, too, that do not run. labels: NULL, or an array that ends with NULL of labels they must have: "name=value", or
+ * "name" for any value. json: receives a string; free it with zind_string_free().
+ * Returns also ZIND_STATUS_UTF8 and _SYS. */
+zind_status zind_containers_list_json(const zind_containers *containers,
+                                      bool all,
+                                      const char *const *labels,
+                                      char **json,
+                                      zind_error **err);
+
+/* Deletes every container of a place that does not run, and the control groups that nobody is in any more.
+ * json: receives a JSON object, "containers" (ids) and "groups" (paths); free it with zind_string_free().
+ * Returns also ZIND_STATUS_SYS. */
+zind_status zind_containers_prune_json(const zind_containers *containers, char **json, zind_error **err);
+
+/* Frees the handle; the containers stay. containers: NULL is fine. */
+void zind_containers_free(zind_containers *containers);
+
+/* What happens to the containers of a place from now on. Of things that follow each other faster than they are looked at,
+ * the last is told.
+ * watch: receives the handle; free it with zind_watch_free(). Returns also ZIND_STATUS_SYS. */
+zind_status zind_containers_watch(const zind_containers *containers,
+                                  zind_watch **watch,
+                                  zind_error **err);
+
+/* Becomes readable when something may have happened, for an event loop; pausing and resuming are noticed only by a
+ * zind_watch_next_json(). Borrowed: the watch closes it; do not read from it. -1 for NULL. */
+int32_t zind_watch_fd(const zind_watch *watch);
+
+/* The next event, as a JSON object: "time_ns" (nanoseconds since 1970), "what" ("created", "started", "oom", "paused",
+ * "resumed", "died", "deleted"), "id", "name" (null without one) and "exit" (of "died", as in zind_containers_list_json(); or
+ * null).
+ * timeout_ms: how long to wait, in milliseconds; negative: as long as it takes.
+ * json: receives a string; free it with zind_string_free().
+ * Returns also ZIND_STATUS_TIMEOUT when timeout_ms is over, and _SYS. */
+zind_status zind_watch_next_json(zind_watch *watch,
+                                 int64_t timeout_ms,
+                                 char **json,
+                                 zind_error **err);
+
+/* Frees a watch and closes its descriptor; the containers are none of its business. watch: NULL is fine. */
+void zind_watch_free(zind_watch *watch);
+
+/* Makes a container. Nothing of it runs yet.
+ * containers: the place where it is kept; NULL for the user's own. spec: borrowed; what runs in it. It ends with the process
+ * that starts it, unless the spec has die_with_owner off, or zind_container_detach() is called.
+ * options: NULL, or begin with ZIND_CONTAINER_OPTIONS_INIT.
+ * container: receives the handle; free it with zind_container_free(), which leaves the container.
+ * Returns also ZIND_STATUS_UTF8, _SPEC for what a start would refuse and for what cannot be kept on disk (descriptors, a
+ * time limit), _EXISTS if another one has the name, and _SYS. */
+zind_status zind_container_create(const zind_containers *containers,
+                                  const zind_spec *spec,
+                                  const zind_container_options *options,
+                                  zind_container **container,
+                                  zind_error **err);
+
+/* The user's own container with this name or id, or with an id that begins so; zind_containers_find() for another place.
+ * container: receives the handle; free it with zind_container_free().
+ * Returns also what zind_containers_open() and zind_containers_find() return. */
+zind_status zind_container_open(const char *name, zind_container **container, zind_error **err);
+
+/* Frees the handle; the container goes on, and stays. container: NULL is fine. */
+void zind_container_free(zind_container *container);
+
+/* Its id: 64 hexadecimal digits; the first 12 are what is shown. Borrowed from the handle; NULL for NULL. */
+const char *zind_container_id(const zind_container *container);
+
+/* Its name. string: receives it, or NULL if it has none; free it with zind_string_free().
+ * Returns also ZIND_STATUS_NOT_FOUND, _STATE for a state that a later zind has written, or nobody, and _SYS. */
+zind_status zind_container_name(const zind_container *container, char **string, zind_error **err);
+
+/* What it is doing. state: receives a zind_state. Returns also what zind_container_name() returns. */
+zind_status zind_container_state(const zind_container *container, int32_t *state, zind_error **err);
+
+/* Its first process in the caller's pid namespace. pid: receives the number; -1 while it does not run. To signal or join it,
+ * prefer the functions of zind and the pidfd: numbers are reused. Returns also what zind_container_name() returns. */
+zind_status zind_container_pid(const zind_container *container,
+                               int32_t *pid,
+                               zind_error **err);
+
+/* A pidfd of its first process, for setns(2) and the like. fd: receives it, close-on-exec; the caller closes it.
+ * Returns also ZIND_STATUS_STATE if it does not run, and what zind_container_name() returns. */
+zind_status zind_container_pidfd(const zind_container *container, int32_t *fd, zind_error **err);
+
+/* How it ended, without waiting. One whose monitor was killed, or that did not survive a restart of the machine, was ended by
+ * SIGKILL.
+ * exit: begin with ZIND_EXIT_INIT; its kind is ZIND_EXIT_KIND_RUNNING as long as there is no end.
+ * Returns also ZIND_STATUS_SPEC for a struct_size that is too small, and what zind_container_name() returns. */
+zind_status zind_container_exit(const zind_container *container,
+                                zind_exit *exit,
+                                zind_error **err);
+
+/* All that is known of it, as a JSON object: "id", "name", "labels", "state", "pid", "created", "started", "finished" (seconds
+ * since 1970), "restarts", "exit", "fault", "log", "isolation", "config" (OCI's config.json) and others.
+ * json: receives a string; free it with zind_string_free(). Returns also what zind_container_name() returns. */
+zind_status zind_container_inspect_json(const zind_container *container,
+                                        char **json,
+                                        zind_error **err);
+
+/* Starts it. On return its program runs, below a monitor of its own, which keeps its output and tells how it ends. It ends with
+ * this process, unless it was made with die_with_owner off, or zind_container_detach() is called.
+ * Returns also ZIND_STATUS_STATE if it runs, or somebody else starts it, and what zind_run() returns. */
+zind_status zind_container_start(const zind_container *container,
+                                 zind_error **err);
+
+/* As zind_container_start(), attached from the first byte of its output on.
+ * attachment: receives the handle; free it with zind_attachment_free().
+ * Returns also what zind_container_attach() returns. */
+zind_status zind_container_start_attached(const zind_container *container,
+                                          zind_attachment **attachment,
+                                          zind_error **err);
+
+/* Waits for its end, through all restarts. One with ZIND_CONTAINER_AUTO_REMOVE is deleted then.
+ * timeout_ms: how long to wait, in milliseconds; negative: as long as it takes.
+ * exit: NULL, or begin with ZIND_EXIT_INIT.
+ * Returns also ZIND_STATUS_TIMEOUT when timeout_ms is over (the container goes on), _STATE if it was never started,
+ * _NOT_FOUND, _SYS. */
+zind_status zind_container_wait(const zind_container *container,
+                                int64_t timeout_ms,
+                                zind_exit *exit,
+                                zind_error **err);
+
+/* As zind_container_wait(), and asks a function of the caller's whether to stop waiting: after each signal that this thread
+ * handled, and a few times a second.
+ * interrupted: true ends the wait, the container goes on; NULL asks nobody. data: its argument.
+ * Returns also ZIND_STATUS_INTERRUPTED. */
+zind_status zind_container_wait_interruptible(const zind_container *container,
+                                              int64_t timeout_ms,
+                                              zind_interrupted interrupted,
+                                              void *data,
+                                              zind_exit *exit,
+                                              zind_error **err);
+
+/* Begins to wait for its end, through all restarts, for an event loop.
+ * ending: receives the handle, free it with zind_ending_free(); or NULL, with ZIND_STATUS_OK, if it has ended, or is being
+ * started or ended just now: ask zind_container_wait().
+ * Returns also ZIND_STATUS_STATE if it was never started, _NOT_FOUND, _SYS. */
+zind_status zind_container_ending(const zind_container *container,
+                                  zind_ending **ending,
+                                  zind_error **err);
+
+/* Becomes readable at the end. Borrowed: the ending closes it; do not read from it. -1 for NULL. */
+int32_t zind_ending_fd(const zind_ending *ending);
+
+/* How it ended, once the descriptor is readable; without waiting.
+ * exit: begin with ZIND_EXIT_INIT; its kind is ZIND_EXIT_KIND_RUNNING if it has not ended. If the descriptor is readable then,
+ * as many wait for the container as can be told: ask zind_container_wait().
+ * Returns also what zind_container_wait() returns. */
+zind_status zind_ending_exit(const zind_ending *ending,
+                             zind_exit *exit,
+                             zind_error **err);
+
+/* Frees an ending and closes its descriptor; the container goes on. ending: NULL is fine. */
+void zind_ending_free(zind_ending *ending);
+
+/* Sends a signal to its program; SIGKILL ends the whole container, and it is not started again.
+ * Returns also ZIND_STATUS_STATE if it does not run, _SPEC for a number that is no signal, _NOT_FOUND, _SYS. */
+zind_status zind_container_kill(const zind_container *container, int32_t signal, zind_error **err);
+
+/* Asks it to end by its stop signal, and ends it when patience_ms is over; it is not started again. One that has ended already
+ * is left alone.
+ * patience_ms: in milliseconds. exit: NULL, or begin with ZIND_EXIT_INIT.
+ * Returns also ZIND_STATUS_STATE if it was never started, _NOT_FOUND, _SYS. */
+zind_status zind_container_stop(const zind_container *container,
+                                uint64_t patience_ms,
+                                zind_exit *exit,
+                                zind_error **err);
+
+/* Asks it to end by its stop signal, and that it is not started again, without waiting.
+ * is_running: NULL, or receives false if it has ended already.
+ * Returns also what zind_container_stop() returns. */
+zind_status zind_container_begin_stop(const zind_container *container,
+                                      bool *is_running,
+                                      zind_error **err);
+
+/* Stops it, if it runs, as zind_container_stop(), and starts it.
+ * Returns also what zind_container_stop() and zind_container_start() return. */
+zind_status zind_container_restart(const zind_container *container,
+                                   uint64_t patience_ms,
+                                   zind_error **err);
+
+/* Lets it go on when the program that has started it, or is going to, ends.
+ * Returns also ZIND_STATUS_NOT_FOUND, _STATE, _SYS. */
+zind_status zind_container_detach(const zind_container *container, zind_error **err);
+
+/* Gives it another name. Returns also ZIND_STATUS_UTF8, _SPEC for a name that is none, _EXISTS, _NOT_FOUND, _SYS. */
+zind_status zind_container_rename(const zind_container *container, const char *name, zind_error **err);
+
+/* Deletes it with all it has: changes, log, name. The handle is still to be freed.
+ * force: one that runs is ended first, and one whose state cannot be read is taken away, too.
+ * Returns also ZIND_STATUS_STATE if it runs, _NOT_FOUND, _SYS. */
+zind_status zind_container_delete(const zind_container *container, bool force, zind_error **err);
+
+/* Waits until something in its network namespace listens on a TCP port.
+ * timeout_ms: how long to wait, in milliseconds.
+ * Returns also ZIND_STATUS_STATE, with the end of its log, if timeout_ms is over first or it has ended; _NOT_FOUND, _SYS. */
+zind_status zind_container_wait_port(const zind_container *container,
+                                     uint16_t port,
+                                     uint64_t timeout_ms,
+                                     zind_error **err);
+
+/* Waits until a line with this in it has been written since its start. Returns also ZIND_STATUS_UTF8, and what
+ * zind_container_wait_port() returns. */
+zind_status zind_container_wait_line(const zind_container *container,
+                                     const char *part,
+                                     uint64_t timeout_ms,
+                                     zind_error **err);
+
+/* Waits until a program that is run in it, again and again, exits with 0. spec: as for zind_container_exec().
+ * Returns also what zind_container_wait_port() and zind_container_exec() return. */
+zind_status zind_container_wait_command(const zind_container *container,
+                                        const zind_spec *spec,
+                                        uint64_t timeout_ms,
+                                        zind_error **err);
+
+/* Runs a further program in a running container; all as zind_process_exec() has it.
+ * Returns also ZIND_STATUS_STATE if it does not run or is paused, _NOT_FOUND, and what zind_process_exec() returns. */
+zind_status zind_container_exec(const zind_container *container,
+                                const zind_spec *spec,
+                                zind_process **process,
+                                zind_error **err);
+
+/* Stops everything in it until zind_container_resume(), and waits until all of it has stopped. It takes a spec with resources.
+ * Returns also ZIND_STATUS_STATE (it does not run, is paused already, or has no control group), _UNSUPPORTED (no freezer),
+ * _NOT_FOUND, _SYS. */
+zind_status zind_container_pause(const zind_container *container,
+                                 zind_error **err);
+
+/* Lets everything in it go on. Returns also what zind_container_pause() returns; _STATE is for one that is not paused. */
+zind_status zind_container_resume(const zind_container *container, zind_error **err);
+
+/* Changes limits while it runs. resources: as for zind_spec_set_resources_json(); what is not in there stays as it is, -1 takes
+ * a limit away. The next start begins with those it was made with.
+ * Returns also ZIND_STATUS_NOT_FOUND, and what zind_process_update() returns. */
+zind_status zind_container_update_json(const zind_container *container,
+                                       const char *resources,
+                                       zind_error **err);
+
+/* What it uses now; once it has ended, what it used over its whole life. stats: begin with ZIND_STATS_INIT.
+ * Returns also ZIND_STATUS_STATE if it was never started, _SPEC for a struct_size that is too small, _NOT_FOUND, _SYS. */
+zind_status zind_container_stats(const zind_container *container,
+                                 zind_stats *stats,
+                                 zind_error **err);
+
+/* The same with all that is known, as zind_process_stats_json(). json: receives a string; free it with zind_string_free().
+ * Returns also what zind_container_stats() returns. */
+zind_status zind_container_stats_json(const zind_container *container,
+                                      char **json,
+                                      zind_error **err);
+
+/* Everything that runs in it, as zind_process_list_json(); an empty list while it does not run.
+ * json: receives a string; free it with zind_string_free(). Returns also ZIND_STATUS_NOT_FOUND, _SYS. */
+zind_status zind_container_processes_json(const zind_container *container, char **json, zind_error **err);
+
+/* What happens in it as it happens, as zind_process_events().
+ * events: receives the handle; free it with zind_events_free().
+ * Returns also ZIND_STATUS_NOT_FOUND, and what zind_process_events() returns. */
+zind_status zind_container_events(const zind_container *container,
+                                  const char *const *pressure,
+                                  zind_events **events,
+                                  zind_error **err);
+
+/* Gives its terminal another size; whoever runs in its foreground is told by SIGWINCH.
+ * Returns also ZIND_STATUS_STATE without a terminal, or if it does not run; _NOT_FOUND, _SYS. */
+zind_status zind_container_resize(const zind_container *container,
+                                  uint16_t rows,
+                                  uint16_t cols,
+                                  zind_error **err);
+
+/* The inside of its root, with all its mounts, for copying files in and out while it runs.
+ * root: receives the handle; free it with zind_root_free(). Returns also ZIND_STATUS_STATE if it does not run; _NOT_FOUND, _SYS. */
+zind_status zind_container_root(const zind_container *container,
+                                zind_root **root,
+                                zind_error **err);
+
+/* Mounts something in it while it runs, as zind_process_mount(). The next start is without it.
+ * Returns also ZIND_STATUS_NOT_FOUND, and what zind_process_mount() returns. */
+zind_status zind_container_mount(const zind_container *container,
+                                 const char *type,
+                                 const char *source,
+                                 const char *target,
+                                 const char *const *options,
+                                 zind_error **err);
+
+/* Takes away what is mounted at target in it, and what is mounted below that.
+ * Returns also ZIND_STATUS_NOT_FOUND, and what zind_process_umount() returns. */
+zind_status zind_container_umount(const zind_container *container, const char *target, zind_error **err);
+
+/* What it has written, as far as its log still has it, whether it runs or not.
+ * options: NULL for all there is, or begin with ZIND_LOG_OPTIONS_INIT.
+ * logs: receives the handle; free it with zind_logs_free().
+ * Returns also ZIND_STATUS_STATE if it keeps no log, _SPEC, _NOT_FOUND, _SYS. */
+zind_status zind_container_logs(const zind_container *container,
+                                const zind_log_options *options,
+                                zind_logs **logs,
+                                zind_error **err);
+
+/* Becomes readable when there may be more of a log that is followed, and at the container's end, for an event loop. There is
+ * none, -1, before a zind_logs_next() has found nothing to read. Borrowed: the logs close it; do not read from it. */
+int32_t zind_logs_fd(const zind_logs *logs);
+
+/* The next piece, or line.
+ * timeout_ms: how long to wait for more of a log that is followed, in milliseconds; negative: as long as it takes.
+ * chunk: begin with ZIND_CHUNK_INIT; its stream is ZIND_STREAM_NONE at the end, which comes with that of the container for a
+ * log that is followed.
+ * Returns also ZIND_STATUS_TIMEOUT when timeout_ms is over, _SPEC for a struct_size that is too small, _SYS. */
+zind_status zind_logs_next(zind_logs *logs,
+                           int64_t timeout_ms,
+                           zind_chunk *chunk,
+                           zind_error **err);
+
+/* Frees logs and closes their descriptors; the container goes on. logs: NULL is fine. */
+void zind_logs_free(zind_logs *logs);
+
+/* Attaches to its streams, beside whoever else is.
+ * attachment: receives the handle; free it with zind_attachment_free().
+ * Returns also ZIND_STATUS_STATE if it does not run, or if as many are attached as there can be; _NOT_FOUND, _SYS. */
+zind_status zind_container_attach(const zind_container *container,
+                                  zind_attachment **attachment,
+                                  zind_error **err);
+
+/* Becomes readable when there is output, or at the end, for an event loop. Borrowed: the attachment closes it; do not read from
+ * it. -1 for NULL. */
+int32_t zind_attachment_fd(const zind_attachment *attachment);
+
+/* The next piece of output.
+ * timeout_ms: how long to wait, in milliseconds; negative: as long as it takes.
+ * chunk: begin with ZIND_CHUNK_INIT; its stream is ZIND_STREAM_NONE when the container has ended and all was read.
+ * Returns also ZIND_STATUS_TIMEOUT when timeout_ms is over, _SPEC for a struct_size that is too small, _SYS. */
+zind_status zind_attachment_next(zind_attachment *attachment,
+                                 int64_t timeout_ms,
+                                 zind_chunk *chunk,
+                                 zind_error **err);
+
+/* Where input is written to: the container's standard input, or its terminal. Borrowed: the attachment closes it. -1 if the
+ * container has no input, or that was taken or closed. */
+int32_t zind_attachment_input(const zind_attachment *attachment);
+
+/* The same, once, as the caller's own. The caller closes it. -1 as above. */
+int32_t zind_attachment_take_input(zind_attachment *attachment);
+
+/* Ends the container's standard input, for everybody; an input that was taken is closed by who has it. Returns also
+ * ZIND_STATUS_SYS. */
+zind_status zind_attachment_close_input(zind_attachment *attachment, zind_error **err);
+
+/* Gives the container's terminal another size. Returns also ZIND_STATUS_STATE without one, or if the input was taken; _SYS. */
+zind_status zind_attachment_resize(const zind_attachment *attachment,
+                                   uint16_t rows,
+                                   uint16_t cols,
+                                   zind_error **err);
+
+/* Frees an attachment and closes its descriptors; the container goes on. attachment: NULL is fine. */
+void zind_attachment_free(zind_attachment *attachment);
 
 /* Moves the calling thread into new namespaces: unshare(2), with a hint in the error about the likely reason.
  * flags: CLONE_NEW* and others of <sched.h>. Returns also ZIND_STATUS_SYS. */

@@ -13,7 +13,7 @@ use crate::process::zind_process;
 use crate::strings::text;
 
 /// The events of a container.
-pub struct zind_events(Events);
+pub struct zind_events(pub(crate) Events);
 
 /// What happened. Numbers are never reused, and new ones come at the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,7 +119,7 @@ fn trigger(line: &str) -> Result<PressureTrigger, Error> {
 
 /// # Safety
 /// `lines` is NULL, or an array of strings that ends with NULL.
-unsafe fn triggers(lines: *const *const c_char) -> Outcome<Vec<PressureTrigger>> {
+pub(crate) unsafe fn triggers(lines: *const *const c_char) -> Outcome<Vec<PressureTrigger>> {
     let mut found = Vec::new();
     if lines.is_null() {
         return Ok(found);

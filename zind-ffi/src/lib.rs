@@ -38,6 +38,18 @@ mod image_options;
 
 mod builder;
 
+mod containers;
+
+mod container;
+
+mod container_life;
+
+mod container_running;
+
+mod container_logs;
+
+mod container_attach;
+
 mod lowlevel;
 
 mod proc;
@@ -47,6 +59,12 @@ mod doctor;
 mod strings;
 
 pub use builder::*;
+pub use container::*;
+pub use container_attach::*;
+pub use container_life::*;
+pub use container_logs::*;
+pub use container_running::*;
+pub use containers::*;
 pub use copy::*;
 pub use doctor::*;
 pub use error::*;

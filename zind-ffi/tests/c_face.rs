@@ -104,6 +104,15 @@ fn cpp_programs_use_it_too() {
 }
 
 #[test]
+fn containers_live() {
+    compiles_and_runs(&["cc", "-std=c99"], &program("living.c"));
+    let scratch = Scratch::new();
+    let source = scratch.0.join("living.cc");
+    std::fs::copy(program("living.c"), &source).expect("the temporary directory is writable");
+    run(&mut Command::new(compile(&["c++", "-std=c++17"], &source, Link::Shared, &scratch)));
+}
+
+#[test]
 fn the_header_can_be_included_twice() {
     for standard in ["-std=c99", "-std=c11", "-std=gnu2x"] {
         compiles_and_runs(&["cc", standard], &program("twice.c"));
@@ -127,7 +136,7 @@ fn many_threads_start_containers_at_once() {
 #[test]
 fn nothing_is_leaked_or_used_after_its_end() {
     let sanitize = ["cc", "-std=c11", "-fsanitize=address,undefined"];
-    for name in ["use.c", "misuse.c"] {
+    for name in ["use.c", "misuse.c", "living.c"] {
         let scratch = Scratch::new();
         run(&mut Command::new(compile(&sanitize, &program(name), Link::Shared, &scratch)));
     }
@@ -139,11 +148,12 @@ fn nothing_is_read_uninitialized() {
         eprintln!("skipped: there is no valgrind");
         return;
     }
-    for name in ["use.c", "misuse.c"] {
+    for name in ["use.c", "misuse.c", "living.c"] {
         let scratch = Scratch::new();
         let program = compile(&["cc", "-std=c11"], &program(name), Link::Shared, &scratch);
         let options = ["--quiet", "--error-exitcode=9", "--leak-check=full", "--errors-for-leak-kinds=definite"];
-        // Up to 3.24 valgrind hides the calls that a start needs: clone3, pidfd_send_signal, execveat of a memory file.
+        // Up to 3.24 valgrind hides the calls that a start needs: clone3, pidfd_send_signal, execveat of a memory file; and
+        // openat2, which deletes containers.
         run(Command::new("valgrind").args(options).arg(program).arg("without-starts"));
     }
 }
@@ -186,7 +196,8 @@ fn prototypes() -> Vec<Prototype> {
 fn maker(prototype: &Prototype) -> Option<&'static str> {
     let handles = [("zind_spec *", "spec"), ("zind_start *", "start"), ("zind_process *", "process")];
     let more = [("zind_output *", "output"), ("zind_root *", "root"), ("zind_error *", "failure")];
-    let handles = handles.into_iter().chain(more);
+    let living = [("zind_containers *", "containers"), ("zind_container *", "container")];
+    let handles = handles.into_iter().chain(more).chain(living);
     let first = prototype.parameters.first()?.trim_start_matches("const ");
     let (_, made) = handles.into_iter().find(|(pointer, _)| first.starts_with(*pointer) && !first.contains("**"))?;
     (!prototype.name.ends_with("_free")).then_some(made)
@@ -268,14 +279,47 @@ static zind_root *root(void) {{
     CHECK(zind_root_open("/", &made, NULL) == ZIND_STATUS_OK);
     return made;
 }}
+static char place[] = "/tmp/zind-nulls-XXXXXX";
+static zind_containers *containers(void) {{
+    zind_containers *made = NULL;
+    static int is_there = 0;
+    if (!is_there) CHECK(mkdtemp(place) != NULL);
+    is_there = 1;
+    CHECK(zind_containers_open(place, &made, NULL) == ZIND_STATUS_OK);
+    return made;
+}}
+static void forget(zind_containers *from) {{
+    zind_container *last = NULL;
+    if (zind_containers_find(from, "null", &last, NULL) == ZIND_STATUS_OK) {{
+        CHECK(zind_container_delete(last, true, NULL) == ZIND_STATUS_OK);
+    }}
+    zind_container_free(last);
+}}
+static zind_container *container(void) {{
+    zind_containers *in = containers();
+    zind_spec *from = spec();
+    zind_container *made = NULL;
+    zind_container_options options = ZIND_CONTAINER_OPTIONS_INIT;
+    forget(in);
+    options.name = "null";
+    CHECK(zind_container_create(in, from, &options, &made, NULL) == ZIND_STATUS_OK);
+    zind_spec_free(from);
+    zind_containers_free(in);
+    return made;
+}}
 static zind_error *failure(void) {{
     zind_error *made = NULL;
     CHECK(zind_spec_new(NULL, &made) == ZIND_STATUS_NULL && made != NULL);
     return made;
 }}
 int main(void) {{
+    char command[64];
 {calls}    zind_error_clear(&error);
-    return 0;
+    zind_containers *in = containers();
+    forget(in);
+    zind_containers_free(in);
+    snprintf(command, sizeof command, "rm -r %s", place);
+    return system(command) == 0 ? 0 : 1;
 }}
 "#
     )

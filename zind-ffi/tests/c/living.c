@@ -1,0 +1,495 @@
+/* Containers that live: every call of theirs, and what it promises. Also compiled as C++. */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <zind.h>
+
+#include "check.h"
+
+static zind_error *error = NULL;
+static zind_containers *containers = NULL;
+
+static zind_spec *request(const char *script) {
+    zind_spec *spec = NULL;
+    const char *args[] = {"sh", "-c", NULL, NULL};
+    args[2] = script;
+    OK(zind_spec_new(&spec, &error));
+    OK(zind_spec_set_args(spec, args, &error));
+    return spec;
+}
+
+static zind_container *make(const char *script, const zind_container_options *options) {
+    zind_spec *spec = request(script);
+    zind_container *container = NULL;
+    OK(zind_container_create(containers, spec, options, &container, &error));
+    zind_spec_free(spec);
+    return container;
+}
+
+static void delete_it(zind_container *container) {
+    OK(zind_container_delete(container, true, &error));
+    zind_container_free(container);
+}
+
+static int state_of(const zind_container *container) {
+    int32_t state = -1;
+    OK(zind_container_state(container, &state, &error));
+    return state;
+}
+
+/* Nothing of it is started. */
+static void a_container_is_made_found_and_renamed(bool is_deleted) {
+    const char *labels[] = {"tier=front", "plain=", NULL}, *bad[] = {"tier", NULL};
+    const char *wanted[] = {"tier", "plain=", NULL}, *other[] = {"tier=back", NULL};
+    char *text = NULL, prefix[13] = "";
+    int32_t pid = 0, fd = -1;
+    zind_container_options options = ZIND_CONTAINER_OPTIONS_INIT;
+    zind_container *second = NULL;
+    zind_exit end = ZIND_EXIT_INIT;
+    options.name = "first";
+    options.labels = labels;
+    options.restart = "on-failure:3";
+    options.stop_signal = SIGINT;
+    options.log_size = 1 << 20;
+    options.log_files = 3;
+    zind_container *container = make("sleep 60", &options);
+    CHECK(state_of(container) == ZIND_STATE_CREATED && strlen(zind_container_id(container)) == 64);
+    OK(zind_container_name(container, &text, &error));
+    SAME(text, "first");
+    zind_string_free(text);
+    OK(zind_container_pid(container, &pid, &error));
+    CHECK(pid == -1);
+    FAILS(zind_container_pidfd(container, &fd, &error), ZIND_STATUS_STATE);
+    HAS(zind_error_message(error), "start it first");
+    zind_error_clear(&error);
+    CHECK(fd == -1);
+    OK(zind_container_exit(container, &end, &error));
+    CHECK(end.kind == ZIND_EXIT_KIND_RUNNING);
+    OK(zind_container_inspect_json(container, &text, &error));
+    HAS(text, "\"restart\":\"on-failure:3\"");
+    HAS(text, "\"stop_signal\":2");
+    HAS(text, "\"files\":3");
+    HAS(text, "\"size\":1048576");
+    zind_string_free(text);
+
+    memcpy(prefix, zind_container_id(container), 12);
+    OK(zind_containers_find(containers, prefix, &second, &error));
+    SAME(zind_container_id(second), zind_container_id(container));
+    OK(zind_container_rename(second, "renamed", &error));
+    zind_container_free(second);
+    FAILS(zind_containers_find(containers, "first", &second, &error), ZIND_STATUS_NOT_FOUND);
+    CHECK(second == NULL);
+    zind_error_clear(&error);
+    FAILS(zind_container_rename(container, "no name", &error), ZIND_STATUS_SPEC);
+    zind_error_clear(&error);
+
+    zind_spec *spec = request("true");
+    options.name = "renamed";
+    FAILS(zind_container_create(containers, spec, &options, &second, &error), ZIND_STATUS_EXISTS);
+    options.name = NULL;
+    options.restart = "sometimes";
+    FAILS(zind_container_create(containers, spec, &options, &second, &error), ZIND_STATUS_SPEC);
+    SAME(zind_error_field(error), "restart");
+    options.restart = NULL;
+    options.labels = bad;
+    FAILS(zind_container_create(containers, spec, &options, &second, &error), ZIND_STATUS_SPEC);
+    SAME(zind_error_field(error), "labels");
+    options.labels = NULL;
+    options.rows = 65536;
+    FAILS(zind_container_create(containers, spec, &options, &second, &error), ZIND_STATUS_SPEC);
+    SAME(zind_error_field(error), "terminal");
+    options.rows = 0;
+    options.flags = 4;
+    FAILS(zind_container_create(containers, spec, &options, &second, &error), ZIND_STATUS_SPEC);
+    options.flags = 0;
+    options.struct_size = sizeof(size_t);
+    FAILS(zind_container_create(containers, spec, &options, &second, &error), ZIND_STATUS_SPEC);
+    SAME(zind_error_field(error), "options");
+    zind_error_clear(&error);
+    CHECK(second == NULL);
+    OK(zind_container_create(containers, spec, NULL, &second, &error));
+    OK(zind_container_name(second, &text, &error));
+    CHECK(text == NULL);
+    zind_spec_free(spec);
+
+    OK(zind_containers_list_json(containers, true, wanted, &text, &error));
+    HAS(text, "\"name\":\"renamed\"");
+    CHECK(strstr(text, zind_container_id(second)) == NULL);
+    zind_string_free(text);
+    OK(zind_containers_list_json(containers, true, other, &text, &error));
+    SAME(text, "[]");
+    zind_string_free(text);
+    OK(zind_containers_list_json(containers, false, NULL, &text, &error));
+    SAME(text, "[]");
+    zind_string_free(text);
+
+    zind_logs *logs = NULL;
+    zind_chunk chunk = ZIND_CHUNK_INIT;
+    OK(zind_container_logs(container, NULL, &logs, &error));
+    OK(zind_logs_next(logs, -1, &chunk, &error));
+    CHECK(chunk.stream == ZIND_STREAM_NONE && chunk.data == NULL && chunk.len == 0);
+    zind_logs_free(logs);
+
+    if (is_deleted) {
+        OK(zind_container_delete(container, false, &error));
+        FAILS(zind_container_inspect_json(container, &text, &error), ZIND_STATUS_NOT_FOUND);
+        zind_error_clear(&error);
+        OK(zind_containers_prune_json(containers, &text, &error));
+        HAS(text, zind_container_id(second));
+        zind_string_free(text);
+    }
+    zind_container_free(second);
+    zind_container_free(container);
+}
+
+static void what(zind_watch *watch, const char *expected) {
+    char *json = NULL;
+    OK(zind_watch_next_json(watch, 60000, &json, &error));
+    HAS(json, expected);
+    zind_string_free(json);
+}
+
+static void it_runs_is_looked_at_and_stopped(void) {
+    const char *answer[] = {"sh", "-c", "exit 7", NULL}, *ready[] = {"true", NULL};
+    char *text = NULL;
+    int32_t pid = 0, fd = -1;
+    bool is_running = false;
+    zind_container_options options = ZIND_CONTAINER_OPTIONS_INIT;
+    zind_stats stats = ZIND_STATS_INIT;
+    zind_exit end = ZIND_EXIT_INIT;
+    zind_process *process = NULL;
+    zind_watch *watch = NULL;
+    zind_spec *spec = NULL;
+    zind_root *root = NULL;
+    OK(zind_containers_watch(containers, &watch, &error));
+    CHECK(zind_watch_fd(watch) >= 0);
+    options.name = "web";
+    const char *script = "trap 'exit 3' TERM; echo one >&2; echo now ready; while :; do sleep 0.05; done";
+    zind_container *container = make(script, &options);
+    what(watch, "\"what\":\"created\"");
+    FAILS(zind_container_wait(container, 0, NULL, &error), ZIND_STATUS_STATE);
+    FAILS(zind_container_stop(container, 0, NULL, &error), ZIND_STATUS_STATE);
+    zind_error_clear(&error);
+    OK(zind_container_start(container, &error));
+    what(watch, "\"what\":\"started\"");
+    CHECK(state_of(container) == ZIND_STATE_RUNNING);
+    FAILS(zind_container_start(container, &error), ZIND_STATUS_STATE);
+    FAILS(zind_container_delete(container, false, &error), ZIND_STATUS_STATE);
+    FAILS(zind_container_wait_port(container, 80, 1, &error), ZIND_STATUS_STATE);
+    zind_error_clear(&error);
+    OK(zind_container_wait_line(container, "ready", 60000, &error));
+    OK(zind_spec_new(&spec, &error));
+    OK(zind_spec_set_args(spec, ready, &error));
+    OK(zind_container_wait_command(container, spec, 60000, &error));
+
+    OK(zind_container_pid(container, &pid, &error));
+    CHECK(pid > 0 && kill(pid, 0) == 0);
+    OK(zind_container_pidfd(container, &fd, &error));
+    CHECK(fcntl(fd, F_GETFD) == FD_CLOEXEC && close(fd) == 0);
+    OK(zind_spec_set_args(spec, answer, &error));
+    OK(zind_container_exec(container, spec, &process, &error));
+    OK(zind_process_wait(process, -1, &end, &error));
+    CHECK(end.kind == ZIND_EXIT_KIND_EXITED && end.code == 7);
+    zind_process_free(process);
+    zind_spec_free(spec);
+    OK(zind_container_stats(container, &stats, &error));
+    CHECK(stats.wall_ns > 0);
+    OK(zind_container_stats_json(container, &text, &error));
+    HAS(text, "\"wall\":");
+    zind_string_free(text);
+    OK(zind_container_processes_json(container, &text, &error));
+    HAS(text, "\"cmdline\":[\"sh\"");
+    zind_string_free(text);
+    OK(zind_container_root(container, &root, &error));
+    CHECK(zind_root_fd(root) >= 0);
+    zind_root_free(root);
+    FAILS(zind_container_resize(container, 1, 1, &error), ZIND_STATUS_STATE);
+    FAILS(zind_container_kill(container, 65, &error), ZIND_STATUS_SPEC);
+    zind_error_clear(&error);
+    OK(zind_container_mount(container, "tmpfs", "tmpfs", "/tmp", NULL, &error));
+    OK(zind_container_umount(container, "/tmp", &error));
+    OK(zind_container_detach(container, &error));
+    OK(zind_containers_list_json(containers, false, NULL, &text, &error));
+    HAS(text, "\"state\":\"running\"");
+    zind_string_free(text);
+
+    FAILS(zind_container_wait(container, 0, &end, &error), ZIND_STATUS_TIMEOUT);
+    zind_error_clear(&error);
+    OK(zind_container_begin_stop(container, &is_running, &error));
+    CHECK(is_running);
+    OK(zind_container_wait(container, -1, &end, &error));
+    CHECK(end.kind == ZIND_EXIT_KIND_EXITED && end.code == 3);
+    what(watch, "\"what\":\"died\"");
+    CHECK(state_of(container) == ZIND_STATE_STOPPED);
+    OK(zind_container_begin_stop(container, &is_running, &error));
+    CHECK(!is_running);
+    OK(zind_container_processes_json(container, &text, &error));
+    SAME(text, "[]");
+    zind_string_free(text);
+
+    OK(zind_container_restart(container, 1000, &error));
+    OK(zind_container_wait_line(container, "ready", 60000, &error));
+    OK(zind_container_stop(container, 60000, &end, &error));
+    CHECK(end.code == 3);
+    OK(zind_container_start(container, &error));
+    OK(zind_container_kill(container, SIGKILL, &error));
+    OK(zind_container_wait(container, -1, &end, &error));
+    CHECK(end.kind == ZIND_EXIT_KIND_SIGNALED && end.signal == SIGKILL && end.returncode == -9);
+    OK(zind_container_exit(container, &end, &error));
+    CHECK(end.signal == SIGKILL);
+    zind_watch_free(watch);
+    delete_it(container);
+}
+
+/* The next piece, which is of this stream and has this text. */
+static void next(zind_logs *logs, zind_stream stream, const char *text) {
+    zind_chunk chunk = ZIND_CHUNK_INIT;
+    OK(zind_logs_next(logs, 60000, &chunk, &error));
+    CHECK(chunk.stream == (int)stream && chunk.lost == 0);
+    if (stream == ZIND_STREAM_NONE) {
+        CHECK(chunk.data == NULL);
+    } else {
+        SAME(chunk.data, text);
+        CHECK(chunk.len == strlen(text) && chunk.time_ns > 0);
+    }
+}
+
+static void logs_are_read_and_followed(void) {
+    zind_container_options options = ZIND_CONTAINER_OPTIONS_INIT;
+    zind_log_options query = ZIND_LOG_OPTIONS_INIT;
+    zind_chunk chunk = ZIND_CHUNK_INIT;
+    zind_logs *logs = NULL;
+    options.flags = ZIND_CONTAINER_STDIN_OPEN;
+    zind_container *container = make("echo one; read x; echo two >&2; printf three", &options);
+    OK(zind_container_start(container, &error));
+    query.flags = ZIND_LOGS_FOLLOW | ZIND_LOGS_LINES;
+    OK(zind_container_logs(container, &query, &logs, &error));
+    CHECK(zind_logs_fd(logs) == -1);
+    next(logs, ZIND_STREAM_STDOUT, "one");
+    FAILS(zind_logs_next(logs, 0, &chunk, &error), ZIND_STATUS_TIMEOUT);
+    zind_error_clear(&error);
+    CHECK(zind_logs_fd(logs) >= 0);
+    zind_attachment *attachment = NULL;
+    OK(zind_container_attach(container, &attachment, &error));
+    OK(zind_attachment_close_input(attachment, &error));
+    CHECK(zind_attachment_input(attachment) == -1);
+    zind_attachment_free(attachment);
+    struct pollfd wait = {zind_logs_fd(logs), POLLIN, 0};
+    CHECK(poll(&wait, 1, 60000) == 1);
+    next(logs, ZIND_STREAM_STDERR, "two");
+    OK(zind_logs_next(logs, -1, &chunk, &error));
+    SAME(chunk.data, "three");
+    CHECK(chunk.is_whole == 0 && chunk.len == 5);
+    next(logs, ZIND_STREAM_NONE, NULL);
+    next(logs, ZIND_STREAM_NONE, NULL);
+    zind_logs_free(logs);
+
+    OK(zind_container_wait(container, -1, NULL, &error));
+    query.flags = ZIND_LOGS_NO_STDERR;
+    OK(zind_container_logs(container, &query, &logs, &error));
+    next(logs, ZIND_STREAM_STDOUT, "one\n");
+    next(logs, ZIND_STREAM_STDOUT, "three");
+    next(logs, ZIND_STREAM_NONE, NULL);
+    zind_logs_free(logs);
+    query.flags = ZIND_LOGS_NO_STDOUT;
+    query.tail = 5;
+    OK(zind_container_logs(container, &query, &logs, &error));
+    next(logs, ZIND_STREAM_STDERR, "two\n");
+    next(logs, ZIND_STREAM_NONE, NULL);
+    zind_logs_free(logs);
+    query.flags = 0;
+    query.tail = 0;
+    OK(zind_container_logs(container, &query, &logs, &error));
+    next(logs, ZIND_STREAM_NONE, NULL);
+    zind_logs_free(logs);
+    query.tail = -1;
+    query.until_ns = 1;
+    OK(zind_container_logs(container, &query, &logs, &error));
+    next(logs, ZIND_STREAM_NONE, NULL);
+    zind_logs_free(logs);
+    query.flags = 16;
+    FAILS(zind_container_logs(container, &query, &logs, &error), ZIND_STATUS_SPEC);
+    zind_error_clear(&error);
+    chunk.struct_size = 8;
+    OK(zind_container_logs(container, NULL, &logs, &error));
+    FAILS(zind_logs_next(logs, 0, &chunk, &error), ZIND_STATUS_SPEC);
+    zind_error_clear(&error);
+    zind_logs_free(logs);
+    delete_it(container);
+
+    options.log_files = 0;
+    container = make("true", &options);
+    FAILS(zind_container_logs(container, NULL, &logs, &error), ZIND_STATUS_STATE);
+    zind_error_clear(&error);
+    CHECK(logs == NULL);
+    delete_it(container);
+}
+
+/* Reads until this text has come. */
+static void until(zind_attachment *attachment, const char *text) {
+    char all[4096] = "";
+    while (strstr(all, text) == NULL) {
+        zind_chunk chunk = ZIND_CHUNK_INIT;
+        OK(zind_attachment_next(attachment, 60000, &chunk, &error));
+        CHECK(chunk.stream == ZIND_STREAM_STDOUT && strlen(all) + chunk.len < sizeof all);
+        strcat(all, chunk.data);
+    }
+}
+
+static void who_is_attached_reads_and_writes(void) {
+    zind_container_options options = ZIND_CONTAINER_OPTIONS_INIT;
+    zind_chunk chunk = ZIND_CHUNK_INIT;
+    zind_exit end = ZIND_EXIT_INIT;
+    zind_attachment *attachment = NULL;
+    options.flags = ZIND_CONTAINER_STDIN_OPEN;
+    zind_container *container = make("echo first; cat; exit 5", &options);
+    OK(zind_container_start_attached(container, &attachment, &error));
+    CHECK(zind_attachment_fd(attachment) >= 0 && zind_attachment_input(attachment) >= 0);
+    until(attachment, "first\n");
+    FAILS(zind_attachment_next(attachment, 0, &chunk, &error), ZIND_STATUS_TIMEOUT);
+    FAILS(zind_attachment_resize(attachment, 1, 1, &error), ZIND_STATUS_STATE);
+    zind_error_clear(&error);
+    int input = zind_attachment_take_input(attachment);
+    CHECK(fcntl(input, F_GETFD) == FD_CLOEXEC && zind_attachment_take_input(attachment) == -1);
+    CHECK(write(input, "to cat\n", 7) == 7 && close(input) == 0);
+    until(attachment, "to cat\n");
+    OK(zind_attachment_close_input(attachment, &error));
+    OK(zind_attachment_next(attachment, -1, &chunk, &error));
+    CHECK(chunk.stream == ZIND_STREAM_NONE);
+    zind_attachment_free(attachment);
+    OK(zind_container_wait(container, -1, &end, &error));
+    CHECK(end.code == 5);
+    FAILS(zind_container_attach(container, &attachment, &error), ZIND_STATUS_STATE);
+    zind_error_clear(&error);
+    delete_it(container);
+
+    options.flags = 0;
+    options.rows = 33;
+    options.cols = 77;
+    container = make("stty size; while read line; do stty size; done", &options);
+    OK(zind_container_start_attached(container, &attachment, &error));
+    until(attachment, "33 77");
+    OK(zind_attachment_resize(attachment, 44, 88, &error));
+    CHECK(write(zind_attachment_input(attachment), "\n", 1) == 1);
+    until(attachment, "44 88");
+    OK(zind_container_resize(container, 55, 99, &error));
+    CHECK(write(zind_attachment_input(attachment), "\n", 1) == 1);
+    until(attachment, "55 99");
+    zind_attachment_free(attachment);
+    delete_it(container);
+}
+
+static bool at_once(void *data) {
+    return data != NULL;
+}
+
+static void an_event_loop_waits_for_it(void) {
+    zind_container *container = make("read x; sleep 0.1; exit 4", NULL);
+    zind_ending *ending = NULL;
+    zind_exit end = ZIND_EXIT_INIT;
+    FAILS(zind_container_ending(container, &ending, &error), ZIND_STATUS_STATE);
+    zind_error_clear(&error);
+    delete_it(container);
+    container = make("sleep 1000", NULL);
+    OK(zind_container_start(container, &error));
+    OK(zind_container_ending(container, &ending, &error));
+    CHECK(ending != NULL);
+    OK(zind_ending_exit(ending, &end, &error));
+    CHECK(end.kind == ZIND_EXIT_KIND_RUNNING);
+    FAILS(zind_container_wait_interruptible(container, -1, at_once, &end, NULL, &error), ZIND_STATUS_INTERRUPTED);
+    zind_error_clear(&error);
+    OK(zind_container_kill(container, SIGKILL, &error));
+    struct pollfd wait = {zind_ending_fd(ending), POLLIN, 0};
+    CHECK(poll(&wait, 1, 60000) == 1);
+    OK(zind_ending_exit(ending, &end, &error));
+    CHECK(end.signal == SIGKILL);
+    zind_ending_free(ending);
+    OK(zind_container_ending(container, &ending, &error));
+    CHECK(ending == NULL);
+    delete_it(container);
+}
+
+/* An ordinary user has groups only where some were handed down. */
+static void limits_are_changed_and_it_stands_still(void) {
+    zind_spec *spec = request("sleep 1000");
+    zind_container_options options = ZIND_CONTAINER_OPTIONS_INIT;
+    zind_container *container = NULL, *again = NULL;
+    zind_event event = ZIND_EVENT_INIT;
+    zind_events *events = NULL;
+    char *text = NULL;
+    options.name = "limited";
+    options.flags = ZIND_CONTAINER_AUTO_REMOVE;
+    OK(zind_spec_set_resources_json(spec, "{\"memory\": {\"limit\": 67108864}}", &error));
+    OK(zind_container_create(containers, spec, &options, &container, &error));
+    zind_spec_free(spec);
+    OK(zind_container_start(container, &error));
+    OK(zind_container_update_json(container, "{\"memory\": {\"limit\": 134217728}}", &error));
+    OK(zind_container_stats_json(container, &text, &error));
+    HAS(text, "\"memory_limit\":134217728");
+    zind_string_free(text);
+    OK(zind_container_pause(container, &error));
+    CHECK(state_of(container) == ZIND_STATE_PAUSED);
+    FAILS(zind_container_pause(container, &error), ZIND_STATUS_STATE);
+    zind_error_clear(&error);
+    OK(zind_container_resume(container, &error));
+    CHECK(state_of(container) == ZIND_STATE_RUNNING);
+    OK(zind_container_events(container, NULL, &events, &error));
+    OK(zind_container_kill(container, SIGKILL, &error));
+    do {
+        OK(zind_events_next(events, 60000, &event, &error));
+    } while (event.kind != ZIND_EVENT_KIND_EMPTY);
+    zind_events_free(events);
+    /* It was to be deleted at its end. */
+    OK(zind_container_wait(container, -1, NULL, &error));
+    FAILS(zind_containers_find(containers, "limited", &again, &error), ZIND_STATUS_NOT_FOUND);
+    zind_error_clear(&error);
+    zind_container_free(container);
+}
+
+static void every_kind_of_start(void) {
+    it_runs_is_looked_at_and_stopped();
+    logs_are_read_and_followed();
+    who_is_attached_reads_and_writes();
+    an_event_loop_waits_for_it();
+    if (geteuid() == 0) {
+        limits_are_changed_and_it_stands_still();
+    }
+}
+
+static int descriptors(void) {
+    int open = 0;
+    for (int fd = 0; fd < 1024; fd++) {
+        open += fcntl(fd, F_GETFD) != -1;
+    }
+    return open;
+}
+
+/* With an argument nothing is started, nor deleted: valgrind hides openat2(2), too. */
+int main(int argc, char **argv) {
+    char place[] = "/tmp/zind-living-XXXXXX", command[64], *left = NULL;
+    (void)argv;
+    CHECK(mkdtemp(place) != NULL);
+    OK(zind_containers_open(place, &containers, &error));
+    a_container_is_made_found_and_renamed(argc == 1);
+    if (argc == 1) {
+        every_kind_of_start();
+        int open = descriptors();
+        every_kind_of_start();
+        CHECK(descriptors() == open);
+        /* None was a child that the caller could see. */
+        CHECK(waitpid(-1, NULL, WNOHANG) == -1 && errno == ECHILD);
+        OK(zind_containers_list_json(containers, true, NULL, &left, &error));
+        SAME(left, "[]");
+        zind_string_free(left);
+    }
+    zind_containers_free(containers);
+    snprintf(command, sizeof command, "rm -r %s", place);
+    CHECK(system(command) == 0);
+    puts("ok");
+    return 0;
+}
