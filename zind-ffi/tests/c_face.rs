@@ -390,6 +390,10 @@ fn the_examples_run() {
     let output = output.expect("the example runs");
     assert!(text(&output).starts_with("sha256:") && text(&output).ends_with("in the image\n"), "{output:?}");
     assert_eq!(output.status.code(), Some(4), "{output:?}");
+
+    let living = compile(&["cc", "-std=c99"], &Path::new(ROOT).join("examples/c/living.c"), Link::Shared, &scratch);
+    let output = run(Command::new(&living).arg(scratch.0.join("place")));
+    assert_eq!(text(&output), "you said hello\nexit code 0\nstdout: serving\nstdout: you said hello\n");
 }
 
 #[test]
