@@ -1,6 +1,7 @@
 /* groups: the bare cost of a control group around a process: mkdir, three limits, a clone into it, rmdir.
  *
- *     groups v2 N DIR            N times in the version 2 directory DIR; in turn with a bare clone, which is subtracted
+ *     groups v2 N DIR            N times in the version 2 directory DIR; in turn with a bare clone, which is subtracted (by hand: floor
+ *                                has the same around a whole start)
  *     groups v1 N DIR FILE=VALUE...   the same in one version 1 hierarchy: mkdir, the limits, cgroup.procs, rmdir
  *
  * Prints the nanoseconds of each, one per line. Needs root.
