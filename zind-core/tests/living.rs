@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use support::Traces;
 use zind_core::container::{AttachOptions, Filter, LogOptions, LogQuery, Ready, Size, State, Stream, What};
 use zind_core::{
-    Command, Container, Containers, Error, Exec, ExitKind, Overlay, Resources, Restart, Rootfs, Spec, Stdio,
+    Command, Container, Containers, Error, Exec, ExitKind, Layers, Overlay, Resources, Restart, Rootfs, Spec, Stdio,
 };
 
 static TURN: Mutex<()> = Mutex::new(());
@@ -176,6 +176,30 @@ fn it_starts_again_with_what_it_changed() {
             assert_eq!(log(&container), expected);
             assert!(!root.join("etc/x").exists());
         }
+    });
+}
+
+#[test]
+fn layers_are_its_own_until_it_ends() {
+    alone(|place| {
+        let Some(root) = root(place) else { return };
+        let layers = Layers::create(place.dir.join("layers"), [root]).unwrap();
+        let on_them = |script: &str| {
+            let mut spec = sh(script);
+            spec.rootfs = Rootfs::Layers(layers.clone());
+            Container::builder(spec).containers(&place.containers).create().unwrap()
+        };
+        let first = on_them("echo mine > /etc/mine; echo done; exec sleep 1000");
+        first.start().unwrap();
+        until("its file is there", || log(&first).contains("done"));
+        let second = on_them("cat /etc/mine");
+        assert!(matches!(second.start(), Err(Error::State(_))));
+        first.kill(9).unwrap();
+        first.wait(None).unwrap();
+        second.start().unwrap();
+        assert_eq!(second.wait(None).unwrap().unwrap().code, Some(0));
+        assert_eq!(log(&second), "mine\n");
+        layers.delete().unwrap();
     });
 }
 

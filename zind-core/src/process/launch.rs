@@ -143,6 +143,8 @@ impl Starting {
         self.ended = true;
         self.waiter = None;
         self.prepared.group = None;
+        // The launcher has a copy of the descriptor: ours is closed, and the lock stays.
+        drop(self.prepared.layers.take().and_then(Lock::into_fd));
     }
 
     /// Begins again without an overlay of the kernel's, if it was the root's that it refused; and with a copy, if nothing
