@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 use support::Traces;
 use zind_core::container::{AttachOptions, Filter, LogOptions, LogQuery, Ready, Size, State, Stream, What};
 use zind_core::{
-    Command, Container, Containers, Error, Exec, ExitKind, Layers, Overlay, Resources, Restart, Rootfs, Spec, Stdio,
+    Command, Container, Containers, Error, Exec, ExitKind, Layers, Mount, Overlay, Resources, Restart, Rootfs, Spec,
+    Stdio,
 };
 
 static TURN: Mutex<()> = Mutex::new(());
@@ -176,6 +177,22 @@ fn it_starts_again_with_what_it_changed() {
             assert_eq!(log(&container), expected);
             assert!(!root.join("etc/x").exists());
         }
+    });
+}
+
+#[test]
+fn relative_paths_are_those_of_its_maker() {
+    alone(|place| {
+        let here = std::env::current_dir().unwrap();
+        let mut spec = sh("true");
+        let memory = Mount::new("tmpfs", Some(Path::new("none")), "/mnt/memory", []).unwrap();
+        spec.mounts = vec![Mount::bind("there", "/mnt/there"), memory];
+        let container = Container::builder(spec).containers(&place.containers).create().unwrap();
+        let found = place.containers.find(container.id()).unwrap();
+        let mounts = &found.inspect().unwrap()["config"]["mounts"];
+        let sources: Vec<_> = mounts.as_array().unwrap().iter().filter_map(|mount| mount["source"].as_str()).collect();
+        assert!(sources.contains(&here.join("there").to_str().unwrap()), "{sources:?}");
+        assert!(sources.iter().all(|source| !source.ends_with("/none")), "{sources:?}");
     });
 }
 

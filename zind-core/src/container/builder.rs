@@ -8,6 +8,8 @@ use super::state::{self, Dir, Record};
 use super::{Container, Containers, LogOptions, Restart, spec_file};
 use crate::error::{At, Error, Result, Step};
 use crate::image::apply;
+use crate::mount::What;
+use crate::namespace::Source;
 use crate::rootfs::{Overlay, Rootfs};
 use crate::spec::{Hooks, Size, Spec, Stdio, check};
 use crate::store::leases;
@@ -218,6 +220,24 @@ fn make_absolute(spec: &mut Spec) -> Result<()> {
     }
     if let Overlay::Dir(path) = &mut spec.overlay {
         make(path)?;
+    }
+    for source in spec.namespaces.values_mut() {
+        if let Source::Path(path) = source {
+            make(path)?;
+        }
+    }
+    for mount in &mut spec.mounts {
+        match &mut mount.what {
+            What::Bind { source, .. } => make(source)?,
+            // One without a slash is a word like "tmpfs", or nothing to the file system at all.
+            What::FileSystem { source: Some(source), .. } if source.components().count() > 1 => make(source)?,
+            What::Overlay { lower, upper } => {
+                let upper = upper.iter_mut().flat_map(|(upper, work)| [upper, work]);
+                lower.iter_mut().chain(upper).try_for_each(make)?;
+            }
+            What::Volume(volume) => volume.place.iter_mut().try_for_each(make)?,
+            What::FileSystem { .. } | What::File { .. } => {}
+        }
     }
     Ok(())
 }
