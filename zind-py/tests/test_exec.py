@@ -173,8 +173,9 @@ while not os.path.exists(stop):
                     pass
             if libc.ptrace(16, int(name), 0, 0) == 0:  # PTRACE_ATTACH
                 found.add("traced")
-                os.waitpid(int(name), 0)
+                os.waitpid(int(name), 0x40000000)  # __WALL: before its exec it is not a child like others
                 libc.ptrace(17, int(name), 0, 0)
+                os.kill(int(name), 18)  # SIGCONT: the attach's SIGSTOP may be still to come
         except (OSError, KeyError):
             pass
 print(json.dumps({"seen": len(seen), "found": sorted(found), "caps": sorted(caps)}))

@@ -195,7 +195,6 @@ def test_a_document_without_privilege(bundle):
 def test_what_is_refused_names_the_place(bundle):
     for change, field, rule in [
         (lambda d: d["process"].update(args=["sh", 5]), "process.args", "[1]: 5 is no text"),
-        (lambda d: d["process"].update(terminal=True), "terminal", "Container"),
         (lambda d: d["process"].update(apparmorProfile="acme"), "process.apparmorProfile", "zind"),
         (lambda d: d["linux"].update(sysctl={"a": "b"}), "linux.sysctl", "yet"),
         (lambda d: d["linux"].update(maskedPaths=["/opt"]), "linux.maskedPaths", "[0]"),

@@ -33,9 +33,15 @@ impl Store {
     /// Checks every digest and every unpacked file: each layer that was unpacked is unpacked once more for the
     /// same owners, and compared. Layers that neither an image nor a directory of layers has are passed over. The list is
     /// empty if all is well.
-    /// Errors: [`Error::Interrupted`]; [`Error::Sys`] if something cannot be looked at.
+    /// Errors: [`Error::Interrupted`]; [`Error::Sys`] if something cannot be looked at: `EACCES` to an ordinary user for what
+    /// belongs to a subordinate id and is closed to others.
     pub fn verify(&self, progress: &mut dyn Progress) -> Result<Vec<Fault>> {
-        asked(progress, |progress| self.verify_all(progress))
+        asked(progress, |progress| self.verify_all(progress)).map_err(|error| match error.errno() {
+            Some(nix::errno::Errno::EACCES) if !rustix::process::geteuid().is_root() => error.with_hint(
+                "it belongs to a subordinate id and is closed to others, so this user cannot compare it; root can",
+            ),
+            _ => error,
+        })
     }
 
     fn verify_all(&self, progress: &mut dyn Progress) -> Result<Vec<Fault>> {
