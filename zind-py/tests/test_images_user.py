@@ -190,12 +190,7 @@ except zind.SysError as error:
 else:
     raise SystemExit("it was copied")
 image.export(tmp / "flat.tar")
-try:
-    store.verify()
-except zind.SysError as error:
-    assert error.errno == 13 and "subordinate" in error.hint, error
-else:
-    raise SystemExit("a directory that is closed to this user was compared")
+assert store.verify() == []
 for image in store.images():
     store.remove(image)
 store.gc()

@@ -28,7 +28,7 @@ pub(crate) use inside::{Reach, hands_for};
 use temp::Temp;
 pub(crate) use temp::unused_name;
 use walk::Walk;
-pub(crate) use walk::list;
+pub(crate) use walk::names;
 
 /// How often a copy answers to signals.
 const PAUSE: Duration = Duration::from_millis(50);

@@ -9,12 +9,12 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, Stat, fstat, getxattr, listxattr, openat2, readlinkat};
-use rustix::io::{Errno, retry_on_intr};
+use rustix::fs::{FileType, OFlags, Stat, fstat, getxattr, listxattr, readlinkat};
+use rustix::io::Errno;
 
 use super::snapshots::{Aside, DIFF, name, open_dir};
 use super::{Fault, Owners, Store};
-use crate::copy;
+use crate::copy::{self, Reach};
 use crate::error::{At, Error, Result, Step, uninterrupted};
 use crate::image::progress::asked;
 use crate::image::unpack::tar::shorten;
@@ -33,15 +33,9 @@ impl Store {
     /// Checks every digest and every unpacked file: each layer that was unpacked is unpacked once more for the
     /// same owners, and compared. Layers that neither an image nor a directory of layers has are passed over. The list is
     /// empty if all is well.
-    /// Errors: [`Error::Interrupted`]; [`Error::Sys`] if something cannot be looked at: `EACCES` to an ordinary user for what
-    /// belongs to a subordinate id and is closed to others.
+    /// Errors: [`Error::Interrupted`]; [`Error::Sys`] if something cannot be looked at.
     pub fn verify(&self, progress: &mut dyn Progress) -> Result<Vec<Fault>> {
-        asked(progress, |progress| self.verify_all(progress)).map_err(|error| match error.errno() {
-            Some(nix::errno::Errno::EACCES) if !rustix::process::geteuid().is_root() => error.with_hint(
-                "it belongs to a subordinate id and is closed to others, so this user cannot compare it; root can",
-            ),
-            _ => error,
-        })
+        asked(progress, |progress| self.verify_all(progress))
     }
 
     fn verify_all(&self, progress: &mut dyn Progress) -> Result<Vec<Fault>> {
@@ -242,6 +236,8 @@ pub(super) fn compare(
     found: &OwnedFd,
     progress: &mut dyn Progress,
 ) -> Result<Option<(String, String)>> {
+    // An ordinary user's files may belong to its subordinate ids, and be closed to it.
+    let reach = Reach::default();
     let mut left = vec![Vec::new()];
     while let Some(path) = left.pop() {
         if progress.interrupted() {
@@ -249,7 +245,8 @@ pub(super) fn compare(
         }
         let shown = format!("/{}", shorten(&path));
         let at = |error: Errno| Error::sys(Step::Unpack, "openat2", &shown, crate::error::IntoErrno::into_errno(error));
-        let (one, other) = (open(wanted, &path, PLACE).map_err(at)?, open(found, &path, PLACE).map_err(at)?);
+        let open = |root, flags| open(&reach, root, &path, flags).map_err(at);
+        let (one, other) = (open(wanted, PLACE)?, open(found, PLACE)?);
         let differs = |what: &str| Ok(Some((shown.clone(), what.to_owned())));
         let (Some(one), Some(other)) = (one, other) else { return differs("is not in both") };
         let (meta, other_meta) =
@@ -257,12 +254,16 @@ pub(super) fn compare(
         if let Some(what) = difference(&meta, &other_meta) {
             return differs(what);
         }
-        if xattrs(&one, &shown)? != xattrs(&other, &shown)? {
+        if xattrs(&reach, &one, &shown)? != xattrs(&reach, &other, &shown)? {
             return differs("has other extended attributes");
         }
         match FileType::from_raw_mode(meta.st_mode) {
             FileType::Directory => {
-                let names = |dir| copy::list(dir).map_err(|fault| fault.at(Step::Unpack, Path::new(&shown)));
+                let names = |dir: &OwnedFd| {
+                    let dir =
+                        reach.open(dir.as_fd(), OsStr::new("."), OFlags::RDONLY | OFlags::DIRECTORY).map_err(at)?;
+                    copy::names(dir).map_err(|fault| fault.at(Step::Unpack, Path::new(&shown)))
+                };
                 let (mine, theirs): (BTreeSet<_>, BTreeSet<_>) =
                     (names(&one)?.into_iter().collect(), names(&other)?.into_iter().collect());
                 if let Some(name) = mine.symmetric_difference(&theirs).next() {
@@ -280,7 +281,14 @@ pub(super) fn compare(
                     return differs("leads elsewhere");
                 }
             }
-            FileType::RegularFile if !same_content(&one, &other, &shown)? => return differs("has another content"),
+            FileType::RegularFile => {
+                let (Some(one), Some(other)) = (open(wanted, CONTENT)?, open(found, CONTENT)?) else {
+                    return differs("is not in both");
+                };
+                if !same_content(one.into(), other.into(), &shown)? {
+                    return differs("has another content");
+                }
+            }
             _ => {}
         }
     }
@@ -289,10 +297,12 @@ pub(super) fn compare(
 
 const PLACE: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
-fn open(root: &OwnedFd, path: &[u8], flags: OFlags) -> Result<Option<OwnedFd>, Errno> {
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-    let path = if path.is_empty() { Path::new(".") } else { Path::new(OsStr::from_bytes(path)) };
-    match retry_on_intr(|| openat2(root, path, flags, Mode::empty(), resolve)) {
+/// It was a file when it was looked at; if it is another thing by now, nobody waits for it.
+const CONTENT: OFlags = OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::NONBLOCK);
+
+fn open(reach: &Reach, root: &OwnedFd, path: &[u8], flags: OFlags) -> Result<Option<OwnedFd>, Errno> {
+    let path = OsStr::from_bytes(if path.is_empty() { b"." } else { path });
+    match reach.open(root.as_fd(), path, flags) {
         Ok(fd) => Ok(Some(fd)),
         Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
         Err(errno) => Err(errno),
@@ -326,7 +336,7 @@ fn difference(one: &Stat, other: &Stat) -> Option<&'static str> {
     None
 }
 
-fn xattrs(file: &OwnedFd, shown: &str) -> Result<BTreeMap<Vec<u8>, Vec<u8>>> {
+fn xattrs(reach: &Reach, file: &OwnedFd, shown: &str) -> Result<BTreeMap<Vec<u8>, Vec<u8>>> {
     let path = copy::magic_path(file.as_fd());
     let mut names = vec![0; 1 << 16];
     // Links have none that matter here: there is no way to them by a descriptor.
@@ -337,17 +347,17 @@ fn xattrs(file: &OwnedFd, shown: &str) -> Result<BTreeMap<Vec<u8>, Vec<u8>>> {
     let mut all = BTreeMap::new();
     for name in names[..length].split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
         let mut value = vec![0; 1 << 16];
-        let length = getxattr(path.as_str(), name, &mut value[..]).by("getxattr");
-        let length = length.map_err(|fault| fault.at(Step::Unpack, Path::new(shown)))?;
-        value.truncate(length);
-        all.insert(name.to_vec(), value);
+        let own = getxattr(path.as_str(), name, &mut value[..]).map(|length| {
+            value.truncate(length);
+            value
+        });
+        let value = reach.attribute(own, file.as_fd(), OsStr::from_bytes(name)).by("getxattr");
+        all.insert(name.to_vec(), value.map_err(|fault| fault.at(Step::Unpack, Path::new(shown)))?);
     }
     Ok(all)
 }
 
-fn same_content(one: &OwnedFd, other: &OwnedFd, shown: &str) -> Result<bool> {
-    let open = |place: &OwnedFd| fs::File::open(copy::magic_path(place.as_fd())).at(Step::Unpack, "open", shown);
-    let (mut one, mut other) = (open(one)?, open(other)?);
+fn same_content(mut one: fs::File, mut other: fs::File, shown: &str) -> Result<bool> {
     let (mut mine, mut theirs) = (vec![0; 64 << 10], vec![0; 64 << 10]);
     loop {
         let count = uninterrupted(|| one.read(&mut mine)).at(Step::Unpack, "read", shown)?;
