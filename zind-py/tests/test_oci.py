@@ -58,6 +58,14 @@ def run(**options) -> zind.CompletedProcess:
     return zind.run(capture_output=True, text=True, timeout=60, stdin=zind.DEVNULL, **options)
 
 
+def test_a_terminal_is_one_of_its_size(bundle):
+    config = document()
+    config["process"].update(terminal=True, consoleSize={"height": 12, "width": 34}, args=["sh", "-c", "tty; stty size"])
+    result = zind.run(config=write(bundle, config), capture_output=True, text=True, timeout=60)
+    assert result.stdout.split() == ["/dev/pts/0", "12", "34"], result
+    assert result.returncode == 0
+
+
 def test_ambient_capabilities_that_cannot_be_are_not(bundle):
     """`runc spec` 1.1 asks for ambient ones that are not inheritable."""
     config = document()
