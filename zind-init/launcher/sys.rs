@@ -44,6 +44,7 @@ pub const RESOLVE_IN_ROOT: u64 = 0x10;
 pub const CLONE_VM: u64 = 0x100;
 pub const CLONE_VFORK: u64 = 0x4000;
 pub const CLONE_PIDFD: u64 = 0x1000;
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 pub const SIGKILL: i32 = 9;
 pub const SIGTRAP: i32 = 5;
 pub const SIGCHLD: i32 = 17;
@@ -609,19 +610,27 @@ pub fn vfork_into(
     child: extern "C" fn(*const u8) -> !,
     argument: *const u8,
 ) -> Result<i32> {
-    const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
     if cgroup < 0 {
         return vfork_with(stack, flags, pidfd, child, argument);
     }
     let flags = flags | CLONE_VM | CLONE_VFORK | CLONE_PIDFD | CLONE_INTO_CGROUP;
-    let size = stack.len() & !15;
-    let pidfd = &raw mut *pidfd as u64;
-    let group = cgroup as u64;
-    let bottom = stack.as_mut_ptr() as u64;
-    // flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls, set_tid, set_tid_size, cgroup
-    let args = [flags, pidfd, 0, 0, SIGCHLD as u64, bottom, size as u64, 0, 0, 0, group];
+    clone3_on(stack, flags, pidfd, cgroup, child, argument)
+}
+
+/// clone3(2), whose child runs `child` in our memory, on `stack`.
+fn clone3_on(
+    stack: &mut [u8],
+    flags: u64,
+    pidfd: *mut i32,
+    cgroup: i32,
+    child: extern "C" fn(*const u8) -> !,
+    argument: *const u8,
+) -> Result<i32> {
+    let (bottom, size) = (stack.as_mut_ptr() as u64, (stack.len() & !15) as u64);
+    // `struct clone_args`: flags, pidfd, child_tid, parent_tid, exit_signal, stack, its size, tls, set_tid, its size, cgroup.
+    let arguments = [flags, pidfd as u64, 0, 0, SIGCHLD as u64, bottom, size, 0, 0, 0, cgroup as u64];
     let result: isize;
-    // SAFETY: as in `vfork_with`.
+    // SAFETY: as in `vfork_with`; the array is the structure of clone3(2), version 2.
     unsafe {
         asm!(
             "syscall",
@@ -632,8 +641,8 @@ pub fn vfork_into(
             "ud2",
             "2:",
             inlateout("rax") number::CLONE3 as isize => result,
-            in("rdi") args.as_ptr(),
-            in("rsi") size_of_val(&args),
+            in("rdi") arguments.as_ptr(),
+            in("rsi") size_of_val(&arguments),
             in("r12") child,
             in("r13") argument,
             lateout("rcx") _,
@@ -684,34 +693,9 @@ fn vfork_with(
     if result < 0 { Err(-result as i32) } else { Ok(result as i32) }
 }
 
-/// [`vfork`] whose child is born into the control group behind a descriptor.
+/// [`vfork`] whose child is born into the control group behind a descriptor, and for which nobody needs another.
 pub fn vfork_into_group(group: i32, stack: &mut [u8], child: extern "C" fn(*const u8) -> !, argument: *const u8) -> Result<i32> {
-    const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
-    // `struct clone_args`: flags, pidfd, child_tid, parent_tid, exit_signal, stack, its size, tls, set_tid, its size, cgroup.
-    let flags = CLONE_VM | CLONE_VFORK | CLONE_INTO_CGROUP;
-    let (address, size) = (stack.as_mut_ptr() as u64, (stack.len() & !15) as u64);
-    let arguments = [flags, 0, 0, 0, SIGCHLD as u64, address, size, 0, 0, 0, group as u64];
-    let result: isize;
-    // SAFETY: as in `vfork`; the array is the structure of clone3(2), version 2.
-    unsafe {
-        asm!(
-            "syscall",
-            "test rax, rax",
-            "jnz 2f",
-            "mov rdi, r13",
-            "call r12",
-            "ud2",
-            "2:",
-            inlateout("rax") number::CLONE3 as isize => result,
-            in("rdi") arguments.as_ptr(),
-            in("rsi") size_of_val(&arguments),
-            in("r12") child,
-            in("r13") argument,
-            lateout("rcx") _,
-            lateout("r11") _,
-        );
-    }
-    if result < 0 { Err(-result as i32) } else { Ok(result as i32) }
+    clone3_on(stack, CLONE_VM | CLONE_VFORK | CLONE_INTO_CGROUP, core::ptr::null_mut(), group, child, argument)
 }
 
 /// Forks a child of our parent's, and sleeps until it executes a program or ends. 0 in the child.

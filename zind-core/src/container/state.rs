@@ -21,6 +21,7 @@ use super::{LogOptions, Restart};
 use crate::cgroup::{Stored, StoredPart};
 use crate::error::{At, Error, Result, Step};
 use crate::namespace::idmap::IdMap;
+pub(super) use crate::store::Locked;
 use crate::terminal::Size;
 
 /// The format; a file with a higher number comes from a later zind.
@@ -119,23 +120,6 @@ pub(super) struct Ended {
     pub(super) texts: Vec<(bool, String, String)>,
 }
 
-/// A lock that ends with this, even if a child of this process has the descriptor, too.
-#[derive(Debug)]
-pub(super) struct Locked(OwnedFd);
-
-impl Locked {
-    /// Of a file that is locked already.
-    pub(super) fn new(file: OwnedFd) -> Locked {
-        Locked(file)
-    }
-}
-
-impl Drop for Locked {
-    fn drop(&mut self) {
-        let _ = flock(&self.0, FlockOperation::Unlock);
-    }
-}
-
 /// The directory of one container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Dir(pub(super) PathBuf);
@@ -186,9 +170,9 @@ impl Dir {
                 Err(errno) => return Err(errno).at(Step::Container, "flock", &path),
             }
         }
-        let locked = Locked(file);
+        let locked = Locked::new(file);
         // Whoever had it may have deleted the container.
-        let is_same = matches!((rustix::fs::fstat(&locked.0), rustix::fs::stat(&path)), (Ok(one), Ok(other)) if one.st_ino == other.st_ino);
+        let is_same = matches!((rustix::fs::fstat(&locked), rustix::fs::stat(&path)), (Ok(one), Ok(other)) if one.st_ino == other.st_ino);
         if is_same { Ok(locked) } else { Err(self.gone()) }
     }
 

@@ -137,7 +137,6 @@ pub(crate) struct Target<'a> {
 }
 
 /// The control groups of a running container.
-#[allow(dead_code)]
 pub(crate) enum Groups<'a> {
     /// It has none of its own.
     None,

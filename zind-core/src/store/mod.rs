@@ -24,6 +24,7 @@ pub use blobs::Ingest;
 pub(crate) use blobs::write_error;
 pub(crate) use index::check_name;
 pub use owners::Owners;
+pub(crate) use place::Locked;
 pub use sink::LayerSink;
 pub use work::Work;
 

@@ -9,7 +9,7 @@ use std::env;
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File};
 use std::io::{Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -38,12 +38,18 @@ const VERSION: &str = "zind-store 1\n";
 
 /// A lock that ends with this, even if a child of this process has the descriptor, too: between fork and exec, say.
 #[derive(Debug)]
-pub(super) struct Locked(OwnedFd);
+pub(crate) struct Locked(OwnedFd);
 
 impl Locked {
     /// Of a file that is locked already.
-    pub(super) fn new(file: OwnedFd) -> Locked {
+    pub(crate) fn new(file: OwnedFd) -> Locked {
         Locked(file)
+    }
+}
+
+impl AsFd for Locked {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }
 
