@@ -74,6 +74,10 @@ pub(crate) fn in_use(store: &Store, clean: bool) -> Result<Vec<Descriptor>> {
     for entry in entries {
         let path = entry.at(Step::Store, "getdents64", &dir)?.path();
         if path.extension().is_some() {
+            if clean {
+                // Of one that was killed: whoever writes one shares the lock.
+                forget(&path)?;
+            }
             continue;
         }
         let value = match document(&path) {
@@ -88,10 +92,18 @@ pub(crate) fn in_use(store: &Store, clean: bool) -> Result<Vec<Descriptor>> {
         if lease.is_used() {
             found.push(lease.manifest);
         } else if clean {
-            std::fs::remove_file(&path).at(Step::Collect, "unlink", &path)?;
+            forget(&path)?;
         }
     }
     Ok(found)
+}
+
+/// Whoever deletes a directory gives its image back without a lock, so the file may be gone by now.
+fn forget(path: &Path) -> Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        result => result.at(Step::Collect, "unlink", path),
+    }
 }
 
 /// None: it is no JSON.
@@ -217,6 +229,30 @@ mod tests {
         std::fs::write(&path, good).unwrap();
         assert_eq!(in_use(&store, true).unwrap(), []);
         assert!(!has(&store, &user));
+        std::fs::remove_dir_all(place).unwrap();
+    }
+
+    #[test]
+    fn collecting_beside_those_who_give_back() {
+        let place = std::env::temp_dir().join(format!("zind-test-leases-beside-{}", std::process::id()));
+        let store = Store::open(Some(place.join("store"))).unwrap();
+        let manifest = Descriptor::new("application/x", Digest::of(b"a"), 1);
+        let users: Vec<PathBuf> = (0..200).map(|number| place.join(number.to_string())).collect();
+        for user in &users {
+            // Directories that are gone already: both may remove the file.
+            take(&store, &manifest, user).unwrap();
+            std::fs::write(file(&store, user).with_extension("new"), "written by one that was killed").unwrap();
+        }
+        let names: Vec<PathBuf> =
+            std::fs::read_dir(directory(&store)).unwrap().map(|entry| entry.unwrap().path()).collect();
+        std::thread::scope(|scope| {
+            // In the order of the directory, so that they meet.
+            scope.spawn(|| {
+                names.iter().filter(|path| path.extension().is_none()).for_each(|path| drop(std::fs::remove_file(path)))
+            });
+            assert_eq!(in_use(&store, true).unwrap(), []);
+        });
+        assert_eq!(std::fs::read_dir(directory(&store)).unwrap().count(), 0);
         std::fs::remove_dir_all(place).unwrap();
     }
 }
