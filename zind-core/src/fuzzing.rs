@@ -24,7 +24,7 @@ use crate::store::{Owners, Store};
 pub type Target = (&'static str, fn(&Ground, &[u8]));
 
 /// All of them.
-pub const TARGETS: [Target; 7] = [
+pub const TARGETS: [Target; 8] = [
     ("layer", layer),
     ("stream", stream),
     ("document", document),
@@ -32,6 +32,7 @@ pub const TARGETS: [Target; 7] = [
     ("archive", archive),
     ("image", image),
     ("registry", |_, bytes| registry::answer(bytes)),
+    ("profile", |_, bytes| crate::security::seccomp::fuzzing::profile(bytes)),
 ];
 
 /// A directory to work in, gone with this: things to be unpacked upon, and something beside them that stays as it is.

@@ -37,8 +37,10 @@ pub struct Isolation {
     pub copy_on_write: &'static str,
     /// Nothing of the root can be changed.
     pub read_only: bool,
-    /// `"default"` or `"none"`.
+    /// `"default"`, `"profile"`, `"learn"` (everything is let through) or `"none"`.
     pub seccomp: &'static str,
+    /// What of a profile means nothing on this machine: system calls and architectures of others.
+    pub seccomp_notes: Vec<String>,
     /// The payload's capabilities; `None`: those of the caller.
     pub capabilities: Option<CapSet>,
     /// No privilege can be gained by executing a file.
@@ -179,7 +181,7 @@ impl Isolation {
             ("rootfs", self.rootfs != "unchanged"),
             ("overlay", self.copy_on_write == "overlay"),
             ("read_only", self.read_only),
-            ("seccomp", self.seccomp != "none"),
+            ("seccomp", !matches!(self.seccomp, "none" | "learn")),
             ("capabilities", self.capabilities.is_some_and(|set| set != CapSet::all())),
             ("no_new_privileges", self.no_new_privileges),
             ("keyring", self.keyring),
@@ -237,6 +239,7 @@ impl Isolation {
             "copy_on_write": self.copy_on_write,
             "read_only": self.read_only,
             "seccomp": self.seccomp,
+            "seccomp_notes": self.seccomp_notes,
             "capabilities": self.capabilities.map(|set| set.names().collect::<Vec<_>>()),
             "no_new_privileges": self.no_new_privileges,
             "keyring": self.keyring,

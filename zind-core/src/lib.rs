@@ -70,6 +70,7 @@ pub use rootfs::layers::{Change, ChangeKind, FileType, Layers, Metadata, Snapsho
 pub use rootfs::template::starts_only_one;
 pub use rootfs::{Overlay, Rootfs};
 pub use security::capabilities::{CapSet, CapSets};
+pub use security::seccomp::{Call, Notifier, Profile, Violation, Violations};
 pub use spec::{
     Binfmt, Hook, Hooks, Rlimit, Scheduler, Seccomp, Session, Spec, Stdio, User, parse_duration, parse_rlimit_name,
     parse_signal, parse_size,

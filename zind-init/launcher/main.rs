@@ -11,6 +11,7 @@ mod deputy;
 mod exec;
 mod files;
 mod groups;
+mod listener;
 mod memory;
 #[allow(dead_code)]
 #[path = "../src/monitor.rs"]

@@ -1,13 +1,15 @@
 //! The last mile: from a process in a finished container to the payload's program.
 
+use core::sync::atomic::{AtomicU32, Ordering};
+
 use crate::plan::{
-    AMBIENT, CAPABILITIES, FOREGROUND, GID, GROUPS, KEEP_CAPS, KEYRING, NICE, NO_NEW_PRIVILEGES, NOCTTY,
+    AMBIENT, CAPABILITIES, FOREGROUND, GID, GROUPS, KEEP_CAPS, KEYRING, LISTENER, NICE, NO_NEW_PRIVILEGES, NOCTTY,
     PDEATHSIG, PERSONALITY, PTRACE, SCHEDULER, SECCOMP, SETCTTY, SETPGID, SETSID, Str, Topology, UID, UMASK,
 };
 use crate::planfile::PlanFile;
 use crate::step::Step;
 use crate::sys::{self, AT_FDCWD};
-use crate::{At, Done, Failure, report};
+use crate::{At, Done, Failure, listener};
 
 const PR_SET_PDEATHSIG: i32 = 1;
 const PR_SET_KEEPCAPS: i32 = 8;
@@ -65,7 +67,7 @@ pub fn settle(plan: &PlanFile) -> Done {
     }
     if plan.has(SECCOMP) && !plan.has(NO_NEW_PRIVILEGES) {
         // Without no_new_privs only a privileged process may install a filter, so before the privileges go.
-        sys::seccomp(plan.list(plan.seccomp)).at(Step::Seccomp)?;
+        install_filter(plan)?;
     }
     change_credentials(plan)?;
     if let Err(sys::EACCES) = entered {
@@ -90,10 +92,20 @@ fn seal(plan: &PlanFile) -> Done {
     if plan.has(NO_NEW_PRIVILEGES) {
         sys::prctl(PR_SET_NO_NEW_PRIVS, 1, 0).at(Step::NoNewPrivileges)?;
         if plan.has(SECCOMP) {
-            sys::seccomp(plan.list(plan.seccomp)).at(Step::Seccomp)?;
+            install_filter(plan)?;
         }
     }
     Ok(())
+}
+
+/// From here on the filter judges our own calls, too, so there are as few as can be.
+fn install_filter(plan: &PlanFile) -> Done {
+    let filter = plan.list(plan.seccomp);
+    if plan.has(LISTENER) {
+        return listener::install(plan, filter);
+    }
+    sys::set_all_signals_blocked(false);
+    sys::seccomp(filter, plan.seccomp_flags).at(Step::Seccomp).map(drop)
 }
 
 /// Whoever kills the watcher means us; it is a process with one thread, so its end is not that of a thread only.
@@ -247,7 +259,9 @@ fn execute(plan: &mut PlanFile) -> Failure {
     let argv = plan.pointers(plan.argv);
     let envp = plan.pointers(plan.envp);
     let mut failure = Failure(Step::Exec, 0, sys::ENOENT);
-    sys::set_all_signals_blocked(false);
+    if !plan.has(SECCOMP) {
+        sys::set_all_signals_blocked(false);
+    }
     for (index, &entry) in plan.list(plan.programs).iter().enumerate() {
         let program = plan.str(Str(entry.0));
         match sys::execve(program, argv, envp) {
@@ -260,9 +274,33 @@ fn execute(plan: &mut PlanFile) -> Failure {
     failure
 }
 
-/// For the process that became the payload in vain.
-pub fn give_up(plan: &PlanFile, Failure(step, index, errno): Failure) -> ! {
-    sys::set_all_signals_blocked(true);
-    report(plan, step, index, errno, -1);
-    sys::exit(crate::FAILED)
+/// How the process that became the payload in vain tells who is above it, in memory that both have: its filter may refuse
+/// every call.
+pub struct Told(*mut u32);
+
+impl Told {
+    /// Of a page, or three words, that both have for as long as they live, and that are zero.
+    pub fn new(words: *mut u32) -> Told {
+        Told(words)
+    }
+
+    fn word(&self, number: usize) -> &AtomicU32 {
+        // SAFETY: three words, as `new` asks for.
+        unsafe { AtomicU32::from_ptr(self.0.add(number)) }
+    }
+
+    /// Ends the process.
+    pub fn give_up(&self, Failure(step, index, errno): Failure) -> ! {
+        self.word(1).store(index as u32, Ordering::Relaxed);
+        self.word(2).store(errno as u32, Ordering::Relaxed);
+        self.word(0).store(u32::from(step as u16), Ordering::Release);
+        sys::exit(crate::FAILED)
+    }
+
+    /// What it told, if it did.
+    pub fn failure(&self) -> Option<Failure> {
+        let step = Step::from_number(self.word(0).load(Ordering::Acquire) as u16)?;
+        let index = self.word(1).load(Ordering::Relaxed) as usize;
+        Some(Failure(step, index, self.word(2).load(Ordering::Relaxed) as i32))
+    }
 }

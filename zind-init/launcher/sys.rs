@@ -105,6 +105,8 @@ pub mod number {
     pub const SETHOSTNAME: usize = 170;
     pub const SETDOMAINNAME: usize = 171;
     pub const EXIT_GROUP: usize = 231;
+    pub const EXIT: usize = 60;
+    pub const SCHED_YIELD: usize = 24;
     pub const KEYCTL: usize = 250;
     pub const OPENAT: usize = 257;
     pub const MKDIRAT: usize = 258;
@@ -182,9 +184,25 @@ pub type CStr = *const u8;
 pub const EMPTY: CStr = c"".as_ptr().cast();
 
 pub fn exit(code: i32) -> ! {
-    loop {
-        let _ = call!(EXIT_GROUP, code);
-    }
+    let _ = call!(EXIT_GROUP, code);
+    // A filter of the payload's may refuse even that.
+    die()
+}
+
+/// Ends by a signal, without a call.
+fn die() -> ! {
+    // SAFETY: an instruction that is none.
+    unsafe { asm!("ud2", options(noreturn)) }
+}
+
+/// Ends this thread only.
+pub fn exit_thread() -> ! {
+    let _ = call!(EXIT, 0);
+    die()
+}
+
+pub fn yield_cpu() {
+    let _ = call!(SCHED_YIELD);
 }
 
 pub fn read(fd: i32, buffer: &mut [u8]) -> Result {
@@ -698,6 +716,37 @@ pub fn vfork_into_group(group: i32, stack: &mut [u8], child: extern "C" fn(*cons
     clone3_on(stack, CLONE_VM | CLONE_VFORK | CLONE_INTO_CGROUP, core::ptr::null_mut(), group, child, argument)
 }
 
+/// A second thread of this process, which runs `child` on `stack`. Signals that are blocked here are blocked there.
+pub fn thread(stack: &mut [u8], child: extern "C" fn(*const u8) -> !, argument: *const u8) -> Result<i32> {
+    // CLONE_VM, _FS, _FILES, _SIGHAND, _THREAD and _SYSVSEM: what threads share.
+    const FLAGS: u64 = 0x100 | 0x200 | 0x400 | 0x800 | 0x1_0000 | 0x4_0000;
+    let top = (stack.as_mut_ptr() as usize + stack.len()) & !15;
+    let result: isize;
+    // SAFETY: as in `vfork_with`, but that both go on: nothing of this frame is used by the other.
+    unsafe {
+        asm!(
+            "syscall",
+            "test rax, rax",
+            "jnz 2f",
+            "mov rdi, r13",
+            "call r12",
+            "ud2",
+            "2:",
+            inlateout("rax") number::CLONE as isize => result,
+            in("rdi") FLAGS,
+            in("rsi") top,
+            in("rdx") 0,
+            in("r10") 0,
+            in("r8") 0,
+            in("r12") child,
+            in("r13") argument,
+            lateout("rcx") _,
+            lateout("r11") _,
+        );
+    }
+    if result < 0 { Err(-result as i32) } else { Ok(result as i32) }
+}
+
 /// Forks a child of our parent's, and sleeps until it executes a program or ends. 0 in the child.
 pub fn fork_sibling() -> Result<i32> {
     const CLONE_PARENT: u64 = 0x8000;
@@ -989,10 +1038,11 @@ pub fn ptrace_detach(pid: i32, signal: i32) -> Result {
     call!(PTRACE, PTRACE_DETACH, pid, 0, signal)
 }
 
-pub fn seccomp(filter: &[u64]) -> Result {
+/// Installs a filter; with `SECCOMP_FILTER_FLAG_NEW_LISTENER` in `flags` the result is a descriptor.
+pub fn seccomp(filter: &[u64], flags: u64) -> Result {
     #[repr(C)]
     struct Program(u16, *const u64);
     const SET_MODE_FILTER: usize = 1;
     let program = Program(filter.len() as u16, filter.as_ptr());
-    call!(SECCOMP, SET_MODE_FILTER, 0, &raw const program)
+    call!(SECCOMP, SET_MODE_FILTER, flags, &raw const program)
 }

@@ -2,8 +2,6 @@
 //!
 //! It reaps, forwards signals, ends with the caller's process, and reports how the payload ended.
 
-use core::sync::atomic::{AtomicU32, Ordering};
-
 use crate::plan::{FORWARD_SIGNALS, KILL_DESCENDANTS, OOM_SCORE_ADJ, PTRACE, UNMOUNT_LATER, ROOT_MOVED};
 use crate::planfile::PlanFile;
 use crate::report::{Report, Usage};
@@ -35,17 +33,18 @@ pub fn start_as_init(plan: &mut PlanFile) -> Result<i32, Failure> {
     let own = sys::pidfd_open(sys::getpid()).at(Step::Fork)?;
     let mut pidfd = -1;
     let socket = plan.socket;
-    let mut shared = Shared { plan, failed: AtomicU32::new(0) };
+    let mut told = [0u32; 3];
+    let mut shared = Shared { plan, told: payload::Told::new(told.as_mut_ptr()) };
     // SAFETY: the one use of the stack; there is one thread.
     let stack = unsafe { &mut *(&raw mut STACK) };
     let pid = sys::vfork(stack, &mut pidfd, payload_in_our_memory, (&raw mut shared).cast()).at(Step::Fork)?;
-    if shared.failed.load(Ordering::Relaxed) != 0 {
-        return Ok(crate::FAILED);
-    }
-    sys::close(pidfd);
     let plan = shared.plan;
     // The payload has our memory but descriptors of its own, and moved the socket out of the way among those.
     plan.set_socket(socket);
+    if let Some(failure) = shared.told.failure() {
+        return Err(failure);
+    }
+    sys::close(pidfd);
     report(plan, Step::Started, usize::from(plan.has(ROOT_MOVED)), pid, own);
     // A mistake of ours must not be worth anything to the payload; KILL is for payloads of another user.
     let _ = sys::capset(CAP_KILL, CAP_KILL, 0);
@@ -80,24 +79,21 @@ pub fn go_on_in_a_child(plan: &PlanFile) -> Result<Option<i32>, Failure> {
 
 struct Shared<'a> {
     plan: &'a mut PlanFile,
-    failed: AtomicU32,
+    told: payload::Told,
 }
 
 extern "C" fn payload_in_our_memory(shared: *const u8) -> ! {
     // SAFETY: `start_as_init` sleeps until we are gone; the structure is ours alone meanwhile.
     let shared = unsafe { &mut *shared.cast::<Shared<'_>>().cast_mut() };
     let failure = payload::become_payload(shared.plan);
-    shared.failed.store(1, Ordering::Relaxed);
-    payload::give_up(shared.plan, failure)
+    shared.told.give_up(failure)
 }
 
 /// Forks the process that builds the container and becomes the payload, and stays outside.
 pub fn start_as_watcher(plan: &mut PlanFile) -> Result<i32, Failure> {
     groups::join(plan)?;
     let signals = sys::signalfd().at(Step::Fork)?;
-    let failed = sys::map_shared_page().at(Step::Fork)?;
-    // SAFETY: a fresh page, shared with the child only, and never unmapped.
-    let failed = unsafe { AtomicU32::from_ptr(failed) };
+    let told = payload::Told::new(sys::map_shared_page().at(Step::Fork)?);
     if plan.has(KILL_DESCENDANTS) {
         sys::prctl(PR_SET_CHILD_SUBREAPER, 1, 0).at(Step::Fork)?;
     }
@@ -108,11 +104,10 @@ pub fn start_as_watcher(plan: &mut PlanFile) -> Result<i32, Failure> {
             Err(failure) => failure,
             Ok(()) => payload::become_payload(plan),
         };
-        failed.store(1, Ordering::Relaxed);
-        payload::give_up(plan, failure)
+        told.give_up(failure)
     }
-    if failed.load(Ordering::Relaxed) != 0 {
-        return Ok(crate::FAILED);
+    if let Some(failure) = told.failure() {
+        return Err(failure);
     }
     sys::prctl(PR_SET_DUMPABLE, 0, 0).at(Step::Fork)?;
     report(plan, Step::Started, 0, pid, pidfd);

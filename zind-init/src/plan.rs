@@ -338,6 +338,9 @@ pub const JOIN_TIME: u64 = 1 << 38;
 /// This plan makes a monitor: what is in `monitor`, and nothing else.
 pub const MONITOR: u64 = 1 << 39;
 
+/// Install `seccomp` with a listener, and hand that over: [`crate::step::Step::HandedListener`].
+pub const LISTENER: u64 = 1 << 40;
+
 /// All a launcher needs.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
@@ -444,6 +447,8 @@ pub struct Plan {
     pub securebits: i32,
     /// The filter, as `struct sock_filter`.
     pub seccomp: List<u64>,
+    /// `SECCOMP_FILTER_FLAG_*` of it.
+    pub seccomp_flags: u64,
     /// What a monitor needs: one, or none.
     pub monitor: List<Monitor>,
 }

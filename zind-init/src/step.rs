@@ -289,4 +289,14 @@ steps! {
     // 230..: around OCI's documents.
     /// Read a `config.json`.
     Config = 230, "read the configuration";
+
+    // 240..: system call filters.
+    /// The launcher hands the listener of the payload's filter over; no failure.
+    HandedListener = 240, "hand the listener over";
+    /// Hear of calls from the listener of a filter, and answer them.
+    Notify = 241, "answer a system call";
+    /// Read a seccomp profile.
+    SeccompProfile = 242, "read the seccomp profile";
+    /// Hand the listener to the agent that the profile names.
+    SeccompAgent = 243, "hand the listener to the agent";
 }

@@ -229,6 +229,8 @@ impl Command {
         init(bool) => init;
         /// The system call filter.
         seccomp(Seccomp) => seccomp;
+        /// Tell what the filter refuses: [`Process::violations`](crate::Process::violations).
+        violations(bool) => violations;
         /// Capabilities of the payload; none by default.
         capabilities(CapSet) => capabilities;
         /// How long the payload may run; the whole container is killed then.

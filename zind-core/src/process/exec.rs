@@ -14,6 +14,7 @@ use nix::errno::Errno;
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use zind_init::plan::{self as wire, Enter, Topology};
 
+use super::filter;
 use super::handle::Process;
 use super::identity::{self, Identity};
 use super::launch::Starting;
@@ -109,7 +110,7 @@ impl From<&Spec> for Exec {
             capabilities: spec.capabilities,
             privileged: spec.privileged,
             no_new_privileges: (spec.no_new_privileges != usual.no_new_privileges).then_some(spec.no_new_privileges),
-            seccomp: (spec.seccomp != usual.seccomp).then_some(spec.seccomp),
+            seccomp: (spec.seccomp != usual.seccomp).then(|| spec.seccomp.clone()),
             keyring: (spec.keyring != usual.keyring).then_some(spec.keyring),
             stdin: spec.stdin.clone(),
             stdout: spec.stdout.clone(),
@@ -247,7 +248,7 @@ impl Target<'_> {
             ambient: base.ambient,
             privileged: is_privileged,
             no_new_privileges: exec.no_new_privileges.unwrap_or(base.no_new_privileges && !exec.privileged),
-            seccomp: exec.seccomp.unwrap_or(base.seccomp),
+            seccomp: exec.seccomp.clone().unwrap_or_else(|| filter::of_container(base)),
             keyring: exec.keyring.unwrap_or(base.keyring),
             stdin: exec.stdin.clone(),
             stdout: exec.stdout.clone(),
@@ -292,6 +293,7 @@ fn prepare(target: &Target<'_>, exec: &Exec) -> Result<Prepared> {
         return Err(Error::spec("capabilities", "excludes privileged, which gives all of them"));
     }
     check::check_program(&spec)?;
+    filter::check_exec(&spec)?;
     plan::on_terminal(&mut spec);
     let streams = Streams::of(&spec)?;
     let have_clone3 = clone::have_clone3();
@@ -319,7 +321,8 @@ fn prepare(target: &Target<'_>, exec: &Exec) -> Result<Prepared> {
     let isolation = Isolation {
         user: identity.user,
         capabilities: plan::payload_capabilities(&spec),
-        seccomp: if plan::has_seccomp(&spec) { "default" } else { "none" },
+        seccomp: filter::name(&spec),
+        seccomp_notes: filter::notes(&spec),
         no_new_privileges: spec.no_new_privileges,
         keyring: spec.keyring,
         init: false,

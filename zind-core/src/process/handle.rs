@@ -34,6 +34,7 @@ use crate::rootfs::fuse::Server;
 use crate::rootfs::layers::{self, Ids, Marks};
 use crate::rootfs::ops::Ops;
 use crate::rootfs::resolve::PLACE;
+use crate::security::seccomp::{Notifier, Violations, Watch};
 use crate::spec::{Kind, Size, Spec};
 use crate::store::Owners;
 use crate::sys::clone::{NetworkMaker, Waiter};
@@ -118,6 +119,8 @@ pub struct Process {
     isolation: Isolation,
     origin: Option<Origin>,
     overlay: Option<PathBuf>,
+    notifier: Mutex<Option<Notifier>>,
+    watch: Option<Watch>,
     began: Instant,
     deadline: Option<Instant>,
 }
@@ -161,6 +164,10 @@ pub(crate) struct Parts {
     pub(crate) origin: Option<Origin>,
     /// A directory on disk that its changes go to.
     pub(crate) overlay: Option<PathBuf>,
+    /// The listener of its filter, for the caller.
+    pub(crate) notifier: Option<Notifier>,
+    /// Answers for the caller.
+    pub(crate) watch: Option<Watch>,
     pub(crate) began: Instant,
     pub(crate) deadline: Option<Instant>,
 }
@@ -193,6 +200,8 @@ impl Process {
             isolation: parts.isolation,
             origin: parts.origin,
             overlay: parts.overlay,
+            notifier: Mutex::new(parts.notifier),
+            watch: parts.watch,
             began: parts.began,
             deadline: parts.deadline,
         })
@@ -360,6 +369,32 @@ impl Process {
     /// Begins [`Process::exec`], for an event loop: when [`Start::fd`] is readable, [`Start::finish`] does not block for long.
     pub fn begin_exec(&self, exec: &Exec) -> Result<Start> {
         exec::begin(&self.target()?, exec).map(Start)
+    }
+
+    /// Whoever decides about the calls for which its profile says `SCMP_ACT_NOTIFY`, once. `None` where it says so of none, or
+    /// names an agent by `listenerPath`. Until it is taken such calls wait.
+    pub fn take_notifier(&self) -> Option<Notifier> {
+        lock(&self.notifier).take()
+    }
+
+    /// What the filter refuses by an errno, as it happens, from the start on.
+    ///
+    /// Errors: [`Error::State`] for a process that was started without `violations`.
+    pub fn violations(&self) -> Result<Violations> {
+        self.watch.as_ref().and_then(Watch::violations).ok_or_else(|| {
+            Error::State("what the filter refuses is told of a process that was started with violations".to_owned())
+        })
+    }
+
+    /// The smallest profile, in OCI's JSON, under which the calls pass that there were so far: after the end, all of them.
+    /// Those that tell harmless from dangerous ones by an argument have it (`clone` without new namespaces, families of
+    /// sockets, personalities); `clone3` is `ENOSYS`, as with the default filter.
+    ///
+    /// Errors: [`Error::State`] for a process that was started without [`Seccomp::Learn`](crate::Seccomp::Learn).
+    pub fn learned(&self) -> Result<String> {
+        self.watch.as_ref().and_then(Watch::learned).map(|profile| profile.to_string()).ok_or_else(|| {
+            Error::State("a profile is learned of a process that was started with seccomp \"learn\"".to_owned())
+        })
     }
 
     fn has_own_pids(&self) -> bool {

@@ -19,6 +19,7 @@ use rustix::net::{
 use zind_init::monitor::RestartWhen;
 use zind_init::report::{GO, REPORT_SIZE, Report, Usage};
 
+use super::filter::{self, Listening};
 use super::handle::{Parts, Process};
 use super::plan::{self, Inside, Names, Prepared};
 use super::volumes;
@@ -33,8 +34,10 @@ use crate::rootfs::fuse::{self, Fuse, Launcher};
 use crate::rootfs::layers::Lock;
 use crate::rootfs::ops::{Op, Ops};
 use crate::rootfs::stand_in::{self, StandIn};
+use crate::security::seccomp::{Notifier, Watch};
 use crate::spec::{Spec, check};
 use crate::store::ImageHold;
+use crate::sys;
 use crate::sys::clone::{self, Start, StartFailure, Waiter};
 use nix::libc;
 
@@ -60,6 +63,10 @@ pub(crate) struct Starting {
     to_fill: Option<PathBuf>,
     /// What stands in for the overlay, if that is a program's: it is started, or will be when the launcher asks for it.
     fuse: Option<Box<Fuse>>,
+    /// The listener of the payload's filter, and who is about to become the payload.
+    listener: Option<(OwnedFd, i32)>,
+    /// Answers for the caller.
+    watch: Option<Watch>,
     ended: bool,
 }
 
@@ -102,6 +109,7 @@ impl Starting {
         let mut holds = volumes::take(&mut spec, None, interrupted)?;
         holds.extend(image.map(ImageHold::into_fd));
         let is_reusable = keep.restart != RestartWhen::Never;
+        filter::check_watched(&spec, is_reusable)?;
         let mut prepared = plan::prepare_with(spec, clone::have_clone3(), None, is_reusable)?;
         prepared.hold(holds);
         if waits {
@@ -241,7 +249,7 @@ impl Starting {
             "socketpair",
             "",
         )?;
-        if prepared.needs_answer() || prepared.forks_first {
+        if prepared.needs_answer() || prepared.forks_first || prepared.listening.is_some() {
             // The pid of whoever is ready, in our own numbers: unix(7).
             sockopt::set_socket_passcred(&ours, true).at(Step::Socket, "setsockopt", "")?;
         }
@@ -281,6 +289,8 @@ impl Starting {
             image_hold: None,
             to_fill: None,
             fuse: None,
+            listener: None,
+            watch: None,
             ended: false,
         };
         // The waiter got copies as it was cloned; ours must go, for a reader to see the last writer leave.
@@ -343,6 +353,7 @@ impl Starting {
                 Some(Step::Ready) => self.answer(message.pid, ready)?,
                 Some(Step::HandedOver) => self.hand_back(message.fd, message.pid, interrupted)?,
                 Some(Step::HandedTerminal) => self.prepared.streams.terminal = message.fd,
+                Some(Step::HandedListener) => self.take_listener(message.fd, message.pid)?,
                 Some(Step::Started) => {
                     if let Some(network) = &mut self.prepared.network {
                         network.let_go();
@@ -413,7 +424,11 @@ impl Starting {
             if timeout == Some(Duration::ZERO) {
                 return Err(Error::Timeout(self.began.elapsed()));
             }
-            if !wait_readable(self.socket.as_fd(), timeout, interrupted)? {
+            let is_told = match &self.listener {
+                Some((listener, pid)) => self.wait_beside(listener.as_fd(), *pid, timeout, interrupted)?,
+                None => wait_readable(self.socket.as_fd(), timeout, interrupted)?,
+            };
+            if !is_told {
                 continue;
             }
             match receive(self.socket.as_fd())? {
@@ -421,6 +436,77 @@ impl Starting {
                 Received::Log(text) => self.log = text,
                 Received::End => return Ok(None),
             }
+        }
+    }
+
+    /// The filter is in force: its listener goes to whom it is for.
+    fn take_listener(&mut self, listener: Option<OwnedFd>, pid: Option<i32>) -> Result<()> {
+        let (Some(listener), Some(pid)) = (listener, pid) else {
+            return Err(Error::sys(Step::Report, "recvmsg", "", Errno::EPROTO));
+        };
+        match &self.prepared.listening {
+            Some(Listening::Watch(compiled)) => self.watch = Some(Watch::begin(listener, compiled, false)?),
+            Some(Listening::Learn(compiled)) => self.watch = Some(Watch::begin(listener, compiled, true)?),
+            Some(Listening::Agent(agent)) => {
+                let annotations = self.prepared.spec.as_ref().map(|spec| &spec.annotations);
+                filter::hand_over(agent, listener.as_fd(), pid, annotations)?;
+            }
+            Some(Listening::Caller) | None => self.listener = Some((listener, pid)),
+        }
+        Ok(())
+    }
+
+    /// Waits for a report beside a listener that nobody reads yet. True if there is one.
+    ///
+    /// What the launcher itself calls on its way to the payload's program is none of the caller's business, and is let through.
+    /// Nobody has this filter but that process, which sleeps while its call waits, so what it executes now tells whose
+    /// call that is; the program's own stay where they are.
+    fn wait_beside(
+        &self,
+        listener: BorrowedFd<'_>,
+        pid: i32,
+        timeout: Option<Duration>,
+        interrupted: &mut dyn FnMut() -> bool,
+    ) -> Result<bool> {
+        let slice = timeout.map_or(SLICE, |timeout| timeout.min(SLICE));
+        let time = rustix::event::Timespec { tv_sec: slice.as_secs() as i64, tv_nsec: i64::from(slice.subsec_nanos()) };
+        let mut fds = [PollFd::new(&self.socket, PollFlags::IN), PollFd::new(&listener, PollFlags::IN)];
+        match poll(&mut fds, Some(&time)) {
+            Ok(0) | Err(rustix::io::Errno::INTR) if interrupted() => return Err(Error::Interrupted),
+            Ok(0) | Err(rustix::io::Errno::INTR) => return Ok(false),
+            Ok(_) => {}
+            Err(errno) => return Err(errno).at(Step::Wait, "poll", ""),
+        }
+        if !fds[0].revents().is_empty() {
+            return Ok(true);
+        }
+        let program = format!("/proc/{pid}/exe");
+        let found = match rustix::fs::stat(&program) {
+            Ok(found) => found,
+            // It has ended.
+            Err(rustix::io::Errno::NOENT | rustix::io::Errno::SRCH) => {
+                return wait_readable(self.socket.as_fd(), timeout, interrupted);
+            }
+            Err(errno) => {
+                let hint = "the filter notifies of calls that zind makes on the way to the program; whose they are is seen by who may trace it";
+                return Err(errno).at(Step::Notify, "stat", &program).map_err(|error| error.with_hint(hint));
+            }
+        };
+        let launcher = rustix::fs::fstat(&*image()?).at(Step::Memfd, "fstat", "zind-init")?;
+        if !fds[1].revents().contains(PollFlags::IN)
+            || (found.st_dev, found.st_ino) != (launcher.st_dev, launcher.st_ino)
+        {
+            return wait_readable(self.socket.as_fd(), timeout, interrupted);
+        }
+        let notification = match sys::seccomp::receive(listener) {
+            Err(Errno::ENOENT | Errno::EINTR) => return Ok(false),
+            other => other.at(Step::Notify, "ioctl", "SECCOMP_IOCTL_NOTIF_RECV")?,
+        };
+        let flags = sys::seccomp::CONTINUE;
+        let response = sys::seccomp::Response { id: notification.id, flags, ..Default::default() };
+        match sys::seccomp::respond(listener, &response) {
+            Ok(()) | Err(Errno::ENOENT) => Ok(false),
+            Err(errno) => Err(errno).at(Step::Notify, "ioctl", "SECCOMP_IOCTL_NOTIF_SEND"),
         }
     }
 
@@ -454,6 +540,8 @@ impl Starting {
             origin: self.prepared.origin.take(),
             spec: self.prepared.spec.take(),
             is_guest: self.prepared.is_guest(),
+            notifier: self.listener.take().map(|(listener, _)| Notifier::from_fd(listener)),
+            watch: self.watch.take(),
             overlay: self.prepared.overlay.take(),
             began: self.began,
             deadline: self.deadline,
@@ -1043,6 +1131,12 @@ impl Names {
             (Step::Ambient, Errno::EPERM) => "an ambient capability must be permitted and inheritable",
             (Step::Foreground, Errno::ENOTTY) => "the descriptor is no terminal, or not the controlling one",
             (Step::ControllingTerminal, _) => "the descriptor must be a terminal that no other session controls",
+            (Step::Seccomp, Errno::EBUSY) => {
+                "a filter with a listener is in force already: there is one listener at most"
+            }
+            (Step::Exec, Errno::EPERM | Errno::ENOSYS) if self.has_profile => {
+                "the seccomp profile does not let execve pass, without which no program begins"
+            }
             (Step::Seccomp, Errno::EACCES) => "a filter needs no_new_privileges or CAP_SYS_ADMIN",
             (Step::ArrangeFds, Errno::EBADF) => "the descriptor is not open in this process",
             _ => "",

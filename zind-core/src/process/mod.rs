@@ -4,6 +4,7 @@ mod command;
 mod communicate;
 pub(crate) mod deputy;
 pub(crate) mod exec;
+mod filter;
 pub(crate) mod handle;
 pub(crate) mod helper;
 pub(crate) mod identity;

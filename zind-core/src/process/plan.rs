@@ -12,6 +12,7 @@ use rustix::fs::{Mode, OFlags};
 use zind_init::plan::{self as wire, Enter, FsKind, List, MAGIC, Plan, SchedAttr, Str, Topology, VERSION};
 
 use super::exec;
+use super::filter::{self, Listening};
 use super::identity::{self, Caller, Identity};
 use super::planfile::PlanWriter;
 use super::stdio::Streams;
@@ -28,7 +29,6 @@ use crate::rootfs::plan::{self as root_plan, RootFrom, Situation};
 use crate::rootfs::stand_in::StandIn;
 use crate::rootfs::{caller, dev, mask, template};
 use crate::security::capabilities::{self, CapSet, CapSets};
-use crate::security::seccomp;
 use crate::spec::parse::rlimit_name;
 use crate::spec::{Kind, Overlay, Rootfs, Seccomp, Session, Source, Spec, Stdio};
 use crate::sys::clone::NetworkMaker;
@@ -60,6 +60,8 @@ pub(crate) struct Prepared {
     pub(crate) overlay: Option<PathBuf>,
     /// What a further program in the container starts from.
     pub(crate) spec: Option<Arc<Spec>>,
+    /// What becomes of the listener of its filter.
+    pub(crate) listening: Option<Listening>,
     /// Somebody has something to do when its namespaces are there.
     pub(super) waits: bool,
     pub(crate) names: Names,
@@ -93,6 +95,8 @@ pub(crate) struct Names {
     pub(crate) cwd: PathBuf,
     pub(crate) fds: Vec<i32>,
     pub(crate) user: PathBuf,
+    /// The filter is the caller's.
+    pub(crate) has_profile: bool,
 }
 
 impl Prepared {
@@ -199,6 +203,7 @@ fn blank() -> Plan {
         pdeathsig: 0,
         securebits: -1,
         seccomp: List::EMPTY,
+        seccomp_flags: 0,
         monitor: List::EMPTY,
     }
 }
@@ -225,6 +230,7 @@ pub(crate) fn prepare_mount_namespace(ops: &Ops) -> Prepared {
         origin: None,
         overlay: None,
         spec: None,
+        listening: None,
         waits: false,
         names: Names { fs: ops.list.clone(), ..Names::default() },
         forked: false,
@@ -423,8 +429,8 @@ pub(crate) fn prepare_with(
         layers.furnish(situation.user_namespace, maps.as_ref())?;
     }
     builder.topology(&spec, situation, have_clone3)?;
-    // Without the filter it could make a user namespace, in which it has them all.
-    let limited_to = payload_capabilities(&spec).filter(|_| has_seccomp(&spec));
+    // Without zind's own filter it could make a user namespace, in which it has them all.
+    let limited_to = payload_capabilities(&spec).filter(|_| spec.seccomp == Seccomp::Default && has_seccomp(&spec));
     let devices = devices::find(&spec, situation, limited_to)?;
     builder.files(&spec, situation, &identity, &devices)?;
     if is_reusable && builder.has_trees {
@@ -497,6 +503,7 @@ pub(crate) fn prepare_with(
         origin,
         overlay,
         spec: Some(Arc::new(exec::keep(spec, identity))),
+        listening: builder.listening,
         waits: false,
         names: builder.names,
         forked: !have_clone3,
@@ -593,6 +600,7 @@ pub(super) struct Builder {
     network: Option<NetworkMaker>,
     /// There are detached trees, which are attached once.
     has_trees: bool,
+    listening: Option<Listening>,
 }
 
 impl Builder {
@@ -606,6 +614,7 @@ impl Builder {
             clone_flags: 0,
             network: None,
             has_trees: false,
+            listening: None,
         }
     }
 
@@ -628,6 +637,7 @@ impl Builder {
             origin: None,
             overlay: None,
             spec: Some(spec),
+            listening: self.listening,
             waits: false,
             names: self.names,
             forked,
@@ -929,11 +939,13 @@ impl Builder {
         if spec.no_new_privileges {
             self.plan.flags |= wire::NO_NEW_PRIVILEGES;
         }
-        if has_seccomp(spec) {
-            let filter = seccomp::default_filter(payload_capabilities(spec).unwrap_or_else(CapSet::all));
-            self.plan.flags |= wire::SECCOMP;
-            let instructions: Vec<u64> = filter.iter().map(|instruction| instruction.to_bits()).collect();
+        if let Some(chosen) = filter::choose(spec)? {
+            self.plan.flags |= wire::SECCOMP | if chosen.has_listener { wire::LISTENER } else { 0 };
+            let instructions: Vec<u64> = chosen.program.iter().map(|instruction| instruction.to_bits()).collect();
             self.plan.seccomp = self.writer.list(&instructions);
+            self.plan.seccomp_flags = u64::from(chosen.flags);
+            self.listening = chosen.listening;
+            self.names.has_profile = spec.seccomp != Seccomp::Default;
         }
         if spec.keyring {
             self.plan.flags |= wire::KEYRING;
@@ -1018,7 +1030,7 @@ fn check_namespace(fd: &OwnedFd, kind: Kind, name: &Path) -> Result<()> {
 }
 
 /// The payload's capabilities; `None`: unchanged.
-pub(super) fn payload_capabilities(spec: &Spec) -> Option<CapSet> {
+pub(crate) fn payload_capabilities(spec: &Spec) -> Option<CapSet> {
     if let Some(sets) = &spec.cap_sets {
         // All it may ever come to have.
         return Some(sets.bounding | sets.permitted | sets.inheritable);
@@ -1030,7 +1042,7 @@ pub(super) fn payload_capabilities(spec: &Spec) -> Option<CapSet> {
 }
 
 pub(super) fn has_seccomp(spec: &Spec) -> bool {
-    spec.seccomp == Seccomp::Default && !spec.privileged
+    !matches!(spec.seccomp, Seccomp::None | Seccomp::Learn) && !(spec.privileged && spec.seccomp == Seccomp::Default)
 }
 
 pub(crate) const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -1122,7 +1134,8 @@ fn isolation(spec: &Spec, situation: Situation, identity: &Identity, maps: Optio
         overlay: String::new(),
         copy_on_write: "none",
         read_only: spec.read_only || spec.sealed,
-        seccomp: if has_seccomp(spec) { "default" } else { "none" },
+        seccomp: filter::name(spec),
+        seccomp_notes: filter::notes(spec),
         capabilities: payload_capabilities(spec),
         no_new_privileges: spec.no_new_privileges,
         keyring: spec.keyring,

@@ -8,11 +8,25 @@
 //! Source: <https://docs.kernel.org/userspace-api/seccomp_filter.html>
 #![cfg_attr(not(test), forbid(unsafe_code))]
 
+mod filter;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
+pub(crate) mod notify;
+mod profile;
+mod watch;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::security::capabilities::CapSet;
-use crate::security::syscalls;
+use crate::security::syscalls::{Arch, X32_BIT};
+pub use filter::{Compare, Condition};
+pub(crate) use filter::{Compiled, Filter};
+pub use notify::{Call, Notifier};
+pub use profile::Profile;
+pub(crate) use profile::{Listener, Mode, compiled, learning};
+pub(crate) use watch::Watch;
+pub use watch::{Violation, Violations};
 
 /// One instruction of a BPF program: `struct sock_filter`.
 ///
@@ -47,6 +61,16 @@ pub enum Action {
     Errno(u16),
     /// The whole process dies of `SIGSYS`.
     KillProcess,
+    /// The thread dies of `SIGSYS`, and the others go on.
+    KillThread,
+    /// It is not run, and the thread gets the signal `SIGSYS`, which it may handle.
+    Trap,
+    /// A tracer decides, and gets this number; it fails with `ENOSYS` where there is none.
+    Trace(u16),
+    /// It is run, and the kernel logs it.
+    Log,
+    /// Whoever has the listener decides; it fails with `ENOSYS` where there is nobody.
+    Notify,
 }
 
 impl Action {
@@ -60,6 +84,11 @@ impl Action {
             Action::Allow => libc::SECCOMP_RET_ALLOW,
             Action::Errno(errno) => libc::SECCOMP_RET_ERRNO | errno as u32,
             Action::KillProcess => libc::SECCOMP_RET_KILL_PROCESS,
+            Action::KillThread => libc::SECCOMP_RET_KILL_THREAD,
+            Action::Trap => libc::SECCOMP_RET_TRAP,
+            Action::Trace(number) => libc::SECCOMP_RET_TRACE | number as u32,
+            Action::Log => libc::SECCOMP_RET_LOG,
+            Action::Notify => libc::SECCOMP_RET_USER_NOTIF,
         }
     }
 }
@@ -84,12 +113,61 @@ pub enum Rule {
         /// For all other values.
         otherwise: Box<Rule>,
     },
+    /// The first action whose conditions all hold, else the last one. All 64 bits of the arguments count.
+    First(Vec<(Vec<Condition>, Action)>, Action),
 }
 
 impl Rule {
     const ALLOW: Rule = Rule::Do(Action::Allow);
     const EPERM: Rule = Rule::Do(Action::EPERM);
     const EAFNOSUPPORT: Rule = Rule::Do(Action::EAFNOSUPPORT);
+
+    /// What becomes of a call with these arguments, without a program.
+    pub fn action(&self, arguments: &[u64; 6]) -> Action {
+        let argument = |index: u8| arguments.get(usize::from(index)).copied().unwrap_or(0);
+        match self {
+            Rule::Do(action) => *action,
+            Rule::Match { argument: index, mask, arms, otherwise } => {
+                let value = argument(*index) as u32 & mask;
+                let arm = arms.iter().find(|(candidate, _)| *candidate == value).map(|(_, rule)| rule);
+                arm.unwrap_or(otherwise).action(arguments)
+            }
+            Rule::First(choices, otherwise) => {
+                let holds = |conditions: &[Condition]| conditions.iter().all(|one| one.holds(argument(one.argument)));
+                choices.iter().find(|(conditions, _)| holds(conditions)).map_or(*otherwise, |(_, action)| *action)
+            }
+        }
+    }
+
+    /// The same rule with other actions.
+    fn map(&self, change: &dyn Fn(Action) -> Action) -> Rule {
+        match self {
+            Rule::Do(action) => Rule::Do(change(*action)),
+            Rule::Match { argument, mask, arms, otherwise } => Rule::Match {
+                argument: *argument,
+                mask: *mask,
+                arms: arms.iter().map(|(value, rule)| (*value, rule.map(change))).collect(),
+                otherwise: Box::new(otherwise.map(change)),
+            },
+            Rule::First(choices, otherwise) => {
+                let changed = choices.iter().map(|(conditions, action)| (conditions.clone(), change(*action)));
+                Rule::First(changed.collect(), change(*otherwise))
+            }
+        }
+    }
+
+    /// True if it may come to this action.
+    fn has(&self, wanted: Action) -> bool {
+        match self {
+            Rule::Do(action) => *action == wanted,
+            Rule::Match { arms, otherwise, .. } => {
+                otherwise.has(wanted) || arms.iter().any(|(_, rule)| rule.has(wanted))
+            }
+            Rule::First(choices, otherwise) => {
+                *otherwise == wanted || choices.iter().any(|(_, action)| *action == wanted)
+            }
+        }
+    }
 
     /// `then` where a masked argument is one of `values`, else `otherwise`.
     fn one_of(argument: u8, mask: u32, values: &[u32], then: Rule, otherwise: Rule) -> Rule {
@@ -98,10 +176,10 @@ impl Rule {
     }
 }
 
-/// The filter of one process: a rule per system call number of x86_64, and an action for all other numbers.
+/// The rules of one convention: one per system call number, and an action for all other numbers.
 ///
-/// Calls by another convention (i386, and the x32 numbers from 0x4000_0000 on) kill the process whatever the rules say:
-/// their numbers and arguments mean other things.
+/// Calls by another convention (on x86_64 i386, and the x32 numbers from 0x4000_0000 on) kill the process whatever the rules
+/// say: their numbers and arguments mean other things.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
     rules: BTreeMap<u32, Rule>,
@@ -135,58 +213,86 @@ impl Policy {
     ///
     /// Source: <https://docs.docker.com/engine/security/seccomp/>
     pub fn standard(allowed: CapSet) -> Policy {
+        Policy::standard_of(Arch::NATIVE, allowed)
+    }
+
+    /// The same for another architecture.
+    pub fn standard_of(arch: Arch, allowed: CapSet) -> Policy {
         let mut policy = Policy::new(Action::ENOSYS);
+        let mut set = |name: &str, rule: Rule| {
+            // A name that the table does not have stays without a rule, and so with the action for unknown calls.
+            if let Some(number) = arch.number(name) {
+                policy.set(number, rule);
+            }
+        };
         for name in ALLOWED {
-            policy.set_by_name(name, Rule::ALLOW);
+            set(name, Rule::ALLOW);
         }
         for (capabilities, action, names) in RESTRICTED {
             let action = if allowed.intersects(*capabilities) { Action::Allow } else { *action };
             for name in *names {
-                policy.set_by_name(name, Rule::Do(action));
+                set(name, Rule::Do(action));
             }
         }
         for (name, rule) in BY_ARGUMENT {
-            policy.set_by_name(name, rule(allowed));
+            set(name, rule(allowed));
         }
         policy
     }
 
-    /// A name that the table does not have stays without a rule, and so with the action for unknown calls.
-    fn set_by_name(&mut self, name: &str, rule: Rule) {
-        if let Some(number) = syscalls::number(name) {
-            self.set(number, rule);
-        }
-    }
-
-    /// The BPF program for these rules.
+    /// The BPF program for these rules, of the machine's own convention.
     ///
     /// The kernel takes programs of up to 4096 instructions (`BPF_MAXINSNS`), which is far more than the default
     /// policy needs, and `EINVAL` at [`Step::Seccomp`](crate::error::Step::Seccomp) is its answer to longer ones.
     pub fn compile(&self) -> Vec<Instruction> {
-        let mut assembler = Assembler::default();
-        let kill = assembler.action(Action::KillProcess);
-        let otherwise = assembler.action(self.otherwise);
+        assemble(&[(Arch::NATIVE, self)])
+    }
+}
+
+/// The program for the rules of some conventions; calls by any other one kill the process.
+fn assemble(parts: &[(Arch, &Policy)]) -> Vec<Instruction> {
+    let mut assembler = Assembler::default();
+    let kill = assembler.action(Action::KillProcess);
+    let x32 = parts.iter().find(|(arch, _)| *arch == Arch::X32).map(|(_, policy)| *policy);
+    let mut entries = Vec::new();
+    for (arch, policy) in parts.iter().filter(|(arch, _)| *arch != Arch::X32) {
+        let otherwise = assembler.action(policy.otherwise);
         let mut ranges = vec![Range { first: 0, target: otherwise }];
-        let mut next = 0;
-        for (&number, rule) in self.rules.range(..X32_FIRST) {
-            if number != next {
-                push_range(&mut ranges, next, otherwise);
+        if *arch == Arch::X86_64 {
+            add_ranges(&mut assembler, &mut ranges, policy, 0..X32_BIT);
+            match x32 {
+                Some(policy) => add_ranges(&mut assembler, &mut ranges, policy, X32_BIT..u32::MAX),
+                None => push_range(&mut ranges, X32_BIT, kill),
             }
-            push_range(&mut ranges, number, assembler.rule(rule));
-            next = number + 1;
+            // -1 is no call of x32: it is how a tracer has a call skipped.
+            push_range(&mut ranges, u32::MAX, otherwise);
+        } else {
+            add_ranges(&mut assembler, &mut ranges, policy, 0..u32::MAX);
         }
-        push_range(&mut ranges, next, otherwise);
-        push_range(&mut ranges, X32_FIRST, kill);
-        // -1 is no call of x32: it is how a tracer has a call skipped.
-        push_range(&mut ranges, u32::MAX, otherwise);
         let search = assembler.search(&ranges);
         assembler.load(OFFSET_NUMBER, search);
-        let number = assembler.here();
-        assembler.jump(libc::BPF_JEQ, AUDIT_ARCH_X86_64, number, kill);
-        let arch = assembler.here();
-        assembler.load(OFFSET_ARCH, arch);
-        assembler.finish()
+        entries.push((arch.audit(), assembler.here()));
     }
+    let mut next = kill;
+    for (audit, entry) in entries.into_iter().rev() {
+        next = assembler.jump(libc::BPF_JEQ, audit, entry, next);
+    }
+    assembler.load(OFFSET_ARCH, next);
+    assembler.finish()
+}
+
+/// The rules of these numbers; what has none of them gets the action for all others.
+fn add_ranges(assembler: &mut Assembler, ranges: &mut Vec<Range>, policy: &Policy, numbers: std::ops::Range<u32>) {
+    let otherwise = assembler.action(policy.otherwise);
+    let mut next = numbers.start;
+    for (&number, rule) in policy.rules.range(numbers) {
+        if number != next {
+            push_range(ranges, next, otherwise);
+        }
+        push_range(ranges, number, assembler.rule(rule));
+        next = number + 1;
+    }
+    push_range(ranges, next, otherwise);
 }
 
 /// The compiled [default policy](Policy::standard) for a container that may hold `allowed` capabilities at most.
@@ -425,12 +531,6 @@ const ALLOWED: &[&str] = &[
     "utime", "utimensat", "utimes", "vfork", "wait4", "waitid", "write", "writev",
 ];
 
-/// `AUDIT_ARCH_X86_64`: the machine, with the bits for 64-bit and little-endian.
-const AUDIT_ARCH_X86_64: u32 = 0xc000_003e;
-
-/// `__X32_SYSCALL_BIT`: the first number of x32.
-const X32_FIRST: u32 = 0x4000_0000;
-
 // Offsets into `struct seccomp_data`.
 const OFFSET_NUMBER: u32 = 0;
 const OFFSET_ARCH: u32 = 4;
@@ -490,6 +590,17 @@ impl Assembler {
         let target = match rule {
             Rule::Do(action) => self.push(libc::BPF_RET | libc::BPF_K, 0, 0, action.code()),
             Rule::Match { argument, mask, arms, otherwise } => self.argument(*argument, *mask, arms, otherwise),
+            Rule::First(choices, otherwise) => {
+                let mut next = self.action(*otherwise);
+                for (conditions, action) in choices.iter().rev() {
+                    let mut then = self.action(*action);
+                    for condition in conditions.iter().rev() {
+                        then = self.condition(condition, then, next);
+                    }
+                    next = then;
+                }
+                next
+            }
         };
         self.rules.push((rule.clone(), target));
         target
@@ -504,12 +615,43 @@ impl Assembler {
             for ((value, _), target) in arms.iter().zip(targets).rev() {
                 next = self.jump(libc::BPF_JEQ, *value, target, next);
             }
-            if mask != u32::MAX {
-                self.fall_through(next);
-                next = self.push(libc::BPF_ALU | libc::BPF_AND | libc::BPF_K, 0, 0, mask);
-            }
+            next = self.masked(mask, next);
         }
         self.load(OFFSET_ARGUMENTS + 8 * u32::from(argument), next)
+    }
+
+    /// Compares all 64 bits of an argument, in halves: the upper ones first.
+    fn condition(&mut self, condition: &Condition, then: Target, otherwise: Target) -> Target {
+        let Condition { argument, compare, value, mask } = *condition;
+        let half = |number: u64, shift: u32| (number >> shift) as u32;
+        let place = OFFSET_ARGUMENTS + 8 * u32::from(argument);
+        let (comparison, when_true, when_false) = match compare {
+            Compare::Equal => (libc::BPF_JEQ, then, otherwise),
+            Compare::NotEqual => (libc::BPF_JEQ, otherwise, then),
+            Compare::Greater => (libc::BPF_JGT, then, otherwise),
+            Compare::LessOrEqual => (libc::BPF_JGT, otherwise, then),
+            Compare::GreaterOrEqual => (libc::BPF_JGE, then, otherwise),
+            Compare::Less => (libc::BPF_JGE, otherwise, then),
+        };
+        let lower = self.jump(comparison, half(value, 0), when_true, when_false);
+        let lower = self.masked(half(mask, 0), lower);
+        let lower = self.load(place, lower);
+        // What is above needs no look at the lower half.
+        let mut next = self.jump(libc::BPF_JEQ, half(value, 32), lower, when_false);
+        if comparison != libc::BPF_JEQ {
+            next = self.jump(libc::BPF_JGT, half(value, 32), when_true, next);
+        }
+        let next = self.masked(half(mask, 32), next);
+        self.load(place + 4, next)
+    }
+
+    /// Takes away what does not count of the accumulator, and goes on at `next`.
+    fn masked(&mut self, mask: u32, next: Target) -> Target {
+        if mask == u32::MAX {
+            return next;
+        }
+        self.fall_through(next);
+        self.push(libc::BPF_ALU | libc::BPF_AND | libc::BPF_K, 0, 0, mask)
     }
 
     /// Finds the range of the number in the accumulator.
@@ -577,6 +719,7 @@ mod tests {
     use std::process::Command;
 
     use super::*;
+    use crate::security::syscalls;
 
     const ALLOW: u32 = 0x7fff_0000;
     const KILL: u32 = 0x8000_0000;
@@ -585,18 +728,18 @@ mod tests {
     const EAFNOSUPPORT: u32 = 0x0005_0061;
 
     /// `struct seccomp_data`, and whether an argument of it was looked at.
-    struct Call {
-        number: u32,
-        arch: u32,
-        arguments: [u64; 6],
-        judged: bool,
+    pub(super) struct Call {
+        pub(super) number: u32,
+        pub(super) arch: u32,
+        pub(super) arguments: [u64; 6],
+        pub(super) judged: bool,
     }
 
     impl Call {
-        fn new(number: u32, arguments: &[u64]) -> Call {
+        pub(super) fn new(number: u32, arguments: &[u64]) -> Call {
             let mut all = [0; 6];
             all[..arguments.len()].copy_from_slice(arguments);
-            Call { number, arch: AUDIT_ARCH_X86_64, arguments: all, judged: false }
+            Call { number, arch: Arch::X86_64.audit(), arguments: all, judged: false }
         }
 
         fn word(&mut self, offset: u32) -> u32 {
@@ -611,7 +754,7 @@ mod tests {
     }
 
     /// Runs a program as the kernel does; like the kernel's check it knows only what a seccomp filter may use.
-    fn run(program: &[Instruction], call: &mut Call) -> u32 {
+    pub(super) fn run(program: &[Instruction], call: &mut Call) -> u32 {
         let (mut at, mut a) = (0, 0);
         loop {
             let Instruction { code, jt, jf, k } = program[at];
@@ -622,6 +765,7 @@ mod tests {
                 0x54 => a &= k,
                 0x05 => at += k as usize,
                 0x15 => at += branch(a == k),
+                0x25 => at += branch(a > k),
                 0x35 => at += branch(a >= k),
                 0x45 => at += branch(a & k != 0),
                 0x06 => return k,
@@ -647,6 +791,7 @@ mod tests {
                 let arm = arms.iter().find(|(candidate, _)| *candidate == value).map(|(_, rule)| rule);
                 expected(arm.unwrap_or(otherwise), arguments)
             }
+            Rule::First(..) => panic!("tested by profiles"),
         }
     }
 
@@ -657,14 +802,14 @@ mod tests {
     }
 
     /// The checks of `bpf_check_classic()` and `seccomp_check_filter()`.
-    fn assert_valid(program: &[Instruction]) {
+    pub(super) fn assert_valid(program: &[Instruction]) {
         assert!((1..=4096).contains(&program.len()));
         assert_eq!(program.last().unwrap().code, 0x06);
         for (at, instruction) in program.iter().enumerate() {
             let left = program.len() - at - 1;
             match instruction.code {
                 0x05 => assert!((instruction.k as usize) < left),
-                0x15 | 0x35 | 0x45 => {
+                0x15 | 0x25 | 0x35 | 0x45 => {
                     assert!(usize::from(instruction.jt) < left && usize::from(instruction.jf) < left);
                 }
                 0x20 => assert!(instruction.k < 64 && instruction.k % 4 == 0),
@@ -692,7 +837,7 @@ mod tests {
             let policy = Policy::standard(allowed);
             let program = policy.compile();
             assert_valid(&program);
-            for number in (0..=600).chain([X32_FIRST - 1, u32::MAX]) {
+            for number in (0..=600).chain([X32_BIT - 1, u32::MAX]) {
                 let rule = policy.rule(number).cloned().unwrap_or(Rule::Do(Action::ENOSYS));
                 for arguments in &arguments {
                     let mut call = Call::new(number, arguments);
@@ -728,6 +873,31 @@ mod tests {
         }
     }
 
+    /// The rules are the same by name on each architecture; numbers of its own that x86_64 does not have stay closed.
+    #[test]
+    fn other_architectures_have_the_same_default() {
+        for allowed in interesting_sets() {
+            let here = Policy::standard_of(Arch::X86_64, allowed);
+            let there = Policy::standard_of(Arch::Aarch64, allowed);
+            for (number, rule) in &there.rules {
+                let name = Arch::Aarch64.name(*number).unwrap();
+                assert_eq!(here.rule(syscalls::number(name).unwrap()), Some(rule), "{name}");
+            }
+            assert!(there.rules.len() > 300, "{}", there.rules.len());
+            let program = assemble(&[(Arch::Aarch64, &there)]);
+            assert_valid(&program);
+            for number in (0..600).chain([X32_BIT, u32::MAX]) {
+                let mut call = Call { arch: Arch::Aarch64.audit(), ..Call::new(number, &[7; 6]) };
+                let rule = there.rule(number).cloned().unwrap_or(Rule::Do(Action::ENOSYS));
+                assert_eq!(run(&program, &mut call), rule.action(&[7; 6]).code(), "{number}");
+                for arch in [Arch::X86_64, Arch::Arm] {
+                    let mut call = Call { arch: arch.audit(), ..Call::new(number, &[]) };
+                    assert_eq!(run(&program, &mut call), KILL);
+                }
+            }
+        }
+    }
+
     #[test]
     fn other_conventions_are_killed() {
         for allowed in interesting_sets() {
@@ -737,11 +907,11 @@ mod tests {
                     assert_eq!(run(&program, &mut Call { arch, ..Call::new(number, &[]) }), KILL);
                 }
             }
-            for number in (X32_FIRST..X32_FIRST + 600).chain([0x7fff_ffff, 0x8000_0000, 0xc000_0000, u32::MAX - 1]) {
+            for number in (X32_BIT..X32_BIT + 600).chain([0x7fff_ffff, 0x8000_0000, 0xc000_0000, u32::MAX - 1]) {
                 assert_eq!(answer(&program, number, &[]), KILL, "{number:#x}");
             }
             assert_eq!(answer(&program, u32::MAX, &[]), ENOSYS);
-            assert_eq!(answer(&program, X32_FIRST - 1, &[]), ENOSYS);
+            assert_eq!(answer(&program, X32_BIT - 1, &[]), ENOSYS);
         }
     }
 
@@ -929,14 +1099,14 @@ mod tests {
             policy.set(38, Rule::EPERM);
             policy.set(39, Rule::one_of(0, 7, &[], Rule::ALLOW, Rule::Do(action)));
             policy.set(41, Rule::one_of(0, 7, &[], Rule::ALLOW, Rule::EPERM));
-            policy.set(X32_FIRST + 1, Rule::ALLOW);
+            policy.set(X32_BIT + 1, Rule::ALLOW);
             let program = policy.compile();
             assert_valid(&program);
             assert_eq!(answer(&program, 38, &[]), EPERM);
             assert_eq!(answer(&program, 39, &[]), action.code());
             assert_eq!(answer(&program, 40, &[]), action.code());
             assert_eq!(answer(&program, 41, &[]), EPERM);
-            assert_eq!(answer(&program, X32_FIRST + 1, &[]), KILL);
+            assert_eq!(answer(&program, X32_BIT + 1, &[]), KILL);
         }
     }
 
@@ -969,7 +1139,7 @@ mod tests {
     }
 
     #[allow(unsafe_code)]
-    fn install(program: &[Instruction]) -> io::Result<()> {
+    pub(super) fn install(program: &[Instruction]) -> io::Result<()> {
         let filter = libc::sock_fprog {
             len: program.len() as u16,
             filter: program.as_ptr().cast::<libc::sock_filter>().cast_mut(),
@@ -987,7 +1157,7 @@ mod tests {
 
     /// The errno of a call that fails; 0 where it does not.
     #[allow(unsafe_code)]
-    fn errno_of(number: i64, arguments: [i64; 3]) -> i32 {
+    pub(super) fn errno_of(number: i64, arguments: [i64; 3]) -> i32 {
         let [a, b, c] = arguments;
         // SAFETY: the test passes no addresses, and only calls that make nothing when they fail, as they have to.
         match unsafe { libc::syscall(number, a, b, c) } {

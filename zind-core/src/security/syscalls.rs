@@ -1,5 +1,103 @@
-//! The one table of system calls: name and number on x86_64.
+//! The tables of system calls: name and number on x86_64, and on the other architectures that filters know.
 #![forbid(unsafe_code)]
+
+mod table;
+
+/// A convention of system calls: numbers and arguments mean other things in each.
+///
+/// Source: `SCMP_ARCH_*` of <https://github.com/opencontainers/runtime-spec/blob/v1.2.0/config-linux.md#seccomp>
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Arch {
+    /// 64-bit x86.
+    X86_64,
+    /// 32-bit x86: i386.
+    X86,
+    /// 64-bit x86 with 32-bit addresses.
+    X32,
+    /// 64-bit Arm.
+    Aarch64,
+    /// 32-bit Arm.
+    Arm,
+}
+
+impl Arch {
+    /// All of them.
+    pub const ALL: [Arch; 5] = [Arch::X86_64, Arch::X86, Arch::X32, Arch::Aarch64, Arch::Arm];
+
+    /// The convention of this program itself.
+    #[cfg(target_arch = "x86_64")]
+    pub const NATIVE: Arch = Arch::X86_64;
+    /// The convention of this program itself.
+    #[cfg(target_arch = "aarch64")]
+    pub const NATIVE: Arch = Arch::Aarch64;
+
+    /// As OCI and libseccomp call it: `"SCMP_ARCH_X86_64"`.
+    pub const fn oci_name(self) -> &'static str {
+        match self {
+            Arch::X86_64 => "SCMP_ARCH_X86_64",
+            Arch::X86 => "SCMP_ARCH_X86",
+            Arch::X32 => "SCMP_ARCH_X32",
+            Arch::Aarch64 => "SCMP_ARCH_AARCH64",
+            Arch::Arm => "SCMP_ARCH_ARM",
+        }
+    }
+
+    /// As Docker's profiles call it: `"amd64"`.
+    pub const fn docker_name(self) -> &'static str {
+        match self {
+            Arch::X86_64 => "amd64",
+            Arch::X86 => "x86",
+            Arch::X32 => "x32",
+            Arch::Aarch64 => "arm64",
+            Arch::Arm => "arm",
+        }
+    }
+
+    /// `AUDIT_ARCH_*`: what the kernel calls it in `struct seccomp_data`. That of x32 is x86_64's.
+    pub const fn audit(self) -> u32 {
+        match self {
+            Arch::X86_64 | Arch::X32 => 0xc000_003e,
+            Arch::X86 => 0x4000_0003,
+            Arch::Aarch64 => 0xc000_00b7,
+            Arch::Arm => 0x4000_0028,
+        }
+    }
+
+    /// The convention of a call, from what `struct seccomp_data` says.
+    pub fn of_call(audit: u32, number: u32) -> Option<Arch> {
+        let is_x32 = audit == Arch::X32.audit() && (X32_BIT..u32::MAX).contains(&number);
+        Arch::ALL.into_iter().find(|arch| arch.audit() == audit && (*arch == Arch::X32) == is_x32)
+    }
+
+    /// The number of a call here, by the kernel's name; of x32 with its bit.
+    pub fn number(self, name: &str) -> Option<u32> {
+        let row = table::TABLE.binary_search_by(|(known, _)| (*known).cmp(name)).ok()?;
+        let number = table::TABLE[row].1[self as usize];
+        (number != table::NONE).then_some(if self == Arch::X32 { number | X32_BIT } else { number })
+    }
+
+    /// The kernel's name of a call here, by its number (of x32 with its bit).
+    pub fn name(self, number: u32) -> Option<&'static str> {
+        if self == Arch::X86_64 {
+            return name(number);
+        }
+        let plain = if self == Arch::X32 { number.checked_sub(X32_BIT)? } else { number };
+        table::TABLE
+            .iter()
+            .find(|(_, numbers)| numbers[self as usize] == plain && plain != table::NONE)
+            .map(|row| row.0)
+    }
+}
+
+/// `__X32_SYSCALL_BIT`: the first number of x32.
+pub(crate) const X32_BIT: u32 = 0x4000_0000;
+
+/// True for the name of a system call of any architecture.
+pub fn is_known(name: &str) -> bool {
+    table::TABLE.binary_search_by(|(known, _)| (*known).cmp(name)).is_ok()
+        || table::ELSEWHERE.binary_search(&name).is_ok()
+}
 
 /// Declares both look-ups from one table.
 macro_rules! syscalls {
@@ -111,6 +209,47 @@ mod tests {
         assert!((LAST + 1..2000).chain([0x4000_0000, u32::MAX]).all(|number| name(number).is_none()));
         assert_eq!(number("socketcall"), None);
         assert_eq!(number(""), None);
+    }
+
+    #[test]
+    fn both_tables_say_the_same() {
+        assert!(table::TABLE.windows(2).all(|pair| pair[0].0 < pair[1].0) && table::ELSEWHERE.is_sorted());
+        for (name, numbers) in table::TABLE {
+            assert_eq!(number(name).unwrap_or(table::NONE), numbers[0], "{name}");
+            assert!(table::ELSEWHERE.binary_search(name).is_err(), "{name}");
+        }
+        let of_x86_64 = table::TABLE.iter().filter(|(_, numbers)| numbers[0] != table::NONE).count();
+        assert_eq!(of_x86_64, 385);
+        for arch in Arch::ALL {
+            for (name, _) in table::TABLE {
+                if let Some(number) = arch.number(name) {
+                    // Some have two names there.
+                    assert_eq!(arch.name(number).and_then(|other| arch.number(other)), Some(number), "{arch:?} {name}");
+                    assert_eq!(Arch::of_call(arch.audit(), number), Some(arch), "{name}");
+                }
+            }
+            // Newer calls have the same number everywhere.
+            for name in ["pidfd_send_signal", "clone3", "openat2", "mseal", "listns"] {
+                assert_eq!(arch.number(name).map(|number| number & !X32_BIT), number(name), "{arch:?} {name}");
+            }
+        }
+    }
+
+    #[test]
+    fn other_architectures_have_their_own_numbers() {
+        let samples = [
+            ("openat", [257, 295, 257 | X32_BIT, 56, 322]),
+            ("execve", [59, 11, 520 | X32_BIT, 221, 11]),
+            ("write", [1, 4, 1 | X32_BIT, 64, 4]),
+            ("socket", [41, 359, 41 | X32_BIT, 198, 281]),
+        ];
+        for (name, numbers) in samples {
+            assert_eq!(Arch::ALL.map(|arch| arch.number(name).unwrap()), numbers, "{name}");
+        }
+        assert_eq!(Arch::X86.number("socketcall"), Some(102));
+        assert_eq!((Arch::Aarch64.number("open"), Arch::X86_64.number("mmap2")), (None, None));
+        assert_eq!((Arch::X86_64.name(0x4000_0000), Arch::of_call(0x4000_00b7, 0)), (None, None));
+        assert!(is_known("s390_sthyi") && is_known("mmap2") && !is_known("opne") && !is_known(""));
     }
 
     #[test]

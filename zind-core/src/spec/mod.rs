@@ -22,6 +22,7 @@ pub use crate::namespace::kind::Kind;
 pub use crate::namespace::{Source, TimeOffsets};
 pub use crate::rootfs::{Overlay, Rootfs};
 pub use crate::security::capabilities::{CapSet, CapSets};
+use crate::security::seccomp::Profile;
 pub use crate::terminal::Size;
 pub use hooks::{Hook, Hooks};
 pub use parse::{parse_duration, parse_rlimit_name, parse_signal, parse_size};
@@ -56,7 +57,7 @@ pub enum User {
 }
 
 /// The system call filter.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Seccomp {
     /// zind's own: an allow list in the manner of Docker's.
@@ -64,6 +65,23 @@ pub enum Seccomp {
     Default,
     /// None.
     None,
+    /// One of the caller's, as OCI or Docker writes it.
+    Profile(Arc<Profile>),
+    /// None of consequence: every call is let through and noted, for [`Process::learned`](crate::Process::learned). It is slow,
+    /// and only for programs that need no filter.
+    Learn,
+}
+
+impl Seccomp {
+    /// As the isolation report has it.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Seccomp::Default => "default",
+            Seccomp::None => "none",
+            Seccomp::Profile(_) => "profile",
+            Seccomp::Learn => "learn",
+        }
+    }
 }
 
 /// Soft and hard limit; `None` is unlimited: `setrlimit(2)`.
@@ -251,6 +269,9 @@ pub struct Spec {
     pub no_new_privileges: bool,
     /// System call filter.
     pub seccomp: Seccomp,
+    /// Tell what the filter refuses by an errno, as it does: [`Process::violations`](crate::Process::violations). A refusal
+    /// takes longer then, since a thread of the caller's process answers each.
+    pub violations: bool,
     /// A session keyring of its own.
     pub keyring: bool,
 
@@ -336,6 +357,7 @@ impl Default for Spec {
             privileged: false,
             no_new_privileges: true,
             seccomp: Seccomp::Default,
+            violations: false,
             keyring: true,
             init: true,
             die_with_owner: true,

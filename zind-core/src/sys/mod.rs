@@ -6,4 +6,5 @@ pub(crate) mod clone;
 pub(crate) mod descriptors;
 pub(crate) mod mounts;
 pub(crate) mod probe;
+pub(crate) mod seccomp;
 pub(crate) mod signals;

@@ -150,5 +150,5 @@ macro_rules! fields {
 fields! {
     argv0, clear_env, inherit_env, keep_env, entrypoint, of_image, origin, make_dirs, sealed, overlay, tmpfs_size, console,
     mount_proc, binfmt, chroot, directories, propagation, pins, setgroups, owner, stdin, stdout, stderr, session, pdeathsig,
-    ptrace, keep_caps, privileged, seccomp, keyring, init, die_with_owner, forward_signals, timeout, require,
+    ptrace, keep_caps, privileged, seccomp, violations, keyring, init, die_with_owner, forward_signals, timeout, require,
 }

@@ -11,8 +11,11 @@ use super::typed::Typed;
 use crate::cgroup::Resources;
 use crate::device::{self, Device};
 use crate::error::{Error, Result};
+use crate::process::plan::payload_capabilities;
 use crate::rootfs::mask;
-use crate::spec::{IdMaps, Kind, Source, Spec, TimeOffsets};
+use crate::security::capabilities::CapSet;
+use crate::security::seccomp::Profile;
+use crate::spec::{IdMaps, Kind, Seccomp, Source, Spec, TimeOffsets};
 
 const SECOND: i64 = 1_000_000_000;
 const DOMAINS: [(&str, u32); 2] = [("LINUX", 0), ("LINUX32", 8)];
@@ -58,6 +61,9 @@ pub(super) fn write(spec: &Spec, out: &mut Out) -> Result<Value> {
         put("maskedPaths", json!(mask::MASKED));
         put("readonlyPaths", json!(mask::READONLY));
     }
+    if let Seccomp::Profile(profile) = &spec.seccomp {
+        put("seccomp", profile.to_oci(payload_capabilities(spec).unwrap_or_else(CapSet::all)));
+    }
     Ok(Value::Object(all))
 }
 
@@ -94,11 +100,18 @@ pub(super) fn read(mut all: Fields, spec: &mut Spec, from: &mut In) -> Result<()
     check_paths(masked, "is not among the paths that zind hides", &[&mask::MASKED])?;
     let readonly = all.list("readonlyPaths")?;
     check_paths(readonly, "is not among the paths that zind keeps from writing", &[&mask::READONLY, &mask::MASKED])?;
+    if let Some(node) = all.take("seccomp").filter(|node| node.value != json!({})) {
+        let path = node.path.clone();
+        let profile = Profile::from_value(node.value).map_err(|(at, rule)| match at.is_empty() {
+            true => wrong(&path, rule),
+            false => wrong(&format!("{path}.{at}"), rule),
+        })?;
+        if let Some(node) = from.take("seccomp") {
+            return Err(node.wrong("is in linux.seccomp too; take one of them away"));
+        }
+        spec.seccomp = Seccomp::Profile(profile);
+    }
     for (name, why) in [
-        (
-            "seccomp",
-            "is a filter of its own, which zind cannot take yet; org.zind.seccomp may be \"default\" or \"none\"",
-        ),
         ("sysctl", "cannot be set yet"),
         ("mountLabel", "cannot be set: zind knows no labels yet"),
         ("intelRdt", "cannot be set yet"),

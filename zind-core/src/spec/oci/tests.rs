@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -375,7 +376,8 @@ fn any(chance: &mut Chance) -> Spec {
         keep_caps: chance.flag(),
         privileged: chance.flag(),
         no_new_privileges: chance.flag(),
-        seccomp: chance.pick(&[Seccomp::Default, Seccomp::None]),
+        seccomp: chance.pick(&[Seccomp::Default, Seccomp::None, Seccomp::Learn, Seccomp::Profile(profile())]),
+        violations: chance.flag(),
         keyring: chance.flag(),
         init: chance.flag(),
         die_with_owner: chance.flag(),
@@ -409,7 +411,7 @@ fn differences(one: &Spec, two: &Spec) -> Vec<String> {
         argv argv0 env clear_env inherit_env keep_env cwd rootfs entrypoint of_image make_dirs sealed overlay read_only tmpfs_size
         mounts devices system_mounts mount_proc binfmt chroot directories propagation pins time_offsets hostname domainname
         id_maps setgroups owner pass_fds user groups umask rlimits oom_score_adj nice scheduler session personality pdeathsig ptrace
-        resources cgroup_parent capabilities ambient cap_sets keep_caps privileged no_new_privileges seccomp keyring init
+        resources cgroup_parent capabilities ambient cap_sets keep_caps privileged no_new_privileges seccomp violations keyring init
         die_with_owner forward_signals timeout require terminal console_size hooks annotations;
         shown origin console namespaces stdin stdout stderr cgroup)
 }
@@ -505,7 +507,7 @@ fn the_least_document_means_what_it_says_and_no_more() {
     assert_eq!(spec.rootfs, Rootfs::Path("rootfs".into()));
     assert_eq!((spec.overlay.clone(), spec.read_only, spec.clear_env, spec.init), (Overlay::None, false, true, false));
     assert!(spec.namespaces.is_empty() && spec.capabilities.is_none() && spec.resources.is_none());
-    assert_eq!((spec.seccomp, spec.no_new_privileges, spec.umask), (Seccomp::None, false, Some(0o022)));
+    assert_eq!((&spec.seccomp, spec.no_new_privileges, spec.umask), (&Seccomp::None, false, Some(0o022)));
     assert!(spec.system_mounts);
     assert_eq!(differences(&spec, &again(&spec)), Vec::<String>::new());
 }
@@ -591,7 +593,9 @@ fn what_zind_cannot_do_is_refused_by_its_name() {
         ("/process/selinuxLabel", json!("system_u:system_r"), "process.selinuxLabel"),
         ("/process/ioPriority", json!({"class": "IOPRIO_CLASS_IDLE", "priority": 1}), "process.ioPriority"),
         ("/process/execCPUAffinity", json!({"initial": "0"}), "process.execCPUAffinity"),
-        ("/linux/seccomp", json!({"defaultAction": "SCMP_ACT_ALLOW"}), "linux.seccomp"),
+        ("/linux/seccomp", json!({"defaultAction": "SCMP_ACT_DENY"}), "linux.seccomp"),
+        ("/linux/seccomp", json!({"syscalls": []}), "linux.seccomp"),
+        ("/linux/seccomp", json!("default"), "linux.seccomp"),
         ("/linux/sysctl", json!({"net.core.somaxconn": "256"}), "linux.sysctl"),
         ("/linux/mountLabel", json!("x"), "linux.mountLabel"),
         ("/linux/intelRdt", json!({"closID": "x"}), "linux.intelRdt"),
@@ -617,6 +621,32 @@ fn what_zind_cannot_do_is_refused_by_its_name() {
     ] {
         let _ = of(&with(pointer, value));
     }
+}
+
+/// A filter as OCI has it, with all that there is.
+fn profile() -> Arc<crate::Profile> {
+    let value = json!({
+        "defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 38,
+        "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"],
+        "flags": ["SECCOMP_FILTER_FLAG_LOG"], "listenerPath": "/run/agent", "listenerMetadata": "meta",
+        "syscalls": [{"names": ["clone"], "action": "SCMP_ACT_ALLOW",
+            "args": [{"index": 0, "value": 2114060288u64, "valueTwo": 0, "op": "SCMP_CMP_MASKED_EQ"}]}],
+    });
+    crate::Profile::from_json(&value.to_string()).unwrap()
+}
+
+#[test]
+fn a_filter_has_one_place() {
+    let mut document = with("/linux/seccomp", json!({"defaultAction": "SCMP_ACT_ALLOW"}));
+    assert!(matches!(of(&document).seccomp, Seccomp::Profile(_)));
+    document["annotations"] = json!({"org.zind.version": "1", "org.zind.seccomp": "\"default\""});
+    assert_eq!(refused(&document).0, "annotations");
+    let document = with(
+        "/linux/seccomp",
+        json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["opne"], "action": "SCMP_ACT_LOG"}]}),
+    );
+    let (field, rule) = refused(&document);
+    assert_eq!((field, rule.contains("syscalls[0].names[0]: \"opne\"")), ("linux.seccomp", true), "{rule}");
 }
 
 #[test]
@@ -820,11 +850,10 @@ fn documents_of_other_runtimes_are_understood() {
 #[test]
 fn a_document_of_podman_is_understood_but_for_what_zind_lacks() {
     let mut document = document("podman");
-    for (field, name) in [("linux.maskedPaths", "maskedPaths"), ("linux.seccomp", "seccomp")] {
-        assert_eq!(refused(&document).0, field);
-        document["linux"].as_object_mut().unwrap().remove(name);
-    }
+    assert_eq!(refused(&document).0, "linux.maskedPaths");
+    document["linux"].as_object_mut().unwrap().remove("maskedPaths");
     let spec = of(&document);
+    assert!(matches!(spec.seccomp, Seccomp::Profile(_)));
     assert_eq!(spec.mounts.len(), 6);
     assert_eq!(spec.devices, [Device::node('c', "/dev/fuse", 10, 229).unwrap().mode(0o666).owner(Some(0), Some(0))]);
     assert_eq!(spec.cgroup_parent.as_deref(), Some("/libpod_parent/libpod-0f3a".as_ref()));

@@ -312,7 +312,9 @@ impl Typed for Seccomp {
     fn write(&self) -> Value {
         match self {
             Seccomp::Default => json!("default"),
-            Seccomp::None => json!("none"),
+            // A profile is in linux.seccomp.
+            Seccomp::None | Seccomp::Profile(_) => json!("none"),
+            Seccomp::Learn => json!("learn"),
         }
     }
 
@@ -321,6 +323,7 @@ impl Typed for Seccomp {
         match choice.parts() {
             ("default", None) => Ok(Seccomp::Default),
             ("none", None) => Ok(Seccomp::None),
+            ("learn", None) => Ok(Seccomp::Learn),
             _ => choice.unknown(),
         }
     }

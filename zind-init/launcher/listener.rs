@@ -1,0 +1,52 @@
+//! A filter with a listener, which has to reach the library although the filter may refuse every call from then on.
+//!
+//! A filter holds for the thread that installs it, so another thread sends the listener. The payload's own waits for that
+//! without a call, since executing the program ends the other.
+
+use core::sync::atomic::{AtomicI32, Ordering};
+
+use crate::planfile::PlanFile;
+use crate::step::Step;
+use crate::{At, Done, report, sys};
+
+/// The listener's number, or one of these.
+static LISTENER: AtomicI32 = AtomicI32::new(NOT_YET);
+const NOT_YET: i32 = -1;
+const FAILED: i32 = -2;
+const SENT: i32 = -3;
+
+const NEW_LISTENER: u64 = 1 << 3;
+
+/// Installs a filter, and has its listener sent. Signals are unblocked on the way.
+pub fn install(plan: &PlanFile, filter: &[u64]) -> Done {
+    static mut STACK: [u8; 16384] = [0; 16384];
+    // SAFETY: the one use of the stack; it is called once.
+    let stack = unsafe { &mut *(&raw mut STACK) };
+    sys::thread(stack, send, (&raw const *plan).cast()).at(Step::Seccomp)?;
+    sys::set_all_signals_blocked(false);
+    let installed = sys::seccomp(filter, plan.seccomp_flags | NEW_LISTENER);
+    LISTENER.store(installed.map_or(FAILED, |fd| fd as i32), Ordering::Release);
+    installed.at(Step::Seccomp)?;
+    while LISTENER.load(Ordering::Acquire) != SENT {
+        core::hint::spin_loop();
+    }
+    Ok(())
+}
+
+/// The other thread, with every signal blocked and no filter.
+extern "C" fn send(plan: *const u8) -> ! {
+    // SAFETY: the plan stays where it is for as long as the program does, and nobody changes it meanwhile.
+    let plan = unsafe { &*plan.cast::<PlanFile>() };
+    loop {
+        match LISTENER.load(Ordering::Acquire) {
+            NOT_YET => sys::yield_cpu(),
+            FAILED => break,
+            fd => {
+                report(plan, Step::HandedListener, 0, 0, fd);
+                LISTENER.store(SENT, Ordering::Release);
+                break;
+            }
+        }
+    }
+    sys::exit_thread()
+}
