@@ -15,6 +15,7 @@ mod mount;
 mod options;
 mod process;
 mod resources;
+mod seccomp;
 
 use pyo3::prelude::*;
 
@@ -31,6 +32,8 @@ fn _zind(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<process::Start>()?;
     module.add_class::<resources::Resources>()?;
     module.add_class::<process::Exchange>()?;
+    module.add_class::<seccomp::Notifier>()?;
+    module.add_class::<seccomp::Violations>()?;
     module.add_function(wrap_pyfunction!(process::run, module)?)?;
     module.add_function(wrap_pyfunction!(process::spawn, module)?)?;
     module.add_function(wrap_pyfunction!(process::begin, module)?)?;

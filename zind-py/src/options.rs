@@ -9,8 +9,8 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyInt, PyString};
 use zind_core::{
-    Binfmt, CapSet, Console, Exec, IdMap, IdMaps, Kind, Overlay, Rlimit, Rootfs, Scheduler, Seccomp, Source, Spec,
-    Stdio, TimeOffsets, User, parse_duration, parse_rlimit_name, parse_signal, parse_size,
+    Binfmt, CapSet, Console, Exec, IdMap, IdMaps, Kind, Overlay, Profile, Rlimit, Rootfs, Scheduler, Seccomp, Source,
+    Spec, Stdio, TimeOffsets, User, parse_duration, parse_rlimit_name, parse_signal, parse_size,
 };
 
 use zind_core::terminal::Size;
@@ -152,6 +152,34 @@ pub(crate) fn exec(py: Python<'_>, argv: &Bound<'_, PyAny>, options: &Bound<'_, 
     (exec.pass_fds, exec.timeout) = (spec.pass_fds, spec.timeout);
     exec.outlive_owner = !spec.die_with_owner;
     Ok(exec)
+}
+
+/// `"default"`, `"learn"`, a profile (a mapping), or the path of one.
+fn seccomp(py: Python<'_>, value: &Bound<'_, PyAny>) -> PyResult<Seccomp> {
+    match value.extract::<String>().as_deref() {
+        Ok("default") => return Ok(Seccomp::Default),
+        Ok("learn") => return Ok(Seccomp::Learn),
+        // A word that was to be another one is no file's name.
+        Ok(word) if !word.contains(['/', '.']) => {
+            return Err(spec_error(
+                py,
+                "seccomp",
+                &format!("{word:?} is neither default nor learn, nor the path of a profile"),
+            ));
+        }
+        _ => {}
+    }
+    let profile = if value.hasattr("keys")? {
+        // Any mapping, and anything in it that JSON can say.
+        let json = py.import("json")?;
+        let plain = py.get_type::<PyDict>().call1((value,))?;
+        let text: String = json.call_method1("dumps", (plain,))?.extract()?;
+        py.detach(|| Profile::from_json(&text))
+    } else {
+        let path = os_string("seccomp", value)?;
+        py.detach(|| Profile::from_file(path))
+    };
+    profile.map(Seccomp::Profile).map_err(|error| raise(py, &error))
 }
 
 /// What an OCI config.json says: its text (bytes), or the path of it or of a bundle.
@@ -297,6 +325,7 @@ const KNOWN: &[&str] = &[
     "uid_map",
     "umask",
     "user",
+    "violations",
 ];
 
 fn check_known(key: &str) -> PyResult<()> {
@@ -703,10 +732,8 @@ fn privileges(py: Python<'_>, spec: &mut Spec, key: &str, value: &Bound<'_, PyAn
         }
         "no_new_privileges" => spec.no_new_privileges = value.extract()?,
         "keyring" => spec.keyring = value.extract()?,
-        "seccomp" => match value.extract::<String>().as_deref() {
-            Ok("default") => spec.seccomp = Seccomp::Default,
-            _ => return Err(unsupported(py, "seccomp", "this version has \"default\" and None")),
-        },
+        "seccomp" => spec.seccomp = seccomp(py, value)?,
+        "violations" => spec.violations = value.extract()?,
         "require" => spec.require = texts("require", value)?,
         _ => return Ok(false),
     }

@@ -16,6 +16,7 @@ use crate::events::{self, Events, TriggerTuple};
 use crate::images::{CommitTuple, Image, Watch, commit_options, watched};
 use crate::mount::Mount;
 use crate::options;
+use crate::seccomp::{Notifier, Violations};
 
 /// kind, code, signal
 pub(crate) type ExitTuple = (&'static str, Option<i32>, Option<i32>);
@@ -267,6 +268,20 @@ impl Process {
     fn events(&self, py: Python<'_>, pressure: Vec<TriggerTuple>) -> PyResult<Events> {
         let triggers: Vec<_> = pressure.into_iter().map(|given| events::trigger(py, given)).collect::<PyResult<_>>()?;
         self.0.events(&triggers).map(Events::of).map_err(|error| raise(py, &error))
+    }
+
+    /// Whoever decides about the calls that its profile asks about, once.
+    fn take_notifier(&self) -> Option<Notifier> {
+        self.0.take_notifier().map(Notifier::of)
+    }
+
+    fn violations(&self, py: Python<'_>) -> PyResult<Violations> {
+        self.0.violations().map(Violations).map_err(|error| raise(py, &error))
+    }
+
+    /// The JSON of the profile that lets through what was called.
+    fn learned(&self, py: Python<'_>) -> PyResult<String> {
+        py.detach(|| self.0.learned()).map_err(|error| raise(py, &error))
     }
 
     fn kill(&self, py: Python<'_>) -> PyResult<()> {

@@ -41,7 +41,7 @@ from ._images import (
 )
 from ._events import Event, Events, PressureTrigger
 from ._layers import Change, Layers, Metadata, Snapshot
-from ._process import DEVNULL, PIPE, STDOUT, Popen, Pty, run
+from ._process import DEVNULL, PIPE, STDOUT, Popen, Pty, learn, run
 from ._resources import (
     DeviceRule,
     IoLimit,
@@ -53,6 +53,7 @@ from ._resources import (
     Stall,
     sweep_groups,
 )
+from ._seccomp import Call, Notifier, Violation, Violations
 from ._results import CompletedProcess, Exit, IdMap, Isolation, Stats, TimeOffsets
 from ._zind import LAUNCHER_SIZE, Device, Mount, __version__
 from .errors import (
@@ -109,6 +110,7 @@ __all__ = [
     "Attachment",
     "BuildStep",
     "Builder",
+    "Call",
     "CalledProcessError",
     "Change",
     "Chunk",
@@ -145,6 +147,7 @@ __all__ = [
     "Mount",
     "Namespace",
     "NotFoundError",
+    "Notifier",
     "PackStats",
     "Popen",
     "Pressure",
@@ -172,6 +175,8 @@ __all__ = [
     "TimeoutExpired",
     "UnsupportedError",
     "Usage",
+    "Violation",
+    "Violations",
     "Volume",
     "VolumeHold",
     "Volumes",
@@ -181,6 +186,7 @@ __all__ = [
     "chroot",
     "containers",
     "doctor",
+    "learn",
     "mount",
     "namespaces",
     "oci",

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from ._process import Pty
     from ._resources import Resources
     from ._results import IdMap, TimeOffsets
+    from ._seccomp import NotifyFunction, ViolationFunction
     from ._zind import Device, Mount
 
     class HasFileno(Protocol):
@@ -98,7 +99,9 @@ if TYPE_CHECKING:
         keep_caps: bool
         privileged: bool
         no_new_privileges: bool
-        seccomp: Literal["default"] | None
+        seccomp: Literal["default", "learn"] | Path | Mapping[str, Any] | None
+        violations: bool | ViolationFunction
+        notify: NotifyFunction | None
         keyring: bool
         require: Iterable[str] | None
 
@@ -123,6 +126,6 @@ if TYPE_CHECKING:
         capabilities: Iterable[str] | Literal["docker", "podman"] | None
         privileged: bool
         no_new_privileges: bool
-        seccomp: Literal["default"] | None
+        seccomp: Literal["default"] | Path | Mapping[str, Any] | None
         keyring: bool
         die_with_owner: bool

@@ -10,7 +10,7 @@ import sys
 from subprocess import DEVNULL, PIPE, STDOUT
 from typing import NamedTuple
 
-from . import _images, _zind
+from . import _images, _seccomp, _zind
 from ._copy import CopyStats, Root
 from ._events import Events
 from ._resources import ProcessInfo
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from ._resources import Resources
     from ._zind import Mount
 
-__all__ = ["DEVNULL", "PIPE", "STDOUT", "Popen", "Pty", "run"]
+__all__ = ["DEVNULL", "PIPE", "STDOUT", "Popen", "Pty", "learn", "run"]
 
 
 class Pty(NamedTuple):
@@ -93,10 +93,65 @@ def run(
         out, err = captured, False
     else:
         out, err = streams(given, input is not None, capture_output)
+    if given.get("notify") or given.get("violations") or given.get("seccomp") == "learn":
+        return _served(argv, given, mode, input, out, err, timeout, check)
     given["timeout"] = timeout
     exit_, stats_, isolation, stdout, stderr = _zind.run(argv, given, mode.encode(input))
     exit, stats = Exit(*exit_), Stats._of(stats_)
     return completed(argv, exit, stats, isolation, mode, stdout if out else None, stderr if err else None, timeout, check)
+
+
+def _served(
+    argv: Any,
+    given: dict[str, Any],
+    mode: Text,
+    input: bytes | str | None,
+    out: bool,
+    err: bool,
+    timeout: float | None,
+    check: bool,
+) -> CompletedProcess:
+    """A command whose filter asks or tells, or learns, to its end."""
+    given["timeout"] = timeout
+    process = Popen._with(argv, -1, Text(None, None, None), given)
+    try:
+        stdout, stderr = process.communicate(None if input is None else mode.encode(input))
+    except BaseException:
+        process.kill()
+        process.wait()
+        raise
+    exit = process.exit
+    assert exit is not None
+    stdout, stderr = stdout if out else None, stderr if err else None
+    result = completed(argv, exit, process.stats(), process.isolation, mode, stdout, stderr, timeout, check)
+    if given.get("seccomp") == "learn":
+        result.profile = process.learned()
+    return result
+
+
+def learn(
+    argv: Argv | None = None,
+    *,
+    input: bytes | str | None = None,
+    capture_output: bool = False,
+    text: bool | None = None,
+    encoding: str | None = None,
+    errors: str | None = None,
+    timeout: float | None = None,
+    check: bool = False,
+    **options: Unpack[Options],
+) -> CompletedProcess:
+    """Runs a command as :func:`run` does, without a filter, and notes which system calls it makes: ``result.profile`` is the
+    smallest OCI profile under which the same run passes, for ``seccomp=`` or a file of JSON.
+
+    Calls that tell harmless from dangerous ones by an argument have it in the profile (``clone`` without new namespaces,
+    families of sockets, personalities). It takes several times as long; give it only programs that need no filter.
+    """
+    given: Any = {**options, "seccomp": "learn"}
+    return run(
+        argv, input=input, capture_output=capture_output, text=text, encoding=encoding, errors=errors, timeout=timeout,
+        check=check, **given,
+    )
 
 
 def only_terminal(given: dict[str, Any], capture_output: bool) -> None:
@@ -230,7 +285,48 @@ class Popen:
         if given.get("pty"):
             _caller_s_size(given)
             only_terminal(given, False)
-        self._start(_zind.spawn(argv, given, False), argv, bufsize, Text(text, encoding, errors))
+        self._begin(argv, bufsize, Text(text, encoding, errors), given)
+
+    @classmethod
+    def _with(cls, argv: Any, bufsize: int, mode: Text, given: dict[str, Any]) -> Popen:
+        self = cls.__new__(cls)
+        self._begin(argv, bufsize, mode, given)
+        return self
+
+    def _begin(self, argv: Any, bufsize: int, mode: Text, given: dict[str, Any]) -> None:
+        notify, violations = _seccomp.take(given)
+        self._start(_zind.spawn(argv, given, False), argv, bufsize, mode)
+        if notify is not None or violations is not None:
+            self._serving = _seccomp.Serving(self._process, notify, violations)
+
+    #: Calls the functions of ``notify=`` and ``violations=``.
+    _serving: _seccomp.Serving | None = None
+    _notifier: _seccomp.Notifier | None = None
+
+    @property
+    def notifier(self) -> _seccomp.Notifier | None:
+        """Decides about the calls for which the profile says ``SCMP_ACT_NOTIFY``; ``None`` where it says so of none, or names an
+        agent by ``listenerPath``. Until somebody answers, the program waits; with ``notify=`` that function does."""
+        if self._serving is not None:
+            return self._serving.notifier
+        if self._notifier is None:
+            found = self._process.take_notifier()
+            self._notifier = None if found is None else _seccomp.Notifier(found)
+        return self._notifier
+
+    def violations(self) -> _seccomp.Violations:
+        """What the filter refuses, as it happens, from the start on.
+
+        :raises zind.StateError: it was started without ``violations=True``.
+        """
+        return _seccomp.Violations(self._process.violations())
+
+    def learned(self) -> dict[str, Any]:
+        """The smallest OCI profile under which the calls pass that there were so far.
+
+        :raises zind.StateError: it was started without ``seccomp="learn"``.
+        """
+        return _seccomp.learned(self._process)
 
     def _start(self, process: _zind.Process, argv: Any, bufsize: int, mode: Text) -> None:
         self.args = argv
@@ -468,6 +564,8 @@ class Popen:
             if exit is None:
                 raise TimeoutExpired(self.args, timeout or 0.0)
             self._exit = Exit(*exit)
+        if self._serving is not None:
+            self._serving.join()
         return self._exit.returncode
 
     def communicate(self, input: Any = None, timeout: float | None = None) -> tuple[Any, Any]:
@@ -491,6 +589,8 @@ class Popen:
             out, err = self._exchange.so_far()
             raise TimeoutExpired(self.args, timeout or 0.0, output=out or None, stderr=err or None)
         self.poll()
+        if self._serving is not None:
+            self._serving.join()
         out, err = self._exchange.take()
         return self._text.decode(out) if had_out else None, self._text.decode(err) if had_err else None
 

@@ -162,6 +162,8 @@ class CompletedProcess(subprocess.CompletedProcess):  # type: ignore[type-arg]
 
     exit: Exit
     stats: Stats
+    #: What :func:`zind.learn` has learned: an OCI profile.
+    profile: dict[str, Any] | None = None
 
     def __init__(
         self,

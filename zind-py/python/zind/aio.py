@@ -16,9 +16,10 @@ import asyncio
 import io
 import os
 import signal as _signal
+from inspect import isawaitable
 from subprocess import PIPE
 
-from . import _images, _zind
+from . import _images, _seccomp, _zind
 from ._container import Attachment as _Attachment
 from ._container import Chunk, ContainerEvent, Containers, LogLine, _given, _Known, _one_of, _opened, _seconds
 from ._container import ContainerEvents as _ContainerEvents
@@ -34,7 +35,7 @@ from .errors import NotFoundError, StateError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+    from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
     from typing import Any, TypeVar
 
     from typing_extensions import Unpack
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 
     from ._options import Argv, ExecOptions, IdMaps, Options, Path
     from ._resources import Resources
+    from ._seccomp import Call, Violation
     from ._zind import Mount
 
     T = TypeVar("T")
@@ -58,9 +60,12 @@ __all__ = [
     "ContainerEvents",
     "Events",
     "Logs",
+    "Notifier",
     "Popen",
     "Store",
+    "Violations",
     "build",
+    "learn",
     "run",
 ]
 
@@ -183,7 +188,35 @@ class Popen:
         if given.get("pty"):
             _caller_s_size(given)
             only_terminal(given, False)
-        return await cls._of(await _start(argv, given), argv)
+        notify, violations = _seccomp.take(given)
+        self = await cls._of(await _start(argv, given), argv)
+        found = self._process.take_notifier()
+        self._notifier = None if found is None else Notifier(_seccomp.Notifier(found))
+        if notify is not None and self._notifier is not None:
+            self._serve(_answer(self._notifier, notify))
+        if violations is not None:
+            self._serve(_tell(self.violations(), violations))
+        return self
+
+    _notifier: Notifier | None = None
+    #: They call the functions of ``notify=`` and ``violations=``.
+    _tasks: tuple[asyncio.Task[None], ...] = ()
+
+    def _serve(self, work: Coroutine[Any, Any, None]) -> None:
+        self._tasks += (asyncio.get_running_loop().create_task(work),)
+
+    @property
+    def notifier(self) -> Notifier | None:
+        """As :attr:`zind.Popen.notifier`, for ``async for``."""
+        return self._notifier
+
+    def violations(self) -> Violations:
+        """As :meth:`zind.Popen.violations`, for ``async for``."""
+        return Violations(_seccomp.Violations(self._process.violations()))
+
+    def learned(self) -> dict[str, Any]:
+        """As :meth:`zind.Popen.learned`."""
+        return _seccomp.learned(self._process)
 
     @classmethod
     async def _of(cls, process: _zind.Process, argv: Any) -> Popen:
@@ -326,6 +359,10 @@ class Popen:
                 self._exit = Exit(*exit)
                 break
             await _readable(self._process.end_fd)
+        # Everything was told; what the functions raised is raised here.
+        tasks, self._tasks = self._tasks, ()
+        for task in tasks:
+            await task
         return self._exit.returncode
 
     async def communicate(self, input: bytes | None = None) -> tuple[bytes | None, bytes | None]:
@@ -766,6 +803,112 @@ class ContainerEvents:
         self.close()
 
 
+class Notifier:
+    """Decides about calls, awaited: ``async for call in process.notifier``. As :class:`zind.Notifier`."""
+
+    def __init__(self, notifier: _seccomp.Notifier) -> None:
+        self._notifier = notifier
+
+    def fileno(self) -> int:
+        """The listener; it belongs to this object."""
+        return self._notifier.fileno()
+
+    async def get(self) -> Call | None:
+        """The next call; ``None`` when there will be no more."""
+        while True:
+            call = self._notifier.get(0)
+            if call is not None or self._notifier.over:
+                return call
+            await _readable(self._notifier.fileno())
+
+    def detach(self) -> int:
+        """The listener's descriptor, which belongs to the caller from now on; this object is closed."""
+        return self._notifier.detach()
+
+    def close(self) -> None:
+        """Calls that wait, and all later ones, fail; twice is fine."""
+        self._notifier.close()
+
+    def __aiter__(self) -> Notifier:
+        return self
+
+    async def __anext__(self) -> Call:
+        call = await self.get()
+        if call is None:
+            raise StopAsyncIteration
+        return call
+
+
+class Violations:
+    """What a container's filter refuses, awaited: ``async for violation in process.violations()``."""
+
+    def __init__(self, violations: _seccomp.Violations) -> None:
+        self._violations = violations
+
+    async def get(self) -> Violation | None:
+        """The next one; ``None`` when there will be no more."""
+        while True:
+            found = self._violations.get(0)
+            if found is not None or self._violations.over:
+                return found
+            await _readable(self._violations.fileno())
+
+    @property
+    def lost(self) -> int:
+        """As of :class:`zind.Violations`."""
+        return self._violations.lost
+
+    def __aiter__(self) -> Violations:
+        return self
+
+    async def __anext__(self) -> Violation:
+        found = await self.get()
+        if found is None:
+            raise StopAsyncIteration
+        return found
+
+
+async def _called(function: Any, argument: Any) -> Any:
+    """A function of the caller's, which may be a coroutine."""
+    value = function(argument)
+    return await value if isawaitable(value) else value
+
+
+async def _answer(notifier: Notifier, function: Any) -> None:
+    """Asks the function about each call, several at a time if it awaits something."""
+    answering: set[asyncio.Task[None]] = set()
+    errors: list[BaseException] = []
+
+    async def one(call: Call) -> None:
+        value = None
+        try:
+            value = await _called(function, call)
+        except BaseException as error:
+            errors.append(error)
+        _seccomp.settle(call, value)
+
+    async for call in notifier:
+        task = asyncio.get_running_loop().create_task(one(call))
+        answering.add(task)
+        task.add_done_callback(answering.discard)
+    for task in list(answering):
+        await task
+    if errors:
+        raise errors[0]
+
+
+async def _tell(violations: Violations, function: Any) -> None:
+    """Tells the function of each violation, one after the other."""
+    first: BaseException | None = None
+    async for violation in violations:
+        try:
+            await _called(function, violation)
+        except BaseException as error:
+            first = first or error
+    if first is not None:
+        raise first
+
+
 class Events:
     """The events of a container, awaited: ``async for event in process.events()``. It ends after ``empty``."""
 
@@ -818,7 +961,30 @@ async def run(
     given: dict[str, Any] = dict(options)
     out, err = _streams(given, input is not None, capture_output)
     process = await Popen.start(argv, **given)
-    return await _to_end(process, argv, mode, mode.encode(input), out, err, timeout, check)
+    result = await _to_end(process, argv, mode, mode.encode(input), out, err, timeout, check)
+    if given.get("seccomp") == "learn":
+        result.profile = process.learned()
+    return result
+
+
+async def learn(
+    argv: Argv | None = None,
+    *,
+    input: bytes | str | None = None,
+    capture_output: bool = False,
+    text: bool | None = None,
+    encoding: str | None = None,
+    errors: str | None = None,
+    timeout: float | None = None,
+    check: bool = False,
+    **options: Unpack[Options],
+) -> CompletedProcess:
+    """As :func:`zind.learn`."""
+    given: Any = {**options, "seccomp": "learn"}
+    return await run(
+        argv, input=input, capture_output=capture_output, text=text, encoding=encoding, errors=errors, timeout=timeout,
+        check=check, **given,
+    )
 
 
 def _streams(given: dict[str, Any], has_input: bool, capture_output: bool) -> tuple[bool, bool]:
