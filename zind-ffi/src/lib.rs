@@ -24,6 +24,8 @@ mod groups;
 
 mod events;
 
+mod seccomp;
+
 mod copy;
 
 mod volume;

@@ -3,7 +3,7 @@
 use std::ffi::c_char;
 use std::sync::Arc;
 
-use zind_core::{CapSet, Error, Seccomp};
+use zind_core::{CapSet, Error, Profile, Seccomp};
 
 use super::{set, zind_spec};
 use crate::error::{zind_error, zind_status};
@@ -100,8 +100,11 @@ pub unsafe extern "C" fn zind_spec_set_no_new_privileges(
     }
 }
 
-/// The system call filter. filter: "default" for zind's own, "none" for none.
-/// Returns also ZIND_STATUS_UTF8 or _SPEC for another.
+/// The system call filter.
+/// filter: "default" for zind's own, "none" for none; a profile as OCI or Docker writes it, either its JSON, which begins with
+/// {, or the path of a file with it, which has a slash; or "learn": no filter, but every call is noted, for
+/// zind_process_learned_json().
+/// Returns also ZIND_STATUS_UTF8, _SPEC for another, and with the name of what is unknown in a profile, _SYS.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn zind_spec_set_seccomp(
     spec: *mut zind_spec,
@@ -114,8 +117,31 @@ pub unsafe extern "C" fn zind_spec_set_seccomp(
             spec.seccomp = match text(filter, "filter")? {
                 "default" => Seccomp::Default,
                 "none" => Seccomp::None,
-                other => return Err(Error::spec("seccomp", format!("{other:?} is neither default nor none")).into()),
+                "learn" => Seccomp::Learn,
+                json if json.trim_start().starts_with('{') => Seccomp::Profile(Profile::from_json(json)?),
+                path if path.contains('/') => Seccomp::Profile(Profile::from_file(path)?),
+                other => {
+                    let rule = format!("{other:?} is neither default, none nor learn, and neither JSON nor a path");
+                    return Err(Error::spec("seccomp", rule).into());
+                }
             };
+            Ok(())
+        })
+    }
+}
+
+/// Tell what the filter refuses, as it does: zind_process_violations(). Off by default. A thread of this process answers each
+/// refused call then.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zind_spec_set_violations(
+    spec: *mut zind_spec,
+    on: bool,
+    err: *mut *mut zind_error,
+) -> zind_status {
+    // SAFETY: the header's demand.
+    unsafe {
+        set(spec, err, |spec| {
+            spec.violations = on;
             Ok(())
         })
     }

@@ -364,6 +364,84 @@ static void output_input_and_isolation_come_back(void) {
     zind_spec_free(spec);
 }
 
+static void filters_ask_tell_and_learn(void) {
+    static const char profile[] = "{\"defaultAction\": \"SCMP_ACT_ALLOW\", \"syscalls\": ["
+                                  "{\"names\": [\"sethostname\"], \"action\": \"SCMP_ACT_NOTIFY\"}]}";
+    zind_spec *spec = container("hostname other 2>&1; hostname another 2>&1; hostname third 2>&1");
+    zind_process *process = NULL;
+    zind_notifier *notifier = NULL, *again = NULL;
+    zind_violations *violations = NULL;
+    zind_call call = ZIND_CALL_INIT;
+    zind_violation violation = ZIND_VIOLATION_INIT;
+    zind_exit end = ZIND_EXIT_INIT;
+    char name[8] = {0};
+    char *json = NULL;
+    size_t length = 0;
+    bool found = false;
+    OK(zind_spec_set_seccomp(spec, profile, &error));
+    OK(zind_run(spec, &process, &error));
+    CHECK(zind_process_violations(process, &violations, &error) == ZIND_STATUS_STATE);
+    zind_error_clear(&error);
+    OK(zind_process_take_notifier(process, &notifier, &error));
+    CHECK(zind_process_take_notifier(process, &again, &error) == ZIND_STATUS_STATE && again == NULL);
+    zind_error_clear(&error);
+    CHECK(fcntl(zind_notifier_fd(notifier), F_GETFD) == FD_CLOEXEC);
+    OK(zind_notifier_next(notifier, -1, &call, &error));
+    SAME(call.name, "sethostname");
+    CHECK(call.id != 0 && call.pid > 0 && call.number == 170 && call.arch == 0xc000003e && call.args[1] == 5);
+    OK(zind_notifier_read(notifier, &call, call.args[0], name, 5, &length, &error));
+    CHECK(length == 5 && memcmp(name, "other", 5) == 0);
+    OK(zind_notifier_write(notifier, &call, call.args[0], "xyz", 3, &length, &error));
+    OK(zind_notifier_add_fd(notifier, &call, 0, 33, true, NULL, &error));
+    CHECK(zind_notifier_refuse(notifier, &call, 0, &error) == ZIND_STATUS_SPEC);
+    zind_error_clear(&error);
+    OK(zind_notifier_answer(notifier, &call, 0, &error));
+    CHECK(zind_notifier_answer(notifier, &call, 0, &error) == ZIND_STATUS_STATE);
+    zind_error_clear(&error);
+    OK(zind_notifier_next(notifier, -1, &call, &error));
+    OK(zind_notifier_refuse(notifier, &call, EDOM, &error));
+    OK(zind_notifier_next(notifier, -1, &call, &error));
+    OK(zind_notifier_proceed(notifier, &call, &error));
+    OK(zind_notifier_next(notifier, -1, &call, &error));
+    CHECK(call.id == 0);
+    OK(zind_process_wait(process, -1, &end, &error));
+    zind_notifier_free(notifier);
+    zind_process_free(process);
+    process = NULL;
+    OK(zind_spec_set_seccomp(spec, "default", &error));
+    OK(zind_spec_set_violations(spec, true, &error));
+    OK(zind_run(spec, &process, &error));
+    OK(zind_process_violations(process, &violations, &error));
+    CHECK(zind_violations_fd(violations) >= 0);
+    for (violation.errno_ = 1; violation.errno_ != 0;) {
+        OK(zind_violations_next(violations, -1, &violation, &error));
+        if (strcmp(violation.name, "sethostname") == 0) {
+            found = true;
+            CHECK(violation.errno_ == EPERM && violation.number == 170 && violation.pid > 0);
+        }
+    }
+    CHECK(found && zind_violations_lost(violations) == 0);
+    OK(zind_process_wait(process, -1, &end, &error));
+    zind_violations_free(violations);
+    zind_process_free(process);
+    process = NULL;
+    OK(zind_spec_set_violations(spec, false, &error));
+    OK(zind_spec_set_seccomp(spec, "learn", &error));
+    OK(zind_run(spec, &process, &error));
+    OK(zind_process_wait(process, -1, &end, &error));
+    OK(zind_process_learned_json(process, &json, &error));
+    HAS(json, "\"sethostname\"");
+    OK(zind_spec_set_seccomp(spec, json, &error));
+    zind_string_free(json);
+    zind_process_free(process);
+    CHECK(zind_spec_set_seccomp(spec, "{\"defaultAction\": \"SCMP_ACT_DENY\"}", &error) == ZIND_STATUS_SPEC);
+    HAS(zind_error_message(error), "SCMP_ACT_DENY");
+    zind_error_clear(&error);
+    CHECK(zind_spec_set_seccomp(spec, "/no/such/profile.json", &error) == ZIND_STATUS_SYS);
+    zind_error_clear(&error);
+    zind_spec_free(spec);
+}
+
 static void options_reach_the_payload(void) {
     zind_spec *spec = container(
         "echo $A $0 $(hostname) $(pwd) $(ulimit -n) $(umask) $(id -u):$(id -g) $(ls /data) $(stat -fc %T /scratch) "
@@ -1069,6 +1147,7 @@ static void every_kind_of_start(void) {
     images_are_built_by_specs();
     images_are_built_run_committed_and_removed();
     output_input_and_isolation_come_back();
+    filters_ask_tell_and_learn();
     options_reach_the_payload();
     the_environment_is_the_one_given();
     pipes_are_the_caller_s();
