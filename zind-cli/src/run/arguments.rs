@@ -192,7 +192,7 @@ fn security(command: Command) -> Command {
         .next_help_heading("Security")
         .arg(list("cap-add", "NAME", "Give a capability; ALL, or what docker or podman give (zind gives none)"))
         .arg(list("cap-drop", "NAME", "Take one of those away"))
-        .arg(list("security-opt", "OPTION", "no-new-privileges[=false], seccomp=unconfined"))
+        .arg(list("security-opt", "OPTION", "no-new-privileges[=false], seccomp=unconfined|FILE"))
         .arg(switch("privileged", "All capabilities, no filter, nothing hidden"))
         .arg(list("require", "PART", "Refuse to start if this is not in force: seccomp, memory... (zind's own)"))
 }

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use clap::ArgMatches;
-use zind_core::{CapSet, Seccomp, Spec};
+use zind_core::{CapSet, Profile, Seccomp, Spec};
 
 use crate::arguments::Given;
 use crate::failure::{Failure, Result};
@@ -47,12 +47,10 @@ fn option(spec: &mut Spec, text: &str) -> Result<()> {
         ("seccomp", "builtin") => spec.seccomp = Seccomp::Default,
         // zind sets none of either.
         ("apparmor", "unconfined") | ("label", "disable") => {}
-        ("seccomp", _) => {
-            return Err(refuse(text, "there are no profiles of your own yet; it is builtin or unconfined"));
-        }
+        ("seccomp", file) => spec.seccomp = Seccomp::Profile(Profile::from_file(file)?),
         ("apparmor" | "label", _) => return Err(refuse(text, "there is no AppArmor and SELinux yet")),
         ("systempaths", _) => return Err(refuse(text, "--privileged hides nothing")),
-        _ => return Err(refuse(text, "there are no-new-privileges[=false] and seccomp=builtin|unconfined")),
+        _ => return Err(refuse(text, "there are no-new-privileges[=false] and seccomp=builtin|unconfined|FILE")),
     }
     Ok(())
 }
