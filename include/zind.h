@@ -13,7 +13,7 @@
  *     zind_error_free(error); zind_process_free(process); zind_spec_free(spec);
  *
  * Handles (zind_spec, zind_start, zind_process, zind_root, zind_output, zind_layers,
- * zind_changes, zind_store, zind_image, zind_events, zind_containers, zind_container, zind_ending, zind_attachment,
+ * zind_changes, zind_store, zind_image, zind_events, zind_notifier, zind_violations, zind_containers, zind_container, zind_ending, zind_attachment,
  * zind_logs, zind_watch, zind_error) are opaque. The caller owns each it gets and gives it back by its _free function,
  * for which NULL is fine. All other pointers in arguments are borrowed for the length of the call: what has to stay is
  * copied. A handle in an out-parameter is NULL after a failure.
@@ -50,6 +50,8 @@
 #define ZIND_EXIT_INIT {sizeof(zind_exit), 0, -1, 0, 0}
 #define ZIND_STATS_INIT {sizeof(zind_stats), -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1}
 #define ZIND_EVENT_INIT {sizeof(zind_event), 0, 0, 0}
+#define ZIND_CALL_INIT {sizeof(zind_call), 0, 0, 0, {0}, 0, 0, {0}}
+#define ZIND_VIOLATION_INIT {sizeof(zind_violation), 0, 0, {0}, 0, 0, {0}}
 #define ZIND_METADATA_INIT {sizeof(zind_metadata), 0, 0, 0, 0, 0, 0, 0, 0, NULL}
 #define ZIND_COPY_OPTIONS_INIT {sizeof(zind_copy_options), 0, 0, 0}
 #define ZIND_COPY_STATS_INIT {sizeof(zind_copy_stats), 0, 0, 0, 0, 0, 0, 0, 0}
@@ -426,6 +428,9 @@ typedef struct zind_layers zind_layers;
 /* The log of a container, as it is read. */
 typedef struct zind_logs zind_logs;
 
+/* Whoever decides about the calls for which a container's profile says SCMP_ACT_NOTIFY. */
+typedef struct zind_notifier zind_notifier;
+
 /* A container that has ended, and what it wrote. */
 typedef struct zind_output zind_output;
 
@@ -447,6 +452,9 @@ typedef struct zind_stats_stream zind_stats_stream;
 
 /* Images and their unpacked layers in a directory, which any number of processes use at once. */
 typedef struct zind_store zind_store;
+
+/* What a container's filter refuses. */
+typedef struct zind_violations zind_violations;
 
 /* What happens to the containers of one place. */
 typedef struct zind_watch zind_watch;
@@ -525,6 +533,45 @@ typedef struct zind_event {
     /* How often since it was last told. */
     uint64_t count;
 } zind_event;
+
+/* A system call that waits for an answer. What its arguments point to can be changed by the program at any time: never let
+ * it proceed because of what was found there. Begin with ZIND_CALL_INIT. */
+typedef struct zind_call {
+    /* sizeof(zind_call), set by the caller; no more than this is written. */
+    size_t struct_size;
+    /* The number of this question; 0: there are no more calls. */
+    uint64_t id;
+    /* The thread that called, in the caller's pid namespace. */
+    int32_t pid;
+    /* The number of the call. */
+    uint32_t number;
+    /* Its arguments. */
+    uint64_t args[6];
+    /* Where the program is. */
+    uint64_t instruction_pointer;
+    /* AUDIT_ARCH_*: the convention of the call; 0 for one that zind does not know. */
+    uint32_t arch;
+    /* Its name; empty where the kernel has none. */
+    char name[36];
+} zind_call;
+
+/* A call that the filter refused. Begin with ZIND_VIOLATION_INIT. */
+typedef struct zind_violation {
+    /* sizeof(zind_violation), set by the caller; no more than this is written. */
+    size_t struct_size;
+    /* What it failed with; 0: there are no more. */
+    int32_t errno_;
+    /* The thread that called, in the caller's pid namespace. */
+    int32_t pid;
+    /* Its arguments. */
+    uint64_t args[6];
+    /* The number of the call. */
+    uint32_t number;
+    /* AUDIT_ARCH_*: the convention of the call; 0 for one that zind does not know. */
+    uint32_t arch;
+    /* Its name; empty where the kernel has none. */
+    char name[40];
+} zind_violation;
 
 /* How to copy. Begin with ZIND_COPY_OPTIONS_INIT. */
 typedef struct zind_copy_options {
@@ -1095,9 +1142,20 @@ zind_status zind_spec_set_privileged(zind_spec *spec, bool on, zind_error **err)
 /* No set-uid program and no file capability has any effect. On for containers, off for the low level. */
 zind_status zind_spec_set_no_new_privileges(zind_spec *spec, bool on, zind_error **err);
 
-/* The system call filter. filter: "default" for zind's own, "none" for none.
- * Returns also ZIND_STATUS_UTF8 or _SPEC for another. */
-zind_status zind_spec_set_seccomp(zind_spec *spec, const char *filter, zind_error **err);
+/* The system call filter.
+ * filter: "default" for zind's own, "none" for none; a profile as OCI or Docker writes it, either its JSON, which begins with
+ * {, or the path of a file with it, which has a slash; or "learn": no filter, but every call is noted, for
+ * zind_process_learned_json().
+ * Returns also ZIND_STATUS_UTF8, _SPEC for another, and with the name of what is unknown in a profile, _SYS. */
+zind_status zind_spec_set_seccomp(zind_spec *spec,
+                                  const char *filter,
+                                  zind_error **err);
+
+/* Tell what the filter refuses, as it does: zind_process_violations(). Off by default. A thread of this process answers each
+ * refused call then. */
+zind_status zind_spec_set_violations(zind_spec *spec,
+                                     bool on,
+                                     zind_error **err);
 
 /* A session keyring of its own. On for containers, off for the low level. */
 zind_status zind_spec_set_keyring(zind_spec *spec, bool on, zind_error **err);
@@ -1417,6 +1475,124 @@ void zind_events_closer_free(zind_events_closer *closer);
 
 /* Frees events and closes their descriptors; the container is none of their business. events: NULL is fine. */
 void zind_events_free(zind_events *events);
+
+/* Takes the listener of the payload's filter, once. Until calls are answered, the threads that made them wait.
+ * notifier: receives the handle; free it with zind_notifier_free(). The process need not live as long.
+ * Returns also ZIND_STATUS_STATE if the profile asks about no call, names an agent (listenerPath), or it was taken before. */
+zind_status zind_process_take_notifier(const zind_process *process,
+                                       zind_notifier **notifier,
+                                       zind_error **err);
+
+/* The listener, readable when a call waits, or there will be none: for an event loop, or for ioctl(2) with the structures of
+ * <linux/seccomp.h>. Borrowed: the notifier closes it. -1 for NULL. */
+int32_t zind_notifier_fd(const zind_notifier *notifier);
+
+/* The next call that waits for an answer. Any thread may call it.
+ * timeout_ms: how long to wait, in milliseconds; negative: as long as it takes.
+ * call: begin with ZIND_CALL_INIT; its id is 0 when there are no more.
+ * Returns also ZIND_STATUS_TIMEOUT when timeout_ms is over, and _SYS. */
+zind_status zind_notifier_next(const zind_notifier *notifier,
+                               int64_t timeout_ms,
+                               zind_call *call,
+                               zind_error **err);
+
+/* The call returns value, without having been run.
+ * Returns also ZIND_STATUS_STATE if nobody waits for it any more, and _SYS. */
+zind_status zind_notifier_answer(const zind_notifier *notifier,
+                                 const zind_call *call,
+                                 int64_t value,
+                                 zind_error **err);
+
+/* The call fails with errno_value (1 to 4095), without having been run.
+ * Returns also ZIND_STATUS_STATE if nobody waits for it any more, _SPEC, _SYS. */
+zind_status zind_notifier_refuse(const zind_notifier *notifier,
+                                 const zind_call *call,
+                                 int32_t errno_value,
+                                 zind_error **err);
+
+/* The kernel runs the call, whatever its arguments point to by then.
+ * Returns also ZIND_STATUS_STATE if nobody waits for it any more, and _SYS. */
+zind_status zind_notifier_proceed(const zind_notifier *notifier,
+                                  const zind_call *call,
+                                  zind_error **err);
+
+/* Gives whoever called a copy of a descriptor; the call goes on waiting.
+ * target: the number it gets there, in place of what that was; negative: one that is free.
+ * number: NULL, or receives it.
+ * Returns also ZIND_STATUS_STATE if nobody waits for it any more, and _SYS. */
+zind_status zind_notifier_add_fd(const zind_notifier *notifier,
+                                 const zind_call *call,
+                                 int32_t fd,
+                                 int32_t target,
+                                 bool close_on_exec,
+                                 int32_t *number,
+                                 zind_error **err);
+
+/* The call returns a copy of a descriptor, in one step. From Linux 5.14 on.
+ * Returns also ZIND_STATUS_STATE if nobody waits for it any more, and _SYS. */
+zind_status zind_notifier_answer_fd(const zind_notifier *notifier,
+                                    const zind_call *call,
+                                    int32_t fd,
+                                    bool close_on_exec,
+                                    zind_error **err);
+
+/* Reads memory of whoever called, who still waited after it.
+ * buffer: receives size bytes at most. read: receives how many there were.
+ * Returns also ZIND_STATUS_STATE if nobody waits any more, and _SYS: EFAULT where nothing is mapped, EPERM where the
+ * caller may not trace it. */
+zind_status zind_notifier_read(const zind_notifier *notifier,
+                               const zind_call *call,
+                               uint64_t address,
+                               void *buffer,
+                               size_t size,
+                               size_t *read,
+                               zind_error **err);
+
+/* Writes into the memory of whoever called.
+ * written: NULL, or receives how many bytes of size were.
+ * Returns also ZIND_STATUS_STATE and _SYS as for zind_notifier_read(). */
+zind_status zind_notifier_write(const zind_notifier *notifier,
+                                const zind_call *call,
+                                uint64_t address,
+                                const void *bytes,
+                                size_t size,
+                                size_t *written,
+                                zind_error **err);
+
+/* Frees a notifier and closes the listener: calls that wait, and all later ones, fail with ENOSYS. notifier: NULL is fine. */
+void zind_notifier_free(zind_notifier *notifier);
+
+/* What the filter refuses by an errno, as it happens, from the start on. It takes zind_spec_set_violations().
+ * violations: receives the handle; free it with zind_violations_free(). The process need not live as long.
+ * Returns also ZIND_STATUS_STATE if it was started without. */
+zind_status zind_process_violations(const zind_process *process,
+                                    zind_violations **violations,
+                                    zind_error **err);
+
+/* Readable when there is a violation, or there will be no more; for an event loop. Borrowed; do not read from it. -1 for
+ * NULL. */
+int32_t zind_violations_fd(const zind_violations *violations);
+
+/* The next violation.
+ * timeout_ms: how long to wait, in milliseconds; negative: as long as it takes.
+ * violation: begin with ZIND_VIOLATION_INIT; its errno_ is 0 when there are no more.
+ * Returns also ZIND_STATUS_TIMEOUT when timeout_ms is over. */
+zind_status zind_violations_next(const zind_violations *violations,
+                                 int64_t timeout_ms,
+                                 zind_violation *violation,
+                                 zind_error **err);
+
+/* How many were not kept because nobody read them. 0 for NULL. */
+uint64_t zind_violations_lost(const zind_violations *violations);
+
+/* Frees violations; the filter goes on. violations: NULL is fine. */
+void zind_violations_free(zind_violations *violations);
+
+/* The smallest profile, in OCI's JSON, under which the calls pass that there were so far: after the end, all of them. It
+ * takes zind_spec_set_seccomp(spec, "learn").
+ * json: receives a string; free it with zind_string_free().
+ * Returns also ZIND_STATUS_STATE if it was started without. */
+zind_status zind_process_learned_json(const zind_process *process, char **json, zind_error **err);
 
 /* Opens the root in a directory of the host. Links in path itself are followed.
  * root: receives the handle; free it with zind_root_free(). Returns also ZIND_STATUS_SYS, _SPEC (an empty path). */

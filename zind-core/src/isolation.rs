@@ -39,7 +39,7 @@ pub struct Isolation {
     pub read_only: bool,
     /// `"default"`, `"profile"`, `"learn"` (everything is let through) or `"none"`.
     pub seccomp: &'static str,
-    /// What of a profile means nothing on this machine: system calls and architectures of others.
+    /// What of a profile means nothing: system calls and architectures of other machines, and arguments that do not count.
     pub seccomp_notes: Vec<String>,
     /// The payload's capabilities; `None`: those of the caller.
     pub capabilities: Option<CapSet>,

@@ -160,6 +160,10 @@ impl Profile {
 
     /// From the value of `linux.seccomp`; the error is the place below it, and the rule.
     pub(crate) fn from_value(value: Value) -> std::result::Result<Arc<Profile>, (String, String)> {
+        let length = value.to_string().len();
+        if length > LARGEST {
+            return Err((String::new(), format!("has {length} bytes; {LARGEST} is the most")));
+        }
         Profile::shared(value).map_err(|Wrong(at, rule)| (at, rule))
     }
 
@@ -262,15 +266,30 @@ impl Profile {
                 }
             }
         }
+        notes.extend(self.overruled(capabilities));
         (Filter { parts }, notes.into_iter().collect())
+    }
+
+    /// Calls of which the arguments that are asked for do not count.
+    fn overruled(&self, capabilities: CapSet) -> Vec<String> {
+        let entries = || self.entries.iter().filter(|entry| entry.counts(self.default, capabilities));
+        let mut always: BTreeMap<&str, Action> = BTreeMap::new();
+        for entry in entries().filter(|entry| entry.conditions.is_empty()) {
+            entry.names.iter().for_each(|name| drop(always.entry(name).or_insert(entry.action)));
+        }
+        let is_overruled = |name: &str, action| always.get(name).is_some_and(|other| *other != action);
+        entries()
+            .flat_map(|entry| entry.names.iter().map(move |name| (name, entry.action)))
+            .filter(|(name, action)| is_overruled(name, *action))
+            .map(|(name, _)| format!("{name}: the first entry for it without args counts, and no other"))
+            .collect()
     }
 
     fn policy(&self, arch: Arch, capabilities: CapSet) -> Policy {
         let mut always: BTreeMap<u32, Action> = BTreeMap::new();
         let mut sometimes: BTreeMap<u32, Vec<(Vec<Condition>, Action)>> = BTreeMap::new();
         for entry in &self.entries {
-            // Docker asks for the machine's own architecture, whichever the call is of.
-            if entry.action == self.default || !entry.is_for(Arch::NATIVE, capabilities) {
+            if !entry.counts(self.default, capabilities) {
                 continue;
             }
             for number in entry.names.iter().filter_map(|name| arch.number(name)) {
@@ -355,6 +374,11 @@ fn asks_twice(conditions: &[Condition]) -> bool {
 }
 
 impl Entry {
+    /// Docker asks for the machine's own architecture, whichever the call is of.
+    fn counts(&self, default: Action, capabilities: CapSet) -> bool {
+        self.action != default && self.is_for(Arch::NATIVE, capabilities)
+    }
+
     fn is_for(&self, native: Arch, capabilities: CapSet) -> bool {
         let (wanted, unwanted) = (&self.includes, &self.excludes);
         let is_kernel = |least: &Option<(u64, u64)>| least.is_some_and(|least| kernel() >= least);

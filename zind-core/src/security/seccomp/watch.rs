@@ -160,8 +160,8 @@ fn refuse(notifier: &Notifier, call: &Call, action: Action, shared: &Shared) {
         _ => libc::ENOSYS,
     };
     let answered = if errno == 0 { notifier.answer(call, 0) } else { notifier.refuse(call, errno) };
-    if answered.is_err() {
-        // A signal ended the call: it comes again.
+    if answered.is_err() || errno == 0 {
+        // A signal ended the call, and it comes again; or it is no refusal, but a pretence.
         return;
     }
     let Call { pid, number, arch, arguments, .. } = *call;
