@@ -1042,7 +1042,11 @@ pub(crate) fn payload_capabilities(spec: &Spec) -> Option<CapSet> {
 }
 
 pub(super) fn has_seccomp(spec: &Spec) -> bool {
-    !matches!(spec.seccomp, Seccomp::None | Seccomp::Learn) && !(spec.privileged && spec.seccomp == Seccomp::Default)
+    match spec.seccomp {
+        Seccomp::Default => !spec.privileged,
+        Seccomp::Profile(_) => true,
+        Seccomp::None | Seccomp::Learn => false,
+    }
 }
 
 pub(crate) const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";

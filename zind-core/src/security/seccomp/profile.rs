@@ -275,7 +275,9 @@ impl Profile {
         let entries = || self.entries.iter().filter(|entry| entry.counts(self.default, capabilities));
         let mut always: BTreeMap<&str, Action> = BTreeMap::new();
         for entry in entries().filter(|entry| entry.conditions.is_empty()) {
-            entry.names.iter().for_each(|name| drop(always.entry(name).or_insert(entry.action)));
+            for name in &entry.names {
+                always.entry(name).or_insert(entry.action);
+            }
         }
         let is_overruled = |name: &str, action| always.get(name).is_some_and(|other| *other != action);
         entries()
