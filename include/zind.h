@@ -1160,6 +1160,15 @@ zind_status zind_spec_set_violations(zind_spec *spec,
 /* A session keyring of its own. On for containers, off for the low level. */
 zind_status zind_spec_set_keyring(zind_spec *spec, bool on, zind_error **err);
 
+/* A kernel parameter of the container's own namespaces, set before the payload is there.
+ * name: as in sysctl(8), "net.ipv4.ip_forward": net.*, fs.mqueue.*, kernel.msg*, kernel.sem*, kernel.shm*, kernel.domainname, and
+ * user.max_* of a new user namespace. value: one line; NULL forgets the parameter. What belongs to the whole machine, or to a
+ * namespace of the caller's, is refused at the start (ZIND_STATUS_SPEC, field "sysctl"). Returns also ZIND_STATUS_UTF8. */
+zind_status zind_spec_set_sysctl(zind_spec *spec,
+                                 const char *name,
+                                 const char *value,
+                                 zind_error **err);
+
 /* Put the payload into this control group (v2) as it is born.
  * fd: an open directory below /sys/fs/cgroup, borrowed; the spec keeps a duplicate. -1 for the caller's group.
  * Returns also ZIND_STATUS_SYS (EBADF). */

@@ -144,6 +144,7 @@ fn option(field: &'static str) -> &'static str {
         "reference" => "name of the image",
         "resources" => "limits",
         "rlimits" => "--ulimit",
+        "sysctl" => "--sysctl",
         "rootfs" => "--rootfs",
         "signal" => "signal",
         "user" => "--user",

@@ -47,6 +47,8 @@ pub struct Isolation {
     pub no_new_privileges: bool,
     /// A session keyring of its own.
     pub keyring: bool,
+    /// Kernel parameters of the container's namespaces that were set.
+    pub sysctl: BTreeMap<String, String>,
     /// Hidden paths.
     pub masked_paths: Vec<&'static str>,
     /// Protected paths.
@@ -243,6 +245,7 @@ impl Isolation {
             "capabilities": self.capabilities.map(|set| set.names().collect::<Vec<_>>()),
             "no_new_privileges": self.no_new_privileges,
             "keyring": self.keyring,
+            "sysctl": self.sysctl,
             "masked_paths": self.masked_paths,
             "readonly_paths": self.readonly_paths,
             "devices": self.devices,

@@ -34,6 +34,7 @@ mod report;
 #[path = "../src/step.rs"]
 mod step;
 mod sys;
+mod sysctls;
 mod terminal;
 mod watch;
 #[allow(dead_code)]
@@ -150,7 +151,8 @@ fn build(plan: &mut PlanFile) -> Done {
     payload::shrink_bounding_set(plan)?;
     files::carry_out(plan)?;
     sys::umask(umask);
-    namespaces::finish_network(plan)
+    namespaces::finish_network(plan)?;
+    sysctls::write(plan)
 }
 
 /// Sleeps until the library says go. If it is gone instead, so are we.

@@ -108,6 +108,16 @@ pub struct SchedAttr {
     pub period: u64,
 }
 
+/// A kernel parameter.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Sysctl {
+    /// Its file, from `/proc` on: `sys/net/...`.
+    pub path: Str,
+    /// What is written to it.
+    pub value: Str,
+}
+
 /// The five capability sets, as bit masks: `capabilities(7)`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
@@ -406,6 +416,8 @@ pub struct Plan {
     pub domainname: Str,
     /// The file system, in order.
     pub fs: List<FsOp>,
+    /// Kernel parameters of these namespaces. `proc` is open.
+    pub sysctls: List<Sysctl>,
 
     /// Programs to try, in order; the first that can be executed is.
     pub programs: List<Str>,

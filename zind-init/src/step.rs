@@ -286,6 +286,10 @@ steps! {
     Terminal = 221, "set up the terminal";
     /// Join a running container.
     JoinContainer = 222, "join the container";
+    // 250..: kernel parameters and further walls.
+    /// Set a kernel parameter of the container's namespaces.
+    Sysctl = 250, "set the kernel parameter";
+
     // 230..: around OCI's documents.
     /// Read a `config.json`.
     Config = 230, "read the configuration";

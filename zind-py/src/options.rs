@@ -218,7 +218,7 @@ pub(crate) fn to_oci(py: Python<'_>, argv: &Bound<'_, PyAny>, options: &Bound<'_
 pub(crate) type Maps<'py> = (Option<Bound<'py, PyAny>>, Option<Bound<'py, PyAny>>);
 
 /// The options of later versions, told apart from plain typing errors.
-const LATER: [&str; 8] = ["publish", "dns", "hosts", "sysctl", "name", "labels", "volumes", "hooks"];
+const LATER: [&str; 7] = ["publish", "dns", "hosts", "name", "labels", "volumes", "hooks"];
 
 fn option<'py>(
     py: Python<'py>,
@@ -320,6 +320,7 @@ const KNOWN: &[&str] = &[
     "stderr",
     "stdin",
     "stdout",
+    "sysctl",
     "timeout",
     "tmpfs_size",
     "uid_map",
@@ -626,6 +627,16 @@ fn process(py: Python<'_>, spec: &mut Spec, key: &str, value: &Bound<'_, PyAny>)
         "rlimits" => {
             for (name, limit) in value.cast::<PyDict>().map_err(|_| type_error("rlimits", "a dict", value))? {
                 spec.rlimits.push(rlimit(&name, &limit)?);
+            }
+        }
+        "sysctl" => {
+            for (name, value) in value.cast::<PyDict>().map_err(|_| type_error("sysctl", "a dict", value))? {
+                // Numbers as sysctl(8) prints them.
+                let value: String = match value.extract::<i64>() {
+                    Ok(number) if !value.is_instance_of::<PyBool>() => number.to_string(),
+                    _ => value.extract().map_err(|_| type_error("sysctl", "a dict of texts and numbers", &value))?,
+                };
+                spec.sysctl.insert(name.extract()?, value);
             }
         }
         "oom_score_adj" => spec.oom_score_adj = Some(value.extract()?),

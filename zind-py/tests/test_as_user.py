@@ -13,7 +13,7 @@ import kit
 MODULES = """test_run test_host_root test_rootfs test_layers test_process test_namespaces test_joining test_init test_lowlevel test_procattr
 test_security test_seccomp test_mounts test_hot_mounts test_fallbacks test_copy test_volumes test_syscalls test_report test_errors
 test_devices test_attacks test_properties test_crash
-test_owner test_containers test_threads test_aio test_examples test_images test_oci""".split()
+test_owner test_containers test_threads test_aio test_examples test_images test_oci test_sysctl""".split()
 
 #: Why a test is skipped there: the powers of root's that each is about. Any other reason fails, and so does one that is gone.
 EXPECTED = {

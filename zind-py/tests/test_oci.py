@@ -204,7 +204,7 @@ def test_what_is_refused_names_the_place(bundle):
     for change, field, rule in [
         (lambda d: d["process"].update(args=["sh", 5]), "process.args", "[1]: 5 is no text"),
         (lambda d: d["process"].update(apparmorProfile="acme"), "process.apparmorProfile", "zind"),
-        (lambda d: d["linux"].update(sysctl={"a": "b"}), "linux.sysctl", "yet"),
+        (lambda d: d["linux"].update(sysctl={"vm.swappiness": "1"}), "sysctl", "whole machine"),
         (lambda d: d["linux"].update(maskedPaths=["/opt"]), "linux.maskedPaths", "[0]"),
         (lambda d: d.update(hooks={"poststop": [{"path": "/bin/true"}]}), "hooks", "Container"),
         (lambda d: d.update(annotations={"org.zind.version": "1", "org.zind.magic": "1"}), "annotations", "org.zind.magic"),

@@ -38,7 +38,6 @@ const ABSENT: &[(&str, bool, Option<char>, &str)] = &[
     ("runtime", true, None, ELSEWHERE),
     ("stop-timeout", true, None, "`zind stop --time SECONDS` says so when it is stopped"),
     ("storage-opt", true, None, "--tmpfs-size limits what is changed in memory"),
-    ("sysctl", true, None, "not yet: the program may set what it may write below /proc/sys itself"),
     ("use-api-socket", false, None, ELSEWHERE),
     ("volume-driver", true, None, "volumes are directories of this machine"),
     ("volumes-from", true, None, "name the volumes: -v NAME:/path"),
@@ -141,6 +140,7 @@ fn world(command: Command) -> Command {
         .next_help_heading("Namespaces and network")
         .arg(value("hostname", "NAME", "Host name").short('h'))
         .arg(value("domainname", "NAME", "NIS domain name"))
+        .arg(list("sysctl", "NAME=VALUE", "A kernel parameter of the container's namespaces"))
         .arg(value("network", "MODE", "none (without it), host, or ns:FILE").alias("net"))
         .arg(list("dns", "ADDRESS", "Name servers"))
         .arg(list("dns-search", "DOMAIN", "Domains to search"))

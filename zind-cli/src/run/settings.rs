@@ -19,6 +19,12 @@ pub fn apply(spec: &mut Spec, given: &ArgMatches) -> Result<()> {
     namespaces(spec, given)?;
     spec.resources = resources(given)?;
     spec.cgroup_parent = given.file("cgroup-parent");
+    for text in given.texts("sysctl") {
+        let Some((name, value)) = text.split_once('=') else {
+            return Err(wrong("sysctl", text, "no parameter").hint("write net.ipv4.ip_forward=1"));
+        };
+        spec.sysctl.insert(name.to_owned(), value.to_owned());
+    }
     spec.rlimits = given.texts("ulimit").into_iter().map(ulimit).collect::<Result<_>>()?;
     spec.oom_score_adj = number(given, "oom-score-adj")?;
     spec.timeout = given.text("timeout").map(|text| parse_duration("--timeout", text)).transpose()?;

@@ -192,6 +192,12 @@ impl Command {
         self
     }
 
+    /// A kernel parameter of the container's own namespaces: [`Spec::sysctl`].
+    pub fn sysctl(&mut self, name: impl Into<String>, value: impl Into<String>) -> &mut Command {
+        self.spec.sysctl.insert(name.into(), value.into());
+        self
+    }
+
     /// A resource limit; `None` is unlimited.
     pub fn rlimit(&mut self, resource: u32, soft: Option<u64>, hard: Option<u64>) -> &mut Command {
         self.spec.rlimits.push(Rlimit { resource, soft, hard });

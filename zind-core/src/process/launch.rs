@@ -980,7 +980,7 @@ fn syscall_of(step: Step) -> &'static str {
         Step::Ptrace => "ptrace",
         Step::Seccomp => "seccomp",
         Step::Exec | Step::Interpreter => "execve",
-        Step::OomScoreAdj | Step::TimeOffsets | Step::WriteFile => "write",
+        Step::OomScoreAdj | Step::TimeOffsets | Step::WriteFile | Step::Sysctl => "write",
         _ => "",
     }
 }
@@ -1020,6 +1020,7 @@ impl Names {
             }
             Step::Exec | Step::Interpreter => list(&self.programs),
             Step::JoinCgroup => list(&self.groups),
+            Step::Sysctl => list(&self.sysctls),
             Step::Rlimit => self.rlimits.get(index).map(PathBuf::from).unwrap_or_default(),
             Step::Chdir => self.cwd.clone(),
             Step::Setuid | Step::Setgid => self.user.clone(),
@@ -1080,6 +1081,14 @@ impl Names {
                 "the hard limit of the caller is lower, and raising it needs CAP_SYS_RESOURCE"
             }
             (Step::Rlimit, Errno::EINVAL) => "the soft limit is above the hard one",
+            (Step::Sysctl, Errno::ENOENT) => "this kernel has no such parameter in a namespace",
+            (Step::Sysctl, Errno::EACCES | Errno::EPERM) => {
+                "the parameter cannot be changed in a namespace of this user's"
+            }
+            (Step::Sysctl, Errno::EINVAL | Errno::ERANGE) => "the kernel does not take this value",
+            (Step::Sysctl, Errno::EXDEV | Errno::EROFS | Errno::ELOOP) => {
+                "something is mounted over /proc/sys here, as in a container of Docker's"
+            }
             (Step::OomScoreAdj, Errno::EACCES) => "lowering oom_score_adj needs CAP_SYS_RESOURCE",
             (Step::Nice, Errno::EACCES | Errno::EPERM) => {
                 "a lower nice value needs CAP_SYS_NICE or a higher RLIMIT_NICE"

@@ -30,6 +30,7 @@ use crate::rootfs::stand_in::StandIn;
 use crate::rootfs::{caller, dev, mask, template};
 use crate::security::capabilities::{self, CapSet, CapSets};
 use crate::spec::parse::rlimit_name;
+use crate::spec::sysctl;
 use crate::spec::{Kind, Overlay, Rootfs, Seccomp, Session, Source, Spec, Stdio};
 use crate::sys::clone::NetworkMaker;
 use crate::sys::descriptors::pidfd_open;
@@ -97,6 +98,8 @@ pub(crate) struct Names {
     pub(crate) user: PathBuf,
     /// The filter is the caller's.
     pub(crate) has_profile: bool,
+    /// Kernel parameters.
+    pub(crate) sysctls: Vec<PathBuf>,
 }
 
 impl Prepared {
@@ -183,6 +186,7 @@ fn blank() -> Plan {
         hostname: Str(0),
         domainname: Str(0),
         fs: List::EMPTY,
+        sysctls: List::EMPTY,
         programs: List::EMPTY,
         argv: List::EMPTY,
         envp: List::EMPTY,
@@ -438,6 +442,7 @@ pub(crate) fn prepare_with(
         return Err(Error::unsupported("a restart policy for such a container", needs));
     }
     builder.names_of_host(&spec)?;
+    builder.sysctls(&spec)?;
     builder.program(&spec, &identity)?;
     builder.credentials(&spec, &identity, maps.as_ref(), None)?;
     builder.process(&spec)?;
@@ -665,8 +670,12 @@ impl Builder {
             .map(Kind::flag)
             .sum();
         let mut enter = Vec::new();
+        let changed = sysctl::joined(spec);
         for kind in Kind::ALL.into_iter().filter(|kind| spec.is_joined(*kind)) {
             let fd = self.open_namespace(kind, &spec.namespaces[&kind])?;
+            if changed.contains(&kind) {
+                refuse_own(&self.descriptors[self.descriptors.len() - 1], kind)?;
+            }
             enter.push(Enter { fd, flags: kind.flag() as u32 });
             self.names.enter.push(PathBuf::from(kind.name()));
         }
@@ -801,6 +810,12 @@ impl Builder {
         if self.plan.proc < 0 {
             let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
             let proc = rustix::fs::open("/proc", flags, Mode::empty()).at(Step::Proc, "open", "/proc")?;
+            // What is written there is meant for the kernel (CVE-2025-52881).
+            if rustix::fs::fstatfs(&proc).at(Step::Proc, "fstatfs", "/proc")?.f_type != rustix::fs::PROC_SUPER_MAGIC {
+                return Err(
+                    Error::sys(Step::Proc, "fstatfs", "/proc", Errno::ENODEV).with_hint("no procfs is mounted there")
+                );
+            }
             self.plan.proc = proc.as_raw_fd();
             self.descriptors.push(proc);
         }
@@ -841,6 +856,24 @@ impl Builder {
             let text = spec.time_offsets.map(|offsets| offsets.text()).unwrap_or_default();
             self.plan.time_offsets = self.writer.str(&c_string("namespaces", text.as_ref())?);
         }
+        Ok(())
+    }
+
+    fn sysctls(&mut self, spec: &Spec) -> Result<()> {
+        if spec.sysctl.is_empty() {
+            return Ok(());
+        }
+        self.open_proc()?;
+        let mut list = Vec::new();
+        for (name, value) in &spec.sysctl {
+            let path = format!("sys/{}", sysctl::path_of(name)?);
+            list.push(wire::Sysctl {
+                path: self.writer.str(&c_string("sysctl", path.as_ref())?),
+                value: self.writer.str(&c_string("sysctl", value.as_ref())?),
+            });
+            self.names.sysctls.push(Path::new("/proc").join(path));
+        }
+        self.plan.sysctls = self.writer.list(&list);
         Ok(())
     }
 
@@ -1029,6 +1062,17 @@ fn check_namespace(fd: &OwnedFd, kind: Kind, name: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Parameters of a namespace that is joined are its owner's, unless it is the caller's own by another name.
+fn refuse_own(fd: &OwnedFd, kind: Kind) -> Result<()> {
+    let own = format!("/proc/self/ns/{}", kind.name());
+    let (own, joined) = (rustix::fs::stat(&own).at(Step::OpenNamespace, "stat", &own)?, rustix::fs::fstat(fd));
+    if joined.is_ok_and(|joined| (joined.st_dev, joined.st_ino) == (own.st_dev, own.st_ino)) {
+        let rule = format!("the {kind} namespace that is joined is the caller's own, which would be changed");
+        return Err(Error::spec("sysctl", rule));
+    }
+    Ok(())
+}
+
 /// The payload's capabilities; `None`: unchanged.
 pub(crate) fn payload_capabilities(spec: &Spec) -> Option<CapSet> {
     if let Some(sets) = &spec.cap_sets {
@@ -1143,6 +1187,7 @@ fn isolation(spec: &Spec, situation: Situation, identity: &Identity, maps: Optio
         capabilities: payload_capabilities(spec),
         no_new_privileges: spec.no_new_privileges,
         keyring: spec.keyring,
+        sysctl: spec.sysctl.clone(),
         masked_paths: if hidden { mask::masked_paths().iter().filter(shown).copied().collect() } else { Vec::new() },
         readonly_paths: if hidden { mask::readonly_paths().to_vec() } else { Vec::new() },
         devices: if spec.system_mounts { dev::names() } else { Vec::new() },

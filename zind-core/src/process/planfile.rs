@@ -77,7 +77,7 @@ pub(crate) use plain::Plain;
 mod plain {
     #![allow(unsafe_code)]
     use zind_init::monitor::{Monitor, Reading};
-    use zind_init::plan::{Enter, FdMap, FsOp, Plan, Rlimit};
+    use zind_init::plan::{Enter, FdMap, FsOp, Plan, Rlimit, Sysctl};
 
     /// Structures that are written as they stand in memory.
     pub(crate) trait Plain: Copy {
@@ -98,6 +98,7 @@ mod plain {
     impl Plain for FdMap {}
     impl Plain for FsOp {}
     impl Plain for Rlimit {}
+    impl Plain for Sysctl {}
     impl Plain for Plan {}
     impl Plain for Monitor {}
     impl Plain for Reading {}

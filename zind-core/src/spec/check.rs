@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use super::{Kind, Overlay, Rootfs, Spec, Stdio, User};
+use super::{Kind, Overlay, Rootfs, Spec, Stdio, User, sysctl};
 use crate::error::{Error, Result};
 use crate::isolation;
 use crate::namespace::idmap::{self, IdMaps};
@@ -17,6 +17,7 @@ pub(crate) fn check(spec: &Spec) -> Result<()> {
     check_ids(spec)?;
     check_process(spec)?;
     check_resources(spec)?;
+    sysctl::check(spec)?;
     isolation::check_names(&spec.require)
 }
 

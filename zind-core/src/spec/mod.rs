@@ -5,6 +5,7 @@ pub(crate) mod check;
 mod hooks;
 mod oci;
 pub(crate) mod parse;
+pub(crate) mod sysctl;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -274,6 +275,9 @@ pub struct Spec {
     pub violations: bool,
     /// A session keyring of its own.
     pub keyring: bool,
+    /// Kernel parameters of the container's own namespaces, by the names of `sysctl(8)`: `net.*`, `fs.mqueue.*`, System V IPC,
+    /// `kernel.domainname`, and `user.max_*` of a new user namespace. They are set before the payload is there.
+    pub sysctl: BTreeMap<String, String>,
 
     /// A PID 1 that reaps and forwards signals above the payload.
     pub init: bool,
@@ -359,6 +363,7 @@ impl Default for Spec {
             seccomp: Seccomp::Default,
             violations: false,
             keyring: true,
+            sysctl: BTreeMap::new(),
             init: true,
             die_with_owner: true,
             forward_signals: false,

@@ -8,7 +8,7 @@ use zind_core::{CapSet, Error, Profile, Seccomp};
 use super::{set, zind_spec};
 use crate::error::{zind_error, zind_status};
 use crate::guard::{Failure, Outcome};
-use crate::strings::{duplicate, optional_list, text};
+use crate::strings::{duplicate, optional_list, optional_text, text};
 
 /// Capabilities of the payload.
 /// names: "CAP_NET_RAW", "net_raw", "ALL", an array that ends with NULL; NULL for the default, which is none, or
@@ -158,6 +158,30 @@ pub unsafe extern "C" fn zind_spec_set_keyring(
     unsafe {
         set(spec, err, |spec| {
             spec.keyring = on;
+            Ok(())
+        })
+    }
+}
+
+/// A kernel parameter of the container's own namespaces, set before the payload is there.
+/// name: as in sysctl(8), "net.ipv4.ip_forward": net.*, fs.mqueue.*, kernel.msg*, kernel.sem*, kernel.shm*, kernel.domainname, and
+/// user.max_* of a new user namespace. value: one line; NULL forgets the parameter. What belongs to the whole machine, or to a
+/// namespace of the caller's, is refused at the start (ZIND_STATUS_SPEC, field "sysctl"). Returns also ZIND_STATUS_UTF8.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zind_spec_set_sysctl(
+    spec: *mut zind_spec,
+    name: *const c_char,
+    value: *const c_char,
+    err: *mut *mut zind_error,
+) -> zind_status {
+    // SAFETY: the header's demand.
+    unsafe {
+        set(spec, err, |spec| {
+            let name = text(name, "name")?;
+            match optional_text(value, "value")? {
+                Some(value) => drop(spec.sysctl.insert(name.into(), value.into())),
+                None => drop(spec.sysctl.remove(name)),
+            }
             Ok(())
         })
     }

@@ -50,6 +50,7 @@ static void names_are_utf8(void) {
     SAME(zind_error_field(error), "user");
     FAILS(zind_spec_set_groups(spec, names, &error), ZIND_STATUS_UTF8);
     FAILS(zind_spec_set_rlimit(spec, BAD, 1, 1, &error), ZIND_STATUS_UTF8);
+    FAILS(zind_spec_set_sysctl(spec, BAD, "1", &error), ZIND_STATUS_UTF8);
     FAILS(zind_spec_set_capabilities(spec, names, &error), ZIND_STATUS_UTF8);
     FAILS(zind_spec_add_ambient(spec, BAD, &error), ZIND_STATUS_UTF8);
     FAILS(zind_spec_set_seccomp(spec, BAD, &error), ZIND_STATUS_UTF8);
@@ -151,6 +152,9 @@ static void broken_rules_name_their_option(void) {
     spec = container("true");
     OK(zind_spec_set_hostname(spec, "a b", &error));
     broken(spec, "hostname");
+    spec = container("true");
+    OK(zind_spec_set_sysctl(spec, "kernel.core_pattern", "|/x", &error));
+    broken(spec, "sysctl");
     spec = container("true");
     OK(zind_spec_set_uid_map(spec, &map, 1, &error));
     broken(spec, "uid_map");

@@ -106,6 +106,22 @@ static void images_are_built_by_specs(void) {
     CHECK(system(command) == 0);
 }
 
+static void parameters_are_those_of_its_namespaces(void) {
+    const char *argv[] = {"cat", "/proc/sys/kernel/shmmax", "/proc/sys/net/core/somaxconn", NULL};
+    zind_spec *spec = NULL;
+    zind_output *output = NULL;
+    OK(zind_spec_new(&spec, &error));
+    OK(zind_spec_set_args(spec, argv, &error));
+    OK(zind_spec_set_sysctl(spec, "kernel.shmmax", "4096", &error));
+    OK(zind_spec_set_sysctl(spec, "net.core.somaxconn", "99", &error));
+    OK(zind_spec_set_sysctl(spec, "vm.swappiness", "1", &error));
+    OK(zind_spec_set_sysctl(spec, "vm.swappiness", NULL, &error));
+    output = capture(spec, NULL);
+    SAME(stdout_of(output), "4096\n99\n");
+    zind_output_free(output);
+    zind_spec_free(spec);
+}
+
 static void images_are_built_run_committed_and_removed(void) {
     char dir[] = "/tmp/zind-use-XXXXXX", place[64], path[96];
     const char *description =
@@ -1145,6 +1161,7 @@ static void every_kind_of_start(void) {
     a_request_runs_twice_and_tells_its_exit();
     layers_stay_and_go_back();
     images_are_built_by_specs();
+    parameters_are_those_of_its_namespaces();
     images_are_built_run_committed_and_removed();
     output_input_and_isolation_come_back();
     filters_ask_tell_and_learn();

@@ -75,6 +75,7 @@ if TYPE_CHECKING:
         groups: Iterable[str | int] | None
         umask: int | None
         rlimits: Mapping[str | int, int | str | tuple[int | str, int | str]] | None
+        sysctl: Mapping[str, str | int] | None
         oom_score_adj: int | None
         nice: int | None
         scheduler: str | tuple[str, int] | None

@@ -51,6 +51,9 @@ pub(super) fn write(spec: &Spec, out: &mut Out) -> Result<Value> {
         }
         put("cgroupsPath", out.texts.os("linux.cgroupsPath".to_owned(), parent.as_os_str()));
     }
+    if !spec.sysctl.is_empty() {
+        put("sysctl", json!(spec.sysctl));
+    }
     if let Some(personality) = spec.personality {
         match DOMAINS.iter().find(|(_, number)| *number == personality) {
             Some((name, _)) => put("personality", json!({"domain": name})),
@@ -94,6 +97,9 @@ pub(super) fn read(mut all: Fields, spec: &mut Spec, from: &mut In) -> Result<()
         spec.cgroup_parent = Some(path);
         spec.resources.get_or_insert_default();
     }
+    for (name, node) in all.object("sysctl")?.rest() {
+        spec.sysctl.insert(name, node.text()?);
+    }
     read_personality(all.take("personality"), spec, from)?;
     read_propagation(all.text("rootfsPropagation")?)?;
     let masked = all.list("maskedPaths")?;
@@ -112,7 +118,6 @@ pub(super) fn read(mut all: Fields, spec: &mut Spec, from: &mut In) -> Result<()
         spec.seccomp = Seccomp::Profile(profile);
     }
     for (name, why) in [
-        ("sysctl", "cannot be set yet"),
         ("mountLabel", "cannot be set: zind knows no labels yet"),
         ("intelRdt", "cannot be set yet"),
         ("memoryPolicy", "cannot be set yet"),

@@ -379,6 +379,7 @@ fn any(chance: &mut Chance) -> Spec {
         seccomp: chance.pick(&[Seccomp::Default, Seccomp::None, Seccomp::Learn, Seccomp::Profile(profile())]),
         violations: chance.flag(),
         keyring: chance.flag(),
+        sysctl: chance.some(|chance| (chance.text(), chance.text())).into_iter().collect(),
         init: chance.flag(),
         die_with_owner: chance.flag(),
         forward_signals: chance.flag(),
@@ -411,7 +412,7 @@ fn differences(one: &Spec, two: &Spec) -> Vec<String> {
         argv argv0 env clear_env inherit_env keep_env cwd rootfs entrypoint of_image make_dirs sealed overlay read_only tmpfs_size
         mounts devices system_mounts mount_proc binfmt chroot directories propagation pins time_offsets hostname domainname
         id_maps setgroups owner pass_fds user groups umask rlimits oom_score_adj nice scheduler session personality pdeathsig ptrace
-        resources cgroup_parent capabilities ambient cap_sets keep_caps privileged no_new_privileges seccomp violations keyring init
+        resources cgroup_parent capabilities ambient cap_sets keep_caps privileged no_new_privileges seccomp violations keyring sysctl init
         die_with_owner forward_signals timeout require terminal console_size hooks annotations;
         shown origin console namespaces stdin stdout stderr cgroup)
 }
@@ -596,7 +597,6 @@ fn what_zind_cannot_do_is_refused_by_its_name() {
         ("/linux/seccomp", json!({"defaultAction": "SCMP_ACT_DENY"}), "linux.seccomp"),
         ("/linux/seccomp", json!({"syscalls": []}), "linux.seccomp"),
         ("/linux/seccomp", json!("default"), "linux.seccomp"),
-        ("/linux/sysctl", json!({"net.core.somaxconn": "256"}), "linux.sysctl"),
         ("/linux/mountLabel", json!("x"), "linux.mountLabel"),
         ("/linux/intelRdt", json!({"closID": "x"}), "linux.intelRdt"),
         ("/linux/memoryPolicy", json!({"mode": "MPOL_BIND"}), "linux.memoryPolicy"),
