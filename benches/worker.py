@@ -206,8 +206,15 @@ def cgroups(what, **arguments):
     return questions[what](**arguments)
 
 
+def many(what, **arguments):
+    from many import QUESTIONS as questions
+
+    return questions[what](**arguments)
+
+
 QUESTIONS = {
     "cgroups": cgroups,
+    "many": many,
     "filesystem": filesystem,
     "time_zind": time_zind,
     "time_process": time_process,
