@@ -13,6 +13,8 @@ use crate::spec::{Spec, User};
 pub(crate) struct Caller {
     /// `CAP_SYS_ADMIN` is in force.
     pub(crate) admin: bool,
+    /// `CAP_MKNOD` is in force.
+    pub(crate) may_make_nodes: bool,
     /// It is in the initial user namespace.
     pub(crate) initial_user_namespace: bool,
 }
@@ -23,9 +25,11 @@ const INITIAL_USER_NAMESPACE: u64 = 0xEFFF_FFFD;
 impl Caller {
     pub(crate) fn now() -> Result<Caller> {
         let sets = rustix::thread::capabilities(None).at(Step::Call, "capget", "")?;
+        let effective = CapSet(sets.effective.bits());
         let namespace = std::fs::metadata("/proc/thread-self/ns/user").map(|meta| meta.ino());
         Ok(Caller {
-            admin: CapSet(sets.effective.bits()).contains(CapSet::SYS_ADMIN),
+            admin: effective.contains(CapSet::SYS_ADMIN),
+            may_make_nodes: effective.contains(CapSet::MKNOD),
             initial_user_namespace: namespace.is_ok_and(|inode| inode == INITIAL_USER_NAMESPACE),
         })
     }

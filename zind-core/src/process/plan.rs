@@ -407,21 +407,22 @@ pub(crate) fn prepare_with(
         (*uid, *gid) = (idmap::first(&maps.uid), idmap::first(&maps.gid));
     }
     let has_namespace_proc = Path::new("/proc/self/ns").exists();
+    // Who is in a forked launcher is not told before it has ended.
+    let may_have_template = have_clone3
+        && !spec.is_low_level()
+        && caller.admin
+        && !older_mounts
+        && !is_reusable
+        && caller.initial_user_namespace
+        && !in_user_namespace
+        && has_namespace_proc;
     let situation = Situation {
         // A detached tree can be attached once.
         admin: caller.admin && !older_mounts && !is_reusable,
         older_mounts,
         root,
-        // Who is in a forked launcher is not told before it has ended.
-        template: have_clone3
-            && !spec.is_low_level()
-            && caller.admin
-            && !older_mounts
-            && !is_reusable
-            && caller.initial_user_namespace
-            && !in_user_namespace
-            && has_namespace_proc
-            && template::is_worth_it(),
+        template: may_have_template && template::is_worth_it(),
+        own_nodes: may_have_template && caller.may_make_nodes,
         user_namespace: in_user_namespace || !caller.initial_user_namespace,
         cgroup_namespace: spec.is_new(Kind::Cgroup),
         network_apart: network.is_some(),

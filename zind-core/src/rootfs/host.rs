@@ -4,7 +4,7 @@
 //! Files are taken only when everybody on the host may read them.
 #![forbid(unsafe_code)]
 
-use std::ffi::{CString, OsStr};
+use std::ffi::{CString, OsStr, OsString};
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
@@ -133,7 +133,7 @@ pub(crate) enum Entry {
 pub(crate) enum Trees {
     /// Copied: a skeleton that serves many starts.
     Copied,
-    /// Bound: a skeleton for this start only.
+    /// Bound, but for what is small: a skeleton for this start only.
     Bound,
 }
 
@@ -239,6 +239,28 @@ fn take_with_parents(entries: &mut Vec<Entry>, path: &Path, trees: Trees) {
     take(entries, path, trees);
 }
 
+/// To copy so many small files takes as long as to bind their directory, and there is nothing to be unmounted at the end.
+const FEW: usize = 3;
+
+/// What is in a directory, in no order, and whether it is a link.
+fn list(dir: &Path) -> Option<Vec<(OsString, bool)>> {
+    let entry = |entry: fs::DirEntry| (entry.file_name(), entry.file_type().is_ok_and(|kind| kind.is_symlink()));
+    Some(fs::read_dir(dir).ok()?.filter_map(|found| found.ok().map(entry)).collect())
+}
+
+/// True if everybody may read all of it: bound, a directory is had as a whole.
+fn everybody_may_read(dir: &Path, entries: &[(OsString, bool)]) -> bool {
+    entries.iter().filter(|(_, is_link)| !is_link).all(|(name, _)| {
+        let path = dir.join(name);
+        let Ok(meta) = fs::symlink_metadata(&path) else { return false };
+        let mode = meta.permissions().mode();
+        meta.is_file() && mode & 0o004 != 0
+            || meta.is_dir()
+                && mode & 0o005 == 0o005
+                && list(&path).is_some_and(|list| everybody_may_read(&path, &list))
+    })
+}
+
 /// Takes a file, link or directory of the host, if everybody may read it.
 fn take(entries: &mut Vec<Entry>, path: &Path, trees: Trees) {
     let on_host = Path::new("/").join(path);
@@ -250,8 +272,8 @@ fn take(entries: &mut Vec<Entry>, path: &Path, trees: Trees) {
         }
     } else if meta.is_file() && mode & 0o004 != 0 && meta.len() <= LARGEST_FILE {
         match trees {
-            // A large file of one start only costs less as a mount than as a copy.
-            Trees::Bound if meta.len() > 1 << 16 => entries.push(Entry::Bind(path.to_owned())),
+            // Of one start only, a mount costs less than a copy: each page is written four times on its way.
+            Trees::Bound if meta.len() > 8 << 10 => entries.push(Entry::Bind(path.to_owned())),
             _ => {
                 if let Ok(content) = fs::read(&on_host) {
                     entries.push(Entry::File(path.to_owned(), mode & 0o755, content));
@@ -259,15 +281,14 @@ fn take(entries: &mut Vec<Entry>, path: &Path, trees: Trees) {
             }
         }
     } else if meta.is_dir() && mode & 0o005 == 0o005 {
-        if trees == Trees::Bound {
+        let Some(mut found) = list(&on_host) else { return };
+        if trees == Trees::Bound && found.len() > FEW && everybody_may_read(&on_host, &found) {
             entries.push(Entry::Bind(path.to_owned()));
             return;
         }
         entries.push(Entry::Dir(path.to_owned(), 0o755));
-        let Ok(list) = fs::read_dir(&on_host) else { return };
-        let mut names: Vec<_> = list.filter_map(|entry| entry.ok().map(|entry| entry.file_name())).collect();
-        names.sort();
-        for name in names {
+        found.sort();
+        for (name, _) in found {
             take(entries, &path.join(name), trees);
         }
     }
@@ -304,7 +325,7 @@ mod tests {
 
     #[test]
     fn nothing_of_the_skeleton_is_private() {
-        for entry in skeleton(Trees::Copied) {
+        for entry in skeleton(Trees::Copied).into_iter().chain(skeleton(Trees::Bound)) {
             let (Entry::Dir(path, _) | Entry::Link(path, _) | Entry::File(path, ..) | Entry::Bind(path)) = &entry;
             let text = path.to_string_lossy();
             for secret in ["shadow", "private", "sudoers", "ssh"] {
@@ -314,14 +335,62 @@ mod tests {
     }
 
     #[test]
+    fn a_directory_with_a_private_file_is_not_bound() {
+        let dir = std::env::temp_dir().join(format!("zind-host-test-{}", std::process::id()));
+        fs::create_dir_all(dir.join("below")).unwrap();
+        std::os::unix::fs::symlink("nowhere", dir.join("link")).unwrap();
+        for name in ["a", "b", "below/c"] {
+            fs::write(dir.join(name), name).unwrap();
+            fs::set_permissions(dir.join(name), fs::Permissions::from_mode(0o644)).unwrap();
+        }
+        let taken = || {
+            let mut entries = Vec::new();
+            take(&mut entries, dir.strip_prefix("/").unwrap(), Trees::Bound);
+            entries
+        };
+        for path in [dir.clone(), dir.join("below")] {
+            fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        assert_eq!(taken(), [Entry::Bind(dir.strip_prefix("/").unwrap().to_owned())]);
+        fs::set_permissions(dir.join("below/c"), fs::Permissions::from_mode(0o600)).unwrap();
+        let entries = taken();
+        fs::remove_dir_all(&dir).unwrap();
+        let has = |name: &str| {
+            entries
+                .iter()
+                .any(|entry| matches!(entry, Entry::File(path, ..) if Path::new("/").join(path) == dir.join(name)))
+        };
+        assert!(
+            has("a") && has("b") && !has("below/c") && !entries.iter().any(|entry| matches!(entry, Entry::Bind(_))),
+            "{entries:?}"
+        );
+    }
+
+    #[test]
     fn parents_come_first() {
-        let mut seen = vec![PathBuf::new()];
-        for entry in skeleton(Trees::Copied) {
-            let (Entry::Dir(path, _) | Entry::Link(path, _) | Entry::File(path, ..) | Entry::Bind(path)) = &entry;
-            let parent = path.parent().unwrap().to_owned();
-            assert!(seen.contains(&parent), "{} before its parent", path.display());
-            assert!(!seen.contains(path), "{} twice", path.display());
-            seen.push(path.clone());
+        for trees in [Trees::Copied, Trees::Bound] {
+            let mut seen = vec![PathBuf::new()];
+            for entry in skeleton(trees) {
+                let (Entry::Dir(path, _) | Entry::Link(path, _) | Entry::File(path, ..) | Entry::Bind(path)) = &entry;
+                let parent = path.parent().unwrap().to_owned();
+                assert!(seen.contains(&parent), "{} before its parent", path.display());
+                assert!(!seen.contains(path), "{} twice", path.display());
+                seen.push(path.clone());
+            }
+        }
+    }
+
+    #[test]
+    fn a_single_start_gets_nothing_that_others_do_not_get() {
+        let paths = |trees| -> Vec<PathBuf> {
+            let path = |entry| match entry {
+                Entry::Dir(path, _) | Entry::Link(path, _) | Entry::File(path, ..) | Entry::Bind(path) => path,
+            };
+            skeleton(trees).into_iter().map(path).collect()
+        };
+        let copied = paths(Trees::Copied);
+        for path in paths(Trees::Bound) {
+            assert!(copied.contains(&path), "{}", path.display());
         }
     }
 

@@ -38,6 +38,8 @@ pub(crate) struct Situation {
     pub(crate) user_namespace: bool,
     /// And a cgroup namespace.
     pub(crate) cgroup_namespace: bool,
+    /// Its `/dev` gets nodes of its own, in place of the host's bound one by one.
+    pub(crate) own_nodes: bool,
     /// Group 5 (tty) exists in the container.
     pub(crate) tty_group: bool,
     /// The network namespace is made meanwhile, and has to be joined.
@@ -67,6 +69,7 @@ impl Situation {
             template: false,
             user_namespace: false,
             cgroup_namespace: false,
+            own_nodes: false,
             tty_group: false,
             network_apart: false,
         }
@@ -510,11 +513,11 @@ fn system_mounts(ops: &mut Ops, spec: &Spec, situation: Situation) {
             sysfs(ops);
         }
     }
-    if situation.template && own_dev(spec) {
-        ops.extend(dev::with_nodes("d", true));
-        ops.push(Op::bind(c"d", c"/dev").in_root().flags(place));
-    } else if situation.template {
+    if situation.template && !own_dev(spec) {
         ops.push(Op::bind(c"/dev", c"/dev").in_root().flags(place));
+    } else if situation.own_nodes {
+        ops.extend(dev::with_nodes("d", own_dev(spec)));
+        ops.push(Op::bind(c"d", c"/dev").in_root().flags(place));
     } else {
         ops.extend(dev::with_binds(own_dev(spec)));
     }
