@@ -241,7 +241,8 @@ impl Dir {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             result => result.at(Step::ContainerState, "open", &path)?,
         };
-        let mut bytes = Vec::new();
+        // Room for all of it mostly: without any it would be read in pieces of 32 bytes, 64, 128...
+        let mut bytes = Vec::with_capacity(4 << 10);
         file.take(LARGEST + 1).read_to_end(&mut bytes).at(Step::ContainerState, "read", &path)?;
         if bytes.len() as u64 > LARGEST {
             return Err(Error::State(format!("{} is larger than anything zind writes", path.display())));
