@@ -49,7 +49,7 @@ cli:
 # The wheel with module and command, and zind in the virtual environment from that very wheel.
 wheel: venv cli
 	install -D -s -m 755 $${CARGO_TARGET_DIR:-target}/release/zind zind-py/data/scripts/zind
-	$(BIN)/maturin build -q --release --locked --interpreter $(BIN)/python --out build/wheels
+	$(BIN)/maturin build -q --release --locked --compression-level 9 --interpreter $(BIN)/python --out build/wheels
 
 develop: wheel
 	$(BIN)/pip install -q --force-reinstall --no-deps build/wheels/*.whl

@@ -133,7 +133,7 @@ pub(crate) enum Entry {
 pub(crate) enum Trees {
     /// Copied: a skeleton that serves many starts.
     Copied,
-    /// Bound, but for what is small: a skeleton for this start only.
+    /// Bound: a skeleton for this start only.
     Bound,
 }
 
@@ -239,9 +239,6 @@ fn take_with_parents(entries: &mut Vec<Entry>, path: &Path, trees: Trees) {
     take(entries, path, trees);
 }
 
-/// To copy so many small files takes as long as to bind their directory, and there is nothing to be unmounted at the end.
-const FEW: usize = 3;
-
 /// What is in a directory, in no order, and whether it is a link.
 fn list(dir: &Path) -> Option<Vec<(OsString, bool)>> {
     let entry = |entry: fs::DirEntry| (entry.file_name(), entry.file_type().is_ok_and(|kind| kind.is_symlink()));
@@ -282,7 +279,7 @@ fn take(entries: &mut Vec<Entry>, path: &Path, trees: Trees) {
         }
     } else if meta.is_dir() && mode & 0o005 == 0o005 {
         let Some(mut found) = list(&on_host) else { return };
-        if trees == Trees::Bound && found.len() > FEW && everybody_may_read(&on_host, &found) {
+        if trees == Trees::Bound && everybody_may_read(&on_host, &found) {
             entries.push(Entry::Bind(path.to_owned()));
             return;
         }
