@@ -15,7 +15,7 @@ use crate::exit::{Target, zind_exit};
 use crate::guard::{Out, free, guard, handle, quiet};
 use crate::process::{question, zind_interrupted};
 use crate::spec::zind_spec;
-use crate::strings::text;
+use crate::strings::{give_string, text};
 
 /// A wait for the end of a container, through all restarts, by a descriptor.
 pub struct zind_ending(Ending);
@@ -30,6 +30,40 @@ pub unsafe extern "C" fn zind_container_start(
 ) -> zind_status {
     // SAFETY: the header's demand.
     unsafe { on(container, err, |container| Ok(container.start()?)) }
+}
+
+/// As zind_container_start(), and asks a function of the caller's whether to stop: after each signal that this thread handled,
+/// and a few times a second. Nothing of it runs then.
+/// interrupted: NULL asks nobody. data: its argument.
+/// Returns also ZIND_STATUS_INTERRUPTED.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zind_container_start_interruptible(
+    container: *const zind_container,
+    interrupted: zind_interrupted,
+    data: *mut c_void,
+    err: *mut *mut zind_error,
+) -> zind_status {
+    // SAFETY: the header's demand.
+    unsafe { on(container, err, |container| Ok(container.start_interruptible(&mut question(interrupted, data))?)) }
+}
+
+/// What hooks complained of whose failure changes nothing (poststart, poststop) since it was asked last, by this handle: a JSON
+/// array of texts.
+/// json: receives a string; free it with zind_string_free().
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zind_container_take_warnings_json(
+    container: *const zind_container,
+    json: *mut *mut c_char,
+    err: *mut *mut zind_error,
+) -> zind_status {
+    // SAFETY: the header's demand.
+    unsafe {
+        on(container, err, |container| {
+            let json = Out::handle(json, "json")?;
+            give_string(json, serde_json::json!(container.take_warnings()).to_string());
+            Ok(())
+        })
+    }
 }
 
 /// As zind_container_start(), attached from the first byte of its output on.
@@ -51,7 +85,8 @@ pub unsafe extern "C" fn zind_container_start_attached(
     }
 }
 
-/// Waits for its end, through all restarts. One with ZIND_CONTAINER_AUTO_REMOVE is deleted then.
+/// Waits for its end, through all restarts. One with ZIND_CONTAINER_AUTO_REMOVE, which is deleted then, still tells it to the handle
+/// that has started it.
 /// timeout_ms: how long to wait, in milliseconds; negative: as long as it takes.
 /// exit: NULL, or begin with ZIND_EXIT_INIT.
 /// Returns also ZIND_STATUS_TIMEOUT when timeout_ms is over (the container goes on), _STATE if it was never started,
@@ -188,6 +223,32 @@ pub unsafe extern "C" fn zind_container_stop(
     }
 }
 
+/// As zind_container_stop(), and asks a function of the caller's whether to stop waiting, as zind_container_wait_interruptible().
+/// It was asked to end then, and may still do so.
+/// Returns also ZIND_STATUS_INTERRUPTED.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zind_container_stop_interruptible(
+    container: *const zind_container,
+    patience_ms: u64,
+    interrupted: zind_interrupted,
+    data: *mut c_void,
+    exit: *mut zind_exit,
+    err: *mut *mut zind_error,
+) -> zind_status {
+    // SAFETY: the header's demand.
+    unsafe {
+        on(container, err, |container| {
+            let exit = Target::optional(exit, "exit")?;
+            let patience = Duration::from_millis(patience_ms);
+            let ended = container.stop_interruptible(patience, &mut question(interrupted, data))?;
+            if let Some(exit) = exit {
+                exit.put(ended.into());
+            }
+            Ok(())
+        })
+    }
+}
+
 /// Asks it to end by its stop signal, and that it is not started again, without waiting.
 /// is_running: NULL, or receives false if it has ended already.
 /// Returns also what zind_container_stop() returns.
@@ -254,6 +315,23 @@ pub unsafe extern "C" fn zind_container_delete(
 ) -> zind_status {
     // SAFETY: the header's demand.
     unsafe { on(container, err, |container| Ok(container.delete(force)?)) }
+}
+
+/// As zind_container_delete(), and asks a function of the caller's whether to stop, as zind_container_start_interruptible(): while
+/// somebody else changes it, and while hooks run.
+/// Returns also ZIND_STATUS_INTERRUPTED.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zind_container_delete_interruptible(
+    container: *const zind_container,
+    force: bool,
+    interrupted: zind_interrupted,
+    data: *mut c_void,
+    err: *mut *mut zind_error,
+) -> zind_status {
+    // SAFETY: the header's demand.
+    unsafe {
+        on(container, err, |container| Ok(container.delete_interruptible(force, &mut question(interrupted, data))?))
+    }
 }
 
 /// Waits until something in its network namespace listens on a TCP port.

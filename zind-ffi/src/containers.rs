@@ -164,8 +164,7 @@ pub unsafe extern "C" fn zind_containers_free(containers: *mut zind_containers) 
     unsafe { free(containers) }
 }
 
-/// What happens to the containers of a place from now on. Of things that follow each other faster than they are looked at,
-/// the last is told.
+/// What happens to the containers of a place from now on: each thing once, in order.
 /// watch: receives the handle; free it with zind_watch_free(). Returns also ZIND_STATUS_SYS.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn zind_containers_watch(
@@ -183,8 +182,27 @@ pub unsafe extern "C" fn zind_containers_watch(
     }
 }
 
-/// Becomes readable when something may have happened, for an event loop; pausing and resuming are noticed only by a
-/// zind_watch_next_json(). Borrowed: the watch closes it; do not read from it. -1 for NULL.
+/// As zind_containers_watch(), and before that what has happened since the event with this number, itself included: the last four
+/// thousand and more are kept.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zind_containers_watch_from(
+    containers: *const zind_containers,
+    number: u64,
+    watch: *mut *mut zind_watch,
+    err: *mut *mut zind_error,
+) -> zind_status {
+    // SAFETY: the header's demand.
+    unsafe {
+        guard(err, || {
+            let watch = Out::handle(watch, "watch")?;
+            watch.give(zind_watch(handle(containers, "containers")?.0.events_from(number)?));
+            Ok(())
+        })
+    }
+}
+
+/// Becomes readable when something may have happened, for an event loop; that a monitor was killed is noticed only
+/// by a zind_watch_next_json(), so call it every second, too. Borrowed: the watch closes it; do not read from it. -1 for NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn zind_watch_fd(watch: *const zind_watch) -> i32 {
     // SAFETY: the header's demand.
@@ -199,12 +217,13 @@ fn event_value(event: &ContainerEvent) -> Value {
         "id": event.id,
         "name": event.name,
         "exit": exit_value(event.exit),
+        "number": event.number,
     })
 }
 
 /// The next event, as a JSON object: "time_ns" (nanoseconds since 1970), "what" ("created", "started", "oom", "paused",
-/// "resumed", "died", "deleted"), "id", "name" (null without one) and "exit" (of "died", as in zind_containers_list_json(); or
-/// null).
+/// "resumed", "died", "deleted", "renamed"), "id", "name" (null without one), "exit" (of "died", as in
+/// zind_containers_list_json(); or null) and "number" (from 1 on without a gap, for zind_containers_watch_from()).
 /// timeout_ms: how long to wait, in milliseconds; negative: as long as it takes.
 /// json: receives a string; free it with zind_string_free().
 /// Returns also ZIND_STATUS_TIMEOUT when timeout_ms is over, and _SYS.

@@ -11,7 +11,7 @@ use crate::planfile::PlanFile;
 use crate::step::Step;
 use crate::watch::decimal;
 use crate::sys::{self, AT_EMPTY_PATH, AT_FDCWD, AT_RECURSIVE, EMPTY, OPEN_TREE_CLONE};
-use crate::{At, Done, Failure, namespaces};
+use crate::{At, Done, Failure, hooks, namespaces};
 
 const MOUNT_ATTR_RDONLY: u64 = 1;
 const MOUNT_ATTR_IDMAP: u64 = 0x10_0000;
@@ -55,6 +55,10 @@ impl Drop for Fd {
 pub fn carry_out(plan: &mut PlanFile) -> Done {
     let mut place = Place { root: -1, staging: -1, apart: false, covered: (0, 0), taken: -1 };
     for (index, op) in plan.list(plan.fs).iter().enumerate() {
+        if op.kind == FsKind::Hooks {
+            hooks::before_the_root(plan, place.root)?;
+            continue;
+        }
         one(plan, &mut place, op).map_err(|Failure(step, _, errno)| Failure(step, index, errno))?;
     }
     for fd in [place.root, place.staging, place.taken] {
@@ -113,6 +117,8 @@ fn one(plan: &mut PlanFile, place: &mut Place, op: &FsOp) -> Done {
         FsKind::Enter => enter(plan, place, op),
         FsKind::Leave => sys::fchdir(place.staging).at(Step::Staging).map(drop),
         FsKind::Detach => detach(plan, place, op).at(Step::Umount),
+        // Carried out by our caller.
+        FsKind::Hooks => Ok(()),
         FsKind::HandOver => {
             let dir = Fd(sys::openat(AT_FDCWD, plan.str(op.path), sys::O_DIRECTORY, 0).at(Step::OpenRoot)?);
             crate::report(plan, Step::HandedOver, 0, 0, dir.0);

@@ -11,13 +11,17 @@ mod deputy;
 mod exec;
 mod files;
 mod groups;
+mod hooks;
 mod listener;
 mod memory;
 #[allow(dead_code)]
 #[path = "../src/monitor.rs"]
 mod monitor;
 mod monitor_clients;
+mod monitor_events;
+mod monitor_hooks;
 mod monitor_log;
+mod monitor_remove;
 #[path = "monitor.rs"]
 mod monitoring;
 mod namespaces;
@@ -148,8 +152,15 @@ fn build(plan: &mut PlanFile) -> Done {
     namespaces::set_up(plan)?;
     let umask = sys::umask(0);
     // Ours can shrink at once, and the payload's is a copy of it; the network is still in the making.
-    payload::shrink_bounding_set(plan)?;
+    // With it the programs that are run now would lose what they are to have.
+    let is_late = !plan.list(plan.hooks).is_empty();
+    if !is_late {
+        payload::shrink_bounding_set(plan)?;
+    }
     files::carry_out(plan)?;
+    if is_late {
+        payload::shrink_bounding_set(plan)?;
+    }
     sys::umask(umask);
     namespaces::finish_network(plan)?;
     sysctls::write(plan)

@@ -6,12 +6,14 @@
 use core::mem::size_of;
 
 use crate::monitor::{
-    Begun, EXITED, ExitHead, First, HandOver, KILLED, MAGIC, MOST_CLIENTS, Monitor, OWNER_GONE, Reply, RestartWhen,
-    RunningHead, SIGNALED, START_FAILED, STDERR, STDOUT, Section, VERSION, WAS_KILLED, request,
+    Begun, EXITED, ExitHead, First, HandOver, KILLED, MAGIC, MOST_CLIENTS, Monitor, OUT_OF_MEMORY, OWNER_GONE, Reply,
+    RestartWhen, RunningHead, SIGNALED, START_FAILED, STDERR, STDOUT, Section, VERSION, WAS_KILLED, event, request,
 };
 use crate::monitor_clients::{Chunk, Clients};
+use crate::monitor_hooks::{self, Runner};
 use crate::monitor_log::Log;
-use crate::plan::{List, Str};
+use crate::plan::{List, Str, When};
+use crate::{monitor_events, monitor_remove};
 use crate::planfile::{PlanFile, bytes_of};
 use crate::report::{GO, REPORT_SIZE, Report, Usage};
 use crate::step::Step;
@@ -36,7 +38,8 @@ const REPORT: usize = 3;
 const LISTENER: usize = 4;
 const OUT: usize = 5;
 const ERR: usize = 6;
-const FIXED: usize = 7;
+const RUNNER: usize = 7;
+const FIXED: usize = 8;
 
 /// Where it stands.
 #[derive(Clone, Copy, PartialEq)]
@@ -77,6 +80,13 @@ struct State<'a> {
     failures: u32,
     may_restart: bool,
     log: Log,
+    /// Who runs hooks at this moment, and which.
+    runner: Runner,
+    runner_for: When,
+    /// The end of this run is still to be told.
+    is_up: bool,
+    /// How many the kernel had killed in the group before this run.
+    ooms: u32,
 }
 
 /// Goes on as the monitor in a child that nobody waits for; the parent is done.
@@ -120,6 +130,10 @@ pub fn start(plan: &PlanFile) -> i32 {
         failures: 0,
         may_restart: monitor.restart != RestartWhen::Never,
         log: Log::new(monitor),
+        runner: Runner::NONE,
+        runner_for: When::CreateRuntime,
+        is_up: false,
+        ooms: 0,
     };
     let own = sys::pidfd_open(sys::getpid()).unwrap_or(-1);
     if own < 0 || sys::dup_to(own, monitor.owner_slot).is_err() {
@@ -194,8 +208,8 @@ impl State<'_> {
         let monitor = self.monitor;
         let kept = [
             monitor.report, monitor.control, monitor.owner, monitor.listener, monitor.dir, monitor.proc, monitor.lock,
-            monitor.stdin, monitor.stdout, monitor.stderr, monitor.log, monitor.freezer,
-            self.launcher_pidfd,
+            monitor.stdin, monitor.stdout, monitor.stderr, monitor.log, monitor.freezer, monitor.events, monitor.home,
+            monitor.names, self.launcher_pidfd,
         ];
         let readings = self.plan.list(self.monitor.readings);
         let mut next = 0;
@@ -238,6 +252,7 @@ impl State<'_> {
             fds[OWNER] = PollFd::readable(self.owner);
             fds[REPORT] = PollFd::readable(if self.stage == Stage::Started { -1 } else { self.report });
             fds[LISTENER] = PollFd::readable(self.monitor.listener);
+            fds[RUNNER] = PollFd::readable(self.runner.pidfd);
             for (slot, fd) in [OUT, ERR].into_iter().zip(self.out) {
                 // Not before the library is done: who attaches at the start is to get the first byte.
                 let is_wanted = chunk.is_empty() && self.stage != Stage::Started;
@@ -259,6 +274,12 @@ impl State<'_> {
             }
             if fds[REPORT].revents != 0 {
                 self.hear_the_launcher();
+            }
+            if fds[RUNNER].revents != 0 {
+                let is_well = self.runner.reap();
+                if self.runner_for == When::CreateRuntime {
+                    self.go_on_after_hooks(is_well);
+                }
             }
             if !chunk.is_empty() && clients.go_on(chunk) {
                 patience_ends = sys::now_ns(true) + PATIENCE;
@@ -364,7 +385,8 @@ impl State<'_> {
             started_ns: self.began_ns,
             pid,
             restarts: self.restarts,
-            len: len as u64,
+            len: len as u32,
+            ooms: self.ooms,
         };
         let stat = stat.get(..len).unwrap_or(&[]);
         let (aside, place) = (c"running.new".as_ptr().cast(), c"running".as_ptr().cast());
@@ -377,6 +399,92 @@ impl State<'_> {
                 let _ = sys::rename(self.monitor.dir, aside, place);
             }
         }
+        self.is_up = true;
+        self.tell(event::STARTED);
+        // Those of the first start the library runs.
+        if self.restarts > 0 {
+            self.run_hooks(When::Poststart, pid);
+        }
+    }
+
+    /// Writes to the journal.
+    fn tell(&self, what: u32) {
+        if self.monitor.events < 0 {
+            return;
+        }
+        let mut record = monitor_events::record(self.plan, self.monitor, what, self.restarts);
+        if what == event::DIED {
+            (record.how, record.value) = self.how_it_ended();
+            record.flags = self.flags;
+        }
+        let _ = monitor_events::append(self.monitor.events, &mut record);
+    }
+
+    /// Tells the end of a run that was told.
+    fn tell_the_end(&mut self) {
+        if core::mem::replace(&mut self.is_up, false) {
+            if self.flags & OUT_OF_MEMORY != 0 {
+                self.tell(event::OOM);
+            }
+            self.tell(event::DIED);
+        }
+    }
+
+    fn how_it_ended(&self) -> (u32, i32) {
+        match self.last_word {
+            Some(word) if self.flags & START_FAILED != 0 => (KILLED, i32::from(word.step)),
+            Some(word) if word.step == Step::Exited as u16 => (EXITED, word.value),
+            Some(word) => (SIGNALED, word.value),
+            None => (KILLED, self.status),
+        }
+    }
+
+    /// True if there is something to run; the monitor goes on meanwhile.
+    fn run_hooks(&mut self, when: When, pid: i32) -> bool {
+        self.runner.end();
+        let Some(runner) = Runner::start(self.plan, when, pid) else { return false };
+        (self.runner, self.runner_for) = (runner, when);
+        if self.runner.pid == 0 && when == When::CreateRuntime {
+            self.go_on_after_hooks(false);
+        }
+        true
+    }
+
+    /// The launcher waits for them.
+    fn go_on_after_hooks(&mut self, is_well: bool) {
+        const ECANCELED: i32 = 125;
+        if is_well {
+            sys::send(self.report, &[GO], -1);
+        } else if self.launcher > 0 {
+            self.last_word = Some(Report::new(Step::Hook, 0, ECANCELED));
+            let _ = sys::kill(self.launcher, sys::SIGKILL);
+        }
+    }
+
+    /// How many the kernel has killed in the group for want of memory.
+    fn count_ooms(&self) -> u32 {
+        const WORD: &[u8] = b"oom_kill ";
+        let mut text = [0u8; 1024];
+        for reading in self.plan.list(self.monitor.readings) {
+            if !matches!(self.plan.text(reading.name), b"memory.events" | b"memory.oom_control") {
+                continue;
+            }
+            let Ok(file) = sys::openat(reading.dir, self.plan.str(reading.name), 0, 0) else { continue };
+            let length = sys::read(file, &mut text).unwrap_or(0);
+            sys::close(file);
+            let lines = text.get(..length).unwrap_or(&[]).split(|&byte| byte == b'\n');
+            for digits in lines.filter_map(|line| line.strip_prefix(WORD)) {
+                let digits = digits.iter().take_while(|byte| byte.is_ascii_digit());
+                return digits.fold(0, |sum: u32, digit| sum.wrapping_mul(10).wrapping_add(u32::from(digit - b'0')));
+            }
+        }
+        0
+    }
+
+    /// True if it was the kernel, for want of memory.
+    fn is_out_of_memory(&self) -> bool {
+        let is_killed = self.how_it_ended() == (SIGNALED, sys::SIGKILL) && self.flags & (WAS_KILLED | OWNER_GONE) == 0;
+        is_killed && self.count_ooms() > self.ooms
     }
 
     /// What the launcher says: its last word above all.
@@ -415,7 +523,7 @@ impl State<'_> {
     }
 
     /// Writes the maps of who has made its namespaces, and lets it go on.
-    fn say_go(&self, pid: i32) {
+    fn say_go(&mut self, pid: i32) {
         let [setgroups, uid_map, gid_map] = self.monitor.maps;
         for (name, text) in [(&b"/setgroups"[..], setgroups), (b"/uid_map", uid_map), (b"/gid_map", gid_map)] {
             if text != Str(0) {
@@ -432,7 +540,9 @@ impl State<'_> {
                 self.run(program, &number);
             }
         }
-        sys::send(self.report, &[GO], -1);
+        if !self.run_hooks(When::CreateRuntime, pid) {
+            sys::send(self.report, &[GO], -1);
+        }
     }
 
     /// Runs a program whose second argument is `number`, and waits for it. Whether it has done its work the launcher finds.
@@ -517,9 +627,14 @@ impl State<'_> {
 
     /// Ends the container at once, and for good.
     fn end_it(&mut self) {
+        const ECANCELED: i32 = 125;
         self.may_restart = false;
         if let Stage::Waiting(_) = self.stage {
             self.stage = Stage::Ended;
+        }
+        if self.control >= 0 {
+            // The library finds the launcher gone, and would not know why.
+            sys::send(self.control, bytes_of(&Begun { clone_errno: ECANCELED, ..Begun::default() }), -1);
         }
         self.thaw();
         if self.first >= 0 {
@@ -560,13 +675,22 @@ impl State<'_> {
             sys::close(self.first);
             self.first = -1;
         }
+        if self.runner_for == When::CreateRuntime {
+            self.runner.end();
+        }
         if self.stage == Stage::StartedAgain {
             self.flags |= START_FAILED;
         } else {
             self.flags &= !START_FAILED;
         }
+        if self.is_out_of_memory() {
+            self.flags |= OUT_OF_MEMORY;
+        }
         self.stage = match self.restart_at() {
-            Some(moment) => Stage::Waiting(moment),
+            Some(moment) => {
+                self.tell_the_end();
+                Stage::Waiting(moment)
+            }
             None => Stage::Ended,
         };
     }
@@ -594,6 +718,8 @@ impl State<'_> {
     fn start_again(&mut self) {
         self.restarts += 1;
         self.last_word = None;
+        self.flags &= !OUT_OF_MEMORY;
+        self.ooms = self.count_ooms();
         (self.began_ns, self.began) = (sys::now_ns(false), sys::now_ns(true));
         self.stage = Stage::StartedAgain;
         if self.prepare_again().is_err() {
@@ -628,6 +754,12 @@ impl State<'_> {
             sys::close(ready);
             sys::close(done);
         }
+        for tree in self.plan.list(self.monitor.trees) {
+            // One can be attached once.
+            let copy = sys::open_tree(tree.from, sys::EMPTY, sys::AT_EMPTY_PATH | sys::AT_RECURSIVE | sys::OPEN_TREE_CLONE)?;
+            sys::dup_to(copy, tree.to)?;
+            sys::close(copy);
+        }
         if self.terminal >= 0 && self.monitor.terminal_slot >= 0 {
             // The end of a session hangs its terminal up; there is another end of it for the next.
             let peer = sys::terminal_peer(self.terminal)?;
@@ -654,12 +786,7 @@ impl State<'_> {
     /// Writes down how it ended, takes away what it had, and tells.
     fn finish(&mut self, chunk: &mut Chunk, clients: &mut Clients) -> i32 {
         let now = sys::now_ns(true);
-        let (how, value) = match self.last_word {
-            Some(word) if self.flags & START_FAILED != 0 => (KILLED, i32::from(word.step)),
-            Some(word) if word.step == Step::Exited as u16 => (EXITED, word.value),
-            Some(word) => (SIGNALED, word.value),
-            None => (KILLED, self.status),
-        };
+        let (how, value) = self.how_it_ended();
         let mut head = ExitHead {
             magic: MAGIC,
             version: VERSION,
@@ -675,7 +802,7 @@ impl State<'_> {
             flags: self.flags,
             restarts: self.restarts,
             sections: 0,
-            pad: 0,
+            ooms: self.ooms,
         };
         let dir = self.monitor.dir;
         let (aside, place) = (c"exit.room".as_ptr().cast(), c"exit".as_ptr().cast());
@@ -705,11 +832,28 @@ impl State<'_> {
         self.remove_groups();
         // Before anybody can start it again, and listen there.
         let _ = sys::unlink(dir, c"socket".as_ptr().cast());
-        if is_written {
+        let is_removed = monitor_remove::remove(self.plan, self.monitor, chunk.room());
+        if is_written && !is_removed {
             let _ = sys::rename(dir, aside, place);
         }
+        // Who is told finds it so.
+        self.tell_the_end();
+        if is_removed {
+            self.tell(event::DELETED);
+            monitor_hooks::run(self.plan, When::Poststop, None);
+        }
+        // Who has asked just now, or before anything of it ran, is to be told, too.
+        while sys::poll_for(&mut [PollFd::readable(self.monitor.listener)], 0) == Ok(1) && clients.accept(self.monitor.listener) {}
+        for index in 0..MOST_CLIENTS {
+            while let Some([what, _]) = clients.request(index) {
+                if what == request::AWAIT {
+                    clients.await_end(index);
+                }
+            }
+        }
         sys::close(self.monitor.lock);
-        clients.tell_the_end(if how == EXITED { value } else { 0x100 | value & 0x7f });
+        let oom = if self.flags & OUT_OF_MEMORY != 0 { 0x200 } else { 0 };
+        clients.tell_the_end(if how == EXITED { value } else { 0x100 | oom | value & 0x7f });
         0
     }
 

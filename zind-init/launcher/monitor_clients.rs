@@ -65,13 +65,14 @@ pub struct Clients([Client; MOST_CLIENTS]);
 impl Clients {
     pub const NONE: Clients = Clients([Client { fd: -1, role: Role::New, is_behind: false }; MOST_CLIENTS]);
 
-    /// Takes in who wants to connect. Whoever there is no room for finds it closed.
-    pub fn accept(&mut self, listener: i32) {
-        let Ok(fd) = sys::accept(listener) else { return };
+    /// Takes in who wants to connect. Whoever there is no room for finds it closed. False if nobody could be taken in.
+    pub fn accept(&mut self, listener: i32) -> bool {
+        let Ok(fd) = sys::accept(listener) else { return false };
         match self.0.iter_mut().find(|client| client.fd < 0) {
             Some(free) => *free = Client { fd, role: Role::New, is_behind: false },
             None => sys::close(fd),
         }
+        true
     }
 
     /// Who is to be polled for what.

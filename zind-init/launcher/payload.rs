@@ -9,7 +9,7 @@ use crate::plan::{
 use crate::planfile::PlanFile;
 use crate::step::Step;
 use crate::sys::{self, AT_FDCWD};
-use crate::{At, Done, Failure, listener};
+use crate::{At, Done, Failure, hooks, listener, report};
 
 const PR_SET_PDEATHSIG: i32 = 1;
 const PR_SET_KEEPCAPS: i32 = 8;
@@ -31,6 +31,7 @@ fn prepare(plan: &mut PlanFile) -> Done {
     join_session(plan)?;
     arrange_descriptors(plan, Others::CloseOnExec)?;
     take_terminal(plan)?;
+    hooks::before_the_payload(plan)?;
     settle(plan)?;
     seal(plan)
 }
@@ -79,7 +80,7 @@ pub fn settle(plan: &PlanFile) -> Done {
 }
 
 /// The last things before the program.
-fn seal(plan: &PlanFile) -> Done {
+pub fn seal(plan: &PlanFile) -> Done {
     // The change of ids has cleared what was set before.
     if plan.has(PDEATHSIG) {
         sys::prctl(PR_SET_PDEATHSIG, plan.pdeathsig as usize, 0).at(Step::ParentDeath)?;

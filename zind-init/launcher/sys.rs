@@ -17,6 +17,7 @@ pub const ENODEV: i32 = 19;
 pub const EEXIST: i32 = 17;
 pub const ENOTDIR: i32 = 20;
 pub const EISDIR: i32 = 21;
+pub const ETIMEDOUT: i32 = 110;
 pub const EINVAL: i32 = 22;
 pub const ENAMETOOLONG: i32 = 36;
 pub const ELOOP: i32 = 40;
@@ -116,6 +117,11 @@ pub mod number {
     pub const FCHOWNAT: usize = 260;
     pub const FCHOWN: usize = 93;
     pub const SETFSUID: usize = 122;
+    pub const MEMFD_CREATE: usize = 319;
+    pub const PREAD64: usize = 17;
+    pub const FLOCK: usize = 73;
+    pub const GETDENTS64: usize = 217;
+    pub const LINKAT: usize = 265;
     pub const SYMLINKAT: usize = 266;
     pub const READLINKAT: usize = 267;
     pub const FACCESSAT: usize = 269;
@@ -389,6 +395,30 @@ pub fn pwrite(fd: i32, bytes: &[u8], at: u64) -> Result {
     call!(PWRITE64, fd, bytes.as_ptr(), bytes.len(), at)
 }
 
+pub fn pread(fd: i32, buffer: &mut [u8], at: u64) -> Result {
+    call!(PREAD64, fd, buffer.as_mut_ptr(), buffer.len(), at)
+}
+
+/// Locks a file for us alone, if nobody has it locked.
+pub fn lock_now(fd: i32) -> Result {
+    const LOCK_EX_NB: usize = 2 | 4;
+    call!(FLOCK, fd, LOCK_EX_NB)
+}
+
+/// Entries of a directory, as `struct linux_dirent64`.
+pub fn getdents(dir: i32, buffer: &mut [u8]) -> Result {
+    call!(GETDENTS64, dir, buffer.as_mut_ptr(), buffer.len())
+}
+
+pub fn link(dir: i32, from: CStr, to: CStr) -> Result {
+    call!(LINKAT, dir, from, dir, to, 0)
+}
+
+pub fn rmdir_at(dir: i32, path: CStr) -> Result {
+    const AT_REMOVEDIR: usize = 0x200;
+    call!(UNLINKAT, dir, path, AT_REMOVEDIR)
+}
+
 pub fn truncate(fd: i32, length: u64) -> Result {
     call!(FTRUNCATE, fd, length)
 }
@@ -448,6 +478,12 @@ pub fn pipe() -> Result<[i32; 2]> {
     let mut pair = [-1i32; 2];
     raw(PIPE2, pair.as_mut_ptr() as usize, 0o2000000, 0, 0, 0, 0)?;
     Ok(pair)
+}
+
+/// A file in memory, with nothing in it.
+pub fn memory_file(name: CStr) -> Result<i32> {
+    const MFD_CLOEXEC: usize = 1;
+    call!(MEMFD_CREATE, name, MFD_CLOEXEC).map(|fd| fd as i32)
 }
 
 /// Executes the program behind a descriptor.

@@ -3,7 +3,7 @@
 //! Everybody else may be gone by then. It is asked over a socket that listens in the container's directory, one message and
 //! one answer each, and it leaves two files there: `running` ([`RunningHead`]) and `exit` ([`ExitHead`]).
 
-use crate::plan::{List, Str};
+use crate::plan::{FdMap, List, Str};
 use crate::report::Usage;
 
 /// The first four bytes of the files.
@@ -85,6 +85,20 @@ pub struct Monitor {
     pub readings: List<Reading>,
     /// Directories to remove then, in this order.
     pub remove: List<Str>,
+    /// Detached trees, and the numbers that the container's plan has for copies of them.
+    pub trees: List<FdMap>,
+    /// The directory of the journal, or -1.
+    pub events: i32,
+    /// The directory that this container's is in, if it is to be deleted at the end, or -1.
+    pub home: i32,
+    /// The directory of names, likewise.
+    pub names: i32,
+    /// The id of the container.
+    pub id: Str,
+    /// Where it goes to be deleted, from `home`.
+    pub trash: Str,
+    /// What says that it is to be deleted, from `home`.
+    pub mark: Str,
 }
 
 /// Who the first process of a container is.
@@ -141,7 +155,7 @@ pub struct HandOver {
 pub struct Begun {
     /// The launcher.
     pub pid: i32,
-    /// Why it could not be cloned, or 0.
+    /// Why it could not be cloned, or 0; `ECANCELED`: somebody has asked for its end meanwhile.
     pub clone_errno: i32,
     /// Why it could not be executed, or 0.
     pub exec_errno: i32,
@@ -166,7 +180,9 @@ pub struct RunningHead {
     /// How often it was started again.
     pub restarts: u32,
     /// Bytes that follow.
-    pub len: u64,
+    pub len: u32,
+    /// How many the kernel had killed in its group for want of memory before this run.
+    pub ooms: u32,
 }
 
 /// What the file `exit` begins with; `sections` of [`Section`] follow.
@@ -201,8 +217,8 @@ pub struct ExitHead {
     pub restarts: u32,
     /// How many follow.
     pub sections: u32,
-    /// To fill up to eight bytes.
-    pub pad: u32,
+    /// How many the kernel had killed in its group for want of memory before the last run.
+    pub ooms: u32,
 }
 
 /// It exited by itself.
@@ -218,6 +234,70 @@ pub const OWNER_GONE: u32 = 1;
 pub const WAS_KILLED: u32 = 2;
 /// It could not be started again; `value` is the number of the step, `restarts` the attempt.
 pub const START_FAILED: u32 = 4;
+/// The kernel killed it for want of memory.
+pub const OUT_OF_MEMORY: u32 = 8;
+
+/// What has happened, in the journal: files of these, numbered without a gap.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct EventRecord {
+    /// [`EVENT_MAGIC`]
+    pub magic: u32,
+    /// [`VERSION`]
+    pub version: u32,
+    /// From 1 on, over all files.
+    pub number: u64,
+    /// When, in nanoseconds since 1970.
+    pub time_ns: u64,
+    /// The start that it is of, or 0.
+    pub run: u64,
+    /// [`event::CREATED`] and its like.
+    pub what: u32,
+    /// [`EXITED`] and its like, of a [`event::DIED`].
+    pub how: u32,
+    /// As in [`ExitHead`].
+    pub value: i32,
+    /// As in [`ExitHead`].
+    pub flags: u32,
+    /// How often it had been started again.
+    pub restarts: u32,
+    /// Length of the name; 0: it is not said.
+    pub name_len: u32,
+    /// The id of the container.
+    pub id: [u8; 64],
+    /// Its name.
+    pub name: [u8; 128],
+    /// To fill it up.
+    pub pad: u64,
+}
+
+/// How many bytes one has.
+pub const EVENT_SIZE: usize = 256;
+const _: () = assert!(core::mem::size_of::<EventRecord>() == EVENT_SIZE);
+/// The first four bytes of one.
+pub const EVENT_MAGIC: u32 = 0x7a69_6576;
+/// As long as one file of the journal becomes; then it is `journal.1`, and what was that is gone.
+pub const JOURNAL_SIZE: u64 = 1 << 20;
+
+/// What there is to tell.
+pub mod event {
+    /// It was made.
+    pub const CREATED: u32 = 1;
+    /// Its program runs.
+    pub const STARTED: u32 = 2;
+    /// The kernel killed it for want of memory.
+    pub const OOM: u32 = 3;
+    /// It was paused.
+    pub const PAUSED: u32 = 4;
+    /// It was resumed.
+    pub const RESUMED: u32 = 5;
+    /// It has ended.
+    pub const DIED: u32 = 6;
+    /// It was deleted.
+    pub const DELETED: u32 = 7;
+    /// It has another name.
+    pub const RENAMED: u32 = 8;
+}
 
 /// A file as it was at the end: this, its name, its text.
 #[derive(Clone, Copy, Debug)]
@@ -286,6 +366,6 @@ pub mod request {
 pub struct Reply {
     /// Why not, or 0.
     pub errno: i32,
-    /// The pid, for [`request::WHO`]; the code, or 256 and the signal, for [`request::AWAIT`].
+    /// The pid, for [`request::WHO`]; the code, or 256 and the signal, and 512 if memory ran out, for [`request::AWAIT`].
     pub value: i32,
 }

@@ -134,6 +134,56 @@ pub struct Capabilities {
     pub ambient: u64,
 }
 
+/// A program that is run on the way to the payload, or by a monitor: a hook of OCI's.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Hook {
+    /// When.
+    pub when: When,
+    /// The program's file, or -1: it is found by `path`.
+    pub fd: i32,
+    /// The program.
+    pub path: Str,
+    /// To fill up to eight bytes.
+    pub pad: u32,
+    /// Its argument vector.
+    pub argv: List<Str>,
+    /// Its environment.
+    pub envp: List<Str>,
+    /// How long it may run, in nanoseconds; all ones: as long as it likes.
+    pub timeout_ns: u64,
+}
+
+/// The moment of a [`Hook`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum When {
+    /// By a monitor that starts its container again: the namespaces are there.
+    CreateRuntime = 1,
+    /// Before the root is changed, with all the rights that the launcher has.
+    CreateContainer = 2,
+    /// Before the payload, with its rights and no more.
+    StartContainer = 3,
+    /// By a monitor that has started its container again: the payload runs.
+    Poststart = 4,
+    /// By a monitor that has removed its container.
+    Poststop = 5,
+}
+
+/// The container's state for the hooks of each moment, but for the pid and the brace at the end.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct HookStates {
+    /// For [`When::CreateRuntime`] and [`When::CreateContainer`].
+    pub creating: Str,
+    /// For [`When::StartContainer`].
+    pub created: Str,
+    /// For [`When::Poststart`].
+    pub running: Str,
+    /// For [`When::Poststop`]: all of it.
+    pub stopped: Str,
+}
+
 /// What one [`FsOp`] does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
@@ -192,6 +242,8 @@ pub enum FsKind {
     Fuse = 26,
     /// Make the payload's terminal by `source` of the root, and bind it to `path` of the root.
     Terminal = 27,
+    /// Run the programs of [`When::CreateContainer`].
+    Hooks = 28,
 }
 
 /// `path` begins at the container's root and is resolved below it, never above.
@@ -463,4 +515,8 @@ pub struct Plan {
     pub seccomp_flags: u64,
     /// What a monitor needs: one, or none.
     pub monitor: List<Monitor>,
+    /// The programs to run on the way, in order.
+    pub hooks: List<Hook>,
+    /// What they are told.
+    pub hook_states: HookStates,
 }

@@ -286,6 +286,8 @@ steps! {
     Terminal = 221, "set up the terminal";
     /// Join a running container.
     JoinContainer = 222, "join the container";
+    /// Write or read the journal of what happens to containers.
+    Journal = 223, "use the journal";
     // 250..: kernel parameters and further walls.
     /// Set a kernel parameter of the container's namespaces.
     Sysctl = 250, "set the kernel parameter";

@@ -11,7 +11,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 use zind_core::container::{
-    AttachOptions, ContainerEvent, Filter, Hook, Hooks, LogOptions, LogQuery, Ready, Restart, Size, State, Stream,
+    AttachOptions, ContainerEvent, Filter, Hook, HookPoint, Hooks, LogOptions, LogQuery, Ready, Restart, Size, State,
+    Stream,
 };
 use zind_core::{Error, Result, Stats};
 
@@ -28,8 +29,8 @@ use crate::process::{ExitTuple, Process, RunTuple, StatsTuple, duration, exit_tu
 type HookTuple = (String, PathBuf, Vec<OsString>, Vec<OsString>, Option<f64>);
 /// time, stream, text, whether its end is there
 type LineTuple<'py> = (f64, &'static str, Bound<'py, PyBytes>, bool);
-/// time, what, id, name, exit
-type EventTuple = (f64, &'static str, String, Option<String>, Option<ExitTuple>);
+/// time, what, id, name, exit, number
+type EventTuple = (f64, &'static str, String, Option<String>, Option<ExitTuple>, u64);
 /// follow, tail, since, until, stdout, stderr
 type QueryTuple = (bool, Option<u64>, Option<f64>, Option<f64>, bool, bool);
 
@@ -164,8 +165,12 @@ impl Containers {
         detached(py, |_| self.0.prune()).map(|pruned| (pruned.containers, pruned.groups))
     }
 
-    fn events(&self, py: Python<'_>) -> PyResult<ContainerEvents> {
-        let events = detached(py, |_| self.0.events())?;
+    /// From a number on, or from now on.
+    fn events(&self, py: Python<'_>, since: Option<u64>) -> PyResult<ContainerEvents> {
+        let events = detached(py, |_| match since {
+            Some(number) => self.0.events_from(number),
+            None => self.0.events(),
+        })?;
         Ok(ContainerEvents { fd: events.fd().as_raw_fd(), events: Mutex::new(Some(events)) })
     }
 }
@@ -313,6 +318,30 @@ impl Container {
 
     fn inspect<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         to_python(py, &self.call(py, zind_core::Container::inspect)?)
+    }
+
+    /// Has a function called at a point of its life, with the state as a dictionary.
+    fn on(&self, py: Python<'_>, when: &str, function: Py<PyAny>) -> PyResult<()> {
+        let points = [HookPoint::CreateRuntime, HookPoint::Poststart, HookPoint::Poststop];
+        let Some(point) = points.into_iter().find(|point| point.name() == when) else {
+            let rule = format!(
+                "a function of this program is called at createRuntime, poststart and poststop, not at {when:?}"
+            );
+            return Err(crate::errors::spec(py, "hooks", &rule));
+        };
+        self.container.on(point, move |state| {
+            Python::attach(|py| {
+                let state = to_python(py, &state.to_json())?;
+                function.call1(py, (state,)).map(drop)
+            })
+            .map_err(|error| error.to_string())
+        });
+        Ok(())
+    }
+
+    /// What hooks complained of since it was asked last.
+    fn take_warnings(&self) -> Vec<String> {
+        self.container.take_warnings()
     }
 
     fn start(&self, py: Python<'_>, cancel: Option<Py<Cancel>>) -> PyResult<()> {
@@ -601,7 +630,7 @@ pub(crate) struct ContainerEvents {
 }
 
 fn event_tuple(event: ContainerEvent) -> EventTuple {
-    (seconds(event.time), event.what.name(), event.id, event.name, event.exit.map(exit_tuple))
+    (seconds(event.time), event.what.name(), event.id, event.name, event.exit.map(exit_tuple), event.number)
 }
 
 #[pymethods]

@@ -218,7 +218,11 @@ pub(crate) fn to_oci(py: Python<'_>, argv: &Bound<'_, PyAny>, options: &Bound<'_
 pub(crate) type Maps<'py> = (Option<Bound<'py, PyAny>>, Option<Bound<'py, PyAny>>);
 
 /// The options of later versions, told apart from plain typing errors.
-const LATER: [&str; 7] = ["publish", "dns", "hosts", "name", "labels", "volumes", "hooks"];
+const LATER: [&str; 4] = ["publish", "dns", "hosts", "volumes"];
+
+/// Those of a container that is kept.
+const OF_CONTAINERS: [&str; 8] =
+    ["name", "labels", "restart", "log", "stdin_open", "auto_remove", "stop_signal", "hooks"];
 
 fn option<'py>(
     py: Python<'py>,
@@ -253,6 +257,10 @@ fn option<'py>(
     }
     if LATER.contains(&key) {
         return Err(unsupported(py, key, "this version of zind does not have it"));
+    }
+    if OF_CONTAINERS.contains(&key) {
+        let needs = format!("zind.Container(argv, {key}=...): what is run once is not kept, and has none");
+        return Err(unsupported(py, key, &needs));
     }
     check_known(key)
 }
@@ -330,7 +338,7 @@ const KNOWN: &[&str] = &[
 ];
 
 fn check_known(key: &str) -> PyResult<()> {
-    if KNOWN.contains(&key) || LATER.contains(&key) {
+    if KNOWN.contains(&key) || LATER.contains(&key) || OF_CONTAINERS.contains(&key) {
         return Ok(());
     }
     Err(PyTypeError::new_err(format!("{key:?} is none of zind's options: {}", KNOWN.join(", "))))

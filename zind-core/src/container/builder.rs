@@ -60,8 +60,8 @@ impl ContainerBuilder {
         log(LogOptions);
         /// Its standard input stays open for whoever attaches to it; else it is empty.
         stdin_open(bool);
-        /// It is deleted when it has ended, by who waits for it or who looks next. Its changes go to memory, unless the
-        /// request says otherwise.
+        /// It is deleted when it has ended, by its monitor: nobody has to wait for it or to look. Its changes go to memory,
+        /// unless the request says otherwise. Who has started it is told how it ended by [`Container::wait`] all the same.
         auto_remove(bool);
         /// The signal that asks it to end; else the image's, or SIGTERM.
         stop_signal(i32);
@@ -189,14 +189,6 @@ impl ContainerBuilder {
         }
         if let Some(signal) = self.stop_signal.filter(|signal| !(1..=64).contains(signal)) {
             return Err(Error::spec("stop_signal", format!("{signal} is not within 1 to 64")));
-        }
-        for (name, hooks) in
-            [("createContainer", &spec.hooks.create_container), ("startContainer", &spec.hooks.start_container)]
-        {
-            if !hooks.is_empty() {
-                let needs = "they run in the container's namespaces, which zind does not do yet; createRuntime and poststart run";
-                return Err(Error::unsupported(format!("{name} hooks"), needs));
-            }
         }
         for hook in spec.hooks.lists().into_iter().flat_map(|(_, hooks)| hooks) {
             if !hook.path.is_absolute() {

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use zind_init::monitor::request;
 
+use super::Container;
 use super::monitor::{Connection, ask};
 use super::running::is_paused;
 use super::state::Phase;
-use super::{Container, life};
 use crate::error::{Error, Result};
 use crate::process::Exit;
 
@@ -26,14 +26,16 @@ impl Container {
     ///
     /// Errors: [`Error::State`] if it was never started.
     pub fn ending(&self) -> Result<Option<Ending>> {
-        match self.phase()?.1 {
-            Phase::Created => return Err(self.not_running("wait for")),
-            Phase::Running(_) => {}
-            _ => return Ok(None),
+        match self.phase() {
+            // It was deleted at its end, of which it has told us.
+            Err(Error::NotFound { .. }) if self.knows_its_end() => return Ok(None),
+            result => match result?.1 {
+                Phase::Created => return Err(self.not_running("wait for")),
+                Phase::Running(_) => {}
+                _ => return Ok(None),
+            },
         }
-        let Some(connection) = Connection::open(self.dir())? else { return Ok(None) };
-        let is_heard = connection.send(request::AWAIT, 0)?;
-        Ok(is_heard.then(|| Ending { container: self.clone(), connection }))
+        Ok(self.await_end()?.map(|connection| Ending { container: self.clone(), connection }))
     }
 
     /// Asks it to end by its stop signal, and that it is not started again, without waiting: the first half of
@@ -41,7 +43,10 @@ impl Container {
     ///
     /// Errors: [`Error::State`] if it was never started.
     pub fn begin_stop(&self) -> Result<bool> {
-        let (record, phase) = self.phase()?;
+        let (record, phase) = match self.phase() {
+            Err(Error::NotFound { .. }) if self.knows_its_end() => return Ok(false),
+            result => result?,
+        };
         match phase {
             Phase::Created => return Err(self.not_running("stop")),
             Phase::Running(_) => {}
@@ -65,13 +70,6 @@ impl Ending {
     ///
     /// Errors: [`Error::NotFound`] if it was deleted without an end; those of [`Container::wait`].
     pub fn exit(&self) -> Result<Option<Exit>> {
-        match self.container.wait(Some(Duration::ZERO)) {
-            // Somebody else has deleted it since.
-            Err(error @ Error::NotFound { .. }) => match self.connection.reply()? {
-                Some((_, value, _)) => Ok(Some(life::exit_told(value))),
-                None => Err(error),
-            },
-            result => result,
-        }
+        self.container.wait_holding(Some(&self.connection), Some(Duration::ZERO), &mut || false)
     }
 }

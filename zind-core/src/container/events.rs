@@ -1,15 +1,18 @@
 //! [`ContainerEvents`]: what happens to the containers of one place.
 #![forbid(unsafe_code)]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant, SystemTime};
 
-use super::State;
-use super::place::{Containers, Filter, Summary};
+use zind_init::monitor::event;
+
+use super::journal::Entry;
+use super::place::{Containers, Filter};
+use super::state;
 use crate::error::{At, Error, Result, Step};
+use crate::process::Exit;
 use crate::process::launch::wait_readable;
-use crate::process::{Exit, ExitKind};
 use rustix::fs::inotify;
 
 /// What is told of a container.
@@ -30,10 +33,12 @@ pub enum What {
     Died,
     /// It was deleted.
     Deleted,
+    /// It has another name.
+    Renamed,
 }
 
 impl What {
-    /// `"created"`, `"started"`, `"oom"`, `"paused"`, `"resumed"`, `"died"`, `"deleted"`.
+    /// `"created"`, `"started"`, `"oom"`, `"paused"`, `"resumed"`, `"died"`, `"deleted"`, `"renamed"`.
     pub const fn name(self) -> &'static str {
         match self {
             What::Created => "created",
@@ -43,7 +48,22 @@ impl What {
             What::Resumed => "resumed",
             What::Died => "died",
             What::Deleted => "deleted",
+            What::Renamed => "renamed",
         }
+    }
+
+    fn of_number(number: u32) -> Option<What> {
+        Some(match number {
+            event::CREATED => What::Created,
+            event::STARTED => What::Started,
+            event::OOM => What::Oom,
+            event::PAUSED => What::Paused,
+            event::RESUMED => What::Resumed,
+            event::DIED => What::Died,
+            event::DELETED => What::Deleted,
+            event::RENAMED => What::Renamed,
+            _ => return None,
+        })
     }
 }
 
@@ -51,7 +71,9 @@ impl What {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ContainerEvent {
-    /// When it was noticed, or when it was, if that is known.
+    /// Its number in this place, from 1 on without a gap: for [`Containers::events_from`].
+    pub number: u64,
+    /// When it was written down.
     pub time: SystemTime,
     /// What.
     pub what: What,
@@ -63,31 +85,45 @@ pub struct ContainerEvent {
     pub exit: Option<Exit>,
 }
 
-/// What happens to the containers of one place from now on: [`Containers::events`]. Of things that follow each other faster
-/// than they are looked at, the last is told.
+/// What happens to the containers of one place: [`Containers::events`]. All of it, each once, in the order in which it was
+/// written down; who looks so seldom that more than four thousand are gone meanwhile finds a gap in the numbers.
 #[derive(Debug)]
 pub struct ContainerEvents {
     containers: Containers,
     watch: OwnedFd,
-    known: BTreeMap<String, Summary>,
-    ready: std::collections::VecDeque<ContainerEvent>,
+    /// The number of the next one.
+    next: u64,
+    names: BTreeMap<String, String>,
+    /// Ends that nobody was there to tell of, and that were looked after: the container and the start.
+    looked_after: BTreeSet<(String, u64)>,
+    looked: Option<Instant>,
+    ready: VecDeque<ContainerEvent>,
 }
 
+/// How often it is looked whether a monitor was killed, which nobody tells.
+const OFTEN: Duration = Duration::from_secs(1);
+
 impl ContainerEvents {
-    pub(super) fn watch(containers: &Containers) -> Result<ContainerEvents> {
+    pub(super) fn watch(containers: &Containers, since: Option<u64>) -> Result<ContainerEvents> {
         let watch = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK);
         let watch = watch.at(Step::Watch, "inotify_init1", "")?;
-        let home = containers.home();
-        let what = inotify::WatchFlags::MOVED_TO | inotify::WatchFlags::MOVED_FROM;
-        inotify::add_watch(&watch, &home, what).at(Step::Watch, "inotify_add_watch", &home)?;
+        let dir = containers.journal_dir();
+        let what = inotify::WatchFlags::MODIFY | inotify::WatchFlags::CREATE | inotify::WatchFlags::MOVED_TO;
+        inotify::add_watch(&watch, &dir, what).at(Step::Watch, "inotify_add_watch", &dir)?;
+        let next = since.unwrap_or_else(|| containers.next_number());
         let mut events = ContainerEvents {
             containers: containers.clone(),
             watch,
-            known: BTreeMap::new(),
-            ready: std::collections::VecDeque::new(),
+            next,
+            names: BTreeMap::new(),
+            looked_after: BTreeSet::new(),
+            looked: None,
+            ready: VecDeque::new(),
         };
+        let all = Filter { all: true, ..Filter::default() };
+        let named = containers.summaries(&all)?.into_iter().filter_map(|one| Some((one.id, one.name?)));
+        events.names = named.collect();
         events.look()?;
-        events.ready.clear();
         Ok(events)
     }
 
@@ -117,90 +153,52 @@ impl ContainerEvents {
                 return Ok(Some(event));
             }
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-            // Pausing, and a monitor that was killed, are told by no file.
-            let second = Duration::from_secs(1);
-            if !wait_readable(self.watch.as_fd(), Some(left.map_or(second, |left| left.min(second))), interrupted)? {
-                self.look()?;
-                if left == Some(Duration::ZERO) {
-                    return Ok(self.ready.pop_front());
-                }
+            if left == Some(Duration::ZERO) {
+                return Ok(None);
             }
+            wait_readable(self.watch.as_fd(), Some(left.map_or(OFTEN, |left| left.min(OFTEN))), interrupted)?;
         }
     }
 
     /// The next event, if there is one.
     pub fn try_next(&mut self) -> Result<Option<ContainerEvent>> {
-        if self.ready.is_empty() && wait_readable(self.fd(), Some(Duration::ZERO), &mut || false)? {
+        if self.ready.is_empty() {
             let mut bytes = [0u8; 4096];
             while rustix::io::read(&self.watch, &mut bytes).is_ok_and(|len| len > 0) {}
             self.look()?;
+            for entry in self.containers.journal_from(self.next) {
+                self.next = entry.number + 1;
+                let event = self.event_of(entry);
+                self.ready.extend(event);
+            }
         }
         Ok(self.ready.pop_front())
     }
 
-    /// Tells what is different from what there was.
+    /// Has the ends told of those whose monitors were killed.
     fn look(&mut self) -> Result<()> {
-        let filter = Filter { all: true, ..Filter::default() };
-        let now: BTreeMap<String, Summary> =
-            self.containers.summaries(&filter)?.into_iter().map(|summary| (summary.id.clone(), summary)).collect();
-        let before = std::mem::take(&mut self.known);
-        for (id, summary) in &now {
-            if !before.contains_key(id) {
-                let dir = self.containers.dir_of(id).0;
-                let what = inotify::WatchFlags::MOVED_TO;
-                match inotify::add_watch(&self.watch, &dir, what) {
-                    Ok(_) | Err(rustix::io::Errno::NOENT) => {}
-                    Err(errno) => return Err(errno).at(Step::Watch, "inotify_add_watch", &dir),
-                }
-            }
-            self.tell(before.get(id), summary);
+        if self.looked.is_some_and(|looked| looked.elapsed() < OFTEN) {
+            return Ok(());
         }
-        for (id, summary) in before {
-            if !now.contains_key(&id) {
-                if matches!(summary.state, State::Running | State::Paused) {
-                    self.say(What::Died, &summary, None);
-                }
-                self.say(What::Deleted, &summary, None);
+        self.looked = Some(Instant::now());
+        for (id, run) in self.containers.ended_without_a_word()? {
+            if self.looked_after.insert((id.clone(), run)) {
+                self.containers.tell_lost_end(&id, run);
             }
         }
-        self.known = now;
         Ok(())
     }
 
-    fn tell(&mut self, before: Option<&Summary>, now: &Summary) {
-        let was = before.map(|before| before.state);
-        if before.is_none() {
-            self.say(What::Created, now, Some(now.created));
+    fn event_of(&mut self, entry: Entry) -> Option<ContainerEvent> {
+        let exit = entry.exit();
+        let what = What::of_number(entry.what)?;
+        if let Some(name) = &entry.name {
+            self.names.insert(entry.id.clone(), name.clone());
         }
-        let is_up = |state| matches!(state, State::Running | State::Paused);
-        let is_another = now.started.is_some() && before.and_then(|before| before.started) != now.started;
-        if is_another {
-            if before.is_some_and(|before| is_up(before.state)) {
-                self.say(What::Died, now, None);
-            }
-            self.say(What::Started, now, now.started);
-        }
-        match (was, now.state) {
-            (Some(State::Running), State::Paused) => self.say(What::Paused, now, None),
-            (Some(State::Paused), State::Running) if !is_another => self.say(What::Resumed, now, None),
-            (was, State::Stopped) if was.is_some_and(is_up) || is_another => {
-                if now.exit.is_some_and(|exit| exit.kind == ExitKind::Oom) {
-                    self.say(What::Oom, now, now.finished);
-                }
-                self.say(What::Died, now, now.finished);
-            }
-            _ => {}
-        }
-    }
-
-    fn say(&mut self, what: What, of: &Summary, time: Option<SystemTime>) {
-        self.ready.push_back(ContainerEvent {
-            time: time.unwrap_or_else(SystemTime::now),
-            what,
-            id: of.id.clone(),
-            name: of.name.clone(),
-            exit: of.exit.filter(|_| what == What::Died),
-        });
+        let name =
+            if what == What::Deleted { self.names.remove(&entry.id) } else { self.names.get(&entry.id).cloned() };
+        let (time, id) = (state::time_of(entry.time_ns), entry.id);
+        Some(ContainerEvent { number: entry.number, time, what, id, name: entry.name.or(name), exit })
     }
 }
 

@@ -2,14 +2,15 @@
 #![forbid(unsafe_code)]
 
 use std::os::fd::AsFd;
+use std::sync::{MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use zind_init::monitor::{EXITED, OWNER_GONE, RestartWhen, SIGNALED, START_FAILED, WAS_KILLED, request};
+use zind_init::monitor::{EXITED, OUT_OF_MEMORY, OWNER_GONE, RestartWhen, SIGNALED, START_FAILED, WAS_KILLED, request};
 
 use super::monitor::{self, Connection, ask};
-use super::state::{self, Ended, Phase, Record, Run, SOCKET};
-use super::{Attachment, Container, KILLED, Restart, hooks, spec_file};
+use super::state::{self, Dir, Ended, Phase, Record, Run, SOCKET};
+use super::{Attachment, Container, HookPoint, HookState, KILLED, Restart, hooks, spec_file};
 use crate::cgroup::Stats;
 use crate::error::{At, Error, Result, Step};
 use crate::process::launch::{SLICE, wait_readable};
@@ -34,10 +35,13 @@ impl Ended {
             wall: Duration::from_nanos(self.head.wall_ns),
             ..Stats::default()
         };
-        match record.run.as_ref().and_then(|run| run.group.as_ref()) {
+        let stats = match record.run.as_ref().and_then(|run| run.group.as_ref()) {
             Some(group) => group.stats_of(self.texts.clone()).at_the_end(&reported),
             None => reported,
-        }
+        };
+        // The group is that of all runs, and what happened in others is none of the last one's.
+        let oom_kills = stats.oom_kills.map(|count| count.saturating_sub(u64::from(self.head.ooms)));
+        Stats { oom_kills, ..stats }
     }
 
     fn exit(&self, record: &Record) -> Exit {
@@ -49,7 +53,7 @@ impl Ended {
                 let by_us = head.flags & (WAS_KILLED | OWNER_GONE) != 0;
                 let is_oom = head.value == libc::SIGKILL
                     && !by_us
-                    && self.stats(record).oom_kills.is_some_and(|count| count > 0);
+                    && (head.flags & OUT_OF_MEMORY != 0 || self.stats(record).oom_kills.is_some_and(|count| count > 0));
                 if is_oom { Exit { kind: ExitKind::Oom, ..exit } } else { exit }
             }
             _ if head.flags & START_FAILED == 0 && head.value & 0x7f != 0 => {
@@ -122,7 +126,7 @@ impl Container {
 
     fn start_with(&self, attach: bool, interrupted: &mut dyn FnMut() -> bool) -> Result<Option<Attachment>> {
         let dir = self.dir();
-        let _lock = dir.lock(interrupted)?;
+        let change = dir.lock(interrupted)?;
         let mut record = dir.record()?;
         let phase = dir.phase(&record)?;
         if let Phase::Running(_) | Phase::Starting = phase {
@@ -138,13 +142,20 @@ impl Container {
         let Some(lock) = lock.filter(|_| is_free) else {
             return Err(Error::State(format!("the last monitor of container {} does not end", self.short_id())));
         };
-        let (spec, hooks) = self.furnish(&record)?;
+        let mut spec = self.furnish(&record)?;
+        let told = self.told(&record, &spec);
+        let first = self.hook_state(&record, &spec, "creating", None);
+        // They are not a plain start's, which would refuse them.
+        spec.hooks = Hooks::default();
+        let is_hooked = !told.hooks.prestart.is_empty() || !told.hooks.create_runtime.is_empty();
+        let waits = is_hooked || self.has_functions(HookPoint::CreateRuntime);
         let open = dir.open()?;
         let (restart, restart_most) = match record.restart {
             Restart::No => (RestartWhen::Never, 0),
             Restart::OnFailure { most } => (RestartWhen::Failure, most.unwrap_or(0)),
             Restart::Always | Restart::UnlessStopped => (RestartWhen::Always, 0),
         };
+        let journal = Dir(self.containers().journal_dir()).open()?;
         let own = || pidfd_open(std::process::id() as i32).at(Step::Monitor, "pidfd_open", "");
         let number = record.run.as_ref().map_or(0, |run| run.number) + 1;
         let keep = Keep {
@@ -156,18 +167,24 @@ impl Container {
             log: monitor::log(dir, record.log)?,
             restart,
             restart_most,
+            told: told.clone(),
+            events: Some(journal),
+            id: record.id.clone(),
+            remove_from: if record.auto_remove { Some(self.containers().open_dirs()?) } else { None },
         };
         dir.write(state::EXIT_ROOM, &[0; ROOM_FOR_EXIT])?;
         let began_ns = state::now_ns();
-        let document = |pid: i32, status: &str| self.oci_state(&record, status, pid);
-        let mut stop = || false;
+        let (hooks, asked) = (&told.hooks, std::cell::RefCell::new(interrupted));
         let mut ready = |pid: i32| -> Result<()> {
-            let state = document(pid, "creating");
-            let first = [("prestart", &hooks.prestart), ("createRuntime", &hooks.create_runtime)];
-            first.into_iter().try_for_each(|(when, list)| hooks::run(when, list, &state, &mut stop))
+            let state = HookState { pid: Some(pid), ..first.clone() };
+            let text = state.to_json().to_string();
+            let lists = [("prestart", &hooks.prestart), ("createRuntime", &hooks.create_runtime)];
+            lists
+                .into_iter()
+                .try_for_each(|(when, list)| hooks::run(when, list, &text, &mut || asked.borrow_mut()()))?;
+            self.call(HookPoint::CreateRuntime, &state)
         };
-        let waits = !hooks.prestart.is_empty() || !hooks.create_runtime.is_empty();
-        let started = watched::run(spec, keep, waits, &mut ready, interrupted).inspect_err(|_| {
+        let started = watched::run(spec, keep, waits, &mut ready, &mut || asked.borrow_mut()()).inspect_err(|_| {
             let _ = std::fs::remove_file(dir.at(SOCKET));
         })?;
         let facts = started.facts();
@@ -182,27 +199,20 @@ impl Container {
         if let (Some(attached), Some(terminal)) = (&mut attached, started.terminal()?) {
             attached.set_input(Some(terminal));
         }
+        if record.auto_remove {
+            // At its end it is gone, and with it what could be read of that.
+            *self.held() = self.await_end()?;
+            *self.0.labels.lock().unwrap_or_else(PoisonError::into_inner) = record.labels.clone();
+        }
         started.hand_over()?;
-        // One that fails changes nothing, as OCI has it.
-        let _ = hooks::run("poststart", &hooks.poststart, &self.oci_state(&record, "running", pid), interrupted);
+        drop(change);
+        let state = HookState { status: "running", pid: Some(pid), ..first };
+        self.run_leniently(HookPoint::Poststart, &hooks.poststart, &state, &mut || asked.borrow_mut()());
         Ok(attached)
     }
 
-    /// The state as OCI's hooks get it.
-    fn oci_state(&self, record: &Record, status: &str, pid: i32) -> String {
-        serde_json::json!({
-            "ociVersion": "1.2.0",
-            "id": record.id,
-            "status": status,
-            "pid": pid,
-            "bundle": state::path_value(&self.dir().0),
-            "annotations": record.labels,
-        })
-        .to_string()
-    }
-
     /// The request with the streams of a container.
-    fn furnish(&self, record: &Record) -> Result<(Spec, Hooks)> {
+    fn furnish(&self, record: &Record) -> Result<Spec> {
         let mut spec = self.spec()?;
         // The monitor is the owner, and sees to the rest.
         spec.die_with_owner = false;
@@ -212,13 +222,15 @@ impl Container {
         } else if !spec.clear_env && !spec.env.iter().any(|(name, _)| name == "TERM") {
             spec.env.push(("TERM".into(), "xterm".into()));
         }
-        let hooks = std::mem::take(&mut spec.hooks);
-        Ok((spec, hooks))
+        Ok(spec)
     }
 
     /// Takes away what is left of a container whose monitor was killed.
     fn settle(&self, record: &Record, phase: &Phase, interrupted: &mut dyn FnMut() -> bool) -> Result<()> {
         let Some(run) = &record.run else { return Ok(()) };
+        if matches!(phase, Phase::Ended(None)) {
+            self.containers().tell_lost_end(&record.id, run.number);
+        }
         if matches!(phase, Phase::Ended(Some(_)) | Phase::Created) || state::boot_id()? != run.boot_id {
             return Ok(());
         }
@@ -254,12 +266,84 @@ impl Container {
         timeout: Option<Duration>,
         interrupted: &mut dyn FnMut() -> bool,
     ) -> Result<Option<Exit>> {
+        self.wait_holding(None, timeout, interrupted)
+    }
+
+    /// The connection by which who started a container that is deleted at its end is told of that.
+    pub(super) fn held(&self) -> MutexGuard<'_, Option<Connection>> {
+        self.0.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// It was started by this value, or a clone of it, and is deleted at its end: what it tells then is heard.
+    pub(super) fn knows_its_end(&self) -> bool {
+        self.held().is_some() || self.0.told.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
+    /// A connection to be told of the end by. `None`: there is no monitor any more.
+    pub(super) fn await_end(&self) -> Result<Option<Connection>> {
+        let opened = match Connection::open(self.dir()) {
+            Err(Error::NotFound { .. }) => return Ok(None),
+            result => result?,
+        };
+        let Some(connection) = opened else { return Ok(None) };
+        Ok(if connection.send(request::AWAIT, 0)? { Some(connection) } else { None })
+    }
+
+    /// What is known of the end of a container that is gone; `None` when `timeout` is over first.
+    fn end_of_the_gone(
+        &self,
+        mine: Option<&Connection>,
+        timeout: Option<Duration>,
+        interrupted: &mut dyn FnMut() -> bool,
+    ) -> Result<Option<Exit>> {
+        let gone = || Error::NotFound { what: "container", name: self.id().to_owned() };
+        let known = || *self.0.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(exit) = known() {
+            return Ok(Some(exit));
+        }
+        let copy = || self.held().as_ref().map(Connection::try_clone).transpose();
+        let held = if mine.is_some() { None } else { copy()? };
+        let Some(connection) = mine.or(held.as_ref()) else { return Err(gone()) };
+        if !wait_readable(connection.fd(), timeout, interrupted)? {
+            return Ok(None);
+        }
+        let exit = match connection.reply()? {
+            Some((_, value, _)) => exit_told(value),
+            // Another thread may have heard it.
+            None => known().ok_or_else(gone)?,
+        };
+        let is_first = self.0.told.lock().unwrap_or_else(PoisonError::into_inner).replace(exit).is_none();
+        *self.held() = None;
+        if is_first {
+            self.after_its_deletion(interrupted);
+        }
+        Ok(Some(exit))
+    }
+
+    /// Calls the functions of this process, once, for a container that its monitor has deleted.
+    fn after_its_deletion(&self, interrupted: &mut dyn FnMut() -> bool) {
+        if !self.has_functions(HookPoint::Poststop) {
+            return;
+        }
+        let spec = self.spec().unwrap_or_else(|_| Spec::new([""; 0]));
+        let labels = self.0.labels.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let state = HookState::new(self.dir(), &labels, &spec, "stopped", None);
+        self.run_leniently(HookPoint::Poststop, &[], &state, interrupted);
+    }
+
+    /// Waits; `mine` was asked to tell the end before.
+    pub(super) fn wait_holding(
+        &self,
+        mine: Option<&Connection>,
+        timeout: Option<Duration>,
+        interrupted: &mut dyn FnMut() -> bool,
+    ) -> Result<Option<Exit>> {
         let deadline = timeout.map(|timeout| Instant::now() + timeout);
-        let mut told = None;
         loop {
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
             let (record, phase) = match self.phase() {
-                // Somebody else has deleted it since.
-                Err(Error::NotFound { .. }) if told.is_some() => return Ok(told),
+                // Somebody else has deleted it since, its monitor above all.
+                Err(Error::NotFound { .. }) => return self.end_of_the_gone(mine, left, interrupted),
                 result => result?,
             };
             match phase {
@@ -274,30 +358,28 @@ impl Container {
                 }
                 Phase::Starting | Phase::Running(_) => {}
             }
-            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
             if left == Some(Duration::ZERO) {
                 return Ok(None);
             }
             let connection = match phase {
-                Phase::Running(_) => Connection::open(self.dir()).or_else(|error| match error {
-                    Error::NotFound { .. } => Ok(None),
-                    error => Err(error),
-                })?,
+                Phase::Running(_) => self.await_end()?,
                 _ => None,
             };
-            let Some(connection) =
-                connection.filter(|connection| connection.send(request::AWAIT, 0).is_ok_and(|sent| sent))
-            else {
+            let Some(connection) = connection else {
                 if interrupted() {
                     return Err(Error::Interrupted);
                 }
                 std::thread::sleep(Duration::from_millis(1));
                 continue;
             };
-            if wait_readable(connection.fd(), left, interrupted)?
-                && let Some((_, value, _)) = connection.reply()?
-            {
-                told = Some(exit_told(value));
+            if wait_readable(connection.fd(), left, interrupted)? {
+                match self.phase() {
+                    Err(Error::NotFound { .. }) => {
+                        return self.end_of_the_gone(Some(&connection), left, interrupted);
+                    }
+                    // It is told by what is written, which says more. Or it has hung up.
+                    _ => continue,
+                }
             }
         }
     }
@@ -334,14 +416,22 @@ impl Container {
 
     /// As [`Container::stop`], and [`Container::wait_interruptible`].
     pub fn stop_interruptible(&self, patience: Duration, interrupted: &mut dyn FnMut() -> bool) -> Result<Exit> {
-        let (record, phase) = self.phase()?;
+        let (record, phase) = match self.phase() {
+            Err(Error::NotFound { .. }) => {
+                return self.end_of_the_gone(None, None, interrupted)?.ok_or(Error::Interrupted);
+            }
+            result => result?,
+        };
+        let mut mine = None;
         if let Phase::Running(_) = phase {
+            // One that is deleted at its end cannot be asked for that later.
+            mine = self.await_end()?;
             ask(self.dir(), request::NO_RESTART, 0)?;
             if super::running::is_paused(&record) {
                 let _ = self.resume();
             }
             ask(self.dir(), request::SIGNAL, record.stop_signal as u8)?;
-            if let Some(exit) = self.wait_interruptible(Some(patience), interrupted)? {
+            if let Some(exit) = self.wait_holding(mine.as_ref(), Some(patience), interrupted)? {
                 return Ok(exit);
             }
             match self.kill(libc::SIGKILL) {
@@ -350,7 +440,7 @@ impl Container {
                 Err(error) => return Err(error),
             }
         }
-        self.wait_interruptible(None, interrupted)?.ok_or(Error::Interrupted)
+        self.wait_holding(mine.as_ref(), None, interrupted)?.ok_or(Error::Interrupted)
     }
 
     /// Stops it, if it runs, and starts it.
@@ -395,9 +485,23 @@ impl Container {
     /// As [`Container::delete`], and [`Container::wait_interruptible`].
     pub fn delete_interruptible(&self, force: bool, interrupted: &mut dyn FnMut() -> bool) -> Result<()> {
         let dir = self.dir();
+        let mut killed = None;
         loop {
             {
-                let _lock = dir.lock(interrupted)?;
+                let _lock = match dir.lock(interrupted) {
+                    // It was to be deleted at its end, and its monitor was quicker.
+                    Err(Error::NotFound { .. }) if killed.is_some() => {
+                        let told: Option<Connection> = killed.flatten();
+                        // It tells when it is done.
+                        return self.end_of_the_gone(told.as_ref(), None, interrupted).map(drop).or_else(|error| {
+                            match error {
+                                Error::NotFound { .. } => Ok(()),
+                                error => Err(error),
+                            }
+                        });
+                    }
+                    result => result?,
+                };
                 let record = match dir.record() {
                     Err(Error::State(_)) if force && !dir.has_monitor()? => return self.0.places.remove(dir, None),
                     result => result?,
@@ -405,10 +509,10 @@ impl Container {
                 let phase = dir.phase(&record)?;
                 if !matches!(phase, Phase::Running(_) | Phase::Starting) {
                     self.settle(&record, &phase, interrupted)?;
-                    let hooks = self.spec().map(|spec| spec.hooks).unwrap_or_default();
-                    let document = self.oci_state(&record, "stopped", 0);
+                    let spec = self.spec().unwrap_or_else(|_| Spec::new([""; 0]));
+                    let state = self.hook_state(&record, &spec, "stopped", None);
                     self.0.places.remove(dir, record.name.as_deref())?;
-                    let _ = hooks::run("poststop", &hooks.poststop, &document, interrupted);
+                    self.run_leniently(HookPoint::Poststop, &spec.hooks.poststop, &state, interrupted);
                     return Ok(());
                 }
                 if !force {
@@ -416,7 +520,10 @@ impl Container {
                         format!("container {} is running: stop it first, or delete it by force", self.short_id());
                     return Err(Error::State(text));
                 }
-                let _ = self.kill(libc::SIGKILL);
+                let mine = self.await_end()?;
+                if self.kill(libc::SIGKILL).is_ok() {
+                    killed = Some(mine);
+                }
             }
             // Not by `wait`, which may delete it itself.
             state::wait_until(PATIENCE, interrupted, || match self.phase() {
@@ -429,9 +536,10 @@ impl Container {
 }
 
 /// The end as the monitor tells it to who waits.
-pub(super) fn exit_told(value: i32) -> Exit {
+fn exit_told(value: i32) -> Exit {
     match value {
         0..=255 => Exit { kind: ExitKind::Exited, code: Some(value), signal: None },
+        _ if value & 0x200 != 0 => Exit { kind: ExitKind::Oom, ..KILLED },
         _ => Exit { signal: Some(value & 0x7f).filter(|signal| *signal > 0).or(KILLED.signal), ..KILLED },
     }
 }

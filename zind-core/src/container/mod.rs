@@ -9,6 +9,7 @@ mod ending;
 mod events;
 mod health;
 mod hooks;
+mod journal;
 mod life;
 mod logs;
 mod monitor;
@@ -32,6 +33,7 @@ pub use builder::ContainerBuilder;
 pub use ending::Ending;
 pub use events::{ContainerEvent, ContainerEvents, What};
 pub use health::Ready;
+pub use hooks::{HookPoint, HookState};
 pub use logs::{LogLine, LogLines, LogQuery, LogRecord, Logs, Stream};
 pub use place::{Containers, Filter, Pruned, Summary};
 use state::{Dir, Phase, Record};
@@ -164,6 +166,15 @@ struct Inner {
     dir: Dir,
     /// What it was made from, for who made it; others read it from its directory.
     spec: Mutex<Option<Spec>>,
+    /// Functions of this process.
+    functions: Mutex<Vec<(HookPoint, hooks::Function)>>,
+    /// What hooks complained of.
+    warnings: Mutex<Vec<String>>,
+    /// By which it tells of its end, if it was started here and is deleted then; and what it had on it.
+    held: Mutex<Option<monitor::Connection>>,
+    /// How it ended, once it was heard there.
+    told: Mutex<Option<Exit>>,
+    labels: Mutex<BTreeMap<String, String>>,
 }
 
 impl fmt::Debug for Container {
@@ -174,7 +185,16 @@ impl fmt::Debug for Container {
 
 impl Container {
     fn new(places: Containers, dir: Dir, spec: Option<Spec>) -> Container {
-        Container(Arc::new(Inner { places, dir, spec: Mutex::new(spec) }))
+        Container(Arc::new(Inner {
+            places,
+            dir,
+            spec: Mutex::new(spec),
+            functions: Mutex::new(Vec::new()),
+            warnings: Mutex::new(Vec::new()),
+            held: Mutex::new(None),
+            told: Mutex::new(None),
+            labels: Mutex::new(BTreeMap::new()),
+        }))
     }
 
     /// A container to be made: what runs in it is `spec`'s.

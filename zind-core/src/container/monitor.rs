@@ -71,6 +71,10 @@ impl Connection {
         self.0.as_fd()
     }
 
+    pub(super) fn try_clone(&self) -> Result<Connection> {
+        self.0.try_clone().map(Connection).at(Step::AskMonitor, "dup", "")
+    }
+
     pub(super) fn into_fd(self) -> OwnedFd {
         self.0
     }

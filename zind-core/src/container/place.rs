@@ -7,27 +7,28 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use rustix::fs::{CWD, FlockOperation, Mode, OFlags, flock, openat};
+use zind_init::monitor::event;
 
 use super::builder::Making;
 use super::events::ContainerEvents;
+use super::journal::Entry;
 use super::state::{self, Dir, Locked, Phase, Record};
 use super::{Container, State, life};
 use crate::error::{At, Error, Result, Step};
 use crate::process::Exit;
+use crate::process::watched::{AUTO, TRASH};
 use crate::store::place::{default_place, make_dir, remove_open, try_flock};
 
 const CONTAINERS: &str = "containers";
 const NAMES: &str = "names";
 const NEW: &str = ".new";
-const TRASH: &str = ".trash";
-/// Containers to be deleted when they have ended.
-const AUTO: &str = ".auto";
 
 /// The containers of one place: `/var/lib/zind` for root, `$XDG_DATA_HOME/zind` or `~/.local/share/zind` for others, or
 /// any directory. A value is cheap to clone.
@@ -101,10 +102,11 @@ impl Containers {
         let place = std::path::absolute(&place).at(Step::Container, "getcwd", &place)?;
         let containers = Containers(Arc::new(place));
         let home = containers.at(CONTAINERS);
-        if !home.join(AUTO).is_dir() {
-            for dir in
-                [&*containers.0, &home, &home.join(NEW), &home.join(TRASH), &containers.at(NAMES), &home.join(AUTO)]
-            {
+        let journal = containers.journal_dir();
+        if !journal.is_dir() {
+            let new = [NEW, TRASH, AUTO].map(|name| home.join(name));
+            let [making, trash, auto] = &new;
+            for dir in [&*containers.0, &home, making, trash, &containers.at(NAMES), auto, &journal] {
                 make_dir(dir)?;
             }
         }
@@ -165,6 +167,7 @@ impl Containers {
             return result;
         }
         made.published();
+        self.tell(Entry::new(event::CREATED, &record.id, record.name.as_deref()));
         Ok(())
     }
 
@@ -221,6 +224,7 @@ impl Containers {
             return Err(error);
         }
         before.iter().for_each(|before| self.unname(before, dir.id()));
+        self.tell(Entry::new(event::RENAMED, dir.id(), Some(name)));
         Ok(())
     }
 
@@ -232,6 +236,7 @@ impl Containers {
             fs::rename(&dir.0, &aside.0).at(Step::Container, "rename", &dir.0)?;
             name.iter().for_each(|name| self.unname(name, dir.id()));
         }
+        self.tell(Entry::new(event::DELETED, dir.id(), name));
         let _ = fs::remove_file(self.home().join(AUTO).join(dir.id()));
         remove_tree(&aside.0)
     }
@@ -357,7 +362,36 @@ impl Containers {
     ///
     /// Errors: [`Error::Sys`] at [`Step::Watch`].
     pub fn events(&self) -> Result<ContainerEvents> {
-        ContainerEvents::watch(self)
+        ContainerEvents::watch(self, None)
+    }
+
+    /// The same, and before that what has happened since the event with this number, itself included, as far as it is kept: the
+    /// last four thousand and more.
+    ///
+    /// Errors: as of [`Containers::events`].
+    pub fn events_from(&self, number: u64) -> Result<ContainerEvents> {
+        ContainerEvents::watch(self, Some(number))
+    }
+
+    /// Containers that have ended without a word of their monitor, with the number of that start.
+    pub(super) fn ended_without_a_word(&self) -> Result<Vec<(String, u64)>> {
+        let mut found = Vec::new();
+        for dir in self.dirs()? {
+            let Ok(record) = dir.record() else { continue };
+            if let (Ok(Phase::Ended(None)), Some(run)) = (dir.phase(&record), &record.run) {
+                found.push((record.id, run.number));
+            }
+        }
+        Ok(found)
+    }
+
+    /// The directory of containers and that of names, open.
+    pub(super) fn open_dirs(&self) -> Result<(OwnedFd, OwnedFd)> {
+        let open = |path: PathBuf| {
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            openat(CWD, &path, flags, Mode::empty()).at(Step::Container, "open", &path)
+        };
+        Ok((open(self.home())?, open(self.at(NAMES))?))
     }
 
     /// Removes what was left by programs that died in the middle of something. What cannot be removed now is left to a later

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use super::journal::Entry;
 use super::state::{Phase, Record, Run, Running};
 use super::{Container, State, spec_file, state};
 use crate::cgroup::{Cgroup, Events, PressureTrigger, Resources, Stats};
@@ -18,6 +19,7 @@ use crate::process::exec::{self, Groups, Target};
 use crate::process::plan::Inside;
 use crate::process::{Exec, Process, ProcessInfo, handle, launch, table};
 use crate::spec::Kind;
+use zind_init::monitor::event;
 
 /// True if everything in it is stopped.
 pub(super) fn is_paused(record: &Record) -> bool {
@@ -112,7 +114,9 @@ impl Container {
         if self.state()? == State::Paused {
             return Err(Error::State(format!("container {} is paused already", self.short_id())));
         }
-        group.freeze()
+        group.freeze()?;
+        self.containers().tell(Entry::new(event::PAUSED, self.id(), None));
+        Ok(())
     }
 
     /// Lets everything go on.
@@ -123,7 +127,9 @@ impl Container {
         if self.state()? != State::Paused {
             return Err(Error::State(format!("container {} is not paused", self.short_id())));
         }
-        group.thaw()
+        group.thaw()?;
+        self.containers().tell(Entry::new(event::RESUMED, self.id(), None));
+        Ok(())
     }
 
     /// Changes limits while it runs; what is `None` stays as it is, and `u64::MAX` takes a limit away. The next start begins
@@ -144,7 +150,9 @@ impl Container {
                 let group = record.run.as_ref().and_then(|run| run.group.as_ref());
                 let used = group.and_then(|group| group.open().ok()).map(|group| group.stats()).unwrap_or_default();
                 let since = SystemTime::now().duration_since(state::time_of(running.started_ns));
-                Ok(Stats { wall: since.unwrap_or_default(), ..used })
+                let ooms = u64::from(running.ooms);
+                let oom_kills = used.oom_kills.map(|count| count.saturating_sub(ooms));
+                Ok(Stats { wall: since.unwrap_or_default(), oom_kills, ..used })
             }
             Phase::Ended(Some(ended)) => Ok(ended.stats(&record)),
             Phase::Ended(None) => Ok(Stats { wall: Duration::ZERO, ..Stats::default() }),

@@ -110,6 +110,8 @@ pub(super) struct Running {
     pub(super) started_ns: u64,
     /// How often it was started again.
     pub(super) restarts: u32,
+    /// How many the kernel had killed in its group before this run.
+    pub(super) ooms: u32,
 }
 
 /// What the monitor says of the end.
@@ -431,10 +433,11 @@ impl Running {
         let started_ns = words.u64()?;
         let pid = words.i32()?;
         let restarts = words.u32()?;
-        let len = words.u64()?;
+        let len = words.u32()?;
+        let ooms = words.u32()?;
         let stat = words.bytes(usize::try_from(len).ok()?)?;
         const { assert!(size_of::<RunningHead>() == 40) };
-        Some((run, Running { pid, start_time: start_time(stat).unwrap_or(0), started_ns, restarts }))
+        Some((run, Running { pid, start_time: start_time(stat).unwrap_or(0), started_ns, restarts, ooms }))
             .filter(|_| pid > 0)
     }
 
@@ -473,7 +476,7 @@ impl Ended {
             flags: words.u32()?,
             restarts: words.u32()?,
             sections: words.u32()?,
-            pad: words.u32()?,
+            ooms: words.u32()?,
         };
         let mut texts = Vec::new();
         for _ in 0..head.sections.min(256) {
@@ -751,10 +754,11 @@ mod tests {
         bytes.extend(42i32.to_ne_bytes());
         bytes.extend(1u32.to_ne_bytes());
         let stat = b"42 (a) b) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 777 20";
-        bytes.extend((stat.len() as u64).to_ne_bytes());
+        bytes.extend((stat.len() as u32).to_ne_bytes());
+        bytes.extend(5u32.to_ne_bytes());
         bytes.extend(stat);
         let (run, running) = Running::parse(&bytes).unwrap();
-        assert_eq!((run, running.pid, running.start_time, running.restarts), (7, 42, 777, 1));
+        assert_eq!((run, running.pid, running.start_time, running.restarts, running.ooms), (7, 42, 777, 1, 5));
         for end in 0..bytes.len() - 3 {
             assert_eq!(Running::parse(&bytes[..end]), None, "{end}");
             assert_eq!(Ended::parse(&bytes[..end]), None);

@@ -21,9 +21,9 @@ use zind_init::report::{GO, REPORT_SIZE, Report, Usage};
 
 use super::filter::{self, Listening};
 use super::handle::{Parts, Process};
-use super::plan::{self, Inside, Names, Prepared};
-use super::volumes;
+use super::plan::{self, Inside, Kept, Names, Prepared};
 use super::watched::{self, Above, Facts, Keep};
+use super::{hooks, volumes};
 use crate::cgroup;
 use crate::copy::Root;
 use crate::error::{At, Error, Result, Step};
@@ -85,7 +85,7 @@ impl Starting {
         holds.extend(image);
         let began = Instant::now();
         let deadline = spec.timeout.map(|timeout| began + timeout);
-        let mut prepared = plan::prepare_with(spec, clone::have_clone3(), stand_in.as_ref(), false)?;
+        let mut prepared = plan::prepare_with(spec, clone::have_clone3(), stand_in.as_ref(), Kept::default())?;
         prepared.hold(holds);
         let mut starting = Starting::start(prepared, deadline, began, interrupted)?;
         starting.again = again;
@@ -108,10 +108,12 @@ impl Starting {
         cgroup::reap_abandoned();
         let mut holds = volumes::take(&mut spec, None, interrupted)?;
         holds.extend(image.map(ImageHold::into_fd));
-        let is_reusable = keep.restart != RestartWhen::Never;
-        filter::check_watched(&spec, is_reusable)?;
-        let mut prepared = plan::prepare_with(spec, clone::have_clone3(), None, is_reusable)?;
+        let kept = Kept { is_reusable: keep.restart != RestartWhen::Never, is_hooked: waits };
+        filter::check_watched(&spec, kept.is_reusable)?;
+        spec.hooks = keep.told.hooks.clone();
+        let mut prepared = plan::prepare_with(spec, clone::have_clone3(), None, kept)?;
         prepared.hold(holds);
+        prepared.tell_hooks(&keep.told.states);
         if waits {
             prepared.wait_when_ready();
         }
@@ -180,7 +182,7 @@ impl Starting {
         let mut holds = volumes::take(&mut spec, None, interrupted)?;
         let image_hold = self.image_hold.take();
         holds.extend(image_hold.as_ref().map(OwnedFd::try_clone).transpose().at(Step::OpenRoot, "dup", "")?);
-        let mut prepared = plan::prepare_with(*spec, clone::have_clone3(), Some(&stand_in), false)?;
+        let mut prepared = plan::prepare_with(*spec, clone::have_clone3(), Some(&stand_in), Kept::default())?;
         prepared.hold(holds);
         let mut starting = Starting::start(prepared, self.deadline, self.began, interrupted)?;
         starting.again = again;
@@ -518,7 +520,10 @@ impl Starting {
         }
         pin::pin(pid, &self.prepared.pins)?;
         ready(pid)?;
-        send(&self.socket, &[GO], SendFlags::NOSIGNAL).at(Step::Report, "send", "").map(drop)
+        match send(&self.socket, &[GO], SendFlags::NOSIGNAL) {
+            Err(rustix::io::Errno::PIPE | rustix::io::Errno::CONNRESET) => Err(self.died_early()),
+            result => result.at(Step::Report, "send", "").map(drop),
+        }
     }
 
     fn process(mut self, First { pid, pidfd }: First) -> Result<Process> {
@@ -555,6 +560,10 @@ impl Starting {
         };
         let errno = Errno::from_raw(report.value);
         let index = usize::from(report.index);
+        if step == Step::Hook {
+            self.wait_for_end();
+            return hooks::reported(&self.prepared.names.hooks, index, report.value, &self.log);
+        }
         let error = Error::sys(step, self.prepared.names.syscall(step), self.prepared.names.object(step, index), errno);
         let mut hint = self.prepared.names.hint(step, errno);
         if self.prepared.names.is_overlay_of_root(index) && stand_in::is_refusal(errno) {
@@ -578,7 +587,11 @@ impl Starting {
 
     /// The launcher is gone without a word.
     fn died_early(&mut self) -> Error {
+        let was_asked = matches!(&self.waiter, Some(Above::Monitor(link)) if link.was_asked_to_end());
         self.wait_for_end();
+        if was_asked {
+            return Error::State("the container was killed while it was being started".to_owned());
+        }
         let memory_ran_out = self.prepared.group.as_ref().is_some_and(|group| group.memory_was_short());
         let too_little = "memory ran out before the program ran: the limit in resources= is too low to start anything";
         match self.waiter.as_ref().and_then(Above::failure) {

@@ -7,6 +7,7 @@ pub(crate) mod exec;
 mod filter;
 pub(crate) mod handle;
 pub(crate) mod helper;
+pub(crate) mod hooks;
 pub(crate) mod identity;
 pub(crate) mod launch;
 pub(crate) mod plan;

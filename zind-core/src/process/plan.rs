@@ -11,11 +11,11 @@ use nix::errno::Errno;
 use rustix::fs::{Mode, OFlags};
 use zind_init::plan::{self as wire, Enter, FsKind, List, MAGIC, Plan, SchedAttr, Str, Topology, VERSION};
 
-use super::exec;
 use super::filter::{self, Listening};
 use super::identity::{self, Caller, Identity};
 use super::planfile::PlanWriter;
 use super::stdio::Streams;
+use super::{exec, hooks};
 use crate::cgroup::{self, Cgroup, Resources};
 use crate::error::{At, Error, Result, Step};
 use crate::image::apply::Origin;
@@ -31,7 +31,7 @@ use crate::rootfs::{caller, dev, mask, template};
 use crate::security::capabilities::{self, CapSet, CapSets};
 use crate::spec::parse::rlimit_name;
 use crate::spec::sysctl;
-use crate::spec::{Kind, Overlay, Rootfs, Seccomp, Session, Source, Spec, Stdio};
+use crate::spec::{Hook, Kind, Overlay, Rootfs, Seccomp, Session, Source, Spec, Stdio};
 use crate::sys::clone::NetworkMaker;
 use crate::sys::descriptors::pidfd_open;
 use crate::sys::probe;
@@ -73,6 +73,8 @@ pub(crate) struct Prepared {
     pub(crate) forks_first: bool,
     /// The launcher stays as the container's PID 1.
     pub(crate) is_init: bool,
+    /// Detached trees for further starts, with the number that a copy of each takes in the plan.
+    pub(super) kept_trees: Vec<(OwnedFd, RawFd)>,
 }
 
 /// Files to write the launcher's pid to, and where to tell it that this is done.
@@ -100,6 +102,8 @@ pub(crate) struct Names {
     pub(crate) has_profile: bool,
     /// Kernel parameters.
     pub(crate) sysctls: Vec<PathBuf>,
+    /// The programs that are run on the way: the moment, and the path.
+    pub(crate) hooks: Vec<(&'static str, Hook)>,
 }
 
 impl Prepared {
@@ -119,6 +123,13 @@ impl Prepared {
         self.header.owner = number;
         self.descriptors.push(any);
         Ok(number)
+    }
+
+    /// What the programs are told that are run on the way.
+    pub(super) fn tell_hooks(&mut self, states: &hooks::States) {
+        if self.header.hooks.len > 0 {
+            self.header.hook_states = states.encode(&mut self.writer);
+        }
     }
 
     /// Has the launcher wait when its namespaces are there.
@@ -209,6 +220,8 @@ fn blank() -> Plan {
         seccomp: List::EMPTY,
         seccomp_flags: 0,
         monitor: List::EMPTY,
+        hooks: List::EMPTY,
+        hook_states: wire::HookStates::default(),
     }
 }
 
@@ -241,6 +254,7 @@ pub(crate) fn prepare_mount_namespace(ops: &Ops) -> Prepared {
         network: None,
         forks_first: false,
         is_init: false,
+        kept_trees: Vec::new(),
     }
 }
 
@@ -285,7 +299,12 @@ pub(crate) fn prepare_inside(inside: Inside, mut ops: Ops) -> Result<Prepared> {
 }
 
 /// The plan that makes a monitor, which keeps these descriptors.
-pub(super) fn monitor_plan(writer: PlanWriter, monitor: &zind_init::monitor::Monitor, mut keep: Vec<RawFd>) -> Vec<u8> {
+pub(super) fn monitor_plan(
+    writer: PlanWriter,
+    monitor: &zind_init::monitor::Monitor,
+    mut keep: Vec<RawFd>,
+    told: &hooks::Told,
+) -> Result<Vec<u8>> {
     let mut writer = writer;
     keep.sort_unstable();
     keep.dedup();
@@ -295,9 +314,11 @@ pub(super) fn monitor_plan(writer: PlanWriter, monitor: &zind_init::monitor::Mon
         socket: monitor.control,
         monitor: writer.list(std::slice::from_ref(monitor)),
         keep: writer.list(&keep),
+        hooks: hooks::of_monitor(&mut writer, &told.hooks)?,
+        hook_states: told.states.encode(&mut writer),
         ..blank()
     };
-    writer.finish(header)
+    Ok(writer.finish(header))
 }
 
 /// The plan that makes a user namespace and waits for its maps.
@@ -356,18 +377,27 @@ pub(crate) fn prepare_look(spec: &Spec, have_clone3: bool) -> Result<Prepared> {
 
 /// Decides everything about one start. `clone3`: false where that call is hidden.
 pub(crate) fn prepare(spec: Spec, have_clone3: bool) -> Result<Prepared> {
-    prepare_with(spec, have_clone3, None, false)
+    prepare_with(spec, have_clone3, None, Kept::default())
+}
+
+/// What a start below a monitor asks of its plan.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Kept {
+    /// The same container is started from it again and again, so that nothing in it may be used up.
+    pub(crate) is_reusable: bool,
+    /// Somebody has something to do in its namespaces before the payload is there.
+    pub(crate) is_hooked: bool,
 }
 
 /// The same with something else in place of the root's overlay.
-/// `is_reusable`: for a plan that the same container is started from again and again, so that nothing in it may be used up.
 pub(crate) fn prepare_with(
     mut spec: Spec,
     have_clone3: bool,
     stand_in: Option<&StandIn>,
-    is_reusable: bool,
+    Kept { is_reusable, is_hooked }: Kept,
 ) -> Result<Prepared> {
     let told = root_report(&spec, stand_in);
+    let to_run = std::mem::take(&mut spec.hooks);
     on_terminal(&mut spec);
     let mut tree = None;
     let mut root = match stand_in {
@@ -395,7 +425,9 @@ pub(crate) fn prepare_with(
         _ => None,
     };
     let older_mounts = probe::newer_mounts_are_hidden();
-    let network = begin_network(&spec, caller, have_clone3 && !older_mounts && !is_reusable)?;
+    // A hook finds all namespaces as they will be, and the host's files where they are.
+    let has_no_hooks = to_run.is_empty() && !is_hooked;
+    let network = begin_network(&spec, caller, have_clone3 && !older_mounts && !is_reusable && has_no_hooks)?;
     let mut identity = identity::resolve(&spec)?;
     let maps = id_maps(&spec, &mut identity, caller)?;
     let new_user = spec.is_new(Kind::User);
@@ -413,6 +445,7 @@ pub(crate) fn prepare_with(
         && caller.admin
         && !older_mounts
         && !is_reusable
+        && has_no_hooks
         && caller.initial_user_namespace
         && !in_user_namespace
         && has_namespace_proc;
@@ -437,10 +470,11 @@ pub(crate) fn prepare_with(
     // Without zind's own filter it could make a user namespace, in which it has them all.
     let limited_to = payload_capabilities(&spec).filter(|_| spec.seccomp == Seccomp::Default && has_seccomp(&spec));
     let devices = devices::find(&spec, situation, limited_to)?;
+    builder.hooks(&to_run)?;
+    builder.has_hooks = !has_no_hooks;
     builder.files(&spec, situation, &identity, &devices)?;
-    if is_reusable && builder.has_trees {
-        let needs = "every start of it takes this library: a disk image, mapped ids of a mount, a device of its own";
-        return Err(Error::unsupported("a restart policy for such a container", needs));
+    if is_reusable {
+        builder.keep_trees()?;
     }
     builder.names_of_host(&spec)?;
     builder.sysctls(&spec)?;
@@ -516,6 +550,7 @@ pub(crate) fn prepare_with(
         network: builder.network,
         forks_first: builder.plan.flags & wire::FORK_FIRST != 0,
         is_init: builder.plan.topology == Topology::Init,
+        kept_trees: builder.kept_trees,
     })
 }
 
@@ -604,9 +639,13 @@ pub(super) struct Builder {
     shared: Vec<Arc<OwnedFd>>,
     clone_flags: u64,
     network: Option<NetworkMaker>,
-    /// There are detached trees, which are attached once.
-    has_trees: bool,
     listening: Option<Listening>,
+    /// Detached trees, each of which is attached once.
+    trees: Vec<RawFd>,
+    /// Copies of them for further starts.
+    kept_trees: Vec<(OwnedFd, RawFd)>,
+    /// Programs are run on the way.
+    pub(super) has_hooks: bool,
 }
 
 impl Builder {
@@ -619,8 +658,10 @@ impl Builder {
             shared: Vec::new(),
             clone_flags: 0,
             network: None,
-            has_trees: false,
             listening: None,
+            trees: Vec::new(),
+            kept_trees: Vec::new(),
+            has_hooks: false,
         }
     }
 
@@ -650,6 +691,7 @@ impl Builder {
             network: None,
             forks_first: false,
             is_init: false,
+            kept_trees: Vec::new(),
         }
     }
 
@@ -759,7 +801,7 @@ impl Builder {
         let is_pinned = spec.pins.iter().any(|(kind, _)| *kind == Kind::Cgroup);
         // On v1 only root may move somebody whose ids have changed.
         let is_early = !rustix::process::geteuid().is_root() || is_pinned || spec.mounts.iter().any(is_mounted);
-        if is_early || group.is_to_settle() {
+        if is_early || group.is_to_settle() || self.has_hooks {
             self.plan.flags |= wire::GROUPS_EARLY;
         }
         let attach = self.attach(group.entrances(have_clone3)?, group.is_to_settle())?;
@@ -824,16 +866,38 @@ impl Builder {
     }
 
     fn files(&mut self, spec: &Spec, situation: Situation, identity: &Identity, devices: &Devices) -> Result<()> {
-        let ops = if spec.is_low_level() {
+        let mut ops = if spec.is_low_level() {
             root_plan::low_level(spec)?
         } else {
             let user = identity.user.filter(|user| *user != (0, 0)).map(|(uid, gid)| ExtraUser { uid, gid });
             root_plan::container(spec, situation, user.as_slice(), devices)?
         };
+        let has_hooks = self.names.hooks.iter().any(|(when, _)| *when == "createContainer");
+        if let (true, Some(place)) = (has_hooks, ops.list.iter().position(|op| op.kind == FsKind::Pivot)) {
+            ops.list.insert(place, Op::new(FsKind::Hooks, c"/"));
+        }
         self.plan.fs = ops.encode(&mut self.writer);
         self.names.fs = ops.list;
-        self.has_trees = !ops.trees.is_empty();
+        self.trees = ops.trees.iter().map(AsRawFd::as_raw_fd).collect();
         self.descriptors.extend(ops.trees);
+        Ok(())
+    }
+
+    /// Copies the trees for further starts, before anybody attaches them. Kernels before 6.15 copy none that is detached.
+    fn keep_trees(&mut self) -> Result<()> {
+        use rustix::mount::OpenTreeFlags as Flags;
+        for number in std::mem::take(&mut self.trees) {
+            let flags = Flags::OPEN_TREE_CLONE | Flags::OPEN_TREE_CLOEXEC | Flags::AT_EMPTY_PATH | Flags::AT_RECURSIVE;
+            let Some(tree) = self.descriptors.iter().find(|fd| fd.as_raw_fd() == number) else { continue };
+            match rustix::mount::open_tree(tree, c"", flags) {
+                Ok(copy) => self.kept_trees.push((copy, number)),
+                Err(rustix::io::Errno::INVAL | rustix::io::Errno::PERM) => {
+                    let needs = "every start of it takes this library on kernels before 6.15: a disk image, mapped ids of a mount, a device of its own";
+                    return Err(Error::unsupported("a restart policy for such a container", needs));
+                }
+                Err(errno) => return Err(errno).at(Step::OpenSource, "open_tree", ""),
+            }
+        }
         Ok(())
     }
 

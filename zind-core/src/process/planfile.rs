@@ -77,7 +77,7 @@ pub(crate) use plain::Plain;
 mod plain {
     #![allow(unsafe_code)]
     use zind_init::monitor::{Monitor, Reading};
-    use zind_init::plan::{Enter, FdMap, FsOp, Plan, Rlimit, Sysctl};
+    use zind_init::plan::{Enter, FdMap, FsOp, Hook, Plan, Rlimit, Sysctl};
 
     /// Structures that are written as they stand in memory.
     pub(crate) trait Plain: Copy {
@@ -97,6 +97,7 @@ mod plain {
     impl Plain for Enter {}
     impl Plain for FdMap {}
     impl Plain for FsOp {}
+    impl Plain for Hook {}
     impl Plain for Rlimit {}
     impl Plain for Sysctl {}
     impl Plain for Plan {}

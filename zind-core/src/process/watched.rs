@@ -18,8 +18,9 @@ use rustix::net::{
     SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
 };
 use zind_init::monitor::{self as wire, Begun, Monitor, Reading, RestartWhen};
-use zind_init::plan::{List, Str};
+use zind_init::plan::{FdMap, List, Str};
 
+use super::hooks::Told;
 use super::launch::{First, Starting, wait_readable};
 use super::plan::{self, Attach, Prepared};
 use super::planfile::PlanWriter;
@@ -29,6 +30,11 @@ use crate::isolation::Isolation;
 use crate::namespace::idmap;
 use crate::spec::Spec;
 use crate::sys::clone::{self, Start, StartFailure, Waiter};
+
+/// Where containers go to be deleted.
+pub(crate) const TRASH: &str = ".trash";
+/// Containers to be deleted when they have ended.
+pub(crate) const AUTO: &str = ".auto";
 
 /// What a monitor keeps of a container, besides its streams.
 pub(crate) struct Keep {
@@ -45,6 +51,13 @@ pub(crate) struct Keep {
     pub(crate) log: Option<LogFile>,
     pub(crate) restart: RestartWhen,
     pub(crate) restart_most: u32,
+    /// Programs that are run on the way, by whoever.
+    pub(crate) told: Told,
+    /// The directory of the journal.
+    pub(crate) events: Option<OwnedFd>,
+    pub(crate) id: String,
+    /// The directories that its own and its name are in, if it is to be deleted at its end.
+    pub(crate) remove_from: Option<(OwnedFd, OwnedFd)>,
 }
 
 /// The file that is written to.
@@ -119,6 +132,14 @@ impl Link {
     pub(super) fn give_up(&mut self) {
         self.control = None;
         let _ = wait_readable(self.monitor.as_fd(), Some(Duration::from_secs(10)), &mut || false);
+    }
+
+    /// True if somebody has asked the monitor for the end of the container.
+    pub(super) fn was_asked_to_end(&self) -> bool {
+        let Some(control) = &self.control else { return false };
+        let is_there = wait_readable(control.as_fd(), Some(Duration::ZERO), &mut || false);
+        is_there.is_ok_and(|is_there| is_there)
+            && matches!(hear(control.as_fd(), &mut || false), Ok(Some((begun, _))) if begun.clone_errno == libc::ECANCELED)
     }
 
     /// It runs, and is the monitor's.
@@ -232,7 +253,22 @@ pub(super) fn start(prepared: &mut Prepared, keep: Keep, below: Below<'_>) -> Re
         map_programs: [List::EMPTY; 2],
         readings: List::EMPTY,
         remove: List::EMPTY,
+        trees: List::EMPTY,
+        events: number(keep.events.as_ref().map(|fd| fd.as_fd())),
+        home: number(keep.remove_from.as_ref().map(|(home, _)| home.as_fd())),
+        names: number(keep.remove_from.as_ref().map(|(_, names)| names.as_fd())),
+        id: Str(0),
+        trash: Str(0),
+        mark: Str(0),
     };
+    let kept_trees = std::mem::take(&mut prepared.kept_trees);
+    let trees: Vec<FdMap> =
+        kept_trees.iter().map(|(tree, slot)| FdMap { from: number(Some(tree.as_fd())), to: *slot }).collect();
+    let mut text = |text: String| writer.str(&CString::new(text).unwrap_or_default());
+    monitor.id = text(keep.id.clone());
+    monitor.trash = text(format!("{TRASH}/{}", keep.id));
+    monitor.mark = text(format!("{AUTO}/{}", keep.id));
+    monitor.trees = writer.list(&trees);
     if let (Some(maps), true) = (&prepared.maps, keep.restart != RestartWhen::Never) {
         let writes = idmap::writes(maps)?;
         let text = |text: &str| CString::new(text).unwrap_or_default();
@@ -251,7 +287,7 @@ pub(super) fn start(prepared: &mut Prepared, keep: Keep, below: Below<'_>) -> Re
     monitor.readings = writer.list(&readings);
     let remove: Vec<CString> = prepared.group.iter().flat_map(|group| group.to_remove()).filter_map(c_path).collect();
     monitor.remove = writer.names(remove.iter().map(CString::as_c_str));
-    let bytes = plan::monitor_plan(writer, &monitor, numbers.clone());
+    let bytes = plan::monitor_plan(writer, &monitor, numbers.clone(), &keep.told)?;
     let plan = super::launch::memory_file("zind-monitor", &bytes)?;
     numbers.sort_unstable();
     numbers.dedup();
@@ -268,7 +304,7 @@ pub(super) fn start(prepared: &mut Prepared, keep: Keep, below: Below<'_>) -> Re
     let started = if prepared.forked { clone::start_by_fork(start) } else { clone::start(start) };
     let mut waiter = started.at(Step::Monitor, "clone3", "")?;
     // The monitor has copies of all that is its.
-    drop((theirs, keep));
+    drop((theirs, keep, kept_trees));
     prepared.streams.stdin = None;
     prepared.streams.stdout = None;
     prepared.streams.stderr = None;

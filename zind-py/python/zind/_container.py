@@ -6,6 +6,7 @@ import html
 import io
 import os
 import time
+import warnings
 from collections import namedtuple
 
 from . import _images, _zind
@@ -15,11 +16,11 @@ from ._process import _caller_s_size, exec_in, popen_in
 from ._resources import ProcessInfo
 from ._results import Exit, Isolation, Stats
 from ._text import Text
-from .errors import NotFoundError, SpecError, StateError, TimeoutExpired
+from .errors import NotFoundError, SpecError, StateError, SysError, TimeoutExpired
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from datetime import datetime
     from types import TracebackType
     from typing import IO, Any, Literal, NamedTuple, Union
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
     State = Literal["creating", "created", "running", "paused", "stopped"]
     HookPoint = Literal["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"]
+    AnyHook = Union["Hook", Path, Mapping[str, Any], Callable[[dict[str, Any]], object]]
     Labels = Union[Mapping[str, "str | None"], Iterable[str], None]
     Moment = Union[float, datetime, None]
 
@@ -60,10 +62,11 @@ if TYPE_CHECKING:
 
     class _ContainerEventBase(NamedTuple):
         time: float
-        what: Literal["created", "started", "oom", "paused", "resumed", "died", "deleted"]
+        what: Literal["created", "started", "oom", "paused", "resumed", "died", "deleted", "renamed"]
         id: str
         name: str | None
         exit: Exit | None
+        number: int
 
     class _PrunedBase(NamedTuple):
         containers: list[str]
@@ -74,7 +77,7 @@ else:
     _LogOptionsBase = namedtuple("_LogOptionsBase", "size files", defaults=("16m", 2))
     _LogLineBase = namedtuple("_LogLineBase", "time stream text whole")
     _ChunkBase = namedtuple("_ChunkBase", "stream data")
-    _ContainerEventBase = namedtuple("_ContainerEventBase", "time what id name exit")
+    _ContainerEventBase = namedtuple("_ContainerEventBase", "time what id name exit number")
     _PrunedBase = namedtuple("_PrunedBase", "containers groups")
 
 __all__ = [
@@ -85,6 +88,7 @@ __all__ = [
     "ContainerEvents",
     "Containers",
     "Hook",
+    "HookWarning",
     "LogLine",
     "LogOptions",
     "Logs",
@@ -94,8 +98,13 @@ __all__ = [
 ]
 
 
+class HookWarning(UserWarning):
+    """A hook failed whose failure changes nothing: one of ``poststart`` or ``poststop``."""
+
+
 class Hook(_HookBase):
-    """A program of the host's that is run at a point of a container's life, as OCI has it: ``args`` with ``argv[0]`` (without
+    """A program that is run at a point of a container's life, as OCI has it, the container's own at ``startContainer`` and else
+    one of the host's: ``args`` with ``argv[0]`` (without
     any: the path alone), ``env`` as a mapping or ``NAME=value``, ``timeout`` in seconds. It gets the container's state as
     JSON on its standard input."""
 
@@ -126,7 +135,8 @@ class Chunk(_ChunkBase):
 
 
 class ContainerEvent(_ContainerEventBase):
-    """What happened to which container; ``exit`` is there when it ``died``."""
+    """What happened to which container; ``exit`` is there when it ``died``. ``number`` counts all of a place, without a gap: for
+    ``events(since=)``."""
 
     __slots__ = ()
 
@@ -156,6 +166,53 @@ def _hook(when: str, hook: Any) -> tuple[str, Any, list[str], list[str], float |
     return when, one.path, list(one.args or ()), texts, one.timeout
 
 
+class _Functions:
+    """Functions of this program that are called at points of a container's life, and what they have raised."""
+
+    def __init__(self, container: _zind.Container, functions: list[tuple[str, Any]]) -> None:
+        self.raised: list[BaseException] = []
+        for when, function in functions:
+            container.on(when, self._called(function))
+
+    def _called(self, function: Any) -> Any:
+        raised = self.raised
+
+        def call(state: dict[str, Any]) -> None:
+            try:
+                function(state)
+            except BaseException as error:
+                raised.append(error)
+                raise
+
+        return call
+
+    def explain(self, error: BaseException) -> BaseException:
+        """The error of a start, with what a function has raised as its cause."""
+        if not self.raised or getattr(error, "step", None) != "Hook":
+            return error
+        cause = self.raised[-1]
+        if not isinstance(cause, Exception):
+            return cause
+        error.__cause__ = cause
+        return error
+
+
+def _split(hooks: Mapping[HookPoint, Iterable[AnyHook]] | None) -> tuple[list[tuple[str, Any]], list[tuple[str, Any]]]:
+    """Programs, and functions of this program."""
+    pairs = [(when, hook) for when, all in (hooks or {}).items() for hook in all]
+    functions = [(when, hook) for when, hook in pairs if callable(hook)]
+    for when, hook in functions:
+        if when not in ("createRuntime", "poststart", "poststop"):
+            text = f"hooks: {when}: a function of this program is called at createRuntime, poststart and poststop"
+            raise SpecError(text, "hooks")
+    return [(when, hook) for when, hook in pairs if not callable(hook)], functions
+
+
+def _warn(container: _zind.Container, level: int = 3) -> None:
+    for text in container.take_warnings():
+        warnings.warn(text, HookWarning, stacklevel=level)
+
+
 def _seconds(moment: Moment) -> float | None:
     if moment is None or isinstance(moment, (int, float)):
         return moment
@@ -171,7 +228,7 @@ def _given(
     stdin_open: bool,
     auto_remove: bool,
     stop_signal: int | str | None,
-    hooks: Mapping[HookPoint, Iterable[Hook | Path | Mapping[str, Any]]] | None,
+    programs: list[tuple[str, Any]],
 ) -> dict[str, Any]:
     """What a container is, apart from what runs in it."""
     for stream in ("stdin", "stdout", "stderr"):
@@ -190,8 +247,8 @@ def _given(
     _caller_s_size(options)
     if stop_signal is not None:
         given["stop_signal"] = stop_signal if isinstance(stop_signal, str) else int(stop_signal)
-    if hooks:
-        given["hooks"] = [_hook(when, hook) for when, all in hooks.items() for hook in all]
+    if programs:
+        given["hooks"] = [_hook(when, hook) for when, hook in programs]
     return given
 
 
@@ -248,9 +305,10 @@ class Containers:
         found, groups = self._containers.prune()
         return Pruned(found, [os.fspath(path) for path in groups])
 
-    def events(self) -> ContainerEvents:
-        """What happens to the containers here from now on."""
-        return ContainerEvents(self._containers.events())
+    def events(self, *, since: int | None = None) -> ContainerEvents:
+        """What happens to the containers here from now on, each thing once and in order; with ``since``, before that what has
+        happened since the event with this number, itself included: the last four thousand and more are kept."""
+        return ContainerEvents(self._containers.events(since))
 
     def __iter__(self) -> Iterator[Container]:
         return iter(self.list(all=True))
@@ -268,12 +326,17 @@ class _Known:
     _container: _zind.Container
     #: Made here, and not detached: the end of a block deletes it.
     _is_ours: bool
+    #: None of one that was found.
+    _functions: _Functions | None
 
     @classmethod
     def _of(cls, found: _zind.Container, is_ours: bool = False) -> Self:
         self = cls.__new__(cls)
-        self._container, self._is_ours = found, is_ours
+        self._container, self._is_ours, self._functions = found, is_ours, None
         return self
+
+    def _explained(self, error: BaseException) -> BaseException:
+        return error if self._functions is None else self._functions.explain(error)
 
     # --- what it is
     @property
@@ -487,8 +550,12 @@ class Container(_Known):
 
     ``name``: to find it by, beside its id. ``labels``: likewise. ``restart``: ``"no"``, ``"on-failure"``, ``"on-failure:3"``,
     ``"always"`` or ``"unless-stopped"``: its monitor starts it again, whoever is gone. ``log``: a :class:`zind.LogOptions`, or
-    False. ``stdin_open``: its standard input waits for who attaches; else it is empty. ``auto_remove``: it is deleted when it has ended. ``stop_signal``: what
-    asks it to end; else the image's, or SIGTERM. ``hooks``: programs of the host's, ``{"poststart": [zind.Hook("/x")]}``.
+    False. ``stdin_open``: its standard input waits for who attaches; else it is empty. ``auto_remove``: its
+    monitor deletes it when it has ended; :meth:`wait` of the object that started it tells how. ``stop_signal``: what asks it to
+    end; else the image's, or SIGTERM. ``hooks``: programs, ``{"poststart": [zind.Hook("/x")]}``, or at ``createRuntime``,
+    ``poststart`` and ``poststop`` functions of this program, which are called with the state by who starts it, deletes it, or
+    waits for it with this object. What a function at ``createRuntime`` raises ends the start, with it as the cause of the error;
+    others are a :class:`zind.HookWarning`.
     ``containers``: where it is kept, a :class:`zind.Containers` or a path.
 
     As a context manager it is killed and deleted at the end of the block, unless :meth:`detach` was called; so it is, but for
@@ -509,14 +576,16 @@ class Container(_Known):
         stdin_open: bool = False,
         auto_remove: bool = False,
         stop_signal: int | str | None = None,
-        hooks: Mapping[HookPoint, Iterable[Hook | Path | Mapping[str, Any]]] | None = None,
+        hooks: Mapping[HookPoint, Iterable[AnyHook]] | None = None,
         containers: Containers | Path | None = None,
         **options: Unpack[Options],
     ) -> None:
         plain: dict[str, Any] = dict(options)
-        given = _given(plain, name, labels, restart, log, stdin_open, auto_remove, stop_signal, hooks)
+        programs, functions = _split(hooks)
+        given = _given(plain, name, labels, restart, log, stdin_open, auto_remove, stop_signal, programs)
         _images.settle(plain)
         self._container = _opened(containers)._containers.create(argv, plain, given, None)
+        self._functions = _Functions(self._container, functions)
         self._is_ours = True
 
     @classmethod
@@ -530,11 +599,20 @@ class Container(_Known):
         :raises zind.StateError: it runs, or somebody else starts it.
         :raises zind.SysError: the container could not be set up, or the program not be executed.
         """
-        self._container.start(None)
+        try:
+            self._container.start(None)
+        except SysError as error:
+            raise self._explained(error)  # noqa: B904
+        _warn(self._container)
 
     def start_attached(self) -> Attachment:
         """:meth:`start`, with an attachment that gets its output from the first byte on."""
-        return Attachment(self._container.start_attached())
+        try:
+            attachment = Attachment(self._container.start_attached())
+        except SysError as error:
+            raise self._explained(error)  # noqa: B904
+        _warn(self._container)
+        return attachment
 
     def wait_ready(
         self,
@@ -592,6 +670,7 @@ class Container(_Known):
         :raises zind.StateError: it was never started.
         """
         exit = self._container.wait(timeout)
+        _warn(self._container)
         if exit is None:
             raise TimeoutExpired(self.id[:12], timeout or 0.0)
         return Exit(*exit)
@@ -599,11 +678,17 @@ class Container(_Known):
     def stop(self, timeout: float = 10.0) -> Exit:
         """Asks it to end by its stop signal, and ends it when ``timeout`` seconds are over. It is not started again. One that
         has ended is left alone. :raises zind.StateError: it was never started."""
-        return Exit(*self._container.stop(timeout, None))
+        exit = Exit(*self._container.stop(timeout, None))
+        _warn(self._container)
+        return exit
 
     def restart(self, timeout: float = 10.0) -> None:
         """:meth:`stop`, if it runs, and :meth:`start`."""
-        self._container.restart(timeout, None)
+        try:
+            self._container.restart(timeout, None)
+        except SysError as error:
+            raise self._explained(error)  # noqa: B904
+        _warn(self._container)
 
     def pause(self) -> None:
         """Stops everything in it until :meth:`resume`. It needs ``resources=``, be it without limits.
@@ -627,6 +712,7 @@ class Container(_Known):
         """
         self._container.delete(force, None)
         self._is_ours = False
+        _warn(self._container)
 
     def logs(
         self,
@@ -831,8 +917,8 @@ class ContainerEvents:
         found = self._events.next(timeout)
         if found is None:
             return None
-        time, what, id, name, exit = found
-        return ContainerEvent(time, what, id, name, None if exit is None else Exit(*exit))
+        time, what, id, name, exit, number = found
+        return ContainerEvent(time, what, id, name, None if exit is None else Exit(*exit), number)
 
     @property
     def over(self) -> bool:
@@ -840,8 +926,8 @@ class ContainerEvents:
         return self._is_over
 
     def fileno(self) -> int:
-        """A descriptor for an event loop, readable when something may have happened; pausing is not told by it, so look
-        every second, too. It belongs to this object."""
+        """A descriptor for an event loop, readable when something may have happened; that a monitor was killed is not told
+        by it, so look every second, too. It belongs to this object."""
         return -1 if self._is_over else self._events.fileno()
 
     def close(self) -> None:

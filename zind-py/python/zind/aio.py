@@ -21,9 +21,10 @@ from subprocess import PIPE
 
 from . import _images, _seccomp, _zind
 from ._container import Attachment as _Attachment
-from ._container import Chunk, ContainerEvent, Containers, LogLine, _given, _Known, _one_of, _opened, _seconds
+from ._container import Chunk, ContainerEvent, Containers, LogLine
 from ._container import ContainerEvents as _ContainerEvents
 from ._container import Logs as _Logs
+from ._container import _Functions, _given, _Known, _one_of, _opened, _seconds, _split, _warn
 from ._copy import CopyStats, Root
 from ._events import Event
 from ._events import Events as _Events
@@ -31,7 +32,7 @@ from ._process import _caller_s_size, _is, completed, only_terminal, streams
 from ._resources import ProcessInfo
 from ._results import CompletedProcess, Exit, Isolation, Stats
 from ._text import Text
-from .errors import NotFoundError, StateError
+from .errors import NotFoundError, StateError, SysError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Unpack
 
-    from ._container import Hook, HookPoint, Labels, LogOptions, Moment
+    from ._container import AnyHook, HookPoint, Labels, LogOptions, Moment
     from ._events import PressureTrigger
     from ._images import Auth, Collected, Compression, Fault, Format, Image, Mirrors, Policy, ProgressFunction, Usage
     from typing import IO
@@ -511,13 +512,14 @@ class Container(_Known):
         stdin_open: bool = False,
         auto_remove: bool = False,
         stop_signal: int | str | None = None,
-        hooks: Mapping[HookPoint, Iterable[Hook | Path | Mapping[str, Any]]] | None = None,
+        hooks: Mapping[HookPoint, Iterable[AnyHook]] | None = None,
         containers: Containers | Path | None = None,
         **options: Unpack[Options],
     ) -> Container:
-        """Makes one; options as of :class:`zind.Container`."""
+        """Makes one; options as of :class:`zind.Container`. Functions among ``hooks`` are called in the thread that waits."""
         plain: dict[str, Any] = dict(options)
-        given = _given(plain, name, labels, restart, log, stdin_open, auto_remove, stop_signal, hooks)
+        programs, functions = _split(hooks)
+        given = _given(plain, name, labels, restart, log, stdin_open, auto_remove, stop_signal, programs)
 
         made: list[_zind.Container] = []
 
@@ -531,7 +533,9 @@ class Container(_Known):
             for one in made:
                 one.delete(True, None)
             raise
-        return cls._of(made[0], True)
+        self = cls._of(made[0], True)
+        self._functions = _Functions(made[0], functions)
+        return self
 
     @classmethod
     async def open(cls, name: str, *, containers: Containers | Path | None = None) -> Container:
@@ -540,7 +544,11 @@ class Container(_Known):
 
     async def start(self) -> None:
         """As :meth:`zind.Container.start`. Cancelled, it is called off, or waits until it is through."""
-        await _in_thread(lambda cancel: self._container.start(cancel))
+        try:
+            await _in_thread(lambda cancel: self._container.start(cancel))
+        except SysError as error:
+            raise self._explained(error)  # noqa: B904
+        _warn(self._container)
 
     async def wait_ready(
         self,
@@ -584,29 +592,35 @@ class Container(_Known):
 
     async def wait(self) -> Exit:
         """Waits for its end, through all restarts. :raises zind.StateError: it was never started."""
+        return await self._ended(self._container.ending())
+
+    async def _ended(self, ending: _zind.Ending | None) -> Exit:
         while True:
-            ending = self._container.ending()
             if ending is None:
                 exit = self._container.wait(0)
             else:
                 await _readable(ending.fileno())
                 exit = ending.exit()
             if exit is not None:
+                _warn(self._container)
                 return Exit(*exit)
             # It is being started or ended just now, or too many wait for it.
             await asyncio.sleep(0.005)
+            ending = self._container.ending()
 
     async def stop(self, timeout: float = 10.0) -> Exit:
         """As :meth:`zind.Container.stop`. Cancelled after it was asked to end, it may still do so."""
+        # One that is deleted at its end cannot be asked for that later.
+        first, second = self._container.ending(), self._container.ending()
         self._container.begin_stop()
         try:
-            return await asyncio.wait_for(self.wait(), timeout)
+            return await asyncio.wait_for(self._ended(first), timeout)
         except asyncio.TimeoutError:
             try:
                 self.kill()
             except (NotFoundError, StateError):
                 pass
-            return await self.wait()
+            return await self._ended(second)
 
     async def restart(self, timeout: float = 10.0) -> None:
         """:meth:`stop`, if it runs, and :meth:`start`."""
@@ -630,6 +644,7 @@ class Container(_Known):
         """As :meth:`zind.Container.delete`."""
         await _in_thread(lambda cancel: self._container.delete(force, cancel))
         self._is_ours = False
+        _warn(self._container)
 
     def logs(
         self,
@@ -771,8 +786,8 @@ class Attachment:
 class ContainerEvents:
     """What happens to the containers of a place, awaited: ``async for event in ContainerEvents(zind.Containers())``."""
 
-    def __init__(self, containers: Containers | Path | None = None) -> None:
-        self._events: _ContainerEvents = _opened(containers).events()
+    def __init__(self, containers: Containers | Path | None = None, *, since: int | None = None) -> None:
+        self._events: _ContainerEvents = _opened(containers).events(since=since)
 
     async def get(self) -> ContainerEvent | None:
         """The next event; ``None`` once it is closed."""
