@@ -233,7 +233,9 @@ fn a_hook_that_takes_too_long_is_killed_and_has_failed() {
         std::thread::scope(|scope| {
             for at in 0..NAMES.len() {
                 scope.spawn(move || {
-                    let mut hook = place.shell("trap '' TERM; echo waiting; sleep 1000 & wait");
+                    // What it has started ends with it.
+                    let stays = "1000.".to_owned() + &std::process::id().to_string();
+                    let mut hook = place.shell(&format!("trap '' TERM; echo waiting; sleep {stays} & wait"));
                     hook.timeout = Some(Duration::from_secs(1));
                     let mut hooks = Hooks::default();
                     each_list(&mut hooks)[at].push(hook);
@@ -254,6 +256,13 @@ fn a_hook_that_takes_too_long_is_killed_and_has_failed() {
                 });
             }
         });
+        let stays = format!("sleep\u{0}1000.{}\u{0}", std::process::id());
+        let is_there = |entry: &fs::DirEntry| fs::read_to_string(entry.path().join("cmdline")).is_ok_and(|text| text == stays);
+        let deadline = std::time::Instant::now() + Duration::from_secs(10);
+        while fs::read_dir("/proc").unwrap().filter_map(Result::ok).any(|entry| is_there(&entry)) {
+            assert!(std::time::Instant::now() < deadline, "{stays} is left");
+            std::thread::sleep(Duration::from_millis(10));
+        }
     });
 }
 

@@ -165,8 +165,8 @@ fn what_is_to_be_removed_is_gone_with_nobody_looking() {
                     while ending.exit().unwrap().is_none() {}
                     break;
                 }
+                Ok(None) if container.wait(Some(Duration::ZERO)).unwrap().is_some() => break,
                 Ok(None) => {}
-                Err(Error::NotFound { .. }) => break,
                 Err(error) => panic!("{error}"),
             }
         }

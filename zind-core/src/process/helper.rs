@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 
 use super::communicate::Exchange;
-use super::handle::{Exit, Process};
+use super::handle::{Exit, ExitKind, Process};
 use crate::error::{At, Error, Result, Step};
 use crate::spec::{Hook, Spec, Stdio};
 
@@ -90,6 +90,8 @@ pub(crate) fn ask_hook(
         Some((OsStr::from_bytes(&bytes[..at]).to_owned(), OsStr::from_bytes(&bytes[at + 1..]).to_owned()))
     };
     spec.env = hook.env.iter().filter_map(pair).collect();
+    // With what it has started it can be ended as a whole.
+    spec.session.setsid = true;
     let program = hook.path.to_string_lossy().into_owned();
     answer_of(spec, &program, state, timeout, Step::Hook, interrupted)
 }
@@ -106,14 +108,24 @@ fn answer_of(
     spec.stdout = Stdio::Pipe;
     spec.stderr = Stdio::Pipe;
     spec.timeout = Some(timeout);
+    let has_group = spec.session.setsid;
     let process = super::launch::spawn(spec)?;
+    let end_group = || {
+        if let Some(group) = rustix::process::Pid::from_raw(process.pid()).filter(|_| has_group) {
+            let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+        }
+    };
     let mut exchange = Exchange::new(&process, input.as_bytes().to_vec())?;
     if let Err(error) = converse(&process, &mut exchange, step, program, interrupted) {
         // What stays behind must not be a program that nobody knows of.
+        end_group();
         let _ = process.kill().and_then(|()| process.wait(None));
         return Err(error);
     }
     let exit = process.try_wait()?.ok_or(Error::Interrupted)?;
+    if exit.kind == ExitKind::Timeout {
+        end_group();
+    }
     let (out, err) = exchange.into_captured();
     let text = if out.is_empty() { err } else { out };
     Ok(Answer { exit, text: String::from_utf8_lossy(&text.into_vec()).into_owned() })
