@@ -123,6 +123,13 @@ impl ContainerEvents {
         let all = Filter { all: true, ..Filter::default() };
         let named = containers.summaries(&all)?.into_iter().filter_map(|one| Some((one.id, one.name?)));
         events.names = named.collect();
+        // As they were called then: the monitor, which deletes some, knows no names.
+        let before = since.map(|_| containers.journal_from(0)).unwrap_or_default();
+        for entry in before.into_iter().filter(|entry| entry.number < next) {
+            if let Some(name) = entry.name {
+                events.names.insert(entry.id, name);
+            }
+        }
         events.look()?;
         Ok(events)
     }

@@ -451,7 +451,64 @@ static void limits_are_changed_and_it_stands_still(void) {
     zind_container_free(container);
 }
 
+/* With what hooks complain of, and with somebody who is asked whether to go on. */
+static void hooks_and_questions(void) {
+    char *document = NULL, *text = NULL;
+    zind_spec *plain = request("exit 5"), *spec = NULL;
+    zind_container *container = NULL, *again = NULL;
+    zind_container_options options = ZIND_CONTAINER_OPTIONS_INIT;
+    zind_watch *watch = NULL;
+    zind_exit end = ZIND_EXIT_INIT;
+    OK(zind_spec_to_json(plain, &document, &error));
+    zind_spec_free(plain);
+    /* A field before all others. */
+    const char *hooks = "{\"hooks\":{\"createContainer\":[{\"path\":\"/bin/sleep\",\"args\":[\"sleep\",\"1000\"]}],"
+                        "\"poststop\":[{\"path\":\"/bin/false\"}]},";
+    char *whole = (char *)malloc(strlen(hooks) + strlen(document));
+    CHECK(whole != NULL && document[0] == '{');
+    strcpy(whole, hooks);
+    strcat(whole, document + 1);
+    OK(zind_spec_from_json(whole, &spec, &error));
+    free(whole);
+    zind_string_free(document);
+    OK(zind_container_create(containers, spec, NULL, &container, &error));
+    zind_spec_free(spec);
+    FAILS(zind_container_start_interruptible(container, at_once, &end, &error), ZIND_STATUS_INTERRUPTED);
+    zind_error_clear(&error);
+    CHECK(state_of(container) == ZIND_STATE_CREATED);
+    OK(zind_container_delete_interruptible(container, false, NULL, NULL, &error));
+    OK(zind_container_take_warnings_json(container, &text, &error));
+    HAS(text, "the poststop hook exited with 1");
+    zind_string_free(text);
+    OK(zind_container_take_warnings_json(container, &text, &error));
+    SAME(text, "[]");
+    zind_string_free(text);
+    zind_container_free(container);
+
+    /* Deleted by its monitor, which tells it to who has started it. */
+    options.name = "brief";
+    options.flags = ZIND_CONTAINER_AUTO_REMOVE;
+    container = make("exit 5", &options);
+    OK(zind_container_start(container, &error));
+    OK(zind_container_wait(container, -1, &end, &error));
+    CHECK(end.kind == ZIND_EXIT_KIND_EXITED && end.code == 5);
+    FAILS(zind_containers_find(containers, "brief", &again, &error), ZIND_STATUS_NOT_FOUND);
+    zind_error_clear(&error);
+    zind_container_free(container);
+
+    container = make("trap '' TERM; echo up; while :; do sleep 0.05; done", NULL);
+    OK(zind_container_start(container, &error));
+    OK(zind_container_wait_line(container, "up", 60000, &error));
+    FAILS(zind_container_stop_interruptible(container, 600000, at_once, &end, &end, &error), ZIND_STATUS_INTERRUPTED);
+    zind_error_clear(&error);
+    delete_it(container);
+    OK(zind_containers_watch_from(containers, 1, &watch, &error));
+    what(watch, "\"number\":1");
+    zind_watch_free(watch);
+}
+
 static void every_kind_of_start(void) {
+    hooks_and_questions();
     it_runs_is_looked_at_and_stopped();
     logs_are_read_and_followed();
     who_is_attached_reads_and_writes();

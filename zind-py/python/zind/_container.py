@@ -200,7 +200,7 @@ class _Functions:
 def _split(hooks: Mapping[HookPoint, Iterable[AnyHook]] | None) -> tuple[list[tuple[str, Any]], list[tuple[str, Any]]]:
     """Programs, and functions of this program."""
     pairs = [(when, hook) for when, all in (hooks or {}).items() for hook in all]
-    functions = [(when, hook) for when, hook in pairs if callable(hook)]
+    functions: list[tuple[str, Any]] = [(when, hook) for when, hook in pairs if callable(hook)]
     for when, hook in functions:
         if when not in ("createRuntime", "poststart", "poststop"):
             text = f"hooks: {when}: a function of this program is called at createRuntime, poststart and poststop"

@@ -1,7 +1,7 @@
 """The part of zind that is written in Rust. Not an interface: users import :mod:`zind`."""
 
 from pathlib import PosixPath
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Literal, final
 
 from ._constants import *
