@@ -2214,27 +2214,30 @@ zind_status zind_containers_prune_json(const zind_containers *containers, char *
 /* Frees the handle; the containers stay. containers: NULL is fine. */
 void zind_containers_free(zind_containers *containers);
 
-/* What happens to the containers of a place from now on. Of things that follow each other faster than they are looked at,
- * the last is told.
+/* What happens to the containers of a place from now on: each thing once, in order.
  * watch: receives the handle; free it with zind_watch_free(). Returns also ZIND_STATUS_SYS. */
 zind_status zind_containers_watch(const zind_containers *containers,
                                   zind_watch **watch,
                                   zind_error **err);
 
-/* Becomes readable when something may have happened, for an event loop; pausing and resuming are noticed only by a
- * zind_watch_next_json(). Borrowed: the watch closes it; do not read from it. -1 for NULL. */
+/* As zind_containers_watch(), and before that what has happened since the event with this number, itself included: the last four
+ * thousand and more are kept. */
+zind_status zind_containers_watch_from(const zind_containers *containers,
+                                       uint64_t number,
+                                       zind_watch **watch,
+                                       zind_error **err);
+
+/* Becomes readable when something may have happened, for an event loop; that a monitor was killed is noticed only
+ * by a zind_watch_next_json(), so call it every second, too. Borrowed: the watch closes it; do not read from it. -1 for NULL. */
 int32_t zind_watch_fd(const zind_watch *watch);
 
 /* The next event, as a JSON object: "time_ns" (nanoseconds since 1970), "what" ("created", "started", "oom", "paused",
- * "resumed", "died", "deleted"), "id", "name" (null without one) and "exit" (of "died", as in zind_containers_list_json(); or
- * null).
+ * "resumed", "died", "deleted", "renamed"), "id", "name" (null without one), "exit" (of "died", as in
+ * zind_containers_list_json(); or null) and "number" (from 1 on without a gap, for zind_containers_watch_from()).
  * timeout_ms: how long to wait, in milliseconds; negative: as long as it takes.
  * json: receives a string; free it with zind_string_free().
  * Returns also ZIND_STATUS_TIMEOUT when timeout_ms is over, and _SYS. */
-zind_status zind_watch_next_json(zind_watch *watch,
-                                 int64_t timeout_ms,
-                                 char **json,
-                                 zind_error **err);
+zind_status zind_watch_next_json(zind_watch *watch, int64_t timeout_ms, char **json, zind_error **err);
 
 /* Frees a watch and closes its descriptor; the containers are none of its business. watch: NULL is fine. */
 void zind_watch_free(zind_watch *watch);
@@ -2301,6 +2304,22 @@ zind_status zind_container_inspect_json(const zind_container *container,
 zind_status zind_container_start(const zind_container *container,
                                  zind_error **err);
 
+/* As zind_container_start(), and asks a function of the caller's whether to stop: after each signal that this thread handled,
+ * and a few times a second. Nothing of it runs then.
+ * interrupted: NULL asks nobody. data: its argument.
+ * Returns also ZIND_STATUS_INTERRUPTED. */
+zind_status zind_container_start_interruptible(const zind_container *container,
+                                               zind_interrupted interrupted,
+                                               void *data,
+                                               zind_error **err);
+
+/* What hooks complained of whose failure changes nothing (poststart, poststop) since it was asked last, by this handle: a JSON
+ * array of texts.
+ * json: receives a string; free it with zind_string_free(). */
+zind_status zind_container_take_warnings_json(const zind_container *container,
+                                              char **json,
+                                              zind_error **err);
+
 /* As zind_container_start(), attached from the first byte of its output on.
  * attachment: receives the handle; free it with zind_attachment_free().
  * Returns also what zind_container_attach() returns. */
@@ -2308,7 +2327,8 @@ zind_status zind_container_start_attached(const zind_container *container,
                                           zind_attachment **attachment,
                                           zind_error **err);
 
-/* Waits for its end, through all restarts. One with ZIND_CONTAINER_AUTO_REMOVE is deleted then.
+/* Waits for its end, through all restarts. One with ZIND_CONTAINER_AUTO_REMOVE, which is deleted then, still tells it to the handle
+ * that has started it.
  * timeout_ms: how long to wait, in milliseconds; negative: as long as it takes.
  * exit: NULL, or begin with ZIND_EXIT_INIT.
  * Returns also ZIND_STATUS_TIMEOUT when timeout_ms is over (the container goes on), _STATE if it was never started,
@@ -2364,6 +2384,16 @@ zind_status zind_container_stop(const zind_container *container,
                                 zind_exit *exit,
                                 zind_error **err);
 
+/* As zind_container_stop(), and asks a function of the caller's whether to stop waiting, as zind_container_wait_interruptible().
+ * It was asked to end then, and may still do so.
+ * Returns also ZIND_STATUS_INTERRUPTED. */
+zind_status zind_container_stop_interruptible(const zind_container *container,
+                                              uint64_t patience_ms,
+                                              zind_interrupted interrupted,
+                                              void *data,
+                                              zind_exit *exit,
+                                              zind_error **err);
+
 /* Asks it to end by its stop signal, and that it is not started again, without waiting.
  * is_running: NULL, or receives false if it has ended already.
  * Returns also what zind_container_stop() returns. */
@@ -2388,6 +2418,15 @@ zind_status zind_container_rename(const zind_container *container, const char *n
  * force: one that runs is ended first, and one whose state cannot be read is taken away, too.
  * Returns also ZIND_STATUS_STATE if it runs, _NOT_FOUND, _SYS. */
 zind_status zind_container_delete(const zind_container *container, bool force, zind_error **err);
+
+/* As zind_container_delete(), and asks a function of the caller's whether to stop, as zind_container_start_interruptible(): while
+ * somebody else changes it, and while hooks run.
+ * Returns also ZIND_STATUS_INTERRUPTED. */
+zind_status zind_container_delete_interruptible(const zind_container *container,
+                                                bool force,
+                                                zind_interrupted interrupted,
+                                                void *data,
+                                                zind_error **err);
 
 /* Waits until something in its network namespace listens on a TCP port.
  * timeout_ms: how long to wait, in milliseconds.

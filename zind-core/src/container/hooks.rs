@@ -164,6 +164,10 @@ impl Container {
         let failed = ran.into_iter().chain(calls).filter_map(|result| result.err());
         let told: Vec<String> = failed.map(|error| error.to_string()).collect();
         self.0.warnings.lock().unwrap_or_else(PoisonError::into_inner).extend(told);
+        if point == HookPoint::Poststop {
+            // There is nothing more to call them for, and they may hold this very value.
+            drop(std::mem::take(&mut *self.0.functions.lock().unwrap_or_else(PoisonError::into_inner)));
+        }
     }
 }
 

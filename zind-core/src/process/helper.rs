@@ -65,7 +65,7 @@ pub(crate) fn ask(
     let path = find(program).ok_or_else(|| Error::sys(step, "execve", program, Errno::ENOENT))?;
     let mut spec = Spec::low_level(argv);
     spec.argv[0] = path.into();
-    answer_of(spec, program, input, timeout, step, interrupted)
+    answer_of(spec, program, Some(input), timeout, step, interrupted)
 }
 
 /// Runs a hook with the state of its container as its standard input.
@@ -93,18 +93,24 @@ pub(crate) fn ask_hook(
     // With what it has started it can be ended as a whole.
     spec.session.setsid = true;
     let program = hook.path.to_string_lossy().into_owned();
-    answer_of(spec, &program, state, timeout, Step::Hook, interrupted)
+    // A file and no pipe: one that does not read must not end us by SIGPIPE.
+    let state = super::launch::memory_file("zind-state", state.as_bytes())?;
+    rustix::fs::seek(&state, rustix::fs::SeekFrom::Start(0)).at(Step::Hook, "lseek", &hook.path)?;
+    spec.stdin = Stdio::Fd(std::sync::Arc::new(state));
+    answer_of(spec, &program, None, timeout, Step::Hook, interrupted)
 }
 
 fn answer_of(
     mut spec: Spec,
     program: &str,
-    input: &str,
+    input: Option<&str>,
     timeout: Duration,
     step: Step,
     interrupted: &mut dyn FnMut() -> bool,
 ) -> Result<Answer> {
-    spec.stdin = Stdio::Pipe;
+    if input.is_some() {
+        spec.stdin = Stdio::Pipe;
+    }
     spec.stdout = Stdio::Pipe;
     spec.stderr = Stdio::Pipe;
     spec.timeout = Some(timeout);
@@ -115,7 +121,7 @@ fn answer_of(
             let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
         }
     };
-    let mut exchange = Exchange::new(&process, input.as_bytes().to_vec())?;
+    let mut exchange = Exchange::new(&process, input.unwrap_or_default().as_bytes().to_vec())?;
     if let Err(error) = converse(&process, &mut exchange, step, program, interrupted) {
         // What stays behind must not be a program that nobody knows of.
         end_group();
