@@ -262,9 +262,20 @@ fn write_file(step: Step, path: &str, text: &str) -> Result<()> {
     })
 }
 
+/// Of text, the smallest there is: a map has to be less than one.
+const PAGE: usize = 4096;
+
 fn map_hint(errno: Errno, text: &str) -> String {
-    let map = text.trim().replace('\n', ", ");
+    let lines = text.lines().count();
+    let mut map = text.lines().take(8).collect::<Vec<_>>().join(", ");
+    if lines > 8 {
+        map += &format!(", ... {lines} lines");
+    }
     match errno {
+        Errno::EINVAL if text.len() >= PAGE => format!(
+            "the kernel cannot use the map ({map}): its text of {} bytes is a page or more, or a host id of it is not mapped here",
+            text.len()
+        ),
         Errno::EPERM => format!(
             "the kernel refuses the map ({map}): without CAP_SETUID only the caller's own id may be mapped, \
              once; use uid_map=\"single\" or \"auto\", or run as root"

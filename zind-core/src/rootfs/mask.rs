@@ -27,10 +27,42 @@ pub(crate) const MASKED: [&str; 12] = [
 
 pub(crate) const READONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
+const CPUS: &str = "/sys/devices/system/cpu";
+const THROTTLE: &str = "thermal_throttle";
+
+/// Whether a path is what Intel's CPUs have each, and what is masked too: how often one was too hot tells what others do there.
+pub(crate) fn is_throttle(path: &str) -> bool {
+    let cpu = path.strip_prefix(CPUS).and_then(|rest| rest.strip_suffix(THROTTLE)).unwrap_or_default();
+    cpu.strip_prefix('/').and_then(|cpu| cpu.strip_suffix('/')).is_some_and(is_cpu)
+}
+
+/// `cpu` and a number.
+fn is_cpu(name: &str) -> bool {
+    let number = name.strip_prefix("cpu").unwrap_or_default();
+    !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// Of the CPUs in a directory like that.
+fn throttles(cpus: &Path) -> Vec<String> {
+    let Ok(entries) = std::fs::read_dir(cpus) else { return Vec::new() };
+    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let mut found: Vec<String> = names
+        .filter(|name| is_cpu(name) && cpus.join(name).join(THROTTLE).is_dir())
+        .map(|name| format!("{}/{name}/{THROTTLE}", cpus.display()))
+        .collect();
+    found.sort();
+    found
+}
+
 /// The masked paths this kernel has: another procfs of it has the same.
 pub(crate) fn masked_paths() -> &'static [&'static str] {
     static FOUND: OnceLock<Vec<&'static str>> = OnceLock::new();
-    FOUND.get_or_init(|| present(&MASKED))
+    FOUND.get_or_init(|| {
+        let mut found = present(&MASKED);
+        // Once in a process: they are as static as the others.
+        found.extend(throttles(Path::new(CPUS)).into_iter().map(|path| &*path.leak()));
+        found
+    })
 }
 
 /// The read-only paths this kernel has.
@@ -105,4 +137,25 @@ fn mask(base: &str, path: &str) -> Op {
 
 fn c(text: &str) -> CString {
     CString::new(text).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_each_cpu_tells_of_its_heat_is_masked() {
+        let temp = std::env::temp_dir().join(format!("zind-test-cpus-{}", std::process::id()));
+        for path in ["cpu0/thermal_throttle", "cpu11/thermal_throttle", "cpu2/cache", "cpufreq/thermal_throttle", "cpu"] {
+            std::fs::create_dir_all(temp.join(path)).unwrap();
+        }
+        let found = throttles(&temp);
+        std::fs::remove_dir_all(&temp).unwrap();
+        assert_eq!(found, ["cpu0", "cpu11"].map(|cpu| format!("{}/{cpu}/thermal_throttle", temp.display())));
+        assert_eq!(throttles(&temp), Vec::<String>::new());
+        assert!(is_throttle("/sys/devices/system/cpu/cpu0/thermal_throttle"));
+        for other in ["cpu/thermal_throttle", "cpu0x/thermal_throttle", "cpu0/../cpu1/thermal_throttle", "cpu0/cache"] {
+            assert!(!is_throttle(&format!("{CPUS}/{other}")), "{other}");
+        }
+    }
 }

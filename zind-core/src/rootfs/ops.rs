@@ -147,10 +147,11 @@ pub(crate) fn pairs(options: &[(&str, &str)]) -> Vec<u8> {
     options.iter().flat_map(|(key, value)| [key.as_bytes(), b"\0", value.as_bytes(), b"\0"].concat()).collect()
 }
 
-/// `name=value,name`; none if a value has a character that means something there.
+/// `name=value,name`; none if a name or a value has a character that means something there.
 pub(crate) fn joined(options: &[(&str, &str)]) -> Option<CString> {
+    const MARKS: [char; 3] = [',', '\\', '"'];
     let word = |(name, value): &(&str, &str)| match *value {
-        value if value.contains([',', '\\', '"']) => None,
+        value if name.contains(MARKS) || value.contains(MARKS) => None,
         "" => Some((*name).to_owned()),
         value => Some(format!("{name}={value}")),
     };
