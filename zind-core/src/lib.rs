@@ -32,6 +32,7 @@ mod isolation;
 pub mod lowlevel;
 mod mount;
 mod namespace;
+mod owner;
 pub mod proc;
 mod process;
 mod registry;

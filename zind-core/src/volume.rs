@@ -18,6 +18,7 @@ use rustix::io::Errno;
 
 use crate::copy::{self, CopyOptions, CopyStats, Root, remove};
 use crate::error::{At, Error, Result, Step};
+use crate::owner;
 use crate::rootfs::fault::By;
 use crate::rootfs::resolve::{PLACE, Side};
 
@@ -69,7 +70,8 @@ impl AsFd for Hold {
 impl Volumes {
     /// The volumes in a directory, which is made (mode 0700) if it is missing. `None`: `/var/lib/zind/volumes` for root, and
     /// `$XDG_DATA_HOME/zind/volumes` (`~/.local/share/zind/volumes`) for an ordinary user.
-    /// Errors: [`Error::Sys`] at [`Step::Volume`]; [`Error::Spec`] without a place and without `HOME`.
+    /// Errors: [`Error::Sys`] at [`Step::Volume`]; [`Error::State`] if the directory belongs to somebody else; [`Error::Spec`]
+    /// without a place and without `HOME`.
     pub fn open(place: Option<PathBuf>) -> Result<Volumes> {
         let place = match place {
             Some(place) => place,
@@ -77,6 +79,7 @@ impl Volumes {
         };
         let place = std::path::absolute(&place).at(Step::Volume, "getcwd", &place)?;
         DirBuilder::new().recursive(true).mode(0o700).create(&place).at(Step::Volume, "mkdir", &place)?;
+        owner::check(&place, "volumes", Step::Volume)?;
         Ok(Volumes { place })
     }
 
@@ -143,7 +146,7 @@ impl Volumes {
 
     fn lock_place(&self) -> Result<OwnedFd> {
         let path = self.place.join(PLACE_LOCK);
-        let flags = OFlags::RDONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let flags = OFlags::RDONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let file = openat(CWD, &path, flags, Mode::from_raw_mode(0o600)).at(Step::Volume, "openat", &path)?;
         wait_for_lock(&file, &path, true, Some(&mut || false))?;
         Ok(file)
@@ -351,7 +354,7 @@ impl Volume {
         wait: Option<&mut dyn FnMut() -> bool>,
     ) -> Result<Option<OwnedFd>> {
         let path = self.dir.join(name);
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let file = match openat(CWD, &path, flags, Mode::empty()) {
             Err(Errno::NOENT) => return Err(self.not_found()),
             result => result.at(Step::Volume, "openat", &path)?,

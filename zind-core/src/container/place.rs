@@ -22,6 +22,7 @@ use super::journal::Entry;
 use super::state::{self, Dir, Locked, Phase, Record};
 use super::{Container, State, life};
 use crate::error::{At, Error, Result, Step};
+use crate::owner;
 use crate::process::Exit;
 use crate::process::watched::{AUTO, TRASH};
 use crate::store::place::{default_place, make_dir, remove_open, try_flock};
@@ -108,8 +109,11 @@ impl Containers {
             let [making, trash, auto] = &new;
             for dir in [&*containers.0, &home, making, trash, &containers.at(NAMES), auto, &journal] {
                 make_dir(dir)?;
+                // Nothing is made in a place of somebody else.
+                owner::check(&containers.0, "containers", Step::Container)?;
             }
         }
+        owner::check(&containers.0, "containers", Step::Container)?;
         let meta = fs::metadata(&home).at(Step::Container, "stat", &home)?;
         let own = rustix::process::geteuid().as_raw();
         if meta.uid() != own {

@@ -204,7 +204,8 @@ impl Dir {
     /// True if there is a monitor.
     pub(super) fn has_monitor(&self) -> Result<bool> {
         let path = self.at(MONITOR);
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        // A FIFO in its place must not be waited at.
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let file = match openat(CWD, &path, flags, Mode::empty()) {
             Err(rustix::io::Errno::NOENT) => return Err(self.gone()),
             result => result.at(Step::Container, "open", &path)?,

@@ -146,7 +146,8 @@ mod tests {
     #[test]
     fn what_each_cpu_tells_of_its_heat_is_masked() {
         let temp = std::env::temp_dir().join(format!("zind-test-cpus-{}", std::process::id()));
-        for path in ["cpu0/thermal_throttle", "cpu11/thermal_throttle", "cpu2/cache", "cpufreq/thermal_throttle", "cpu"] {
+        for path in ["cpu0/thermal_throttle", "cpu11/thermal_throttle", "cpu2/cache", "cpufreq/thermal_throttle", "cpu"]
+        {
             std::fs::create_dir_all(temp.join(path)).unwrap();
         }
         let found = throttles(&temp);

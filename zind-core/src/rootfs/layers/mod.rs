@@ -32,6 +32,7 @@ use crate::error::{At, Error, IntoErrno, Result, Step};
 use crate::image::commit::{self, Changes};
 use crate::image::{CommitOptions, Compression, Image, PackStats, Progress, apply};
 use crate::namespace::idmap::{self, IdMaps, ReadyMaps};
+use crate::owner;
 use crate::process::identity::Caller;
 use crate::rootfs::resolve::Side;
 use crate::store::leases::{self, BaseImage};
@@ -87,7 +88,7 @@ impl Layers {
     /// Makes the directory `dir`, which must be missing or empty, with one empty layer over `base`: a root file system,
     /// or several directories, topmost first.
     /// Errors: [`Error::Spec`] for no base, more than 499, or one that is in `dir` or has `dir` in it; [`Error::State`]
-    /// if there is something in `dir`; [`Error::Sys`] at [`Step::Layers`].
+    /// if there is something in `dir`, or if it belongs to somebody else; [`Error::Sys`] at [`Step::Layers`].
     pub fn create(dir: impl AsRef<Path>, base: impl IntoIterator<Item = impl Into<PathBuf>>) -> Result<Layers> {
         let base: Vec<PathBuf> = base.into_iter().map(|path| directory(path.into())).collect::<Result<_>>()?;
         Layers::create_of(dir.as_ref(), base, None, |_| Ok(()))
@@ -788,6 +789,7 @@ fn make_directory(path: &Path) -> Result<PathBuf> {
         other => other.at(Step::Layers, "mkdir", path)?,
     }
     let path = directory(path.to_owned())?;
+    owner::check(&path, "layers", Step::Layers)?;
     let first: Option<OsString> = match std::fs::read_dir(&path).at(Step::Layers, "open", &path)?.next() {
         Some(entry) => Some(entry.at(Step::Layers, "getdents64", &path)?.file_name()),
         None => None,
