@@ -131,7 +131,8 @@ def tiny_template(tmp_path_factory) -> pathlib.Path:
 def tiny_root(tiny_template, tmp_path) -> pathlib.Path:
     """A fresh copy, to be written to."""
     root = tmp_path / "tiny"
-    shutil.copytree(tiny_template, root, symlinks=True)
+    # Hundreds of links: many times as fast as shutil.
+    subprocess.run(["cp", "-a", tiny_template, root], check=True)
     return root
 
 

@@ -6,51 +6,23 @@ attack is a race or a matter of paths, the test shows first that it works agains
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import time
 
+import careless
 import pytest
+from scene import CORE_PATTERN, start, tree
 
 import kit
 import zind
 from kit import needs_root, probe
 
 Mount = zind.Mount
-CORE_PATTERN = pathlib.Path("/proc/sys/kernel/core_pattern")
-
-
-def tree(path: pathlib.Path) -> dict[str, tuple]:
-    """Everything below a path, with what a container could have changed of it."""
-    found = {}
-    for directory, dirs, files in os.walk(path):
-        for name in [".", *dirs, *files]:
-            meta = os.lstat(os.path.join(directory, name))
-            found[os.path.join(directory, name)] = (meta.st_mode, meta.st_uid, meta.st_gid, meta.st_size, meta.st_mtime_ns)
-    return found
-
-
-@pytest.fixture
-def victim(tmp_path):
-    """A directory of the host that stays as it is, and no mount comes or goes."""
-    path = tmp_path / "victim"
-    (path / "dir").mkdir(parents=True)
-    (path / "file").write_text("untouched")
-    before, mounts, pattern = tree(path), kit.mounts(), CORE_PATTERN.read_bytes()
-    yield path
-    assert tree(path) == before and (path / "file").read_text() == "untouched"
-    assert kit.mounts() == mounts
-    assert CORE_PATTERN.read_bytes() == pattern
-
-
-def start(**options) -> zind.CompletedProcess | zind.SysError:
-    """The end of a container that does nothing, or why there is none. No other kind of error."""
-    try:
-        return zind.run(["true"], stdin=zind.DEVNULL, **options)
-    except zind.SysError as error:
-        return error
 
 
 # --- masks -----------------------------------------------------------------------------------------------------------
@@ -94,6 +66,14 @@ def test_masks_do_not_come_from_the_containers_dev_null(null, namespaces, tmp_pa
     assert tree(dev) == before
 
 
+def test_a_careless_mask_is_the_payloads_to_write_to(tiny_root, prey):
+    """The same with a runtime that takes the container's /dev/null."""
+    (tiny_root / "masked").touch()
+    (tiny_root / "dev/null").symlink_to(prey / "file")
+    careless.apart("mask", tiny_root, "/masked")
+    assert (prey / "file").read_text() == "written by the payload"
+
+
 def test_masks_hide_something():
     """The test above can fail: without masks there is something to read."""
     masked = zind.run(["true"]).isolation.masked_paths
@@ -118,6 +98,19 @@ def test_proc_and_sys_of_a_root_are_links(name, fake, options, tiny_root, victim
     error = start(rootfs=tiny_root, oom_score_adj=500, **options)
     assert isinstance(error, zind.SysError) and error.step == "MountTarget" and error.filename == f"/{name}"
     assert tree(tiny_root) == before
+
+
+@pytest.mark.parametrize("fake", ["file", "link"])
+def test_a_careless_write_to_proc_goes_astray(fake, tiny_root, prey):
+    """CVE-2019-16884, CVE-2019-19921, CVE-2025-52881 with a runtime that takes the /proc of the root as it is."""
+    (tiny_root / "evil/self").mkdir(parents=True)
+    if fake == "link":
+        (tiny_root / "evil/self/oom_score_adj").symlink_to(prey / "file")
+    (tiny_root / "proc").rmdir()
+    (tiny_root / "proc").symlink_to("evil")
+    careless.apart("adjust", tiny_root)
+    written = prey / "file" if fake == "link" else tiny_root / "evil/self/oom_score_adj"
+    assert written.read_text() == "500"
 
 
 def test_the_place_of_proc_is_what_matters(tiny_root, victim):
@@ -182,13 +175,6 @@ def all_kinds(source: pathlib.Path, target: str) -> list[dict]:
     return [{"mounts": [mount]} for mount in mounts] + [{"devices": [f"/dev/zero:{target}"]}]
 
 
-@pytest.fixture
-def source(tmp_path):
-    (tmp_path / "source").mkdir()
-    (tmp_path / "source/file").write_text("data")
-    return tmp_path / "source"
-
-
 @pytest.mark.parametrize("part", [0, 1, 2, 3])
 @pytest.mark.parametrize("form", ["absolute", "relative", "file", "loop", "chain"])
 def test_every_part_of_a_target_is_a_link(part, form, tiny_root, victim, source):
@@ -215,6 +201,18 @@ def test_every_part_of_a_target_is_a_link(part, form, tiny_root, victim, source)
         start(rootfs=tiny_root, **options)
     assert sorted(os.listdir(victim)) == ["dir", "file"]
     assert os.listdir(source) == ["file"]
+
+
+@pytest.mark.parametrize("part", [0, 1])
+@pytest.mark.parametrize("form", ["absolute", "relative"])
+def test_careless_mounts_lead_out(part, form, tiny_root, prey, source):
+    """The same with a runtime that puts root and target together."""
+    parts = ["one", "two", "three"]
+    place = tiny_root.joinpath(*parts[:part])
+    place.mkdir(parents=True, exist_ok=True)
+    (place / parts[part]).symlink_to(prey if form == "absolute" else os.path.relpath(prey, place))
+    mounted = careless.apart("bind", tiny_root, "/one/two/three", source)
+    assert mounted.startswith(f"{prey}/") and sorted(os.listdir(prey)) == ["dir", "file", parts[part + 1]]
 
 
 SWAP = """
@@ -296,6 +294,14 @@ answer(sorted(found))
 """
 
 
+def test_writable_control_groups_are_written_to():
+    """The test below can fail: it can be had, for the container's own groups."""
+    needs_root("making a control group")
+    options = {"resources": zind.Resources(pids=50), "namespaces": {"cgroup": "new"}}
+    found = probe(WRITE_CGROUPS, mounts=[Mount.cgroup(options=["rw"])], **options)
+    assert any(one.startswith(("made", "opened")) for one in found), found
+
+
 @pytest.mark.parametrize("cgroup", ["host", "new"])
 @pytest.mark.parametrize("user", [{}, {"user": "new"}], ids=["plain", "user"])
 @pytest.mark.parametrize("mounted", [False, True], ids=["as it is", "cgroup mounted"])
@@ -330,6 +336,117 @@ def test_links_in_the_dev_of_a_root(name, options, tiny_root, victim):
     assert tree(tiny_root) == before
 
 
+def test_a_careless_console_changes_the_mode_of_another_file(tiny_root, prey):
+    """The same with a runtime that gives the terminal to its user by name."""
+    (tiny_root / "dev/console").symlink_to(prey / "file")
+    careless.own(tiny_root, "/dev/console")
+    assert os.stat(prey / "file").st_mode & 0o777 == 0o620
+
+
+EXCHANGE = """
+import ctypes, os, sys
+libc, (one, other, stop) = ctypes.CDLL(None), [os.fsencode(arg) for arg in sys.argv[1:]]
+print("ready", flush=True)
+while not os.path.exists(stop):
+    for _ in range(500):
+        libc.renameat2(-100, one, -100, other, 2)
+"""
+
+
+@contextlib.contextmanager
+def exchanged(one: pathlib.Path, other: pathlib.Path, stop: pathlib.Path):
+    """Somebody exchanges two files, all the time."""
+    command = [sys.executable, "-c", EXCHANGE, *map(str, (one, other, stop))]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as peer:
+        try:
+            assert peer.stdout.readline() == b"ready\n"
+            yield
+        finally:
+            stop.touch()
+            assert peer.wait(30) == 0
+
+
+@pytest.mark.parametrize("name", ["console", "null"])
+def test_a_console_that_is_swapped_for_a_link(name, tmp_path, victim):
+    """CVE-2025-52565 as a race: whoever shares the directory at /dev exchanges the file with a link all the time."""
+    dev = tmp_path / "dev"
+    for directory in ("pts", "shm", "mqueue"):
+        (dev / directory).mkdir(parents=True)
+    (dev / name).touch()
+    (dev / "link").symlink_to(victim / "file")
+    ends = set()
+    master, slave = os.openpty()
+    try:
+        with exchanged(dev / name, dev / "link", tmp_path / "stop"):
+            for _ in range(30):
+                end = start(mounts=[Mount.bind(dev, "/dev")], console=slave)
+                ends.add(getattr(end, "step", "started"))
+                assert os.stat(victim / "file").st_mode & 0o777 != 0o620
+    finally:
+        os.close(master)
+        os.close(slave)
+    assert ends <= {"started", "MountTarget"}, ends
+
+
+def test_a_careless_console_loses_the_race(tmp_path, prey):
+    dev = tmp_path / "dev"
+    dev.mkdir()
+    (dev / "console").touch()
+    (dev / "link").symlink_to(prey / "file")
+    os.chmod(prey / "file", 0o600)
+    with exchanged(dev / "console", dev / "link", tmp_path / "stop"):
+
+        def lost() -> bool:
+            if not (dev / "console").is_symlink():
+                careless.own(dev, "/console")
+            return os.stat(prey / "file").st_mode & 0o777 == 0o620
+
+        assert kit.wait_until(lost, 30, 0)
+
+
+# --- files that a runtime makes in a root --------------------------------------------------------------------------------
+OWN_FILES = """etc/resolv.conf etc/hosts etc/hostname etc/passwd etc/group etc/shadow etc/nsswitch.conf etc/mtab etc/localtime etc/machine-id
+run/.containerenv run/secrets run/systemd .dockerenv .containerenv dev/console dev/null dev/ptmx dev/shm dev/mqueue dev/pts root/.bashrc .keep tmp
+var/tmp""".split()
+
+
+@pytest.mark.parametrize("where", ["itself", "parent"])
+@pytest.mark.parametrize("to", ["file", "directory"])
+@pytest.mark.parametrize("options", [{}, {"overlay": False}, {"read_only": True}], ids=["layer", "direct", "read-only"])
+def test_files_that_a_runtime_writes_are_links(where, to, options, tiny_root, victim):
+    """CVE-2025-24965, CVE-2024-9341, CVE-2025-9566, CVE-2025-52565: whatever a runtime might make by itself leads to the victim."""
+    for name in OWN_FILES:
+        path = tiny_root / (name if where == "itself" else name.partition("/")[0])
+        if where == "parent" and ("/" not in name or name.startswith("dev")):
+            continue
+        if path.is_symlink() or (path.exists() and not path.is_dir()):
+            path.unlink()
+        elif path.exists():
+            shutil.rmtree(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.symlink_to(victim / ("file" if to == "file" else "dir"))
+    before = tree(tiny_root)
+    user = {"user": "0:0"}
+    master, slave = os.openpty()
+    try:
+        for more in ({}, {"network": "host", "hostname": "new"}, {"console": slave}, {"pty": True, "capture_output": True}, user):
+            end = start(("/bin/busybox", "true"), rootfs=tiny_root, **options, **more)
+            # Whatever links there are below: it starts. Where a whole directory is one, it may be refused.
+            assert end.returncode == 0 if where == "itself" else isinstance(end, zind.Error) or end.returncode == 0, end
+            assert tree(tiny_root) == before
+    finally:
+        os.close(master)
+        os.close(slave)
+    assert sorted(os.listdir(victim / "dir")) == []
+
+
+def test_a_careless_resolv_conf_is_written_outside(tiny_root, prey):
+    """The test above can fail."""
+    (tiny_root / "etc/resolv.conf").symlink_to(prey / "file")
+    careless.write(tiny_root, "/etc/resolv.conf", "nameserver ::1")
+    assert (prey / "file").read_text() == "nameserver ::1"
+
+
 def test_dev_of_a_root_is_a_link(tiny_root, victim):
     (tiny_root / "dev").rmdir()
     (tiny_root / "dev").symlink_to(victim / "dir")
@@ -345,3 +462,43 @@ def test_a_stub_replaced_by_a_link_before_the_end(tiny_root, victim, source):
     mounts = [Mount.bind(source, "/place"), Mount.bind(source, "/parent/dir"), Mount.file("/parent/file", b"x")]
     zind.run(["sh", "-c", script], rootfs=tiny_root, overlay=False, mounts=mounts, check=True, stderr=zind.DEVNULL)
     assert sorted(os.listdir(victim)) == ["dir", "file"]
+
+
+def test_a_careless_end_removes_through_a_link(tiny_root, prey):
+    """The test above can fail."""
+    (tiny_root / "parent").symlink_to(prey)
+    careless.teardown(tiny_root, "/parent/dir")
+    careless.teardown(tiny_root, "/parent/file")
+    assert os.listdir(prey) == []
+
+
+# --- what options are made of --------------------------------------------------------------------------------------------
+def test_a_path_is_no_list_of_options(tmp_path, victim):
+    """CVE-2024-1753, CVE-2024-11218: names with the separators of mount(8) are names, and a propagation is one word."""
+    for number, name in enumerate((f"a,upperdir={victim},workdir=b", f"a:{victim}", "a,rshared", "a\\,b=c", "=a,")):
+        # With slashes it is a path of several names, and the victim's is among them.
+        lower = tmp_path.joinpath(str(number), *name.split("/"))
+        lower.mkdir(parents=True)
+        (lower / "file").write_text("inside")
+        script = "cat /x/file; echo; touch /x/made 2>/dev/null; ls /x"
+        for mount, files in (Mount.overlay("/x", lower=[lower]), ["file", "made"]), (Mount.bind(lower, "/x", read_only=True), ["file"]):
+            assert kit.sh(script, mounts=[mount]).split() == ["inside", *files]
+        assert os.listdir(lower) == ["file"]
+    for word in ("rshared,dev", "private,rw,bind", "", "shared\0"):
+        with pytest.raises((zind.SpecError, ValueError)):
+            zind.run(["true"], mounts=[Mount.bind(victim, "/x", propagation=word)])
+    for options in (["ro,rw"], ["size=1m,mode=777"], [f"lowerdir={victim}"]):
+        with pytest.raises(zind.Error):
+            zind.run(["true"], mounts=[Mount.tmpfs("/x", options=options)])
+
+
+def test_a_careless_list_of_options_is_longer_than_meant(tmp_path, prey):
+    """The test above can fail: what mount(8) is given as one directory are three options."""
+    for name in ("lower", "work", "at"):
+        (tmp_path / name).mkdir()
+    lower = f"{tmp_path}/lower,upperdir={prey},workdir={tmp_path}/work"
+    script = f"mount -t overlay overlay -o lowerdir={lower} {tmp_path}/at && touch {tmp_path}/at/made"
+    head = [*careless.NOBODY_SEES, *([] if kit.ROOT else ["--user", "--map-root-user"])]
+    subprocess.run([*head, "sh", "-c", script], check=True)
+    assert "made" in os.listdir(prey)
+    shutil.rmtree(tmp_path / "work", ignore_errors=True)
