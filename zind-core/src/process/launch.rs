@@ -482,6 +482,10 @@ impl Starting {
         if !fds[0].revents().is_empty() {
             return Ok(true);
         }
+        if !fds[1].revents().contains(PollFlags::IN) {
+            // It has ended, which the report will tell.
+            return wait_readable(self.socket.as_fd(), timeout, interrupted);
+        }
         let program = format!("/proc/{pid}/exe");
         let found = match rustix::fs::stat(&program) {
             Ok(found) => found,
@@ -489,15 +493,15 @@ impl Starting {
             Err(rustix::io::Errno::NOENT | rustix::io::Errno::SRCH) => {
                 return wait_readable(self.socket.as_fd(), timeout, interrupted);
             }
+            // Nobody may look at who ends in this moment.
+            Err(_) if !has_question(listener) => return Ok(false),
             Err(errno) => {
                 let hint = "the filter notifies of calls that zind makes on the way to the program; whose they are is seen by who may trace it";
                 return Err(errno).at(Step::Notify, "stat", &program).map_err(|error| error.with_hint(hint));
             }
         };
         let launcher = rustix::fs::fstat(&*image()?).at(Step::Memfd, "fstat", "zind-init")?;
-        if !fds[1].revents().contains(PollFlags::IN)
-            || (found.st_dev, found.st_ino) != (launcher.st_dev, launcher.st_ino)
-        {
+        if (found.st_dev, found.st_ino) != (launcher.st_dev, launcher.st_ino) {
             return wait_readable(self.socket.as_fd(), timeout, interrupted);
         }
         let notification = match sys::seccomp::receive(listener) {
@@ -650,6 +654,13 @@ impl Drop for Starting {
             let _ = group.delete();
         }
     }
+}
+
+/// A call waits at a listener.
+fn has_question(listener: BorrowedFd<'_>) -> bool {
+    let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
+    let mut fds = [PollFd::new(&listener, PollFlags::IN)];
+    poll(&mut fds, Some(&now)).is_ok() && fds[0].revents().contains(PollFlags::IN)
 }
 
 /// The launcher below a waiter.
