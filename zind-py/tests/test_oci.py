@@ -117,7 +117,7 @@ def test_popen_and_options_on_top(bundle):
     config["process"]["args"] = ["true"]
     write(bundle, config)
     refused(zind.SpecError, lambda: zind.run(["true"], config=bundle), field="argv")
-    refused(zind.SpecError, lambda: zind.run(config={**config, "linux": {**config["linux"], "seccomp": {"defaultAction": "SCMP_ACT_ALLOW"}}}), field="linux.seccomp")
+    refused(zind.SpecError, lambda: zind.run(config={**config, "linux": {**config["linux"], "seccomp": {"defaultAction": "SCMP_ACT_DENY"}}}), field="linux.seccomp")
 
 
 def test_the_user_of_the_document(bundle):
