@@ -11,6 +11,7 @@ use core::sync::atomic::{AtomicU32, Ordering};
 use crate::payload::{self, Others};
 use crate::plan::{CAPABILITIES, Str};
 use crate::planfile::PlanFile;
+use crate::shortage::Shortage;
 use crate::step::Step;
 use crate::sys;
 use crate::watch::{self, Role};
@@ -107,7 +108,7 @@ pub fn start(plan: &mut PlanFile) -> Result<i32, Failure> {
     report(plan, Step::Started, 0, pid, pidfd);
     sys::close(pidfd);
     let _ = sys::capset(CAP_KILL, CAP_KILL, 0);
-    watch::watch(plan, signals, pid, Role::Watcher, -1)
+    watch::watch(plan, signals, pid, Role::Watcher, -1, Shortage::begin(plan))
 }
 
 /// The joiner, in the watcher's memory, which sleeps meanwhile.

@@ -34,6 +34,7 @@ mod planfile;
 #[allow(dead_code)]
 #[path = "../src/report.rs"]
 mod report;
+mod shortage;
 #[allow(dead_code)]
 #[path = "../src/step.rs"]
 mod step;

@@ -7,7 +7,8 @@ use core::mem::size_of;
 
 use crate::monitor::{
     Begun, EXITED, ExitHead, First, HandOver, KILLED, MAGIC, MOST_CLIENTS, Monitor, OUT_OF_MEMORY, OWNER_GONE, Reply,
-    RestartWhen, RunningHead, SIGNALED, START_FAILED, STDERR, STDOUT, Section, VERSION, WAS_KILLED, event, request,
+    RestartWhen, RunningHead, SIGNALED, SPARED_MEMORY, START_FAILED, STDERR, STDOUT, Section, VERSION, WAS_KILLED, event,
+    request,
 };
 use crate::monitor_clients::{Chunk, Clients};
 use crate::monitor_hooks::{self, Runner};
@@ -15,7 +16,7 @@ use crate::monitor_log::Log;
 use crate::plan::{List, Str, When};
 use crate::{monitor_events, monitor_remove};
 use crate::planfile::{PlanFile, bytes_of};
-use crate::report::{GO, REPORT_SIZE, Report, Usage};
+use crate::report::{GO, KILLED_FOR_MEMORY, REPORT_SIZE, Report, SPARED, Usage};
 use crate::step::Step;
 use crate::sys::{self, CStr, O_CREAT, O_WRONLY, PollFd};
 
@@ -484,7 +485,14 @@ impl State<'_> {
     /// True if it was the kernel, for want of memory.
     fn is_out_of_memory(&self) -> bool {
         let is_killed = self.how_it_ended() == (SIGNALED, sys::SIGKILL) && self.flags & (WAS_KILLED | OWNER_GONE) == 0;
-        is_killed && self.count_ooms() > self.ooms
+        let told = self.last_word.map_or(0, |word| usize::from(word.index));
+        is_killed && told != SPARED && (told == KILLED_FOR_MEMORY || self.count_ooms() > self.ooms)
+    }
+
+    /// True if SIGKILL came from somebody else than the kernel.
+    fn is_spared(&self) -> bool {
+        let (how, _) = self.how_it_ended();
+        how == SIGNALED && self.last_word.is_some_and(|word| usize::from(word.index) == SPARED)
     }
 
     /// What the launcher says: its last word above all.
@@ -799,7 +807,7 @@ impl State<'_> {
             lost_bytes: self.log.lost_bytes,
             how,
             value,
-            flags: self.flags,
+            flags: self.flags | if self.is_spared() { SPARED_MEMORY } else { 0 },
             restarts: self.restarts,
             sections: 0,
             ooms: self.ooms,

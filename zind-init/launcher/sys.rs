@@ -60,6 +60,7 @@ pub mod number {
     pub const READ: usize = 0;
     pub const WRITE: usize = 1;
     pub const CLOSE: usize = 3;
+    pub const PREAD64: usize = 17;
     pub const PWRITE64: usize = 18;
     pub const WRITEV: usize = 20;
     pub const RECVFROM: usize = 45;
@@ -118,7 +119,6 @@ pub mod number {
     pub const FCHOWN: usize = 93;
     pub const SETFSUID: usize = 122;
     pub const MEMFD_CREATE: usize = 319;
-    pub const PREAD64: usize = 17;
     pub const FLOCK: usize = 73;
     pub const GETDENTS64: usize = 217;
     pub const LINKAT: usize = 265;
@@ -145,6 +145,7 @@ pub mod number {
     pub const CLOSE_RANGE: usize = 436;
     pub const OPENAT2: usize = 437;
     pub const MOUNT_SETATTR: usize = 442;
+    pub const PROCESS_MRELEASE: usize = 448;
 }
 
 /// One system call with six arguments; unused ones are 0.
@@ -353,9 +354,11 @@ pub struct PollFd {
     pub revents: i16,
 }
 
+pub const POLLIN: i16 = 1;
+pub const POLLPRI: i16 = 2;
+
 impl PollFd {
     pub fn readable(fd: i32) -> PollFd {
-        const POLLIN: i16 = 1;
         PollFd { fd, events: POLLIN, revents: 0 }
     }
 }
@@ -391,12 +394,12 @@ pub fn write_both(fd: i32, one: &[u8], other: &[u8]) -> Result {
     }
 }
 
-pub fn pwrite(fd: i32, bytes: &[u8], at: u64) -> Result {
-    call!(PWRITE64, fd, bytes.as_ptr(), bytes.len(), at)
-}
-
 pub fn pread(fd: i32, buffer: &mut [u8], at: u64) -> Result {
     call!(PREAD64, fd, buffer.as_mut_ptr(), buffer.len(), at)
+}
+
+pub fn pwrite(fd: i32, bytes: &[u8], at: u64) -> Result {
+    call!(PWRITE64, fd, bytes.as_ptr(), bytes.len(), at)
 }
 
 /// Locks a file for us alone, if nobody has it locked.
@@ -614,6 +617,11 @@ pub fn getpid() -> i32 {
 
 pub fn pidfd_open(pid: i32) -> Result<i32> {
     call!(PIDFD_OPEN, pid, 0).map(|fd| fd as i32)
+}
+
+/// Takes back the memory of a process that was killed; `EINVAL` for one that was not.
+pub fn process_mrelease(pidfd: i32) -> Result {
+    call!(PROCESS_MRELEASE, pidfd, 0)
 }
 
 pub fn kill(pid: i32, signal: i32) -> Result {

@@ -5,6 +5,7 @@
 use crate::plan::{FORWARD_SIGNALS, KILL_DESCENDANTS, OOM_SCORE_ADJ, PTRACE, UNMOUNT_LATER, ROOT_MOVED};
 use crate::planfile::PlanFile;
 use crate::report::{Report, Usage};
+use crate::shortage::Shortage;
 use crate::step::Step;
 use crate::sys::{self, PollFd};
 use crate::{At, Failure, build, groups, payload, report, report_all};
@@ -31,6 +32,7 @@ pub fn start_as_init(plan: &mut PlanFile) -> Result<i32, Failure> {
     // From here on the payload must find nothing to trace in us.
     sys::prctl(PR_SET_DUMPABLE, 0, 0).at(Step::Fork)?;
     let own = sys::pidfd_open(sys::getpid()).at(Step::Fork)?;
+    let shortage = Shortage::begin(plan);
     let mut pidfd = -1;
     let socket = plan.socket;
     let mut told = [0u32; 3];
@@ -49,7 +51,7 @@ pub fn start_as_init(plan: &mut PlanFile) -> Result<i32, Failure> {
     // A mistake of ours must not be worth anything to the payload; KILL is for payloads of another user.
     let _ = sys::capset(CAP_KILL, CAP_KILL, 0);
     let mounts = if plan.has(UNMOUNT_LATER) { sys::mount_namespace(own).unwrap_or(-1) } else { -1 };
-    let status = watch(plan, signals, pid, Role::Init, mounts);
+    let status = watch(plan, signals, pid, Role::Init, mounts, shortage);
     if mounts >= 0 {
         // Taking all mounts down costs several grace periods of the kernel; nobody needs to wait for that.
         sys::close_later(mounts);
@@ -97,6 +99,7 @@ pub fn start_as_watcher(plan: &mut PlanFile) -> Result<i32, Failure> {
     if plan.has(KILL_DESCENDANTS) {
         sys::prctl(PR_SET_CHILD_SUBREAPER, 1, 0).at(Step::Fork)?;
     }
+    let shortage = Shortage::begin(plan);
     let mut pidfd = -1;
     let pid = sys::fork(plan.fork_flags, &mut pidfd).at(Step::Fork)?;
     if pid == 0 {
@@ -112,7 +115,7 @@ pub fn start_as_watcher(plan: &mut PlanFile) -> Result<i32, Failure> {
     sys::prctl(PR_SET_DUMPABLE, 0, 0).at(Step::Fork)?;
     report(plan, Step::Started, 0, pid, pidfd);
     sys::close(pidfd);
-    watch(plan, signals, pid, Role::Watcher, -1)
+    watch(plan, signals, pid, Role::Watcher, -1, shortage)
 }
 
 pub fn set_oom_score(plan: &PlanFile) -> Result<(), Failure> {
@@ -168,14 +171,18 @@ impl End {
 }
 
 /// Until the payload has ended; `keep` is a further descriptor to keep, or -1.
-pub fn watch(plan: &PlanFile, signals: i32, payload: i32, role: Role, keep: i32) -> Result<i32, Failure> {
+pub fn watch(plan: &PlanFile, signals: i32, payload: i32, role: Role, keep: i32, mut shortage: Shortage) -> Result<i32, Failure> {
     let proc = if plan.has(KILL_DESCENDANTS) { plan.proc } else { -1 };
-    close_all_but([signals, plan.owner, plan.socket, plan.container, proc, keep], plan.list(plan.holds));
+    let [kills, news] = shortage.fds();
+    close_all_but([signals, plan.owner, plan.socket, plan.container, proc, keep, kills, news], plan.list(plan.holds));
     let _ = sys::chdir(c"/".as_ptr().cast());
-    let mut fds = [signals, plan.owner, plan.socket, plan.container].map(PollFd::readable);
+    let [signal, owner, socket, container] = [signals, plan.owner, plan.socket, plan.container].map(PollFd::readable);
+    let mut fds = [signal, owner, socket, container, shortage.news()];
     let end = loop {
-        if sys::poll(&mut fds).is_err() {
-            continue;
+        let Ok(ready) = sys::poll_for(&mut fds, shortage.patience()) else { continue };
+        if fds[4].revents != 0 || ready == 0 {
+            shortage.look(fds[4].revents != 0, payload);
+            fds[4] = shortage.news();
         }
         if fds[1].revents != 0 {
             // The caller's process is gone.
@@ -200,15 +207,17 @@ pub fn watch(plan: &PlanFile, signals: i32, payload: i32, role: Role, keep: i32)
             }
         }
     };
+    let was_killed = end.step as u16 == Step::Signaled as u16 && end.value == sys::SIGKILL;
+    let why = if was_killed { shortage.verdict() } else { 0 };
     end_the_others(plan, role);
     let (user_us, system_us, max_rss) = sys::usage_of_children();
     let usage = Usage { user_us, system_us, max_rss };
-    report_all(plan, &Report { usage, ..Report::new(end.step, 0, end.value) }, -1);
+    report_all(plan, &Report { usage, ..Report::new(end.step, why, end.value) }, -1);
     Ok(end.exit_status())
 }
 
 /// The payload's streams above all: a reader waits for their last holder.
-fn close_all_but(keep: [i32; 6], holds: &[i32]) {
+fn close_all_but(keep: [i32; 8], holds: &[i32]) {
     let mut next = 0;
     while let Some(fd) = keep.iter().chain(holds).copied().filter(|&fd| fd >= next).min() {
         if fd > next {

@@ -211,7 +211,7 @@ pub struct ExitHead {
     pub how: u32,
     /// The code, the signal, or what the launcher ended with.
     pub value: i32,
-    /// [`OWNER_GONE`], [`WAS_KILLED`], [`START_FAILED`]
+    /// [`OWNER_GONE`], [`WAS_KILLED`], [`START_FAILED`], [`SPARED_MEMORY`]
     pub flags: u32,
     /// How often it was started again.
     pub restarts: u32,
@@ -236,6 +236,8 @@ pub const WAS_KILLED: u32 = 2;
 pub const START_FAILED: u32 = 4;
 /// The kernel killed it for want of memory.
 pub const OUT_OF_MEMORY: u32 = 8;
+/// SIGKILL did not come from the kernel, whether or not memory ran out before.
+pub const SPARED_MEMORY: u32 = 16;
 
 /// What has happened, in the journal: files of these, numbered without a gap.
 #[derive(Clone, Copy, Debug)]

@@ -431,6 +431,10 @@ pub struct Plan {
     /// A pipe from somebody who moves the launcher into its control groups meanwhile, or -1: eight bytes, the index of the
     /// one that refused it and the errno, 0 if none did.
     pub groups_ready: i32,
+    /// The file of the container's group with its count of kills because memory ran out, or -1.
+    pub memory_events: i32,
+    /// What becomes ready when that may have risen: the same of version 2 (`POLLPRI`), an eventfd of version 1; or -1.
+    pub memory_news: i32,
     /// A pidfd of the running container's first process, with whose end a payload of [`Topology::Exec`] is ended; or -1.
     pub container: i32,
     /// The root of that container, where its mount namespace begins with another one; or -1.

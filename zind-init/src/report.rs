@@ -9,7 +9,7 @@ pub struct Report {
     /// The number of a [`Step`].
     pub step: u16,
     /// Which element of a list the step was at (the mount, the limit, the descriptor); of `Started` 1 if the root was moved
-    /// over the old one.
+    /// over the old one; of `Signaled` [`KILLED_FOR_MEMORY`], [`SPARED`], or 0 where nobody can tell.
     pub index: u16,
     /// `errno(3)` of a failure; the exit code or signal number of an end; a pid for `Ready`.
     pub value: i32,
@@ -45,6 +45,11 @@ impl Report {
         self.step < 20 || self.step == Step::HandedTerminal as u16 || self.step == Step::HandedListener as u16
     }
 }
+
+/// SIGKILL came from the kernel, because memory ran out.
+pub const KILLED_FOR_MEMORY: usize = 1;
+/// SIGKILL came from somebody else, whether or not memory ran out before.
+pub const SPARED: usize = 2;
 
 /// How many bytes one report has on the socket.
 pub const REPORT_SIZE: usize = core::mem::size_of::<Report>();

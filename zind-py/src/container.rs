@@ -14,7 +14,7 @@ use zind_core::container::{
     AttachOptions, ContainerEvent, Filter, Hook, HookPoint, Hooks, LogOptions, LogQuery, Ready, Restart, Size, State,
     Stream,
 };
-use zind_core::{Error, Result, Stats};
+use zind_core::{Error, Result};
 
 use crate::convert::to_python;
 use crate::copy::Root;
@@ -23,7 +23,8 @@ use crate::events::{self, Events, TriggerTuple};
 use crate::images::Cancel;
 use crate::mount::Mount;
 use crate::options;
-use crate::process::{ExitTuple, Process, RunTuple, StatsTuple, duration, exit_tuple, run_tuple, stats_tuple, to_end};
+use crate::process::{ExitTuple, Process, RunTuple, duration, exit_tuple, run_tuple, to_end};
+use crate::stats::Stats;
 
 /// when it is run, path, args, env, timeout
 type HookTuple = (String, PathBuf, Vec<OsString>, Vec<OsString>, Option<f64>);
@@ -404,9 +405,8 @@ impl Container {
         self.call(py, |container| container.resize(size_of((rows, cols))))
     }
 
-    fn stats<'py>(&self, py: Python<'py>) -> PyResult<StatsTuple<'py>> {
-        let stats: Stats = self.call(py, zind_core::Container::stats)?;
-        stats_tuple(py, stats)
+    fn stats(&self, py: Python<'_>) -> PyResult<Stats> {
+        self.call(py, zind_core::Container::stats).map(Stats)
     }
 
     fn processes<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyAny>>> {

@@ -16,6 +16,7 @@ mod options;
 mod process;
 mod resources;
 mod seccomp;
+mod stats;
 
 use pyo3::prelude::*;
 
@@ -34,6 +35,7 @@ fn _zind(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<process::Exchange>()?;
     module.add_class::<seccomp::Notifier>()?;
     module.add_class::<seccomp::Violations>()?;
+    module.add_class::<stats::Stats>()?;
     module.add_function(wrap_pyfunction!(process::run, module)?)?;
     module.add_function(wrap_pyfunction!(process::spawn, module)?)?;
     module.add_function(wrap_pyfunction!(process::begin, module)?)?;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
-use zind_core::{Captured, Command, Exit, Spec, Stats, parse_duration};
+use zind_core::{Captured, Command, Exit, Spec, parse_duration};
 
 use crate::bytes::from_captured;
 use crate::convert::to_python;
@@ -17,23 +17,15 @@ use crate::images::{CommitTuple, Image, Watch, commit_options, watched};
 use crate::mount::Mount;
 use crate::options;
 use crate::seccomp::{Notifier, Violations};
+use crate::stats::Stats;
 
 /// kind, code, signal
 pub(crate) type ExitTuple = (&'static str, Option<i32>, Option<i32>);
-/// CPU seconds in user mode and in the kernel, largest resident set in bytes, wall seconds; with a control group all of it
-pub(crate) type StatsTuple<'py> = (Option<f64>, Option<f64>, Option<u64>, f64, Option<Bound<'py, PyAny>>);
-
 /// exit, stats, isolation, stdout, stderr
-pub(crate) type RunTuple<'py> = (ExitTuple, StatsTuple<'py>, Isolation, Bound<'py, PyBytes>, Bound<'py, PyBytes>);
+pub(crate) type RunTuple<'py> = (ExitTuple, Stats, Isolation, Bound<'py, PyBytes>, Bound<'py, PyBytes>);
 
 pub(crate) fn exit_tuple(exit: Exit) -> ExitTuple {
     (exit.kind.name(), exit.code, exit.signal)
-}
-
-pub(crate) fn stats_tuple(py: Python<'_>, stats: Stats) -> PyResult<StatsTuple<'_>> {
-    let seconds = |duration: Option<Duration>| duration.map(|duration| duration.as_secs_f64());
-    let more = stats.has_group().then(|| to_python(py, &stats.to_json())).transpose()?;
-    Ok((seconds(stats.cpu_user), seconds(stats.cpu_system), stats.max_rss, stats.wall.as_secs_f64(), more))
 }
 
 /// Runs a container to its end: exit, stats, isolation, stdout, stderr. Streams that were not piped are empty.
@@ -53,7 +45,7 @@ pub(crate) fn run<'py>(
 pub(crate) fn run_tuple(py: Python<'_>, output: zind_core::Output) -> PyResult<RunTuple<'_>> {
     let stdout = from_captured(py, output.stdout)?;
     let stderr = from_captured(py, output.stderr)?;
-    Ok((exit_tuple(output.exit), stats_tuple(py, output.stats)?, Isolation(output.isolation), stdout, stderr))
+    Ok((exit_tuple(output.exit), Stats(output.stats), Isolation(output.isolation), stdout, stderr))
 }
 
 /// Sets the size of a terminal's window by a descriptor of either end.
@@ -212,9 +204,8 @@ impl Process {
         Ok(exit.map(exit_tuple))
     }
 
-    fn stats<'py>(&self, py: Python<'py>) -> PyResult<StatsTuple<'py>> {
-        let stats = detached(py, |_| self.0.stats())?;
-        stats_tuple(py, stats)
+    fn stats(&self, py: Python<'_>) -> PyResult<Stats> {
+        detached(py, |_| self.0.stats()).map(Stats)
     }
 
     fn update(&self, py: Python<'_>, resources: &Bound<'_, PyAny>) -> PyResult<()> {

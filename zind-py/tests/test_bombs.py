@@ -97,6 +97,34 @@ def test_memory_that_ran_out_is_oom_whoever_waits():
     assert process.stats().oom_kills == 1
 
 
+@pytest.mark.parametrize("options", [{}, {"init": False}], ids=str)
+def test_a_kill_by_somebody_after_memory_ran_out_is_none_for_memory(options):
+    need("memory")
+    # The shell lives on when its child is killed for memory.
+    process = popen(["sh", "-c", "tail /dev/zero; echo $?; exec sleep 60"], memory="64m", swap=0, options=options)
+    with process:
+        assert process.stdout.readline() == b"137\n"
+        kit.kill_from_outside(process)
+        assert process.wait(timeout=60) == -9
+    assert process.stats().oom_kills == 1
+    # Whoever watches was there before systemd's scope, and does not see the count.
+    sees = not any(".scope" in path for path in process.isolation.cgroup)
+    assert process.exit.kind == ("signaled" if sees else "oom")
+
+
+@pytest.mark.parametrize("options", [{}, {"init": False}], ids=str)
+def test_memory_that_ran_out_twice_is_oom(options):
+    need("memory")
+    # At once, and after a while: one child, then the payload.
+    for pause in ("", "sleep 1;"):
+        script = f"tail /dev/zero; echo $?; {pause} exec tail /dev/zero"
+        process = popen(["sh", "-c", script], memory="64m", swap=0, options=options)
+        with process:
+            assert process.stdout.readline() == b"137\n"
+            assert process.wait(timeout=120) == -9
+        assert (process.exit.kind, process.stats().oom_kills) == ("oom", 2)
+
+
 @pytest.mark.parametrize("where", ["/tmp", "/dev/shm", "/var/tmp"])
 def test_a_full_tmpfs_is_paid_for_by_the_container(where):
     need("memory")

@@ -87,6 +87,33 @@ def test_out_of_memory_is_told_whoever_kills_what_is_left():
 
 
 @needs_groups
+def test_a_kill_by_somebody_is_no_want_of_memory_of_one_that_lives_on(tmp_path):
+    place = zind.Containers(tmp_path / "place")
+    script = "python3 -c 'x = bytearray(100 << 20)'; echo $?; exec sleep 60"
+    with zind.Container(["sh", "-c", script], resources=Resources(memory="32m", swap=0), containers=place) as c:
+        c.start()
+        kit.kill_from_outside(c)
+        assert c.wait(30) == zind.Exit("signaled", None, signal.SIGKILL)
+        assert c.stats().oom_kills == 1
+
+
+@needs_groups
+def test_readings_of_a_result_are_objects_when_looked_at():
+    r = zind.run(["true"], resources=Resources(memory="64m", pids=10))
+    copy = pickle.loads(pickle.dumps(r))
+    assert isinstance(r.stats, zind.Stats) and r.stats is r.stats
+    assert copy.stats == r.stats and r.stats.memory_limit == 64 << 20
+    if r.stats.pressure is not None:
+        assert isinstance(r.stats.pressure.cpu.some, zind.Stall) and r.stats.pressure.cpu.some.total >= 0
+    assert isinstance(zind.run(["true"]).stats, zind.Stats)
+    with zind.Popen(["sleep", "60"], resources=Resources(memory=(64 << 20) + 1)) as p:
+        assert p.stats().memory_limit == 64 << 20, "whole pages"
+        p.update(Resources(memory="65m"))
+        p.kill()
+    assert p.stats().memory_limit == 65 << 20
+
+
+@needs_groups
 def test_pids_count_the_payloads_own():
     def forks(pids: int) -> zind.CompletedProcess:
         return zind.run(["sh", "-c", "sleep 0 & sleep 0 & wait; echo all"], resources=Resources(pids=pids), capture_output=True)

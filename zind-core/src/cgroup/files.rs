@@ -17,7 +17,8 @@ const LISTS: [&str; 3] = ["cgroup.procs", "cgroup.threads", "tasks"];
 
 /// The whole of a small file. All others are of one record, which comes whole as far as there is room.
 pub(super) fn read(dir: BorrowedFd<'_>, name: &str) -> Result<String, Errno> {
-    read_bytes(dir, name).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+    let lossy = |error: std::string::FromUtf8Error| String::from_utf8_lossy(error.as_bytes()).into_owned();
+    read_bytes(dir, name).map(|bytes| String::from_utf8(bytes).unwrap_or_else(lossy))
 }
 
 /// The same where a name of somebody else's may be in it.
@@ -70,6 +71,17 @@ pub(super) fn value_of(text: &str, key: &str) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' ')?.trim().parse().ok())
 }
 
+/// The values after several keys, in one pass.
+pub(super) fn values_of<const N: usize>(text: &str, keys: [&str; N]) -> [Option<u64>; N] {
+    let mut found = [None; N];
+    for (key, value) in text.lines().filter_map(|line| line.split_once(' ')) {
+        if let Some(at) = keys.iter().position(|known| *known == key) {
+            found[at] = value.trim().parse().ok();
+        }
+    }
+    found
+}
+
 /// A number, where `max` is none.
 pub(super) fn number(text: &str) -> Option<u64> {
     text.trim().parse().ok()
@@ -78,4 +90,17 @@ pub(super) fn number(text: &str) -> Option<u64> {
 /// True if a word is in a text of words.
 pub(super) fn has_word(text: &str, word: &str) -> bool {
     text.split_ascii_whitespace().any(|other| other == word)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_those_of_whole_keys() {
+        let text = "low 0\nmax 7\noom 3\noom_kill 2\noom_group_kill x\nodd\n";
+        assert_eq!(values_of(text, ["oom_kill", "oom", "high"]), [Some(2), Some(3), None]);
+        assert_eq!(values_of(text, ["oom_group_kill", "odd"]), [None, None]);
+        assert_eq!(["oom_kill", "oom", "high"].map(|key| value_of(text, key)), [Some(2), Some(3), None]);
+    }
 }

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
 use crate::error::{At, Result, Step};
 
@@ -59,23 +60,36 @@ struct Member {
 struct Known {
     members: Vec<u8>,
     mounts: Vec<(PathBuf, u64, u64)>,
+    /// When they were all seen last.
+    seen: Instant,
     layout: Layout,
 }
 
 static KNOWN: Mutex<Option<Known>> = Mutex::new(None);
 
+/// How long what was found may be taken to be there still, by whom an error tells that it is not.
+pub(super) const HOLDS: Duration = Duration::from_secs(1);
+
 impl Layout {
     /// What `/proc/self/mountinfo` and `/proc/self/cgroup` say. The mounts are looked up again only when one of those that
     /// were found is no longer there.
     pub fn read() -> Result<Layout> {
+        Layout::read_again(false)
+    }
+
+    /// The same; `may_be_old`: mounts that were there a moment ago are not looked at again.
+    pub(super) fn read_again(may_be_old: bool) -> Result<Layout> {
         let members = super::files::read_bytes(rustix::fs::CWD, "/proc/self/cgroup");
         let members = members.at(Step::CgroupLayout, "open", "/proc/self/cgroup")?;
         let mut known = KNOWN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if let Some(known) = &*known
-            && known.members == members
-            && known.mounts.iter().all(|(path, device, inode)| identity(path) == Some((*device, *inode)))
-        {
-            return Ok(known.layout.clone());
+        if let Some(known) = known.as_mut().filter(|known| known.members == members) {
+            if may_be_old && known.seen.elapsed() < HOLDS {
+                return Ok(known.layout.clone());
+            }
+            if known.mounts.iter().all(|(path, device, inode)| identity(path) == Some((*device, *inode))) {
+                known.seen = Instant::now();
+                return Ok(known.layout.clone());
+            }
         }
         let mounts = std::fs::read("/proc/self/mountinfo").at(Step::CgroupLayout, "open", "/proc/self/mountinfo")?;
         let visible: Vec<Mounted> =
@@ -90,7 +104,7 @@ impl Layout {
         let mounts: Vec<_> =
             shown.filter_map(|path| identity(path).map(|(device, inode)| (path.clone(), device, inode))).collect();
         if !mounts.is_empty() {
-            *known = Some(Known { members, mounts, layout: layout.clone() });
+            *known = Some(Known { members, mounts, seen: Instant::now(), layout: layout.clone() });
         }
         Ok(layout)
     }

@@ -14,6 +14,7 @@ mod owner;
 mod place;
 mod readings;
 pub(crate) mod resources;
+mod shortage;
 pub(crate) mod stats;
 mod stored;
 pub(crate) mod systemd;
@@ -24,7 +25,7 @@ use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -70,6 +71,8 @@ pub struct Cgroup {
     thawer: Mutex<Option<Keeper>>,
     last_words: LastWords,
     readings: readings::Readings,
+    /// What `memory.max` has, as nobody but us has written it: [`Cgroup::known_memory_max`]; 0: not known.
+    memory_max: AtomicU64,
     is_gone: AtomicBool,
     /// It is somebody else's, who removes it.
     is_borrowed: AtomicBool,
@@ -173,7 +176,7 @@ impl Cgroup {
     /// `is_old`: places may be those that were found a moment ago; whether they were.
     fn try_make(request: Request<'_>, is_old: &mut bool) -> Result<Cgroup> {
         let may_be_old = std::mem::take(is_old);
-        let layout = Layout::read()?;
+        let layout = Layout::read_again(may_be_old)?;
         let resources = request.resources;
         let on_v1 = |controller: &str| layout.v1_with(controller).is_some();
         let mut needed = limits::needed(resources, on_v1)?;
@@ -197,6 +200,7 @@ impl Cgroup {
             thawer: Mutex::new(None),
             last_words: LastWords::default(),
             readings: readings::Readings::default(),
+            memory_max: AtomicU64::new(0),
             is_gone: AtomicBool::new(false),
             is_borrowed: AtomicBool::new(false),
         };
@@ -207,7 +211,10 @@ impl Cgroup {
             return Err(Error::unsupported("cgroup_parent", needs));
         }
         match group.places.scope.take() {
-            None => group.write_limits(resources, &layout)?,
+            None => {
+                group.write_limits(resources, &layout)?;
+                group.note_memory_max(resources);
+            }
             Some(scope) => {
                 let on_v2 = needed.iter().filter(|(version, _)| *version == Version::V2);
                 let needed: Vec<&str> = on_v2.map(|(_, controller)| *controller).collect();
@@ -375,6 +382,9 @@ impl Cgroup {
     /// Errors: as for [`Cgroup::create`]; [`Error::State`] for a controller that the group was made without.
     pub fn update(&self, resources: &Resources) -> Result<()> {
         resources.check()?;
+        if resources.memory.is_some() || resources.unified.contains_key("memory.max") {
+            self.memory_max.store(0, Ordering::Release);
+        }
         if let (Some(memory), Some(part)) = (resources.memory, self.with("memory").filter(|part| part.is_v2)) {
             make_room(part, memory)?;
         }

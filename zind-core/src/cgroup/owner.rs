@@ -115,7 +115,9 @@ pub(super) fn sweep_now_and_then<'a>(dirs: impl Iterator<Item = &'a Path>) {
             }
         }
     }
-    sweep_all(&due, AT_A_START);
+    if !due.is_empty() {
+        sweep_all(&due, AT_A_START);
+    }
 }
 
 /// Removes the groups that processes left behind which are gone, below the caller's own groups or below `parent`; what runs

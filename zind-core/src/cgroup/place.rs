@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use nix::errno::Errno;
 use rustix::fs::{Access, AtFlags, CWD, Mode, accessat, mkdir};
@@ -14,7 +14,7 @@ use rustix::fs::{Access, AtFlags, CWD, Mode, accessat, mkdir};
 use super::delegation::{self, Scope};
 use super::files::{exists, has_word, open_dir, read, write};
 use super::fill_cpuset;
-use super::layout::{Hierarchy, Layout};
+use super::layout::{HOLDS, Hierarchy, Layout};
 use super::limits::Version;
 use crate::error::{Error, IntoErrno, Result, Step};
 
@@ -51,34 +51,44 @@ static MADE: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 pub(super) const WANTED: [&str; 3] = ["memory", "pids", "cpu"];
 
 /// What a look was for.
-#[derive(PartialEq, Eq)]
-struct Asked {
-    layout: Layout,
-    needed: Vec<(Version, &'static str)>,
+#[derive(Clone, Copy)]
+struct Asked<'a> {
+    layout: &'a Layout,
+    needed: &'a [(Version, &'static str)],
     needs_v2: bool,
 }
 
-/// What the last look has found.
+/// What the last look has found, and what it was for.
 struct Found {
-    asked: Asked,
+    layout: Layout,
+    needed: Vec<(Version, &'static str)>,
+    needs_v2: bool,
     user: u32,
     at: Instant,
     list: Vec<Place>,
 }
 
 impl Found {
-    fn new(asked: Asked, list: &[Place]) -> Found {
-        Found { asked, user: rustix::process::geteuid().as_raw(), at: Instant::now(), list: list.to_vec() }
+    fn new(asked: Asked<'_>, list: &[Place]) -> Found {
+        Found {
+            layout: asked.layout.clone(),
+            needed: asked.needed.to_vec(),
+            needs_v2: asked.needs_v2,
+            user: rustix::process::geteuid().as_raw(),
+            at: Instant::now(),
+            list: list.to_vec(),
+        }
     }
 
-    fn holds_for(&self, asked: &Asked) -> bool {
-        self.at.elapsed() < HOLDS && self.asked == *asked && self.user == rustix::process::geteuid().as_raw()
+    fn holds_for(&self, asked: Asked<'_>) -> bool {
+        self.at.elapsed() < HOLDS
+            && (&self.layout, &self.needed[..], self.needs_v2) == (asked.layout, asked.needed, asked.needs_v2)
+            && self.user == rustix::process::geteuid().as_raw()
     }
 }
 
 /// One start after the other looks once. What has changed meanwhile shows by an error, and then it is looked again.
 static FOUND: Mutex<Option<Found>> = Mutex::new(None);
-const HOLDS: Duration = Duration::from_secs(1);
 
 impl Places {
     /// Finds a directory for each controller that is needed. `needs_v2`: the group in version 2 is needed by itself.
@@ -90,10 +100,10 @@ impl Places {
         parent: Option<&Path>,
         may_be_old: bool,
     ) -> Result<Places> {
-        let asked = Asked { layout: layout.clone(), needed: needed.to_vec(), needs_v2 };
+        let asked = Asked { layout, needed, needs_v2 };
         if may_be_old && parent.is_none() {
             let found = FOUND.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(found) = found.as_ref().filter(|found| found.holds_for(&asked)) {
+            if let Some(found) = found.as_ref().filter(|found| found.holds_for(asked)) {
                 return Ok(Places { list: found.list.clone(), is_old: true, ..Places::default() });
             }
         }

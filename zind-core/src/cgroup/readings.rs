@@ -3,7 +3,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::{Mode, OFlags, openat};
 
@@ -37,7 +37,7 @@ struct Kept {
     is_v2: bool,
     name: &'static str,
     /// `None`: there is no such file here.
-    file: Option<OwnedFd>,
+    file: Option<Arc<OwnedFd>>,
 }
 
 impl Drop for Kept {
@@ -78,6 +78,21 @@ impl Readings {
         std::str::from_utf8(&buffer[..length]).ok().map(meaning)
     }
 
+    /// A file as it stays open, for somebody else to read as well; not kept, it is open only for them.
+    pub(super) fn shared(&self, part: &Part, name: &'static str) -> Option<Arc<OwnedFd>> {
+        let mut files = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(one) = files.kept.iter().find(|one| one.is_v2 == part.is_v2 && one.name == name) {
+            return one.file.clone();
+        }
+        let Some(one) = keep(part, name) else {
+            let file = openat(&part.dir, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+            return file.ok().map(Arc::new);
+        };
+        let file = one.file.clone();
+        files.kept.push(one);
+        file
+    }
+
     /// The same for the last time: a file that is not open yet is not kept.
     pub(super) fn once<T>(&self, part: &Part, name: &'static str, meaning: impl FnOnce(&str) -> T) -> Option<T> {
         let is_kept = {
@@ -106,6 +121,11 @@ impl Readings {
         files().asked.take().unwrap_or_default()
     }
 
+    /// True while what is asked for is noted, for somebody who knows nothing else.
+    pub(super) fn are_noted(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).asked.is_some()
+    }
+
     /// Closes all.
     pub(super) fn close(&self) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Files::default();
@@ -118,7 +138,7 @@ fn keep(part: &Part, name: &'static str) -> Option<Kept> {
         KEPT.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| (count < MOST_KEPT).then_some(count + 1));
     is_room.ok()?;
     match openat(&part.dir, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) {
-        Ok(file) => Some(Kept { is_v2: part.is_v2, name, file: Some(file) }),
+        Ok(file) => Some(Kept { is_v2: part.is_v2, name, file: Some(Arc::new(file)) }),
         Err(errno) => {
             KEPT.fetch_sub(1, Ordering::Relaxed);
             (errno == rustix::io::Errno::NOENT).then_some(Kept { is_v2: part.is_v2, name, file: None })

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::events::Counts;
-use super::files::{number, value_of};
+use super::files::{number, value_of, values_of};
 use super::{Cgroup, Part};
 
 /// What a container used over its whole life, or uses now. What is not known is `None`.
@@ -267,10 +267,11 @@ impl Reader<'_> {
 
     fn cpu_of_v2(&self, stats: &mut Stats, part: &Part) {
         self.read(part, "cpu.stat", |text| {
-            let time = |key| value_of(text, key).map(Duration::from_micros);
-            (stats.cpu_user, stats.cpu_system) = (time("user_usec"), time("system_usec"));
-            (stats.cpu_throttled, stats.cpu_throttled_periods) =
-                (time("throttled_usec"), value_of(text, "nr_throttled"));
+            let [user, system, throttled, periods] =
+                values_of(text, ["user_usec", "system_usec", "throttled_usec", "nr_throttled"]);
+            [stats.cpu_user, stats.cpu_system, stats.cpu_throttled] =
+                [user, system, throttled].map(|time| time.map(Duration::from_micros));
+            stats.cpu_throttled_periods = periods;
         });
     }
 
@@ -290,20 +291,21 @@ impl Reader<'_> {
         stats.memory_current = self.number_now(part, "memory.current");
         stats.memory_peak = self.number(part, "memory.peak");
         stats.memory_swap = self.number_now(part, "memory.swap.current");
-        stats.memory_limit = self.number(part, "memory.max");
+        stats.memory_limit =
+            match self.group.known_memory_max().filter(|_| self.is_end && !self.group.readings.are_noted()) {
+                Some(limit) => Some(limit).filter(|limit| *limit != u64::MAX),
+                None => self.number(part, "memory.max"),
+            };
         if !self.is_end {
             self.read(part, "memory.stat", |text| {
-                stats.memory_anon = value_of(text, "anon");
-                stats.memory_file = value_of(text, "file");
-                stats.memory_shmem = value_of(text, "shmem");
-                stats.memory_kernel = value_of(text, "kernel");
+                [stats.memory_anon, stats.memory_file, stats.memory_kernel, stats.memory_shmem] =
+                    values_of(text, ["anon", "file", "kernel", "shmem"]);
             });
         }
         self.read(part, "memory.events", |text| {
-            stats.oom_events = value_of(text, "oom");
-            stats.oom_kills = value_of(text, "oom_kill");
-            stats.memory_high_events = value_of(text, "high");
-            counts.max = value_of(text, "max").unwrap_or(0);
+            let [oom, oom_kill, high, max] = values_of(text, ["oom", "oom_kill", "high", "max"]);
+            (stats.oom_events, stats.oom_kills, stats.memory_high_events) = (oom, oom_kill, high);
+            counts.max = max.unwrap_or(0);
         });
         counts.oom = stats.oom_events.unwrap_or(0);
         counts.oom_kill = stats.oom_kills.unwrap_or(0);
@@ -395,19 +397,26 @@ fn io_lines_of_v1(all: &mut Vec<IoStats>, text: &str, is_bytes: bool) {
 impl Pressure {
     /// The text of a `*.pressure` file or of one below `/proc/pressure`.
     pub(crate) fn parse(text: &str) -> Option<Pressure> {
-        let stall = |kind: &str| {
-            let line = text.lines().find_map(|line| line.strip_prefix(kind)?.strip_prefix(' '))?;
-            let value = |key: &str| line.split(' ').find_map(|word| word.strip_prefix(key)?.strip_prefix('='));
-            let percent = |key| value(key)?.parse().ok();
-            Some(Stall {
-                avg10: percent("avg10")?,
-                avg60: percent("avg60")?,
-                avg300: percent("avg300")?,
-                total: Duration::from_micros(value("total")?.parse().ok()?),
-            })
-        };
+        let stall =
+            |kind: &str| text.lines().find_map(|line| Stall::parse(line.strip_prefix(kind)?.strip_prefix(' ')?));
         // Before Linux 5.13 cpu.pressure has no second line.
         Some(Pressure { some: stall("some")?, full: stall("full").unwrap_or_default() })
+    }
+}
+
+impl Stall {
+    /// `avg10=0.00 avg60=0.00 avg300=0.00 total=0`
+    fn parse(words: &str) -> Option<Stall> {
+        // What they mostly are, and quicker than any number.
+        let percent = |text: &str| if text == "0.00" { Some(0.0) } else { text.parse().ok() };
+        let mut words = words.split(' ');
+        let mut value = |key: &str| words.next()?.strip_prefix(key)?.strip_prefix('=');
+        Some(Stall {
+            avg10: percent(value("avg10")?)?,
+            avg60: percent(value("avg60")?)?,
+            avg300: percent(value("avg300")?)?,
+            total: Duration::from_micros(value("total")?.parse().ok()?),
+        })
     }
 }
 

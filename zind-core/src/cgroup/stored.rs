@@ -4,7 +4,7 @@
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::events::LastWords;
@@ -80,6 +80,7 @@ impl Cgroup {
             thawer: Mutex::new(None),
             last_words: LastWords::default(),
             readings,
+            memory_max: AtomicU64::new(0),
             is_gone: AtomicBool::new(false),
             is_borrowed: AtomicBool::new(true),
         }

@@ -6,7 +6,9 @@ use std::sync::{MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use zind_init::monitor::{EXITED, OUT_OF_MEMORY, OWNER_GONE, RestartWhen, SIGNALED, START_FAILED, WAS_KILLED, request};
+use zind_init::monitor::{
+    EXITED, OUT_OF_MEMORY, OWNER_GONE, RestartWhen, SIGNALED, SPARED_MEMORY, START_FAILED, WAS_KILLED, request,
+};
 
 use super::monitor::{self, Connection, ask};
 use super::state::{self, Dir, Ended, Phase, Record, Run, SOCKET};
@@ -53,6 +55,7 @@ impl Ended {
                 let by_us = head.flags & (WAS_KILLED | OWNER_GONE) != 0;
                 let is_oom = head.value == libc::SIGKILL
                     && !by_us
+                    && head.flags & SPARED_MEMORY == 0
                     && (head.flags & OUT_OF_MEMORY != 0 || self.stats(record).oom_kills.is_some_and(|count| count > 0));
                 if is_oom { Exit { kind: ExitKind::Oom, ..exit } } else { exit }
             }

@@ -12,7 +12,7 @@ use nix::errno::Errno;
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::net::{SendFlags, send};
 use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec};
-use zind_init::report::Report;
+use zind_init::report::{KILLED_FOR_MEMORY, Report, SPARED};
 
 use super::command::Start;
 use super::exec::{self, Exec, Groups, Target};
@@ -468,6 +468,12 @@ impl Process {
             None => (killed(status), Stats { wall, ..Stats::default() }),
         };
         let (stats, ran_out) = self.close_group(stats);
+        // Who has watched over it knows better than a count of all that were killed.
+        let ran_out = match report.as_ref().map(|report| usize::from(report.index)) {
+            Some(KILLED_FOR_MEMORY) => true,
+            Some(SPARED) => false,
+            _ => ran_out,
+        };
         let killed = exit.signal == Some(libc::SIGKILL);
         // Who is killed by us tells nothing: what PID 1 has told was before, whatever we did then.
         let by_us = self.was_killed.load(Ordering::Acquire) && !(self.is_init && report.is_some());

@@ -179,6 +179,8 @@ fn blank() -> Plan {
         network: -1,
         network_ready: -1,
         groups_ready: -1,
+        memory_events: -1,
+        memory_news: -1,
         container: -1,
         root: -1,
         group: -1,
@@ -791,6 +793,13 @@ impl Builder {
             && let (Some(uid), Some(gid)) = (idmap::to_host(&maps.uid, 0), idmap::to_host(&maps.gid, 0))
         {
             group.give(uid, gid)?;
+        }
+        if let Some(counted) = group.oom_count() {
+            let news = counted.news.as_ref().map(AsRawFd::as_raw_fd);
+            self.plan.memory_events = counted.file.as_raw_fd();
+            self.plan.memory_news = news.unwrap_or(self.plan.memory_events);
+            self.shared.push(counted.file);
+            self.descriptors.extend(counted.news);
         }
         // A namespace begins at the groups of whoever makes it, which at the clone are still the caller's.
         if self.clone_flags & Kind::Cgroup.flag() != 0 {

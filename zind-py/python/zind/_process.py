@@ -96,9 +96,10 @@ def run(
     if given.get("notify") or given.get("violations") or given.get("seccomp") == "learn":
         return _served(argv, given, mode, input, out, err, timeout, check)
     given["timeout"] = timeout
-    exit_, stats_, isolation, stdout, stderr = _zind.run(argv, given, mode.encode(input))
-    exit, stats = Exit(*exit_), Stats._of(stats_)
-    return completed(argv, exit, stats, isolation, mode, stdout if out else None, stderr if err else None, timeout, check)
+    exit_, stats, isolation, stdout, stderr = _zind.run(argv, given, mode.encode(input))
+    return completed(
+        argv, Exit(*exit_), stats, isolation, mode, stdout if out else None, stderr if err else None, timeout, check
+    )
 
 
 def _served(
@@ -171,7 +172,7 @@ def _interact(process: _zind.Process, argv: Any, mode: Text, timeout: float | No
         raise
     assert exit is not None
     return completed(
-        argv, Exit(*exit), Stats._of(process.stats()), Isolation(process.isolation), mode, None, None, timeout, check
+        argv, Exit(*exit), process.stats(), Isolation(process.isolation), mode, None, None, timeout, check
     )
 
 
@@ -196,7 +197,7 @@ def _is(value: Any, constant: int) -> bool:
 def completed(
     argv: Any,
     exit: Exit,
-    stats: Stats,
+    stats: Stats | _zind.Stats,
     isolation: Isolation | _zind.Isolation,
     mode: Text,
     stdout: bytes | None,
@@ -207,15 +208,19 @@ def completed(
     """The result of a container's end, or the exception for it."""
     if exit.kind == "timeout":
         expired = TimeoutExpired(argv, timeout or 0.0, output=stdout, stderr=stderr)
-        expired.exit, expired.stats = exit, stats
+        expired.exit, expired.stats = exit, _looked_at(stats)
         raise expired
     out = mode.decode(stdout) if stdout is not None else None
     err = mode.decode(stderr) if stderr is not None else None
     if check and exit.returncode:
         failed = CalledProcessError(exit.returncode, argv, output=out, stderr=err)
-        failed.exit, failed.stats = exit, stats
+        failed.exit, failed.stats = exit, _looked_at(stats)
         raise failed
     return CompletedProcess(argv, exit.returncode, out, err, exit, stats, isolation)
+
+
+def _looked_at(stats: Stats | _zind.Stats) -> Stats:
+    return stats if isinstance(stats, Stats) else Stats._of(stats)
 
 
 def exec_in(
@@ -239,10 +244,9 @@ def exec_in(
         out, err = captured, False
     else:
         out, err = streams(given, input is not None, capture_output)
-    exit_, stats_, isolation, stdout, stderr = inside.exec_to_end(argv, given, mode.encode(input))
-    exit, stats = Exit(*exit_), Stats._of(stats_)
+    exit_, stats, isolation, stdout, stderr = inside.exec_to_end(argv, given, mode.encode(input))
     return completed(
-        argv, exit, stats, isolation, mode, stdout if out else None, stderr if err else None, timeout, check
+        argv, Exit(*exit_), stats, isolation, mode, stdout if out else None, stderr if err else None, timeout, check
     )
 
 

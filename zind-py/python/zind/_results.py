@@ -101,20 +101,18 @@ class Stats(_StatsBase):
     __slots__ = ()
 
     @classmethod
-    def _of(cls, found: _zind._Stats) -> Stats:
-        cpu_user, cpu_system, max_rss, wall, more = found
-        if more is None:
-            return cls(cpu_user, cpu_system, max_rss, wall)
+    def _of(cls, found: _zind.Stats) -> Stats:
+        self = cls._make(found.values())
+        if self.io is None and self.pressure is None:
+            return self
         from ._resources import IoStats, Pressure, PressureStats, Stall
 
-        def pressure(one: Any) -> Pressure | None:
-            return None if one is None else Pressure(Stall(**one["some"]), Stall(**one["full"]))
+        def resource(one: Any) -> Pressure | None:
+            return None if one is None else Pressure(Stall(*one[0]), Stall(*one[1]))
 
-        if more["io"] is not None:
-            more["io"] = [IoStats(**one) for one in more["io"]]
-        if more["pressure"] is not None:
-            more["pressure"] = PressureStats(**{name: pressure(one) for name, one in more["pressure"].items()})
-        return cls(**more)
+        io = None if self.io is None else [IoStats(*one) for one in self.io]
+        pressure = None if self.pressure is None else PressureStats(*map(resource, self.pressure))
+        return self._replace(io=io, pressure=pressure)
 
     def __repr__(self) -> str:
         known = self.cpu_user is not None and self.cpu_system is not None
@@ -161,7 +159,6 @@ class CompletedProcess(subprocess.CompletedProcess):  # type: ignore[type-arg]
     """As in :mod:`subprocess`, with ``exit``, ``stats`` and ``isolation``."""
 
     exit: Exit
-    stats: Stats
     #: What :func:`zind.learn` has learned: an OCI profile.
     profile: dict[str, Any] | None = None
 
@@ -172,13 +169,20 @@ class CompletedProcess(subprocess.CompletedProcess):  # type: ignore[type-arg]
         stdout: Any = None,
         stderr: Any = None,
         exit: Exit | None = None,
-        stats: Stats | None = None,
+        stats: Stats | _zind.Stats | None = None,
         isolation: Isolation | _zind.Isolation | None = None,
     ) -> None:
         super().__init__(args, returncode, stdout, stderr)
         self.exit = exit if exit is not None else Exit("exited", returncode, None)
-        self.stats = stats if stats is not None else Stats(None, None, None, 0.0)
+        self._stats = stats if stats is not None else Stats(None, None, None, 0.0)
         self._isolation = isolation if isolation is not None else Isolation(in_force=[])
+
+    @property
+    def stats(self) -> Stats:
+        """What it used."""
+        if not isinstance(self._stats, Stats):
+            self._stats = Stats._of(self._stats)
+        return self._stats
 
     @property
     def isolation(self) -> Isolation:
@@ -188,7 +192,7 @@ class CompletedProcess(subprocess.CompletedProcess):  # type: ignore[type-arg]
         return self._isolation
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_isolation": self.isolation}
+        return {**self.__dict__, "_stats": self.stats, "_isolation": self.isolation}
 
     def check_returncode(self) -> None:
         """Raises :class:`zind.CalledProcessError` unless the program exited with 0."""
