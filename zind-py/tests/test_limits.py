@@ -148,9 +148,13 @@ def test_a_tmpfs_that_is_filled_counts_as_memory():
 
 @needs_groups
 def test_cpus_are_a_share_of_time():
-    with pytest.raises(zind.TimeoutExpired) as info:
-        zind.run(["sh", "-c", "while :; do :; done"], resources=Resources(cpus=0.2), timeout=1)
-    stats = info.value.stats
+    # On a busy machine it may get less than its share of the shorter times.
+    for patience in (1, 5, 20):
+        with pytest.raises(zind.TimeoutExpired) as info:
+            zind.run(["sh", "-c", "while :; do :; done"], resources=Resources(cpus=0.2), timeout=patience)
+        stats = info.value.stats
+        if (stats.cpu_throttled_periods or 0) >= 3:
+            break
     assert stats.cpu_throttled > 0 and stats.cpu_throttled_periods >= 3
     # In each period of 0.1 s no more than 0.02 s; the first and the last may be cut.
     assert stats.cpu_user + stats.cpu_system < 0.02 * (stats.wall / 0.1 + 3)
