@@ -38,7 +38,7 @@ impl Cgroup {
             self.with("memory").is_some_and(|part| part.is_v2) && !resources.unified.contains_key("memory.max");
         let limit = resources.memory.unwrap_or(u64::MAX);
         // The kernel keeps whole pages, of 64 KiB at most, and takes what is near the greatest number of them for none.
-        let is_plain = limit == u64::MAX || (limit % (64 << 10) == 0 && limit < 1 << 60);
+        let is_plain = limit == u64::MAX || (limit.is_multiple_of(64 << 10) && limit < 1 << 60);
         if is_ours && is_plain {
             self.memory_max.store(limit, Ordering::Release);
         }
