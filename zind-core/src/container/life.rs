@@ -12,13 +12,13 @@ use zind_init::monitor::{
 
 use super::monitor::{self, Connection, ask};
 use super::state::{self, Dir, Ended, Phase, Record, Run, SOCKET};
-use super::{Attachment, Container, HookPoint, HookState, KILLED, Restart, hooks, spec_file};
+use super::{Attachment, Container, HookPoint, HookState, KILLED, Restart, changes, hooks, spec_file};
 use crate::cgroup::Stats;
 use crate::error::{At, Error, Result, Step};
 use crate::process::launch::{SLICE, wait_readable};
 use crate::process::watched::{self, Facts, Keep};
 use crate::process::{Exit, ExitKind};
-use crate::spec::{Hooks, Kind, Spec, Stdio};
+use crate::spec::{Hooks, Kind, Overlay, Rootfs, Spec, Stdio};
 use crate::sys::descriptors::{pidfd_open, pidfd_send_signal};
 
 /// How long something may take that mostly takes no time.
@@ -225,11 +225,14 @@ impl Container {
         } else if !spec.clear_env && !spec.env.iter().any(|(name, _)| name == "TERM") {
             spec.env.push(("TERM".into(), "xterm".into()));
         }
+        if let Some(layers) = changes::own_layers(&self.dir().0)? {
+            (spec.rootfs, spec.overlay) = (Rootfs::Layers(layers), Overlay::Tmpfs);
+        }
         Ok(spec)
     }
 
     /// Takes away what is left of a container whose monitor was killed.
-    fn settle(&self, record: &Record, phase: &Phase, interrupted: &mut dyn FnMut() -> bool) -> Result<()> {
+    pub(super) fn settle(&self, record: &Record, phase: &Phase, interrupted: &mut dyn FnMut() -> bool) -> Result<()> {
         let Some(run) = &record.run else { return Ok(()) };
         if matches!(phase, Phase::Ended(None)) {
             self.containers().tell_lost_end(&record.id, run.number);

@@ -5,6 +5,7 @@
 
 mod attach;
 mod builder;
+mod changes;
 mod ending;
 mod events;
 mod health;

@@ -266,12 +266,7 @@ impl Process {
         let user = self.isolation.namespaces.get(&Kind::User).is_some_and(|how| *how != "host");
         let is_root = rustix::process::geteuid().is_root();
         let ids = Ids { uid: self.isolation.uid_map.clone(), gid: self.isolation.gid_map.clone() };
-        let owners = match (&ids.uid[..], is_root) {
-            ([], true) => Owners::Kept,
-            ([], false) => Owners::Xattr,
-            (maps, _) if maps.iter().map(|map| u64::from(map.size)).sum::<u64>() <= 1 => Owners::Xattr,
-            _ => Owners::Mapped { uid: ids.uid.clone(), gid: ids.gid.clone() },
-        };
+        let owners = ids.owners();
         let store = origin.image.store();
         let _hold = store.hold(&origin.image, &owners, progress)?;
         let changes = Changes {

@@ -20,6 +20,7 @@ use super::state::Marks;
 use crate::copy::Reach;
 use crate::error::{At, Result, Step};
 use crate::namespace::idmap::IdMap;
+use crate::store::Owners;
 
 /// What happened to a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -329,6 +330,18 @@ impl View {
 pub(crate) struct Ids {
     pub(crate) uid: Vec<IdMap>,
     pub(crate) gid: Vec<IdMap>,
+}
+
+impl Ids {
+    /// The form in which containers with these maps have the files of an image.
+    pub(crate) fn owners(&self) -> Owners {
+        match (&self.uid[..], rustix::process::geteuid().is_root()) {
+            ([], true) => Owners::Kept,
+            ([], false) => Owners::Xattr,
+            (maps, _) if maps.iter().map(|map| u64::from(map.size)).sum::<u64>() <= 1 => Owners::Xattr,
+            _ => Owners::Mapped { uid: self.uid.clone(), gid: self.gid.clone() },
+        }
+    }
 }
 
 /// What the kernel shows for an id that is not mapped.

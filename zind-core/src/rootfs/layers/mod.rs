@@ -122,6 +122,36 @@ impl Layers {
         Layers::create_of(dir.as_ref(), base, Some(of), |dir| leases::take(store, image.descriptor(), dir))
     }
 
+    /// Layers in a container's own directory, which keeps the image itself. `marks`: of containers that have run already.
+    pub(crate) fn create_for(
+        dir: &Path,
+        base: Vec<PathBuf>,
+        image: Option<BaseImage>,
+        marks: Option<Marks>,
+        ids: &Ids,
+    ) -> Result<()> {
+        let base = base.into_iter().map(directory).collect::<Result<_>>()?;
+        let layers = Layers::create_of(dir, base, image, |_| Ok(()))?;
+        if marks.is_some() {
+            let mut edit = Edit::begin(&layers)?;
+            (edit.state.marks, edit.state.uid_map, edit.state.gid_map) = (marks, ids.uid.clone(), ids.gid.clone());
+            edit.commit()?;
+        }
+        Ok(())
+    }
+
+    /// Makes a directory of changes the topmost layer, in place of the empty one. That it is not there is no error.
+    pub(crate) fn adopt(&self, upper: &Path) -> Result<()> {
+        if !upper.is_dir() {
+            return Ok(());
+        }
+        match std::fs::rename(upper, self.upper()?) {
+            // Somebody else has done it just now.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            result => result.at(Step::Layers, "rename", upper),
+        }
+    }
+
     fn create_of(
         dir: &Path,
         base: Vec<PathBuf>,
@@ -767,7 +797,15 @@ fn not_there(dir: &Path) -> Error {
     Error::NotFound { what: "directory of layers", name: dir.display().to_string() }
 }
 
-fn check_name(name: &str) -> Result<()> {
+/// What a directory of changes has against the directories below it.
+pub(crate) fn changes_over(upper: &Path, lowers: &[PathBuf], marks: Marks, ids: &Ids) -> Result<Vec<Change>> {
+    let layers = |paths: &mut dyn Iterator<Item = &Path>| paths.map(|path| Layer(path.to_owned())).collect::<Vec<_>>();
+    let new = View::open(layers(&mut std::iter::once(upper).chain(lowers.iter().map(PathBuf::as_path))), Some(marks))?;
+    let old = new.beside(layers(&mut lowers.iter().map(PathBuf::as_path)))?;
+    diff::compare(&old, &new, ids)
+}
+
+pub(crate) fn check_name(name: &str) -> Result<()> {
     if name.is_empty() || name.len() > 255 || name.chars().any(char::is_control) {
         return Err(Error::spec("name", format!("{name:?} must have 1 to 255 bytes and no control characters")));
     }

@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 
 use crate::image::{Descriptor, Digest};
 use crate::namespace::idmap::IdMap;
+use crate::process::identity::Caller;
 use crate::store::leases::BaseImage;
 
 /// The format; a file with a higher number comes from a later zind.
@@ -43,6 +44,12 @@ pub(crate) enum Marks {
 }
 
 impl Marks {
+    /// Those of a container of the caller's, with a user namespace of its own or without.
+    pub(crate) fn of(has_users: bool, caller: Caller) -> Marks {
+        let is_user = has_users || !caller.initial_user_namespace || !rustix::process::geteuid().is_root();
+        if is_user { Marks::User } else { Marks::Trusted }
+    }
+
     /// Those of the containers that the caller makes by default.
     pub(crate) fn of_caller() -> Marks {
         if rustix::process::geteuid().is_root() { Marks::Trusted } else { Marks::User }
