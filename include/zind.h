@@ -2589,6 +2589,57 @@ zind_status zind_attachment_resize(const zind_attachment *attachment,
 /* Frees an attachment and closes its descriptors; the container goes on. attachment: NULL is fine. */
 void zind_attachment_free(zind_attachment *attachment);
 
+/* What it has changed of its root since it was made, or since a snapshot, as zind_layers_diff(). One that runs goes on.
+ * since: NULL for the beginning. changes: receives the handle; free it with zind_changes_free().
+ * Returns also ZIND_STATUS_STATE if its changes are not on disk (the root of this machine, ZIND_CONTAINER_AUTO_REMOVE),
+ * _NOT_FOUND, and _SYS with the path of what this user cannot read. */
+zind_status zind_container_diff(const zind_container *container,
+                                const char *since,
+                                zind_changes **changes,
+                                zind_error **err);
+
+/* Makes an image of what it has changed: one layer over its image, or, of a root directory, all of it, in the store of the same
+ * place. pause: one that runs is stopped meanwhile, so that the image is of one moment; that takes a spec with resources.
+ * options: as of zind_layers_commit(). image: receives the handle; free it with zind_image_free().
+ * Returns also ZIND_STATUS_STATE as zind_container_diff() and zind_container_pause() do, and if it is read-only; and what
+ * zind_layers_commit() returns. */
+zind_status zind_container_commit(const zind_container *container,
+                                  const char *options,
+                                  bool pause,
+                                  zind_progress progress,
+                                  void *data,
+                                  zind_image **image,
+                                  zind_error **err);
+
+/* Writes its root, without what is mounted in it, as a tar: as zind_image_export(). One that runs goes on.
+ * Returns also ZIND_STATUS_STATE as zind_container_diff() does. */
+zind_status zind_container_export(const zind_container *container,
+                                  const char *file,
+                                  const char *method,
+                                  zind_progress progress,
+                                  void *data,
+                                  zind_error **err);
+
+/* Gives the present state of its root a name. The cost depends neither on the size of the root nor on that of the changes.
+ * name: 1 to 255 bytes of UTF-8 without control characters.
+ * Returns also ZIND_STATUS_STATE if it runs, if the name is taken, and as zind_container_diff() does; _SPEC, _SYS. */
+zind_status zind_container_snapshot(const zind_container *container,
+                                    const char *name,
+                                    zind_error **err);
+
+/* Throws away what it has changed since: its next start begins as it was at that snapshot.
+ * Returns also ZIND_STATUS_NOT_FOUND, _STATE if it runs, and _SYS. */
+zind_status zind_container_restore(const zind_container *container, const char *name, zind_error **err);
+
+/* Forgets a snapshot. The present state does not change. Returns also ZIND_STATUS_NOT_FOUND, _STATE if it runs, and _SYS. */
+zind_status zind_container_remove_snapshot(const zind_container *container,
+                                           const char *name,
+                                           zind_error **err);
+
+/* Its snapshots, oldest first, as zind_layers_snapshots_json(). json: receives a string; free it with zind_string_free().
+ * Returns also ZIND_STATUS_NOT_FOUND, _SYS. */
+zind_status zind_container_snapshots_json(const zind_container *container, char **json, zind_error **err);
+
 /* Moves the calling thread into new namespaces: unshare(2), with a hint in the error about the likely reason.
  * flags: CLONE_NEW* and others of <sched.h>. Returns also ZIND_STATUS_SYS. */
 zind_status zind_unshare(uint64_t flags, zind_error **err);

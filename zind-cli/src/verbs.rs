@@ -49,6 +49,7 @@ const OTHER: &str = "Other";
 #[rustfmt::skip]
 pub static VERBS: &[Verb] = &[
     Verb { name: "run", about: "Run a program in a container of its own", group: RUN, arguments: run::arguments, run: run::run },
+    Verb { name: "create", about: "Make a container, and start nothing", group: CONTAINERS, arguments: run::create_arguments, run: run::create },
     Verb { name: "ps", about: "List containers", group: CONTAINERS, arguments: containers::list::arguments, run: containers::list::run },
     Verb { name: "exec", about: "Run a further program in a running container", group: CONTAINERS, arguments: containers::exec::arguments, run: containers::exec::run },
     Verb { name: "logs", about: "Show what a container has written", group: CONTAINERS, arguments: containers::logs::arguments, run: containers::logs::run },
@@ -66,6 +67,9 @@ pub static VERBS: &[Verb] = &[
     Verb { name: "top", about: "Show what runs in a container", group: CONTAINERS, arguments: containers::look::top_arguments, run: containers::look::top },
     Verb { name: "stats", about: "Show what containers use", group: CONTAINERS, arguments: containers::look::stats_arguments, run: containers::look::stats },
     Verb { name: "cp", about: "Copy files into and out of a container", group: CONTAINERS, arguments: containers::copy::arguments, run: containers::copy::run },
+    Verb { name: "diff", about: "Tell what a container has changed", group: CONTAINERS, arguments: containers::changes::diff_arguments, run: containers::changes::diff },
+    Verb { name: "commit", about: "Make an image of what a container has changed", group: CONTAINERS, arguments: containers::changes::commit_arguments, run: containers::changes::commit },
+    Verb { name: "export", about: "Write the root of a container as a tar", group: CONTAINERS, arguments: containers::changes::export_arguments, run: containers::changes::export },
     Verb { name: "events", about: "Tell what happens to containers", group: CONTAINERS, arguments: containers::events::arguments, run: containers::events::run },
     Verb { name: "images", about: "List images", group: IMAGES, arguments: images::list::arguments, run: images::list::run },
     Verb { name: "pull", about: "Fetch an image from a registry", group: IMAGES, arguments: images::transfer::pull_arguments, run: images::transfer::pull },
@@ -91,10 +95,6 @@ pub static VERBS: &[Verb] = &[
 /// Verbs of other tools that zind does not have, and what there is instead.
 const ABSENT: &[(&str, &str)] = &[
     ("build", "there are no Dockerfiles yet; zind.build() of the library makes images step by step"),
-    ("commit", "not yet; zind.Layers of the library keeps roots, and makes images of them"),
-    ("create", "zind run -d starts a container at once"),
-    ("diff", "not yet; zind.Layers of the library tells the difference"),
-    ("export", "zind cp copies files; zind save writes images"),
     ("login", "zind reads the credentials that podman and docker keep; or --creds USER:PASSWORD"),
     ("logout", "zind keeps no credentials"),
     ("network", "there are no networks but none and the host's yet: zind run --network host"),

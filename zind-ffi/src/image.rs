@@ -603,7 +603,7 @@ pub unsafe extern "C" fn zind_image_mount(
     }
 }
 
-fn compression(name: Option<&str>) -> Outcome<Compression> {
+pub(crate) fn compression(name: Option<&str>) -> Outcome<Compression> {
     let Some(name) = name else { return Ok(Compression::None) };
     let unknown = || Error::spec("compression", format!("{name:?} is none of \"none\", \"gzip\", \"zstd\""));
     Ok(Compression::from_name(name).ok_or_else(unknown)?)

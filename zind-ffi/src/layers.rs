@@ -210,17 +210,19 @@ pub unsafe extern "C" fn zind_layers_snapshots_json(
     string: *mut *mut c_char,
     err: *mut *mut zind_error,
 ) -> zind_status {
+    let read = |layers: &Layers| Ok(snapshots_json(layers.snapshots()?).into_bytes());
+    // SAFETY: the header's demand.
+    unsafe { give(layers, string, err, read) }
+}
+
+pub(crate) fn snapshots_json(list: Vec<Snapshot>) -> String {
     let object = |snapshot: Snapshot| {
         let time = snapshot.time.duration_since(UNIX_EPOCH).unwrap_or_default();
         let time_ns = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         json!({"name": snapshot.name, "parent": snapshot.parent, "time_ns": time_ns})
     };
-    let read = |layers: &Layers| {
-        let list: Vec<_> = layers.snapshots()?.into_iter().map(object).collect();
-        Ok(serde_json::Value::from(list).to_string().into_bytes())
-    };
-    // SAFETY: the header's demand.
-    unsafe { give(layers, string, err, read) }
+    let list: Vec<_> = list.into_iter().map(object).collect();
+    serde_json::Value::from(list).to_string()
 }
 
 /// The body of a function that changes layers by a name.
@@ -341,9 +343,15 @@ pub unsafe extern "C" fn zind_layers_diff(
         guard(err, || {
             let changes = Out::handle(changes, "changes")?;
             let found = handle(layers, "layers")?.0.diff(optional_text(since, "since")?)?;
-            changes.give(zind_changes(found.into_iter().map(row).collect()));
+            changes.give(zind_changes::of(found));
             Ok(())
         })
+    }
+}
+
+impl zind_changes {
+    pub(crate) fn of(found: Vec<Change>) -> zind_changes {
+        zind_changes(found.into_iter().map(row).collect())
     }
 }
 

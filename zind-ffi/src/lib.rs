@@ -52,6 +52,8 @@ mod container_logs;
 
 mod container_attach;
 
+mod container_changes;
+
 mod lowlevel;
 
 mod proc;

@@ -20,7 +20,8 @@ use crate::convert::to_python;
 use crate::copy::Root;
 use crate::errors::{detached, raise};
 use crate::events::{self, Events, TriggerTuple};
-use crate::images::Cancel;
+use crate::images::{Cancel, CommitTuple, Image, PackTuple, Watch, commit_options, compression, pack_tuple, watched};
+use crate::layers::{ChangeTuple, SnapshotTuple, change_tuple, snapshot_tuple};
 use crate::mount::Mount;
 use crate::options;
 use crate::process::{ExitTuple, Process, RunTuple, duration, exit_tuple, run_tuple, to_end};
@@ -487,6 +488,38 @@ impl Container {
             to_end(&self.container.exec_interruptible(&exec, interrupted)?, input, interrupted)
         })?;
         run_tuple(py, output)
+    }
+
+    fn diff(&self, py: Python<'_>, since: Option<&str>) -> PyResult<Vec<ChangeTuple>> {
+        let changes = self.call(py, |container| container.diff(since))?;
+        Ok(changes.into_iter().map(change_tuple).collect())
+    }
+
+    fn commit(&self, py: Python<'_>, options: CommitTuple, pause: bool, watch: Watch) -> PyResult<Image> {
+        let options = commit_options(py, options)?;
+        watched(py, watch, |told| self.container.commit(&options, pause, told)).map(Image)
+    }
+
+    fn export(&self, py: Python<'_>, path: PathBuf, name: &str, watch: Watch) -> PyResult<PackTuple> {
+        let compression = compression(py, name)?;
+        watched(py, watch, |told| self.container.export(&path, compression, told)).map(pack_tuple)
+    }
+
+    fn snapshot(&self, py: Python<'_>, name: &str) -> PyResult<()> {
+        self.call(py, |container| container.snapshot(name))
+    }
+
+    fn restore(&self, py: Python<'_>, name: &str) -> PyResult<()> {
+        self.call(py, |container| container.restore(name))
+    }
+
+    fn remove_snapshot(&self, py: Python<'_>, name: &str) -> PyResult<()> {
+        self.call(py, |container| container.remove_snapshot(name))
+    }
+
+    fn snapshots(&self, py: Python<'_>) -> PyResult<Vec<SnapshotTuple>> {
+        let list = self.call(py, zind_core::Container::snapshots)?;
+        Ok(list.into_iter().map(snapshot_tuple).collect())
     }
 
     fn attach(&self, py: Python<'_>, size: Option<(u16, u16)>) -> PyResult<Attachment> {

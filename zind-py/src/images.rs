@@ -99,7 +99,7 @@ pub(crate) fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
 }
 
 /// entries, whiteouts, bytes, skipped
-type PackTuple = (u64, u64, u64, u64);
+pub(crate) type PackTuple = (u64, u64, u64, u64);
 
 pub(crate) fn pack_tuple(stats: PackStats) -> PackTuple {
     (stats.entries, stats.whiteouts, stats.bytes, stats.skipped)

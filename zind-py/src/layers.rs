@@ -11,11 +11,11 @@ use crate::errors::detached;
 use crate::images::{CommitTuple, Image, Store, Told, Watch, commit_options, compression, pack_tuple, watched};
 
 /// type, mode, uid, gid, size, mtime_ns, device, target
-type MetadataTuple = (&'static str, u32, u32, u32, u64, i64, Option<(u32, u32)>, Option<OsString>);
+pub(crate) type MetadataTuple = (&'static str, u32, u32, u32, u64, i64, Option<(u32, u32)>, Option<OsString>);
 /// kind, path, old, new
-type ChangeTuple = (&'static str, OsString, Option<MetadataTuple>, Option<MetadataTuple>);
+pub(crate) type ChangeTuple = (&'static str, OsString, Option<MetadataTuple>, Option<MetadataTuple>);
 /// name, parent, nanoseconds since 1970
-type SnapshotTuple = (String, Option<String>, u64);
+pub(crate) type SnapshotTuple = (String, Option<String>, u64);
 
 /// A directory of layers.
 #[pyclass(frozen, module = "zind._zind")]
@@ -143,12 +143,12 @@ impl Layers {
     }
 }
 
-fn snapshot_tuple(snapshot: Snapshot) -> SnapshotTuple {
+pub(crate) fn snapshot_tuple(snapshot: Snapshot) -> SnapshotTuple {
     let time = snapshot.time.duration_since(UNIX_EPOCH).unwrap_or_default();
     (snapshot.name, snapshot.parent, u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
 }
 
-fn change_tuple(change: Change) -> ChangeTuple {
+pub(crate) fn change_tuple(change: Change) -> ChangeTuple {
     (change.kind.name(), change.path.into_os_string(), change.old.map(metadata_tuple), change.new.map(metadata_tuple))
 }
 

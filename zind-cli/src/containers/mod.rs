@@ -1,5 +1,6 @@
 //! Containers that live on: the verbs around them.
 
+pub mod changes;
 pub mod copy;
 pub mod events;
 pub mod exec;
@@ -7,6 +8,7 @@ pub mod life;
 pub mod list;
 pub mod logs;
 pub mod look;
+pub mod names;
 pub mod streams;
 
 use zind_core::Container;

@@ -50,7 +50,18 @@ const HEALTH: &str = "not yet: checks of health are a matter of the library";
 
 /// All of them.
 pub fn arguments(command: Command) -> Command {
-    let command = takes_program(command, "zind run [OPTIONS] IMAGE [COMMAND [ARG]...]");
+    all(takes_program(command, "zind run [OPTIONS] IMAGE [COMMAND [ARG]...]"))
+}
+
+/// The same, but for what is of the start.
+pub fn create_arguments(command: Command) -> Command {
+    let command = all(takes_program(command, "zind create [OPTIONS] IMAGE [COMMAND [ARG]...]"));
+    ["detach", "detach-keys", "sig-proxy", "timeout", "attach"]
+        .into_iter()
+        .fold(command, |command, name| command.mut_arg(name, |arg| arg.hide(true)))
+}
+
+fn all(command: Command) -> Command {
     let command = command
         .disable_help_flag(true)
         .arg(Arg::new("help").long("help").action(ArgAction::Help).help("This text"))

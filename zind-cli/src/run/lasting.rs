@@ -9,7 +9,7 @@ use zind_core::{Container, Spec, parse_signal, parse_size};
 use super::settings::lines;
 use crate::Context;
 use crate::arguments::Given;
-use crate::containers::streams;
+use crate::containers::{names, streams};
 use crate::failure::{Failure, Result};
 use crate::table::print;
 
@@ -22,31 +22,9 @@ pub fn is_wanted(given: &ArgMatches) -> bool {
 }
 
 /// Makes it, starts it, and stays with it unless it is to be in the background.
-pub fn run(mut spec: Spec, given: &ArgMatches, context: &Context) -> Result {
+pub fn run(spec: Spec, given: &ArgMatches, context: &Context) -> Result {
     let is_detached = given.is_on("detach");
-    spec.die_with_owner = !is_detached;
-    // For `zind pause`, `zind stats` and `zind update`, wherever groups can be made.
-    spec.resources.get_or_insert_default();
-    if given.is_on("tty") {
-        spec.terminal = Some(Size::of(std::io::stdout()).unwrap_or_default());
-    }
-    let mut builder = Container::builder(spec)
-        .containers(&context.containers()?)
-        .auto_remove(given.is_on("rm"))
-        .stdin_open(given.is_on("interactive"));
-    if let Some(name) = given.text("name") {
-        builder = builder.name(name);
-    }
-    for (name, value) in labels(given)? {
-        builder = builder.label(name, value);
-    }
-    if let Some(text) = given.text("restart") {
-        builder = builder.restart(Restart::parse(text)?);
-    }
-    if let Some(text) = given.text("stop-signal") {
-        builder = builder.stop_signal(parse_signal(text)?);
-    }
-    let container = builder.log(log(given)?).create()?;
+    let container = make(spec, given, context)?;
     let result = written(given, &container).and_then(|()| {
         if is_detached {
             container.start()?;
@@ -63,6 +41,48 @@ pub fn run(mut spec: Spec, given: &ArgMatches, context: &Context) -> Result {
         let _ = container.delete(true);
     }
     result
+}
+
+/// Makes it, and starts nothing.
+pub fn create(spec: Spec, given: &ArgMatches, context: &Context) -> Result {
+    let container = make(spec, given, context)?;
+    if let Err(failure) = written(given, &container) {
+        let _ = container.delete(true);
+        return Err(failure);
+    }
+    print(&format!("{}\n", container.id())).map(|()| 0)
+}
+
+fn make(mut spec: Spec, given: &ArgMatches, context: &Context) -> Result<Container> {
+    spec.die_with_owner = !given.is_on("detach");
+    // For `zind pause`, `zind stats` and `zind update`, wherever groups can be made.
+    spec.resources.get_or_insert_default();
+    if given.is_on("tty") {
+        spec.terminal = Some(Size::of(std::io::stdout()).unwrap_or_default());
+    }
+    let mut builder = Container::builder(spec)
+        .containers(&context.containers()?)
+        .auto_remove(given.is_on("rm"))
+        .stdin_open(given.is_on("interactive"));
+    for (name, value) in labels(given)? {
+        builder = builder.label(name, value);
+    }
+    if let Some(text) = given.text("restart") {
+        builder = builder.restart(Restart::parse(text)?);
+    }
+    if let Some(text) = given.text("stop-signal") {
+        builder = builder.stop_signal(parse_signal(text)?);
+    }
+    builder = builder.log(log(given)?);
+    if let Some(name) = given.text("name") {
+        return Ok(builder.name(name).create()?);
+    }
+    loop {
+        match builder.clone().name(names::propose()).create() {
+            Err(zind_core::Error::Exists { .. }) => {}
+            result => return Ok(result?),
+        }
+    }
 }
 
 fn labels(given: &ArgMatches) -> Result<Vec<(String, String)>> {

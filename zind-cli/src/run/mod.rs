@@ -11,7 +11,7 @@ use clap::ArgMatches;
 use zind_core::terminal::Size;
 use zind_core::{PullPolicy, Rootfs, Spec};
 
-pub use arguments::arguments;
+pub use arguments::{arguments, create_arguments};
 
 use crate::Context;
 use crate::arguments::Given;
@@ -23,7 +23,7 @@ use crate::progress::Bars;
 /// goes on by itself, in one that is kept.
 pub fn run(given: &ArgMatches, context: &Context) -> Result {
     arguments::refuse_absent("run", given)?;
-    let mut spec = spec(given, context)?;
+    let mut spec = spec("run", given, context)?;
     if lasting::is_wanted(given) {
         return lasting::run(spec, given, context);
     }
@@ -37,15 +37,23 @@ pub fn run(given: &ArgMatches, context: &Context) -> Result {
     foreground::run(spec, how)
 }
 
+/// Makes a container, and writes its id.
+pub fn create(given: &ArgMatches, context: &Context) -> Result {
+    arguments::refuse_absent("create", given)?;
+    if given.is_on("detach") {
+        return Err(Failure::new("create: nothing is started").hint("`zind start NAME` starts it in the background"));
+    }
+    lasting::create(spec("create", given, context)?, given, context)
+}
+
 /// All that was asked for.
-fn spec(given: &ArgMatches, context: &Context) -> Result<Spec> {
+fn spec(verb: &str, given: &ArgMatches, context: &Context) -> Result<Spec> {
     let mut words = given.program();
     let rootfs = match given.file("rootfs") {
         Some(path) => Rootfs::Path(path),
         None if words.is_empty() => {
-            return Err(
-                Failure::new("run: it lacks an image").hint("write zind run IMAGE [COMMAND], or zind run host COMMAND")
-            );
+            return Err(Failure::new(format!("{verb}: it lacks an image"))
+                .hint(format!("write zind {verb} IMAGE [COMMAND], or zind {verb} host COMMAND")));
         }
         None => {
             let name = words.remove(0);
@@ -53,7 +61,8 @@ fn spec(given: &ArgMatches, context: &Context) -> Result<Spec> {
         }
     };
     if words.is_empty() && !matches!(rootfs, Rootfs::Image(_)) {
-        return Err(Failure::new("run: it lacks the command").hint("only an image says by itself what is to be run"));
+        return Err(Failure::new(format!("{verb}: it lacks the command"))
+            .hint("only an image says by itself what is to be run"));
     }
     let mut spec = Spec::new(words);
     spec.rootfs = rootfs;

@@ -507,8 +507,62 @@ static void hooks_and_questions(void) {
     zind_watch_free(watch);
 }
 
-static void every_kind_of_start(void) {
+static void what_it_changed_is_told_kept_and_made_an_image_of(const char *place) {
+    char command[256], root[64], tar[64], *text = NULL;
+    zind_spec *spec = request("echo x > /x");
+    zind_container *container = NULL;
+    zind_changes *changes = NULL;
+    zind_image *image = NULL;
+    zind_exit end = ZIND_EXIT_INIT;
+    snprintf(root, sizeof root, "%s/root", place);
+    snprintf(tar, sizeof tar, "%s/root.tar", place);
+    snprintf(command, sizeof command,
+             "cd %s && rm -rf root root.tar && mkdir -p root/bin root/dev root/proc root/sys && cp /bin/busybox root/bin/sh", place);
+    CHECK(system(command) == 0);
+    OK(zind_spec_set_rootfs(spec, root, &error));
+    OK(zind_container_create(containers, spec, NULL, &container, &error));
+    OK(zind_container_diff(container, NULL, &changes, &error));
+    CHECK(zind_changes_count(changes) == 0);
+    zind_changes_free(changes);
+    OK(zind_container_snapshot(container, "before", &error));
+    FAILS(zind_container_snapshot(container, "before", &error), ZIND_STATUS_STATE);
+    zind_error_clear(&error);
+    OK(zind_container_start(container, &error));
+    OK(zind_container_wait(container, -1, &end, &error));
+    CHECK(end.code == 0);
+    OK(zind_container_diff(container, "before", &changes, &error));
+    CHECK(zind_changes_count(changes) == 1 && zind_changes_kind(changes, 0) == ZIND_CHANGE_KIND_ADDED);
+    SAME(zind_changes_path(changes, 0), "/x");
+    zind_changes_free(changes);
+    OK(zind_container_commit(container, "{\"tags\": [\"changed:1\"], \"compression\": \"none\"}", true, NULL, NULL, &image, &error));
+    zind_image_free(image);
+    OK(zind_container_export(container, tar, NULL, NULL, NULL, &error));
+    CHECK(access(tar, R_OK) == 0);
+    OK(zind_container_snapshots_json(container, &text, &error));
+    HAS(text, "\"name\":\"before\"");
+    zind_string_free(text);
+    OK(zind_container_restore(container, "before", &error));
+    OK(zind_container_diff(container, NULL, &changes, &error));
+    CHECK(zind_changes_count(changes) == 0);
+    zind_changes_free(changes);
+    OK(zind_container_remove_snapshot(container, "before", &error));
+    FAILS(zind_container_restore(container, "before", &error), ZIND_STATUS_NOT_FOUND);
+    zind_error_clear(&error);
+    delete_it(container);
+
+    OK(zind_spec_set_rootfs(spec, "host", &error));
+    OK(zind_container_create(containers, spec, NULL, &container, &error));
+    zind_spec_free(spec);
+    FAILS(zind_container_diff(container, NULL, &changes, &error), ZIND_STATUS_STATE);
+    HAS(zind_error_message(error), "root of this machine");
+    zind_error_clear(&error);
+    CHECK(changes == NULL);
+    delete_it(container);
+}
+
+static void every_kind_of_start(const char *place) {
     hooks_and_questions();
+    what_it_changed_is_told_kept_and_made_an_image_of(place);
     it_runs_is_looked_at_and_stopped();
     logs_are_read_and_followed();
     who_is_attached_reads_and_writes();
@@ -534,9 +588,9 @@ int main(int argc, char **argv) {
     OK(zind_containers_open(place, &containers, &error));
     a_container_is_made_found_and_renamed(argc == 1);
     if (argc == 1) {
-        every_kind_of_start();
+        every_kind_of_start(place);
         int open = descriptors();
-        every_kind_of_start();
+        every_kind_of_start(place);
         CHECK(descriptors() == open);
         /* None was a child that the caller could see. */
         CHECK(waitpid(-1, NULL, WNOHANG) == -1 && errno == ECHILD);

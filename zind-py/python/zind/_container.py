@@ -9,9 +9,10 @@ import time
 import warnings
 from collections import namedtuple
 
-from . import _images, _zind
+from . import _images, _layers, _zind
 from ._copy import CopyStats, Root
 from ._events import Events
+from ._layers import Snapshot
 from ._process import _caller_s_size, exec_in, popen_in
 from ._resources import ProcessInfo
 from ._results import Exit, Isolation, Stats
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
     from ._events import PressureTrigger
+    from ._images import Compression, Image, PackStats, ProgressFunction
+    from ._layers import Change
     from ._options import Argv, ExecOptions, Options, Path, Size
     from ._process import Popen
     from ._results import CompletedProcess
@@ -762,6 +765,62 @@ class Container(_Known):
     def events(self, *, pressure: Iterable[PressureTrigger] = ()) -> Events:
         """What happens in it from its start on: :meth:`zind.Popen.events`."""
         return Events(self._container, pressure)
+
+    def diff(self, since: str | None = None) -> list[Change]:
+        """What it has changed of its root since it was made, or since a snapshot, sorted by path: :meth:`zind.Layers.diff`.
+
+        :raises zind.StateError: its changes are not on disk: those of one with the root of this machine, or with
+            ``auto_remove``, are in memory.
+        :raises zind.NotFoundError: there is no such snapshot.
+        """
+        return _layers.changes(self._container.diff(since))
+
+    def commit(
+        self,
+        tag: str | Iterable[str] | None = None,
+        *,
+        pause: bool = True,
+        config: Mapping[str, Any] | None = None,
+        author: str | None = None,
+        message: str | None = None,
+        created: str | None = None,
+        compression: Compression = "gzip",
+        progress: ProgressFunction = None,
+    ) -> Image:
+        """Makes an image of what it has changed: one layer over its image; of a container with a root directory it is an image
+        of one layer that has everything, in the store of the same place. Arguments as of :meth:`zind.Layers.commit`.
+
+        :param pause: one that runs is stopped meanwhile, so that the image is of one moment. That takes ``resources``.
+        :raises zind.StateError: as of :meth:`diff`; it is read-only; it runs and cannot be paused.
+        """
+        options = _images.commit_options(tag, config, author, message, created, compression)
+        return _images.Image(self._container.commit(options, pause, _images.watch(progress)))
+
+    def export(self, path: Path, *, compression: Compression = "none", progress: ProgressFunction = None) -> PackStats:
+        """Writes its root, without what is mounted in it, as a tar. ``path`` must not exist."""
+        return _images.PackStats(*self._container.export(path, compression, _images.watch(progress)))
+
+    def snapshot(self, name: str) -> None:
+        """Gives the present state of its root a name. The cost depends neither on the size of the root nor on that of the changes.
+
+        :raises zind.StateError: it runs; the name is taken; as of :meth:`diff`.
+        """
+        self._container.snapshot(name)
+
+    def restore(self, name: str) -> None:
+        """Throws away what it has changed since: its next start begins as it was at that snapshot.
+
+        :raises zind.StateError: it runs. :raises zind.NotFoundError: there is no such snapshot.
+        """
+        self._container.restore(name)
+
+    def snapshots(self) -> list[Snapshot]:
+        """Its snapshots, oldest first."""
+        return [Snapshot(name, parent, time_ns / 1e9) for name, parent, time_ns in self._container.snapshots()]
+
+    def remove_snapshot(self, name: str) -> None:
+        """Forgets a snapshot. The present state does not change. :raises zind.StateError: it runs."""
+        self._container.remove_snapshot(name)
 
     def __enter__(self) -> Self:
         return self

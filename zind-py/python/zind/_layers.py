@@ -71,6 +71,11 @@ class Snapshot(_SnapshotBase):
         return f"<zind.Snapshot {self.name!r} after {self.parent!r}>"
 
 
+def changes(found: list[_zind._Change]) -> list[Change]:
+    """As the extension module has them."""
+    return [Change(kind, path, old and Metadata(*old), new and Metadata(*new)) for kind, path, old, new in found]
+
+
 class Layers:
     """A root file system that stays from one container to the next, with snapshots to go back to and clones to branch off.
 
@@ -224,10 +229,7 @@ class Layers:
 
         :raises zind.SysError: something of the layers cannot be read by this user; ``filename`` says what.
         """
-        return [
-            Change(kind, path, old and Metadata(*old), new and Metadata(*new))
-            for kind, path, old, new in self._layers.diff(since)
-        ]
+        return changes(self._layers.diff(since))
 
     def clone(self, dir: Path) -> Layers:
         """Another root in the present state, in a directory that must be missing or empty. Both go their own ways from

@@ -19,7 +19,7 @@ import signal as _signal
 from inspect import isawaitable
 from subprocess import PIPE
 
-from . import _images, _seccomp, _zind
+from . import _images, _layers, _seccomp, _zind
 from ._container import Attachment as _Attachment
 from ._container import Chunk, ContainerEvent, Containers, LogLine
 from ._container import ContainerEvents as _ContainerEvents
@@ -28,6 +28,7 @@ from ._container import _Functions, _given, _Known, _one_of, _opened, _seconds, 
 from ._copy import CopyStats, Root
 from ._events import Event
 from ._events import Events as _Events
+from ._layers import Snapshot
 from ._process import _caller_s_size, _is, completed, only_terminal, streams
 from ._resources import ProcessInfo
 from ._results import CompletedProcess, Exit, Isolation, Stats
@@ -43,8 +44,22 @@ if TYPE_CHECKING:
 
     from ._container import AnyHook, HookPoint, Labels, LogOptions, Moment
     from ._events import PressureTrigger
-    from ._images import Auth, Collected, Compression, Fault, Format, Image, Mirrors, Policy, ProgressFunction, Usage
     from typing import IO
+
+    from ._images import (
+        Auth,
+        Collected,
+        Compression,
+        Fault,
+        Format,
+        Image,
+        Mirrors,
+        PackStats,
+        Policy,
+        ProgressFunction,
+        Usage,
+    )
+    from ._layers import Change
 
     from ._options import Argv, ExecOptions, IdMaps, Options, Path
     from ._resources import Resources
@@ -639,6 +654,53 @@ class Container(_Known):
     async def update(self, resources: Resources) -> None:
         """As :meth:`zind.Container.update`."""
         await _in_thread(lambda _: self._container.update(resources))
+
+    async def diff(self, since: str | None = None) -> list[Change]:
+        """As :meth:`zind.Container.diff`."""
+        return _layers.changes(await _in_thread(lambda _: self._container.diff(since)))
+
+    async def commit(
+        self,
+        tag: str | Iterable[str] | None = None,
+        *,
+        pause: bool = True,
+        config: Mapping[str, Any] | None = None,
+        author: str | None = None,
+        message: str | None = None,
+        created: str | None = None,
+        compression: Compression = "gzip",
+        progress: ProgressFunction = None,
+    ) -> Image:
+        """As :meth:`zind.Container.commit`."""
+        options = _images.commit_options(tag, config, author, message, created, compression)
+        hear = _on_loop(progress)
+        made = await _in_thread(lambda cancel: self._container.commit(options, pause, _images.watch(hear, cancel)))
+        return _images.Image(made)
+
+    async def export(
+        self, path: Path, *, compression: Compression = "none", progress: ProgressFunction = None
+    ) -> PackStats:
+        """As :meth:`zind.Container.export`."""
+        hear = _on_loop(progress)
+        stats = await _in_thread(lambda cancel: self._container.export(path, compression, _images.watch(hear, cancel)))
+        return _images.PackStats(*stats)
+
+    async def snapshot(self, name: str) -> None:
+        """As :meth:`zind.Container.snapshot`."""
+        await _in_thread(lambda _: self._container.snapshot(name))
+
+    async def restore(self, name: str) -> None:
+        """As :meth:`zind.Container.restore`."""
+        await _in_thread(lambda _: self._container.restore(name))
+
+    async def snapshots(self) -> list[Snapshot]:
+        """As :meth:`zind.Container.snapshots`."""
+        found = await _in_thread(lambda _: self._container.snapshots())
+        return [Snapshot(name, parent, time_ns / 1e9) for name, parent, time_ns in found]
+
+    async def remove_snapshot(self, name: str) -> None:
+        """As :meth:`zind.Container.remove_snapshot`."""
+        await _in_thread(lambda _: self._container.remove_snapshot(name))
 
     async def delete(self, force: bool = False) -> None:
         """As :meth:`zind.Container.delete`."""
