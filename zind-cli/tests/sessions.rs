@@ -191,6 +191,16 @@ fn containers_live_on() {
 }
 
 #[test]
+fn changes_are_told_and_become_images() {
+    sessions("changes");
+}
+
+#[test]
+fn what_runs_in_the_foreground_is_found() {
+    sessions("found");
+}
+
+#[test]
 fn images_come_and_go() {
     sessions("images");
 }

@@ -41,8 +41,9 @@ def short(found) -> list[str]:
 
 def ran(container) -> bytes:
     container.start()
-    assert container.wait(60).code == 0
-    return container.logs().read()
+    exit, said = container.wait(60), container.logs().read()
+    assert exit.code == 0, said
+    return said
 
 
 @pytest.mark.parametrize(("what", "uid_map"), CASES)
@@ -52,7 +53,7 @@ def test_told_and_made_an_image_of(place, image, tiny_root, what, uid_map):
     script = CHANGES if uid_map not in (None, "single") else CHANGES.replace("chown 33:34", "true")
     root = {"rootfs": tiny_root} if what == "directory" else {"image": image}
     maps = {} if uid_map is None else {"uid_map": uid_map, "gid_map": uid_map}
-    with zind.Container(["sh", "-c", script], containers=place, **root, **maps) as c:
+    with zind.Container(["sh", "-c", script], containers=place, capabilities=["chown"], **root, **maps) as c:
         assert c.diff() == []
         ran(c)
         found = {change.path: change for change in c.diff()}

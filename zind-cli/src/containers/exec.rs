@@ -50,7 +50,7 @@ pub fn run(given: &ArgMatches, context: &Context) -> Result {
     }
     if given.is_on("tty") {
         exec.terminal = Some(Size::of(std::io::stdout()).unwrap_or_default());
-        return foreground::in_terminal(&container.exec(&exec)?, interactive);
+        return foreground::in_terminal(&container.exec(&exec)?, interactive, None);
     }
     let signals = Signals::hold(Signals::PASSED_ON)?;
     let process = container.exec(&exec)?;

@@ -54,7 +54,7 @@ pub fn run(given: &ArgMatches, _: &Context) -> Result {
     namespaces(&mut spec, given)?;
     ids(&mut spec, given)?;
     rest(&mut spec, given)?;
-    foreground::run(spec, foreground::Terminal::Shared)
+    foreground::run(spec, foreground::Terminal::Shared, None)
 }
 
 fn is_set(given: &ArgMatches, name: &str) -> bool {

@@ -9,6 +9,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use zind_core::terminal::{Left, Raw, Relay, Signals as TerminalSignals};
 use zind_core::{Exit, ExitKind, Process, Spec};
 
+use super::found;
+use crate::Context;
 use crate::failure::{Failure, Result};
 use crate::signals::Signals;
 
@@ -27,13 +29,20 @@ pub enum Terminal {
     },
 }
 
-/// Runs it to its end.
-pub fn run(spec: Spec, terminal: Terminal) -> Result {
+/// Runs it to its end. `context`: of a container of its own, which others find.
+pub fn run(spec: Spec, terminal: Terminal, context: Option<&Context>) -> Result {
     let holds = terminal != Terminal::Apart { passes_signals: false };
     let signals = holds.then(|| Signals::hold(Signals::PASSED_ON)).transpose()?;
     let deadline = spec.timeout.map(|timeout| Instant::now() + timeout);
     let process = zind_core::Command::from(spec).spawn()?;
-    stay(&process, signals.as_ref(), terminal, deadline)
+    let signals = signals.as_ref();
+    match context {
+        Some(context) if !found::ends_soon(&process, signals) => std::thread::scope(|scope| {
+            let _found = found::let_others(scope, &process, context);
+            stay(&process, signals, terminal, deadline)
+        }),
+        _ => stay(&process, signals, terminal, deadline),
+    }
 }
 
 /// Stays with a running program until it ends.
@@ -57,14 +66,23 @@ pub fn told(exit: Exit) -> Result {
 }
 
 /// Stays with a program that has a terminal of its own, until it ends.
-pub fn in_terminal(process: &Process, interactive: bool) -> Result {
-    let Some(master) = process.take_terminal() else { return told(ended(process)?) };
+/// `context`: of a container of its own, which others find.
+pub fn in_terminal(process: &Process, interactive: bool, context: Option<&Context>) -> Result {
+    // Before there is another thread that they could come to.
     let signals = TerminalSignals::take(&OF_OUTSIDE)?;
+    std::thread::scope(|scope| {
+        let _found = context.and_then(|context| found::let_others(scope, process, context));
+        relay(process, interactive, &signals)
+    })
+}
+
+fn relay(process: &Process, interactive: bool, signals: &TerminalSignals) -> Result {
+    let Some(master) = process.take_terminal() else { return told(ended(process)?) };
     let (stdin, stdout) = (std::io::stdin(), std::io::stdout());
     let raw = if interactive && stdin.is_terminal() { Raw::enter(&stdin)? } else { None };
     let end = process.end_fd();
     let mut relay =
-        Relay::new(interactive.then(|| stdin.as_fd()), stdout.as_fd(), master.as_fd()).ended(end).signals(&signals);
+        Relay::new(interactive.then(|| stdin.as_fd()), stdout.as_fd(), master.as_fd()).ended(end).signals(signals);
     let left = loop {
         match relay.run(&mut || false)? {
             Left::Signal(SIGCONT) => drop(raw.as_ref().map(Raw::resume).transpose()?),

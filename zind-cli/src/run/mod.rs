@@ -2,6 +2,7 @@
 
 pub mod arguments;
 pub mod foreground;
+mod found;
 mod lasting;
 mod mounts;
 mod security;
@@ -31,10 +32,10 @@ pub fn run(given: &ArgMatches, context: &Context) -> Result {
         spec.terminal = Some(Size::of(std::io::stdout()).unwrap_or_default());
         let interactive = given.is_on("interactive");
         let process = zind_core::Command::from(spec).spawn()?;
-        return foreground::in_terminal(&process, interactive);
+        return foreground::in_terminal(&process, interactive, Some(context));
     }
     let how = foreground::Terminal::Apart { passes_signals: given.switched("sig-proxy").unwrap_or(true) };
-    foreground::run(spec, how)
+    foreground::run(spec, how, Some(context))
 }
 
 /// Makes a container, and writes its id.

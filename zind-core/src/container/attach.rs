@@ -46,6 +46,7 @@ impl Container {
     /// Errors: [`Error::State`] if it does not run, or if as many are attached as there can be; [`Error::Sys`] at
     /// [`Step::AskMonitor`].
     pub fn attach(&self, options: &AttachOptions) -> Result<Attachment> {
+        self.has_streams("attach to")?;
         let has_terminal = self.record()?.terminal.is_some();
         let attached = self.connect(has_terminal)?;
         if let Some(size) = options.size {

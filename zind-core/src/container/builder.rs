@@ -149,6 +149,7 @@ impl ContainerBuilder {
             terminal: self.spec.terminal,
             stdin_open: self.stdin_open,
             auto_remove: self.auto_remove,
+            attended: false,
             detached: !self.spec.die_with_owner,
             stop_signal: stop_signal.unwrap_or(libc::SIGTERM),
             image: settled.origin.as_ref().map(|origin| name_of(&origin.image)),
@@ -235,7 +236,7 @@ fn make_absolute(spec: &mut Spec) -> Result<()> {
 }
 
 /// The first name of an image, or its id.
-fn name_of(image: &crate::image::Image) -> String {
+pub(super) fn name_of(image: &crate::image::Image) -> String {
     image.tags().first().cloned().unwrap_or_else(|| image.id().to_string())
 }
 
@@ -249,8 +250,7 @@ pub(super) struct Making {
 impl Making {
     pub(super) fn new(dir: Dir) -> Result<Making> {
         std::fs::create_dir(&dir.0).at(Step::Container, "mkdir", &dir.0)?;
-        let lock = dir.make_locks().and_then(|()| dir.lock(&mut || false));
-        match lock {
+        match dir.make_locks() {
             Ok(lock) => Ok(Making { dir, _lock: lock, is_published: false }),
             Err(error) => {
                 let _ = std::fs::remove_dir_all(&dir.0);

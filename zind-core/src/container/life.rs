@@ -464,6 +464,7 @@ impl Container {
 
     /// Lets it go on when the program that has started it, or is going to, ends.
     pub fn detach(&self) -> Result<()> {
+        self.has_streams("detach")?;
         let _lock = self.dir().lock(&mut || false)?;
         let mut record = self.record()?;
         if !record.detached {
@@ -550,7 +551,7 @@ fn exit_told(value: i32) -> Exit {
     }
 }
 
-fn run_of(number: u64, began_ns: u64, record: &Record, facts: Facts) -> Result<Run> {
+pub(super) fn run_of(number: u64, began_ns: u64, record: &Record, facts: Facts) -> Result<Run> {
     let mut isolation = facts.isolation;
     isolation.die_with_owner = !record.detached;
     Ok(Run {

@@ -174,6 +174,7 @@ impl Container {
     ///
     /// Errors: [`Error::State`] for a container that keeps no log; [`Error::Sys`] at [`Step::Log`].
     pub fn logs(&self, query: LogQuery) -> Result<Logs> {
+        self.has_streams("read the log of")?;
         let record = self.record()?;
         if record.log.files == 0 {
             return Err(Error::State("the container keeps no log: it was made with log files: 0".to_owned()));

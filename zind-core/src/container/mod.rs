@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod attach;
+mod attended;
 mod builder;
 mod changes;
 mod ending;
@@ -30,6 +31,7 @@ use serde_json::{Value, json};
 pub use crate::spec::{Hook, Hooks};
 pub use crate::terminal::Size;
 pub use attach::{AttachOptions, Attachment, Chunk};
+pub use attended::Attended;
 pub use builder::ContainerBuilder;
 pub use ending::Ending;
 pub use events::{ContainerEvent, ContainerEvents, What};
@@ -382,6 +384,7 @@ impl Container {
             "fault": life::fault_of(&record, &phase),
             "detached": record.detached,
             "auto_remove": record.auto_remove,
+            "attended": record.attended,
             "terminal": record.terminal.map(|size| json!({"rows": size.rows, "cols": size.cols})),
             "stdin_open": record.stdin_open,
             "stop_signal": record.stop_signal,

@@ -56,6 +56,8 @@ pub(super) struct Record {
     pub(super) terminal: Option<Size>,
     pub(super) stdin_open: bool,
     pub(super) auto_remove: bool,
+    /// Its streams are those of the program that started it and stays with it.
+    pub(super) attended: bool,
     /// It goes on when who starts it ends.
     pub(super) detached: bool,
     pub(super) stop_signal: i32,
@@ -178,14 +180,19 @@ impl Dir {
         if is_same { Ok(locked) } else { Err(self.gone()) }
     }
 
-    /// Makes the files that are locked.
-    pub(super) fn make_locks(&self) -> Result<()> {
-        for name in [LOCK, MONITOR] {
-            let path = self.at(name);
+    /// Makes the files that are locked, and takes the first lock: nobody ever sees it free, and takes it for that of somebody who
+    /// has died.
+    pub(super) fn make_locks(&self) -> Result<Locked> {
+        let make = |path: &Path| {
             let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            openat(CWD, &path, flags, Mode::from_raw_mode(0o600)).at(Step::Container, "open", &path)?;
-        }
-        Ok(())
+            openat(CWD, path, flags, Mode::from_raw_mode(0o600)).at(Step::Container, "open", path)
+        };
+        make(&self.at(MONITOR))?;
+        let (aside, path) = (self.at(&format!("{LOCK}.new")), self.at(LOCK));
+        let lock = make(&aside)?;
+        flock(&lock, FlockOperation::NonBlockingLockExclusive).at(Step::Container, "flock", &aside)?;
+        fs::rename(&aside, &path).at(Step::Container, "rename", &path)?;
+        Ok(Locked::new(lock))
     }
 
     /// Takes the lock that the monitor holds for its whole life; `None` if one has it.
@@ -505,6 +512,7 @@ impl Record {
             "terminal": self.terminal.map(|size| json!([size.rows, size.cols])),
             "stdin_open": self.stdin_open,
             "auto_remove": self.auto_remove,
+            "attended": self.attended,
             "detached": self.detached,
             "stop_signal": self.stop_signal,
             "image": self.image,
@@ -614,6 +622,7 @@ fn read(fields: &Map<String, Value>) -> Option<Record> {
         terminal: optional(fields, "terminal", size)?,
         stdin_open: flag("stdin_open")?,
         auto_remove: flag("auto_remove")?,
+        attended: optional(fields, "attended", Value::as_bool)?.unwrap_or(false),
         detached: flag("detached")?,
         stop_signal: fields.get("stop_signal")?.as_i64().and_then(|signal| i32::try_from(signal).ok())?,
         image: optional(fields, "image", text)?,
@@ -672,6 +681,7 @@ mod tests {
             terminal: Some(Size { rows: 24, cols: 80 }),
             stdin_open: true,
             auto_remove: false,
+            attended: true,
             detached: true,
             stop_signal: 15,
             image: Some("debian:12".into()),

@@ -21,6 +21,7 @@ use super::launch::{self, Received, receive, wait_readable};
 use super::plan::Inside;
 use super::stdio::Streams;
 use super::table::{self, ProcessInfo};
+use super::watched::Facts;
 use crate::cgroup::{self, Cgroup, Events, PressureTrigger, Resources, Stats};
 use crate::copy::{CopyOptions, CopyStats, Root};
 use crate::error::{At, Error, Result, Step};
@@ -205,6 +206,17 @@ impl Process {
             began: parts.began,
             deadline: parts.deadline,
         })
+    }
+
+    /// What is to be remembered of its start.
+    pub(crate) fn facts(&self) -> Facts {
+        Facts {
+            group: self.group.as_ref().map(|group| group.store()),
+            is_init: self.is_init,
+            isolation: self.isolation.clone(),
+            overlay: self.overlay.clone(),
+            spec: self.spec.clone().filter(|_| !self.is_guest),
+        }
     }
 
     /// The container's first process in the caller's pid namespace: zind's PID 1 with `init`, else the payload.

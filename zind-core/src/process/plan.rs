@@ -23,7 +23,7 @@ use crate::isolation::{Isolation, MountReport};
 use crate::namespace::idmap::{self, IdMaps, ReadyMaps};
 use crate::rootfs::devices::{self, Devices};
 use crate::rootfs::host::ExtraUser;
-use crate::rootfs::layers::{Lock, Tenancy};
+use crate::rootfs::layers::{self, Lock, Tenancy};
 use crate::rootfs::ops::{Op, Ops, c_path, c_string};
 use crate::rootfs::plan::{self as root_plan, RootFrom, Situation};
 use crate::rootfs::stand_in::StandIn;
@@ -465,6 +465,9 @@ pub(crate) fn prepare_with(
             && maps.as_ref().map_or(caller.initial_user_namespace, |maps| idmap::to_host(&maps.gid, 5).is_some()),
     };
     let mut builder = Builder { descriptors: tree.into_iter().collect(), network, ..Builder::new() };
+    if let (Overlay::Dir(dir), RootFrom::Request, false, Some(maps)) = (&spec.overlay, root, spec.read_only, &maps) {
+        layers::let_into(dir, maps)?;
+    }
     if let Some(layers) = &mut layers {
         layers.furnish(situation.user_namespace, maps.as_ref())?;
     }

@@ -711,6 +711,14 @@ fn let_in(directories: &[&PathBuf], maps: &ReadyMaps) -> Result<()> {
     directories.iter().try_for_each(|path| chown(path, Some(uid), Some(gid)).at(Step::Layers, "chown", path))
 }
 
+/// Makes the places for changes in a directory of the caller's, for a container with these ids: what cannot write there would
+/// get an overlay that cannot be written to.
+pub(crate) fn let_into(dir: &Path, maps: &ReadyMaps) -> Result<()> {
+    let places = ["upper", WORK].map(|name| dir.join(name));
+    places.iter().try_for_each(|path| std::fs::create_dir_all(path).at(Step::Mkdir, "mkdir", path))?;
+    let_in(&places.each_ref(), maps)
+}
+
 /// The file that makes `dir`, which has its first layer, a directory of layers.
 fn begin(dir: &Path, state: &State) -> Result<()> {
     drop(Lock::take(dir)?);
