@@ -206,6 +206,41 @@ fn images_come_and_go() {
 }
 
 #[test]
+fn every_verb_says_what_is_wrong() {
+    sessions("verbs");
+}
+
+/// Each verb of the overview, by what somebody types.
+fn all_verbs() -> Vec<String> {
+    let output = Command::new(env!("CARGO_BIN_EXE_zind")).arg("--help").output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let verbs = text.lines().filter_map(|line| line.strip_prefix("  ")).filter(|line| !line.starts_with([' ', '-']));
+    verbs.filter_map(|line| line.split(' ').next()).map(str::to_owned).collect()
+}
+
+#[test]
+fn no_verb_is_without_its_help_and_an_error_in_a_session() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sessions");
+    let files = fs::read_dir(directory).unwrap().map(|entry| fs::read_to_string(entry.unwrap().path()).unwrap());
+    let text = format!("\n{}", files.collect::<String>());
+    let blocks: Vec<&str> = text.split("\n$ ").collect();
+    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/cli.md")).unwrap();
+    let verbs = all_verbs();
+    assert!(verbs.len() > 30, "{verbs:?}");
+    for verb in verbs {
+        let is_error = |block: &&str| {
+            let (command, shown) = block.split_once('\n').unwrap_or((block, ""));
+            let is_typed = command.contains(&format!("zind {verb} ")) || command.ends_with(&format!("zind {verb}"));
+            is_typed && shown.lines().any(|line| line.starts_with("zind: "))
+        };
+        assert!(blocks.iter().any(|block| is_error(&block)), "no session has an error of {verb}");
+        let output = Command::new(env!("CARGO_BIN_EXE_zind")).args([&verb, "--help"]).output().unwrap();
+        let help = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success() && page.contains(help.trim_end()), "docs/cli.md has another help of {verb}");
+    }
+}
+
+#[test]
 fn the_low_level_is_util_linuxs() {
     sessions("lowlevel");
 }

@@ -11,7 +11,7 @@
 #![forbid(unsafe_code)]
 
 use std::ffi::OsStr;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -25,6 +25,7 @@ use crate::mount::flags::{
 };
 use crate::namespace::kind::Kind;
 use crate::proc::{self, Status};
+use crate::sys::descriptors::{Relation, namespace_behind};
 
 /// Every flag of clone(2), clone3(2) and unshare(2) that zind's callers have a use for, by its C name.
 pub const CLONE: &[(&str, u64)] = &[
@@ -242,6 +243,52 @@ pub fn setns(fd: BorrowedFd<'_>, flags: u64) -> Result<()> {
     let link = std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()));
     let object = link.unwrap_or_else(|_| format!("descriptor {}", fd.as_raw_fd()).into());
     enter(fd, flags, &object, namespace_kind(&object))
+}
+
+/// The user namespace that owns the namespace `fd` stands for: `NS_GET_USERNS` of ioctl_ns(2).
+///
+/// Errors: `EPERM` if it is outside of the caller's user namespace.
+pub fn owner_of_namespace(fd: BorrowedFd<'_>) -> Result<OwnedFd> {
+    behind(fd, Relation::Owner, "the caller's user namespace does not contain the owner")
+}
+
+/// The namespace above the pid or user namespace `fd` stands for: `NS_GET_PARENT` of ioctl_ns(2).
+///
+/// Errors: `EPERM` if it is outside of the caller's own; `EINVAL` for another kind.
+pub fn parent_of_namespace(fd: BorrowedFd<'_>) -> Result<OwnedFd> {
+    behind(fd, Relation::Parent, "the caller's own namespace does not contain the parent")
+}
+
+/// The network namespace of a socket: `SIOCGSKNS`. With `process`, `socket` is the number of a descriptor there.
+///
+/// Errors: [`Error::NotFound`] if there is no such process; `EBADF`, `ENOTSOCK`/`ENOTTY`; `EPERM` where the caller may not
+/// trace the process, or has no `CAP_NET_ADMIN` over the namespace.
+/// Source: <https://man7.org/linux/man-pages/man2/pidfd_getfd.2.html>
+pub fn network_of_socket(process: i32, socket: i32) -> Result<OwnedFd> {
+    let gone = || Error::NotFound { what: "process", name: process.to_string() };
+    let number = rustix::process::Pid::from_raw(process).filter(|_| process > 0).ok_or_else(gone)?;
+    let object = PathBuf::from(format!("/proc/{process}/fd/{socket}"));
+    let fail = |call: &'static str, errno: rustix::io::Errno, hint: &str| {
+        refused(call, &object, errno.into_errno(), hint.to_owned())
+    };
+    let pidfd = match rustix::process::pidfd_open(number, rustix::process::PidfdFlags::empty()) {
+        Err(rustix::io::Errno::SRCH) => return Err(gone()),
+        result => result.map_err(|errno| fail("pidfd_open", errno, ""))?,
+    };
+    let flags = rustix::process::PidfdGetfdFlags::empty();
+    let socket = rustix::process::pidfd_getfd(&pidfd, socket, flags).map_err(|errno| {
+        fail("pidfd_getfd", errno, "it takes the right to trace the process, and an open descriptor")
+    })?;
+    namespace_behind(socket.as_fd(), Relation::OfSocket)
+        .map_err(|errno| refused("ioctl", &object, errno, "is it a socket? it takes CAP_NET_ADMIN, too".to_owned()))
+}
+
+fn behind(fd: BorrowedFd<'_>, relation: Relation, why: &str) -> Result<OwnedFd> {
+    namespace_behind(fd, relation).map_err(|errno| {
+        let link = std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())).unwrap_or_default();
+        let hint = if errno == Errno::EPERM { why } else { "" };
+        refused("ioctl", &link, errno, hint.to_owned())
+    })
 }
 
 /// Moves the calling thread into the namespace that the file `path` stands for: `/proc/<pid>/ns/net`, or a file that a

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use zind_core::proc::Proc;
 use zind_core::{Kind, Namespace, namespaces};
 
-use super::{ABSENT, of_util_linux};
+use super::of_util_linux;
 use crate::Context;
 use crate::arguments::{Given, list, optional, value, words};
 use crate::failure::{Failure, Result};
@@ -16,7 +16,7 @@ use crate::table::{Table, json as write_json, print};
 use crate::terminal;
 
 /// A column: its name, whether it is a number, and what it is.
-const COLUMNS: [(&str, bool, &str); 10] = [
+const COLUMNS: [(&str, bool, &str); 12] = [
     ("NS", true, "number of the namespace (inode)"),
     ("TYPE", false, "its kind"),
     ("PATH", false, "a path to it"),
@@ -27,10 +27,12 @@ const COLUMNS: [(&str, bool, &str); 10] = [
     ("UID", true, "user of that"),
     ("USER", false, "name of that user"),
     ("NSFS", false, "where it is mounted"),
+    ("PNS", true, "number of the namespace above"),
+    ("ONS", true, "number of the user namespace that owns it"),
 ];
 const USUAL: [&str; 6] = ["NS", "TYPE", "NPROCS", "PID", "USER", "COMMAND"];
 /// Columns of util-linux that are not there.
-const NO_COLUMNS: [&str; 3] = ["NETNSID", "PNS", "ONS"];
+const NO_COLUMNS: [&str; 1] = ["NETNSID"];
 
 pub fn arguments(command: Command) -> Command {
     let on = |name: &'static str, help: &'static str| Arg::new(name).long(name).help(help).action(ArgAction::SetTrue);
@@ -38,7 +40,7 @@ pub fn arguments(command: Command) -> Command {
         COLUMNS.iter().fold("Columns:\n".to_owned(), |text, (name, _, what)| text + &format!("  {name:<8} {what}\n"));
     of_util_linux(command)
         .arg(on("json", "As JSON").short('J'))
-        .arg(on("list", "As a list: always so here").short('l'))
+        .arg(on("list", "As a list: so it is without --tree").short('l'))
         .arg(on("noheadings", "Without headings").short('n'))
         .arg(value("output", "COLUMNS", "These columns, separated by commas; +COLUMN adds one").short('o'))
         .arg(on("output-all", "All columns"))
@@ -47,49 +49,120 @@ pub fn arguments(command: Command) -> Command {
         .arg(on("notruncate", "Do not cut columns").short('u'))
         .arg(on("nowrap", "Accepted: nothing is wrapped here").short('W'))
         .arg(list("type", "KIND", "Only mnt, net, ipc, user, pid, uts, cgroup or time").short('t'))
-        .arg(optional("tree", "RELATION", ABSENT).short('T').hide(true))
+        .arg(
+            optional(
+                "tree",
+                "RELATION",
+                "As trees: by \"owner\" (without a value) or \"parent\"; or of each, its \"process\"",
+            )
+            .short('T')
+            .overrides_with("list"),
+        )
         .arg(words("namespace", "NAMESPACE", 0..=1).help("The processes of this namespace, by its number"))
         .after_help(columns)
 }
 
 pub fn run(given: &ArgMatches, _: &Context) -> Result {
-    if given.text("tree").is_some() {
-        return Err(Failure::new(format!("lsns: --tree: {ABSENT}")));
-    }
+    let tree = given.text("tree").map(Tree::of).transpose()?;
     let number = given.text("namespace").map(|text| number("namespace", text)).transpose()?;
     let all = chosen(given, number)?;
     let rows = match number {
         Some(_) => processes(&all),
         None => all.iter().map(row).collect(),
     };
+    let rows = match tree {
+        Some(tree) => tree.order(rows, number.is_some()),
+        None => rows.into_iter().map(|row| (String::new(), row)).collect(),
+    };
     let usual: &[&str] = if number.is_some() { &["PID", "PPID", "USER", "COMMAND"] } else { &USUAL };
     let columns = columns(given, usual)?;
     if given.get_flag("json") {
-        let list = rows.iter().map(|row| object(row, &columns)).collect();
+        let list = rows.iter().map(|(_, row)| object(row, &columns)).collect();
         write_json(&json!({ "namespaces": Value::Array(list) }))?;
         return Ok(0);
     }
     let is_bare = given.get_flag("noheadings");
     if given.get_flag("raw") {
         let mut text = if is_bare { String::new() } else { columns.join(" ") + "\n" };
-        for row in &rows {
+        for (_, row) in &rows {
             let cells: Vec<String> = columns.iter().map(|column| row[column].replace(' ', "\\x20")).collect();
             text += &(cells.join(" ") + "\n");
         }
         print(&text)?;
         return Ok(0);
     }
-    let is_number = |column: &&str| COLUMNS.iter().any(|(name, is_number, _)| name == column && *is_number);
+    // The branches stand before the number, or, of processes, before the command.
+    let branch = tree.map(|tree| if tree == Tree::Process || number.is_some() { "COMMAND" } else { "NS" });
+    let is_number = |column: &&str| {
+        branch != Some(*column) && COLUMNS.iter().any(|(name, is_number, _)| name == column && *is_number)
+    };
     let headings: Vec<String> = columns
         .iter()
         .map(|column| if is_number(column) { format!(">{column}") } else { (*column).to_owned() })
         .collect();
     let headings: Vec<&str> = headings.iter().map(String::as_str).collect();
     let mut table = Table::new(&headings).gap(1);
-    rows.iter().for_each(|row| table.row(columns.iter().map(|column| row[column].clone())));
+    for (head, row) in &rows {
+        let cell = |column: &&str| match branch {
+            Some(own) if own == *column => format!("{head}{}", row[column]),
+            _ => row[column].clone(),
+        };
+        table.row(columns.iter().map(cell));
+    }
     let width = if given.get_flag("notruncate") { None } else { terminal::width() };
     let text = table.text(width);
     print(if is_bare { text.split_once('\n').map_or("", |(_, rest)| rest) } else { &text }).map(|()| 0)
+}
+
+/// What makes trees of the rows.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Tree {
+    Owner,
+    Parent,
+    Process,
+}
+
+impl Tree {
+    fn of(text: &str) -> Result<Tree> {
+        match text {
+            "" | "owner" => Ok(Tree::Owner),
+            "parent" => Ok(Tree::Parent),
+            "process" => Ok(Tree::Process),
+            _ => Err(Failure::new(format!("lsns: --tree: {text:?} is no relation"))
+                .hint("it is one of owner, parent, process")),
+        }
+    }
+
+    /// Each row below that which it belongs to, with the branch that stands before it.
+    fn order(self, rows: Vec<Row>, are_processes: bool) -> Vec<(String, Row)> {
+        let (own, above) = match self {
+            _ if are_processes => ("PID", "PPID"),
+            Tree::Owner => ("NS", "ONS"),
+            Tree::Parent => ("NS", "PNS"),
+            Tree::Process => ("PID", "PPID"),
+        };
+        let is_of = |row: &Row, other: &Row| row[above] == other[own] && row[own] != other[own];
+        let is_top = |row: &&Row| row[above].is_empty() || !rows.iter().any(|other| is_of(row, other));
+        let mut ordered = Vec::new();
+        // Topmost last: what waits is taken from the end.
+        let mut waiting: Vec<(String, String, &Row)> =
+            rows.iter().filter(is_top).rev().map(|row| (String::new(), String::new(), row)).collect();
+        while let Some((head, below, row)) = waiting.pop() {
+            let children: Vec<&Row> =
+                rows.iter().filter(|other| !other[above].is_empty() && is_of(other, row)).collect();
+            let last = children.len().saturating_sub(1);
+            for (index, child) in children.into_iter().enumerate().rev() {
+                let (branch, on) = if index == last { ("└─", "  ") } else { ("├─", "│ ") };
+                waiting.push((format!("{below}{branch}"), format!("{below}{on}"), child));
+            }
+            ordered.push((head, row.clone()));
+            // Numbers that lead in a circle cannot be: a namespace is younger than what is above it.
+            if ordered.len() > rows.len() {
+                break;
+            }
+        }
+        ordered
+    }
 }
 
 fn number(what: &str, text: &str) -> Result<u64> {
@@ -139,6 +212,8 @@ fn row(namespace: &Namespace) -> Row {
     row.insert("UID", namespace.owner_uid.map(|uid| uid.to_string()).unwrap_or_default());
     row.insert("USER", namespace.owner_uid.map(user_name).unwrap_or_default());
     row.insert("NSFS", mounted_at(namespace));
+    row.insert("PNS", namespace.parent.map(|number| number.to_string()).unwrap_or_default());
+    row.insert("ONS", namespace.owner.map(|number| number.to_string()).unwrap_or_default());
     row
 }
 

@@ -1,5 +1,6 @@
 //! The low level under util-linux's own names: `unshare(1)`, `nsenter(1)`, `lsns(8)`.
 
+mod direct;
 pub mod lsns;
 pub mod nsenter;
 pub mod unshare;

@@ -12,32 +12,26 @@ use nix::unistd::{Gid, Uid, chroot, fchdir, setgid, setgroups, setuid};
 use zind_core::proc::Proc;
 use zind_core::{Kind, lowlevel};
 
-use super::{ABSENT, KINDS, id, namespace_options, of_util_linux, or_shell};
+use super::{KINDS, id, namespace_options, of_util_linux, or_shell};
 use crate::Context;
 use crate::arguments::{Given, optional, takes_program, value};
 use crate::failure::{Failure, Result};
 use crate::signals::Signals;
 
-/// Options of util-linux that are refused with a word.
-const NOT_YET: [(&str, Option<char>); 4] =
-    [("net-socket", Some('N')), ("join-cgroup", Some('c')), ("user-parent", None), ("follow-context", Some('Z'))];
-
 pub fn arguments(command: Command) -> Command {
     let on = |name: &'static str, help: &'static str| Arg::new(name).long(name).help(help).action(ArgAction::SetTrue);
     let command = takes_program(of_util_linux(command), "zind nsenter [OPTIONS] [PROGRAM [ARG]...]");
     let command = namespace_options(command);
-    let command = NOT_YET.iter().fold(command, |command, (name, letter)| {
-        let arg = optional(name, "VALUE", ABSENT).hide(true);
-        command.arg(match letter {
-            Some(letter) => arg.short(*letter),
-            None => arg,
-        })
-    });
     command
         .arg(on("all", "All namespaces of the target").short('a'))
         .arg(value("target", "PID", "The process whose namespaces are entered").short('t'))
         .arg(value("setuid", "UID", "Become this user").short('S'))
         .arg(value("setgid", "GID", "Become this group, without others").short('G'))
+        .arg(value("net-socket", "FD", "The network namespace of this socket of the target").short('N'))
+        .arg(on("user-parent", "The user namespace above: of --user, or the owner of another one that is entered"))
+        .arg(on("join-cgroup", "Move to the target's control group (version 2)").short('c'))
+        .arg(on("follow-context", "With the SELinux context of the target").short('Z'))
+        .arg(on("keep-caps", "Keep the capabilities of the user namespace, also as another user"))
         .arg(on("preserve-credentials", "Stay the same user and group in another user namespace"))
         .arg(optional("root", "DIR", "Change the root: to the target's, or this directory").short('r'))
         .arg(optional("wd", "DIR", "Change the working directory: to the target's, or this one").short('w'))
@@ -58,15 +52,18 @@ struct Entry {
 }
 
 pub fn run(given: &ArgMatches, _: &Context) -> Result {
-    if let Some((name, _)) = NOT_YET.iter().find(|(name, _)| given.text(name).is_some()) {
-        return Err(Failure::new(format!("nsenter: --{name}: {ABSENT}")));
-    }
     let entry = Entry::open(given)?;
     let has = |kind: Kind| entry.kinds.contains(&kind) || entry.files.iter().any(|(other, _)| *other == kind);
     let (has_user, forks) = (has(Kind::User), (has(Kind::Pid) || has(Kind::Time)) && !given.get_flag("no-fork"));
+    entry.join_group(given)?;
+    entry.follow_context(given)?;
     entry.enter()?;
     entry.place(given)?;
-    credentials(given, has_user)?;
+    let keeps = given.get_flag("keep-caps");
+    credentials(given, has_user, keeps)?;
+    if keeps {
+        keep_capabilities("nsenter")?;
+    }
     execute(given, entry.variables, forks)
 }
 
@@ -99,6 +96,19 @@ impl Entry {
                 }
             }
         }
+        if let Some(text) = given.text("net-socket") {
+            let number = text.parse::<i32>().ok().filter(|number| *number >= 0);
+            let number =
+                number.ok_or_else(|| Failure::new(format!("nsenter: --net-socket: {text:?} is no descriptor")))?;
+            kinds.retain(|other| *other != Kind::Net);
+            files.push((Kind::Net, lowlevel::network_of_socket(need()?, number)?.into()));
+        }
+        if given.get_flag("user-parent") {
+            let parent = above(target, &kinds, &files)?;
+            kinds.retain(|other| *other != Kind::User);
+            files.retain(|(other, _)| *other != Kind::User);
+            files.push((Kind::User, parent));
+        }
         let place = |name: &str, of_target: &str| match given.text(name) {
             None => Ok(None),
             Some("") => open(&PathBuf::from(format!("/proc/{}/{of_target}", need()?))).map(Some),
@@ -112,6 +122,43 @@ impl Entry {
             None
         };
         Ok(Entry { target, kinds, files, root, directory, variables })
+    }
+
+    /// Into the group of version 2 that the target is in.
+    fn join_group(&self, given: &ArgMatches) -> Result<()> {
+        if !given.get_flag("join-cgroup") {
+            return Ok(());
+        }
+        let fail = |text: &str| Failure::new(format!("nsenter: --join-cgroup: {text}"));
+        let pid = self.target.ok_or_else(|| fail("there is no target").hint("name it: --target PID"))?;
+        let path = format!("/proc/{pid}/cgroup");
+        let groups = std::fs::read_to_string(&path).map_err(|error| Failure::file("nsenter: read", &path, &error))?;
+        let group = groups.lines().find_map(|line| line.strip_prefix("0::/"));
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        let mount = mounts.lines().find_map(|line| {
+            let (head, tail) = line.split_once(" - ")?;
+            tail.starts_with("cgroup2 ").then(|| head.split(' ').nth(4)).flatten()
+        });
+        let (Some(group), Some(mount)) = (group, mount) else {
+            return Err(fail("there are no control groups of version 2 here").hint("`zind doctor` tells what there is"));
+        };
+        let file = Path::new(mount).join(group).join("cgroup.procs");
+        std::fs::write(&file, "0").map_err(|error| Failure::file("nsenter: --join-cgroup: write", &file, &error))
+    }
+
+    /// What is executed runs with the label of the target.
+    fn follow_context(&self, given: &ArgMatches) -> Result<()> {
+        if !given.get_flag("follow-context") {
+            return Ok(());
+        }
+        let fail = |text: &str| Failure::new(format!("nsenter: --follow-context: {text}"));
+        let pid = self.target.ok_or_else(|| fail("there is no target").hint("name it: --target PID"))?;
+        if !Path::new("/sys/fs/selinux/enforce").exists() {
+            return Err(fail("SELinux is not in force here").hint("leave it away"));
+        }
+        let (of_target, own) = (format!("/proc/{pid}/attr/current"), "/proc/thread-self/attr/exec");
+        let context = std::fs::read(&of_target).map_err(|error| Failure::file("nsenter: read", &of_target, &error))?;
+        std::fs::write(own, context).map_err(|error| Failure::file("nsenter: write", own, &error))
     }
 
     fn enter(&self) -> Result<()> {
@@ -166,13 +213,50 @@ fn open(path: &Path) -> Result<File> {
     File::open(path).map_err(|error| Failure::file("nsenter: open", path, &error))
 }
 
+/// The user namespace above that which is entered, or the owner of another one that is.
+fn above(target: Option<i32>, kinds: &[Kind], files: &[(Kind, File)]) -> Result<File> {
+    let of_target = |kind: Kind| match target {
+        Some(pid) if kinds.contains(&kind) => open(Path::new(&format!("/proc/{pid}/ns/{}", kind.name()))).map(Some),
+        _ => Ok(None),
+    };
+    let file = |wanted: &dyn Fn(Kind) -> bool| -> Result<Option<File>> {
+        if let Some((_, file)) = files.iter().find(|(kind, _)| wanted(*kind)) {
+            return Ok(file.try_clone().ok());
+        }
+        kinds.iter().copied().filter(|kind| wanted(*kind)).find_map(|kind| of_target(kind).transpose()).transpose()
+    };
+    if let Some(user) = file(&|kind| kind == Kind::User)? {
+        return Ok(lowlevel::parent_of_namespace(user.as_fd())?.into());
+    }
+    let other = file(&|kind| kind != Kind::User)?.ok_or_else(|| {
+        Failure::new("nsenter: --user-parent: no other namespace is entered").hint("name one: --user, --net...")
+    })?;
+    Ok(lowlevel::owner_of_namespace(other.as_fd())?.into())
+}
+
+/// What it may do now it may do as another user, too, and after execve(2).
+pub fn keep_capabilities(verb: &str) -> Result<()> {
+    use rustix::thread::{CapabilitySet, capabilities, configure_capability_in_ambient_set, set_capabilities};
+    let fail = |errno: rustix::io::Errno| Failure::new(format!("{verb}: --keep-caps: {errno}"));
+    let mut sets = capabilities(None).map_err(fail)?;
+    (sets.effective, sets.inheritable) = (sets.permitted, sets.permitted);
+    set_capabilities(None, sets).map_err(fail)?;
+    for bit in 0..64 {
+        let one = CapabilitySet::from_bits_retain(1 << bit);
+        if sets.permitted.contains(one) {
+            configure_capability_in_ambient_set(one, true).map_err(fail)?;
+        }
+    }
+    Ok(())
+}
+
 /// The kinds in which the target is not where the caller is: entering one's own user namespace is an error.
 fn foreign_kinds(pid: i32) -> Result<Vec<Kind>> {
     let (own, other) = (Proc::current()?.namespaces()?, Proc::open(pid)?.namespaces()?);
     Ok(other.iter().filter(|of| !own.contains(of)).map(|(kind, _)| *kind).collect())
 }
 
-fn credentials(given: &ArgMatches, has_user: bool) -> Result<()> {
+fn credentials(given: &ArgMatches, has_user: bool, keeps: bool) -> Result<()> {
     let (uid, gid) = (given.text("setuid"), given.text("setgid"));
     let becomes_root = has_user && !given.get_flag("preserve-credentials");
     let fail = |what: &str, errno: nix::errno::Errno| Failure::new(format!("nsenter: {what}: {}", errno.desc()));
@@ -187,6 +271,10 @@ fn credentials(given: &ArgMatches, has_user: bool) -> Result<()> {
         setgid(Gid::from_raw(gid)).map_err(|errno| fail("become the group", errno))?;
     }
     if let Some(uid) = uid {
+        if keeps {
+            let fail = |errno: rustix::io::Errno| Failure::new(format!("nsenter: --keep-caps: {errno}"));
+            rustix::thread::set_keep_capabilities(true).map_err(fail)?;
+        }
         setuid(Uid::from_raw(uid)).map_err(|errno| fail("become the user", errno))?;
     }
     Ok(())

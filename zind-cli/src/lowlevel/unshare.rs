@@ -1,12 +1,13 @@
 //! `zind unshare`
 //!
-//! As unshare(1) with `--fork`: the program is always a process of its own, so that a new pid namespace needs no option more.
+//! As unshare(1): the program takes the place of zind, unless `--fork` is given, or it takes somebody outside: for ids of others,
+//! for namespaces that are bound to a file, and for clocks, which only a process that is born in their namespace sees.
 #![forbid(unsafe_code)]
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use zind_core::{Binfmt, IdMap, IdMaps, Kind, Source, Spec, TimeOffsets, User, flags, parse_signal};
 
-use super::{ABSENT, KINDS, id, namespace_options, of_util_linux, or_shell};
+use super::{ABSENT, KINDS, direct, id, namespace_options, of_util_linux, or_shell};
 use crate::Context;
 use crate::arguments::{Given, list, optional, path, takes_program, value};
 use crate::failure::{Failure, Result};
@@ -16,9 +17,9 @@ pub fn arguments(command: Command) -> Command {
     let on = |name: &'static str, help: &'static str| Arg::new(name).long(name).help(help).action(ArgAction::SetTrue);
     let command = namespace_options(takes_program(of_util_linux(command), "zind unshare [OPTIONS] [PROGRAM [ARG]...]"));
     command
-        .arg(on("fork", "Always so here: the program is a process of its own").short('f'))
+        .arg(on("fork", "The program is a process of its own: the first of a new pid namespace").short('f'))
         .arg(optional("kill-child", "SIGNAL", "Send this signal (KILL) to the program when zind ends"))
-        .arg(on("forward-signals", "Always so here: signals to zind are passed on"))
+        .arg(on("forward-signals", "Signals to zind are passed on; it is so with --fork"))
         .arg(optional("mount-proc", "DIR", "Mount a fresh /proc, there if it is named"))
         .arg(optional("mount-binfmt", "DIR", "Mount a binfmt_misc of its own, there if it is named"))
         .arg(value("load-interp", "TEXT", "Register this interpreter in it").short('l'))
@@ -54,6 +55,10 @@ pub fn run(given: &ArgMatches, _: &Context) -> Result {
     namespaces(&mut spec, given)?;
     ids(&mut spec, given)?;
     rest(&mut spec, given)?;
+    let forks = ["fork", "forward-signals"].iter().any(|name| is_set(given, name));
+    if !forks && direct::is_enough_for(&spec) {
+        return direct::run(&spec);
+    }
     foreground::run(spec, foreground::Terminal::Shared, None)
 }
 

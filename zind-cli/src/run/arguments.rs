@@ -207,3 +207,46 @@ fn security(command: Command) -> Command {
         .arg(switch("privileged", "All capabilities, no filter, nothing hidden"))
         .arg(list("require", "PART", "Refuse to start if this is not in force: seccomp, memory... (zind's own)"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every option of `docker run`, aliases and the ones of other systems included.
+    const DOCKERS: &str = "interactive tty detach attach rm name hostname env env-file workdir user group-add entrypoint volume mount \
+        tmpfs read-only memory memory-swap cpus cpu-shares cpu-period cpu-quota cpuset-cpus cpuset-mems pids-limit ulimit cap-add \
+        cap-drop security-opt privileged network publish dns dns-search dns-option add-host init shm-size device stop-signal \
+        stop-timeout pull platform label userns pid ipc uts cgroupns cgroup-parent sysctl oom-score-adj cidfile sig-proxy \
+        domainname expose publish-all mac-address ip ip6 network-alias link-local-ip health-cmd health-interval health-retries \
+        health-start-interval health-start-period health-timeout no-healthcheck blkio-weight blkio-weight-device device-read-bps \
+        device-read-iops device-write-bps device-write-iops device-cgroup-rule cpu-rt-period cpu-rt-runtime memory-reservation \
+        memory-swappiness oom-kill-disable gpus annotation detach-keys label-file volumes-from storage-opt quiet log-opt restart \
+        log-driver runtime volume-driver link kernel-memory isolation cpu-count cpu-percent io-maxbandwidth io-maxiops \
+        use-api-socket disable-content-trust help dns-opt net net-alias";
+
+    #[test]
+    fn no_option_of_dockers_is_unknown() {
+        for verb in [arguments, create_arguments] {
+            let command = verb(Command::new("run"));
+            for option in DOCKERS.split_whitespace() {
+                let is_named = |arg: &&Arg| {
+                    arg.get_long() == Some(option) || arg.get_all_aliases().is_some_and(|names| names.contains(&option))
+                };
+                let arg = command.get_arguments().find(is_named);
+                assert!(arg.is_some(), "--{option} is neither there nor refused");
+            }
+        }
+        // What is not there is refused by its name, with a word on what to do.
+        for (name, takes_value, _, why) in ABSENT {
+            let option = format!("--{name}");
+            let words = if *takes_value {
+                vec!["run", &option, "x", "host", "true"]
+            } else {
+                vec!["run", &option, "host", "true"]
+            };
+            let given = arguments(Command::new("run")).try_get_matches_from(words).unwrap();
+            let refused = refuse_absent("run", &given).unwrap_err().to_string();
+            assert!(refused.starts_with(&format!("run: zind does not have {option}; ")) && why.len() > 15, "{refused}");
+        }
+    }
+}

@@ -3,11 +3,13 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 
 use crate::error::{At, Result, Step};
 use crate::namespace::kind::Kind;
 use crate::proc::{self, Proc};
+use crate::sys::descriptors::{Relation, namespace_behind};
 
 /// How much of a command line is shown, in bytes: it may be megabytes of anything.
 const MAX_COMMAND: usize = 4096;
@@ -21,6 +23,11 @@ pub struct Namespace {
     pub id: u64,
     /// The device of that inode, as `st_dev` of stat(2).
     pub dev: u64,
+    /// The inode of the namespace above, of a pid or user namespace; `None` for the topmost that the caller may see, and for
+    /// other kinds.
+    pub parent: Option<u64>,
+    /// The inode of the user namespace that owns it; of a user namespace, that is the parent. `None` as of `parent`.
+    pub owner: Option<u64>,
     /// The processes in it, by number; never empty.
     pub processes: Vec<i32>,
     /// Effective user of the process with the lowest number, in the caller's user namespace; `None` if it ended.
@@ -56,12 +63,26 @@ pub fn namespaces() -> Result<Vec<Namespace>> {
         for (kind, id) in ids {
             let namespace = found.entry((kind, id.inode, id.dev)).or_insert_with(|| {
                 let (owner_uid, command) = seen.get_or_insert_with(|| describe(&process)).clone();
-                Namespace { kind, id: id.inode, dev: id.dev, processes: Vec::new(), owner_uid, command }
+                let (parent, owner) = relations(&process, kind);
+                Namespace { kind, id: id.inode, dev: id.dev, parent, owner, processes: Vec::new(), owner_uid, command }
             });
             namespace.processes.push(pid);
         }
     }
     Ok(found.into_values().collect())
+}
+
+/// The inodes of the namespace above and of the owner, as far as the caller may know them.
+fn relations(process: &Proc, kind: Kind) -> (Option<u64>, Option<u64>) {
+    let Ok(file) = std::fs::File::open(format!("/proc/{}/ns/{}", process.pid(), kind.name())) else {
+        return (None, None);
+    };
+    let inode = |relation| {
+        let fd = namespace_behind(file.as_fd(), relation).ok()?;
+        rustix::fs::fstat(&fd).ok().map(|meta| meta.st_ino)
+    };
+    let parent = if matches!(kind, Kind::Pid | Kind::User) { inode(Relation::Parent) } else { None };
+    (parent, inode(Relation::Owner))
 }
 
 /// The effective user and the command line, as far as they can still be read.

@@ -35,6 +35,31 @@ pub(crate) fn namespace_type(fd: BorrowedFd<'_>) -> Result<u64, Errno> {
     Errno::result(unsafe { libc::ioctl(fd.as_raw_fd(), NS_GET_NSTYPE) }).map(|flag| flag as u64)
 }
 
+/// A namespace that another one, or a socket, leads to: its owner (`NS_GET_USERNS`) or its parent (`NS_GET_PARENT` of
+/// ioctl_ns(2)); or the network namespace of a socket (`SIOCGSKNS`).
+pub(crate) fn namespace_behind(fd: BorrowedFd<'_>, relation: Relation) -> Result<OwnedFd, Errno> {
+    let request: libc::c_ulong = match relation {
+        Relation::Owner => 0xb701,
+        Relation::Parent => 0xb702,
+        Relation::OfSocket => 0x894c,
+    };
+    // SAFETY: these ioctls take no argument and return a new descriptor.
+    let fd = Errno::result(unsafe { libc::ioctl(fd.as_raw_fd(), request) })?;
+    // SAFETY: fresh, and nobody else's.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// How one namespace leads to another.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Relation {
+    /// The user namespace that owns it.
+    Owner,
+    /// The one above, of a pid or user namespace.
+    Parent,
+    /// The network namespace of a socket.
+    OfSocket,
+}
+
 /// The terminal end of the pseudo-terminal whose other end this is, with no path on the way: `TIOCGPTPEER` of
 /// ioctl_tty(2).
 pub(crate) fn pty_peer(master: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
