@@ -152,6 +152,9 @@ pub fn explain(error: &clap::Error, verb: &str) -> Failure {
         ErrorKind::InvalidSubcommand => {
             format!("there is no command {:?}", text(ContextKind::InvalidSubcommand).unwrap_or_default())
         }
+        ErrorKind::TooFewValues | ErrorKind::WrongNumberOfValues => {
+            format!("it takes {}", about.split('>').next().unwrap_or(about))
+        }
         ErrorKind::MissingRequiredArgument => format!("it lacks {about}"),
         ErrorKind::InvalidValue if value.is_empty() => format!("{about} lacks its value"),
         ErrorKind::InvalidValue | ErrorKind::ValueValidation => format!("{about}: {value:?} is no value for it"),

@@ -92,7 +92,10 @@ impl From<Error> for Failure {
                 Failure::new(format!("container not found: {name}")).hint("`zind ps -a` lists them")
             }
             Error::Interrupted => Failure::new("interrupted").code(128 + 2),
-            Error::State(text) => Failure::new(text),
+            Error::State(text) => Failure::new(text.replace(
+                "give resources= when it is made, be it without limits",
+                "start it with a limit or with a name, zind run --name NAME",
+            )),
             Error::Timeout(_) => Failure::new("the time limit was over before the program ran").code(128 + 9),
             error => {
                 // What the library calls it.

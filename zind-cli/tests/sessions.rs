@@ -234,9 +234,14 @@ fn no_verb_is_without_its_help_and_an_error_in_a_session() {
             is_typed && shown.lines().any(|line| line.starts_with("zind: "))
         };
         assert!(blocks.iter().any(|block| is_error(&block)), "no session has an error of {verb}");
-        let output = Command::new(env!("CARGO_BIN_EXE_zind")).args([&verb, "--help"]).output().unwrap();
-        let help = String::from_utf8(output.stdout).unwrap();
-        assert!(output.status.success() && page.contains(help.trim_end()), "docs/cli.md has another help of {verb}");
+        let said = |words: [&str; 2]| {
+            let output = Command::new(env!("CARGO_BIN_EXE_zind")).args(words).output().unwrap();
+            assert!(output.status.success(), "{words:?}");
+            String::from_utf8(output.stdout).unwrap()
+        };
+        let help = said(["help", &verb]);
+        assert!(page.contains(help.trim_end()), "docs/cli.md has another help of {verb}");
+        assert_eq!(said([&verb, "--help"]).lines().next(), help.lines().next());
     }
 }
 

@@ -74,6 +74,7 @@ fn all(command: Command) -> Command {
     let command = ABSENT.iter().fold(command, |command, (name, takes_value, letter, why)| {
         let arg = if *takes_value { list(name, "VALUE", why).allow_hyphen_values(true) } else { switch(name, why) };
         let arg = arg.hide(true);
+        let arg = if *name == "network-alias" { arg.alias("net-alias") } else { arg };
         command.arg(match letter {
             Some(letter) => arg.short(*letter),
             None => arg,
