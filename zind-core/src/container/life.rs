@@ -528,9 +528,9 @@ impl Container {
                     return Err(Error::State(text));
                 }
                 let mine = self.await_end()?;
-                if self.kill(libc::SIGKILL).is_ok() {
-                    killed = Some(mine);
-                }
+                // It may have ended by itself meanwhile, and been deleted by who waits for it.
+                let _ = self.kill(libc::SIGKILL);
+                killed = Some(mine);
             }
             // Not by `wait`, which may delete it itself.
             state::wait_until(PATIENCE, interrupted, || match self.phase() {
