@@ -226,6 +226,7 @@ def test_namespaces_are_listed():
         inode = os.stat(f"/proc/{process.pid}/ns/uts").st_ino
         found = [entry for entry in zind.namespaces() if entry.kind == "uts" and entry.id == inode]
         assert len(found) == 1 and process.pid in found[0].pids
+        assert found[0].owner == os.stat(f"/proc/{process.pid}/ns/user").st_ino and found[0].parent is None
         process.kill()
 
 

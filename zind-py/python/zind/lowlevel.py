@@ -246,17 +246,30 @@ def proc(pid: int | None = None) -> Proc:
 
 
 class Namespace:
-    """A namespace and who is in it, as lsns(8) shows it."""
+    """A namespace and who is in it, as lsns(8) shows it. ``parent`` is the id of the one above, of a pid or user namespace, and
+    ``owner`` that of the user namespace that owns it, as far as the caller may know them."""
 
-    __slots__ = ("command", "dev", "id", "kind", "pids", "uid")
+    __slots__ = ("command", "dev", "id", "kind", "owner", "parent", "pids", "uid")
 
-    def __init__(self, kind: str, id: int, dev: int, pids: list[int], uid: int | None, command: str) -> None:
+    def __init__(
+        self,
+        kind: str,
+        id: int,
+        dev: int,
+        pids: list[int],
+        uid: int | None,
+        command: str,
+        parent: int | None = None,
+        owner: int | None = None,
+    ) -> None:
         self.kind = kind
         self.id = id
         self.dev = dev
         self.pids = pids
         self.uid = uid
         self.command = command
+        self.parent = parent
+        self.owner = owner
 
     def __repr__(self) -> str:
         return f"<zind.Namespace {self.kind}:[{self.id}] {len(self.pids)} processes: {self.command!r}>"
