@@ -2716,9 +2716,11 @@ zind_status zind_proc_mem(int32_t pid,
                           zind_error **err);
 
 /* Every namespace that some process is in, as lsns(8) shows them: [{"kind", "id", "dev", "processes", "owner_uid",
- * "command"}].
+ * "command", "parent" (the id of the one above, of a pid or user namespace), "owner" (that of its user namespace)}], null where
+ * it cannot be known.
  * json: receives a string; free it with zind_string_free(). Returns also ZIND_STATUS_SYS (no procfs on /proc). */
-zind_status zind_namespaces_json(char **json, zind_error **err);
+zind_status zind_namespaces_json(char **json,
+                                 zind_error **err);
 
 /* What works on this machine and for this user: {"ok": bool, "checks": [{"name", "ok", "detail", "cure"}]}. Looks, and
  * changes nothing.

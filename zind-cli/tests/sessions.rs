@@ -233,7 +233,7 @@ fn no_verb_is_without_its_help_and_an_error_in_a_session() {
             let is_typed = command.contains(&format!("zind {verb} ")) || command.ends_with(&format!("zind {verb}"));
             is_typed && shown.lines().any(|line| line.starts_with("zind: "))
         };
-        assert!(blocks.iter().any(|block| is_error(&block)), "no session has an error of {verb}");
+        assert!(blocks.iter().any(is_error), "no session has an error of {verb}");
         let said = |words: [&str; 2]| {
             let output = Command::new(env!("CARGO_BIN_EXE_zind")).args(words).output().unwrap();
             assert!(output.status.success(), "{words:?}");
