@@ -182,6 +182,8 @@ impl State<'_> {
                 if monitor.groups_done >= 0 {
                     self.attach(pid, monitor.groups_done);
                 }
+                // Whoever reads its reports must see it leave; the number stays taken, for the next start.
+                let _ = sys::dup_to(monitor.proc, monitor.report_slot);
                 Begun { pid, exec_errno, ..Begun::default() }
             }
         }
