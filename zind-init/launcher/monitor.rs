@@ -29,6 +29,8 @@ const SECOND: u64 = 1_000_000_000;
 const PATIENCE: u64 = 10 * SECOND;
 const FIRST_DELAY: u64 = SECOND / 10;
 const LONGEST_DELAY: u64 = 60 * SECOND;
+/// Between two tries to take in somebody for whom there is no descriptor.
+const ACCEPT_PAUSE: u64 = SECOND / 50;
 /// Who has run that long has not failed at once.
 const LONG_ENOUGH: u64 = 10 * SECOND;
 /// Places of the descriptors that are polled.
@@ -261,9 +263,11 @@ impl State<'_> {
                 let is_wanted = chunk.is_empty() && self.stage != Stage::Started;
                 fds[slot] = PollFd::readable(if is_wanted { fd } else { -1 });
             }
-            clients.poll(&mut fds[FIXED..]);
+            // No more than there are: poll(2) refuses more than there may be descriptors.
+            let count = FIXED + clients.poll(&mut fds[FIXED..]);
             let timeout = if next == u64::MAX { -1 } else { next.saturating_sub(now) as i64 };
-            if sys::poll_for(&mut fds, timeout).is_err() {
+            let polled = fds.get_mut(..count).unwrap_or(&mut []);
+            if sys::poll_for(polled, timeout).is_err() {
                 continue;
             }
             if fds[CONTROL].revents != 0 && !self.hear_the_library() {
@@ -287,15 +291,16 @@ impl State<'_> {
             if !chunk.is_empty() && clients.go_on(chunk) {
                 patience_ends = sys::now_ns(true) + PATIENCE;
             }
-            for index in 0..MOST_CLIENTS {
+            for index in 0..count - FIXED {
                 if fds[FIXED + index].revents != 0 {
                     if let Some(message) = clients.request(index) {
                         self.answer(clients, index, message);
                     }
                 }
             }
-            if fds[LISTENER].revents != 0 {
-                clients.accept(self.monitor.listener);
+            if fds[LISTENER].revents != 0 && !clients.accept(self.monitor.listener) {
+                // No descriptor is free: who waits is taken in when another one has gone.
+                let _ = sys::poll_for(&mut [], ACCEPT_PAUSE as i64);
             }
             for (slot, stream) in [(OUT, STDOUT), (ERR, STDERR)] {
                 if fds[slot].revents != 0 && chunk.is_empty() {

@@ -65,9 +65,14 @@ pub struct Clients([Client; MOST_CLIENTS]);
 impl Clients {
     pub const NONE: Clients = Clients([Client { fd: -1, role: Role::New, is_behind: false }; MOST_CLIENTS]);
 
-    /// Takes in who wants to connect. Whoever there is no room for finds it closed. False if nobody could be taken in.
+    /// Takes in who wants to connect. Whoever there is no room for finds it closed. False: no descriptor is left.
     pub fn accept(&mut self, listener: i32) -> bool {
-        let Ok(fd) = sys::accept(listener) else { return false };
+        const EMFILE: i32 = 24;
+        const ENFILE: i32 = 23;
+        let fd = match sys::accept(listener) {
+            Ok(fd) => fd,
+            Err(errno) => return errno != EMFILE && errno != ENFILE,
+        };
         match self.0.iter_mut().find(|client| client.fd < 0) {
             Some(free) => *free = Client { fd, role: Role::New, is_behind: false },
             None => sys::close(fd),
@@ -75,8 +80,8 @@ impl Clients {
         true
     }
 
-    /// Who is to be polled for what.
-    pub fn poll(&self, fds: &mut [PollFd]) {
+    /// Who is to be polled for what; how many places have somebody in them, or have one behind them that has.
+    pub fn poll(&self, fds: &mut [PollFd]) -> usize {
         const POLLOUT: i16 = 4;
         for (slot, client) in fds.iter_mut().zip(&self.0) {
             *slot = PollFd::readable(client.fd);
@@ -84,6 +89,7 @@ impl Clients {
                 slot.events |= POLLOUT;
             }
         }
+        self.0.iter().rposition(|client| client.fd >= 0).map_or(0, |last| last + 1)
     }
 
     /// The next request of one of them, if it has sent one. Who has hung up is forgotten.

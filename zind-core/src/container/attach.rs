@@ -61,7 +61,7 @@ impl Container {
         if !connection.send(request::ATTACH, 0)? {
             return Err(none());
         }
-        let Some((_, _, input)) = connection.reply()? else {
+        let Some((_, _, input)) = connection.reply_soon()? else {
             let text = "as many are connected to the container as can be, or it has just ended";
             return Err(Error::State(text.to_owned()));
         };

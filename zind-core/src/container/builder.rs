@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use rustix::fs::FlockOperation;
+
 use super::state::{self, Dir, Record};
 use super::{Container, Containers, LogOptions, Restart, spec_file};
 use crate::error::{At, Error, Result, Step};
@@ -248,7 +250,9 @@ pub(super) struct Making {
 }
 
 impl Making {
-    pub(super) fn new(dir: Dir) -> Result<Making> {
+    /// `home` is where such directories are made: who sweeps there waits until this one is locked.
+    pub(super) fn new(home: &std::path::Path, dir: Dir) -> Result<Making> {
+        let _making = state::lock_dir(home, FlockOperation::LockShared)?;
         std::fs::create_dir(&dir.0).at(Step::Container, "mkdir", &dir.0)?;
         match dir.make_locks() {
             Ok(lock) => Ok(Making { dir, _lock: lock, is_published: false }),

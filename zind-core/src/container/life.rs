@@ -207,7 +207,13 @@ impl Container {
             *self.held() = self.await_end()?;
             *self.0.labels.lock().unwrap_or_else(PoisonError::into_inner) = record.labels.clone();
         }
-        started.hand_over()?;
+        if let Err(error) = started.hand_over() {
+            // Its monitor is gone, and would have taken it away.
+            if let Some(group) = record.run.as_ref().and_then(|run| run.group.as_ref()) {
+                let _ = group.remove(PATIENCE);
+            }
+            return Err(error);
+        }
         drop(change);
         let state = HookState { status: "running", pid: Some(pid), ..first };
         self.run_leniently(HookPoint::Poststart, &hooks.poststart, &state, &mut || asked.borrow_mut()());
@@ -231,13 +237,15 @@ impl Container {
         Ok(spec)
     }
 
-    /// Takes away what is left of a container whose monitor was killed.
+    /// Takes away what is left of a container whose monitor was killed, before or after it had the container.
     pub(super) fn settle(&self, record: &Record, phase: &Phase, interrupted: &mut dyn FnMut() -> bool) -> Result<()> {
         let Some(run) = &record.run else { return Ok(()) };
         if matches!(phase, Phase::Ended(None)) {
             self.containers().tell_lost_end(&record.id, run.number);
         }
-        if matches!(phase, Phase::Ended(Some(_)) | Phase::Created) || state::boot_id()? != run.boot_id {
+        // Who has told the end of this very start has taken everything away.
+        let is_told = matches!(phase, Phase::Ended(Some(ended)) if ended.head.run == run.number);
+        if is_told || state::boot_id()? != run.boot_id {
             return Ok(());
         }
         if let Some(group) = &run.group {
@@ -493,7 +501,9 @@ impl Container {
     pub fn delete_interruptible(&self, force: bool, interrupted: &mut dyn FnMut() -> bool) -> Result<()> {
         let dir = self.dir();
         let mut killed = None;
+        let deadline = Instant::now() + 2 * PATIENCE;
         loop {
+            let mut told = Ok(());
             {
                 let _lock = match dir.lock(interrupted) {
                     // It was to be deleted at its end, and its monitor was quicker.
@@ -510,14 +520,22 @@ impl Container {
                     result => result?,
                 };
                 let record = match dir.record() {
-                    Err(Error::State(_)) if force && !dir.has_monitor()? => return self.0.places.remove(dir, None),
-                    result => result?,
+                    Err(Error::State(_)) if force => None,
+                    result => Some(result?),
                 };
-                let phase = dir.phase(&record)?;
-                if !matches!(phase, Phase::Running(_) | Phase::Starting) {
-                    self.settle(&record, &phase, interrupted)?;
+                let phase = match &record {
+                    Some(record) => dir.phase(record)?,
+                    // Nobody can say any more what it was; whether it has a monitor can be seen.
+                    None if dir.has_monitor()? => Phase::Starting,
+                    None => {
+                        self.0.places.forget_names(dir.id());
+                        return self.0.places.remove(dir, None);
+                    }
+                };
+                if let (Some(record), Phase::Created | Phase::Ended(_)) = (&record, &phase) {
+                    self.settle(record, &phase, interrupted)?;
                     let spec = self.spec().unwrap_or_else(|_| Spec::new([""; 0]));
-                    let state = self.hook_state(&record, &spec, "stopped", None);
+                    let state = self.hook_state(record, &spec, "stopped", None);
                     self.0.places.remove(dir, record.name.as_deref())?;
                     self.run_leniently(HookPoint::Poststop, &spec.hooks.poststop, &state, interrupted);
                     return Ok(());
@@ -528,16 +546,38 @@ impl Container {
                     return Err(Error::State(text));
                 }
                 let mine = self.await_end()?;
+                match ask(dir, request::SIGNAL, libc::SIGKILL as u8) {
+                    Ok(_) => {}
+                    Err(error) => {
+                        told = Err(error);
+                        // Its monitor may be stopped; what it holds has to end all the same.
+                        if let Phase::Running(running) = &phase
+                            && let Some(pidfd) = running.pidfd()
+                        {
+                            let _ = pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL);
+                        }
+                    }
+                }
+                if let Some(run) = record.as_ref().and_then(|record| record.run.as_ref()).filter(|run| !run.is_init)
+                    && let Some(Ok(group)) = run.group.as_ref().map(|group| group.open())
+                {
+                    let _ = group.kill();
+                }
                 // It may have ended by itself meanwhile, and been deleted by who waits for it.
-                let _ = self.kill(libc::SIGKILL);
                 killed = Some(mine);
             }
             // Not by `wait`, which may delete it itself.
-            state::wait_until(PATIENCE, interrupted, || match self.phase() {
-                Ok((_, Phase::Running(_) | Phase::Starting)) => Ok(false),
-                Ok(_) | Err(Error::NotFound { .. }) => Ok(true),
+            let has_ended = state::wait_until(PATIENCE, interrupted, || match dir.has_monitor() {
+                Ok(lives) => Ok(!lives),
+                Err(Error::NotFound { .. }) => Ok(true),
                 Err(error) => Err(error),
             })?;
+            if !has_ended && Instant::now() >= deadline {
+                return Err(told.err().unwrap_or_else(|| {
+                    Error::sys(Step::Kill, "", "zind-monitor", Errno::ETIMEDOUT)
+                        .with_hint("the monitor of the container does not end: is it stopped?")
+                }));
+            }
         }
     }
 }

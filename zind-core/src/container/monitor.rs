@@ -6,10 +6,10 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
-use rustix::fs::{Mode, OFlags, openat};
+use rustix::fs::{Mode, OFlags};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags,
-    SocketType, bind, connect, listen, recvmsg, send, socket_with,
+    SocketType, bind, connect, listen, recvmsg, send, socket_with, sockopt,
 };
 use zind_init::monitor::{LOG_MARK, LogHead, NUMBER};
 
@@ -49,11 +49,18 @@ impl Connection {
     pub(super) fn open(dir: &Dir) -> Result<Option<Connection>> {
         let open = dir.open()?;
         let socket = new_socket()?;
+        // Who is stopped takes nobody in, and after so many those who connect would wait for good.
+        sockopt::set_socket_timeout(&socket, sockopt::Timeout::Send, Some(PATIENCE)).at(
+            Step::Socket,
+            "setsockopt",
+            "",
+        )?;
         match rustix::io::retry_on_intr(|| {
             connect(&socket, &address(open.as_fd()).map_err(|_| rustix::io::Errno::NOENT)?)
         }) {
             Ok(()) => Ok(Some(Connection(socket))),
             Err(rustix::io::Errno::NOENT | rustix::io::Errno::CONNREFUSED) => Ok(None),
+            Err(rustix::io::Errno::AGAIN) => Err(silent("connect")),
             Err(errno) => Err(errno).at(Step::AskMonitor, "connect", dir.at(SOCKET)),
         }
     }
@@ -77,6 +84,13 @@ impl Connection {
 
     pub(super) fn into_fd(self) -> OwnedFd {
         self.0
+    }
+
+    /// [`Connection::reply`], for which nobody waits longer than it takes.
+    ///
+    /// Errors: `ETIMEDOUT` at [`Step::AskMonitor`].
+    pub(super) fn reply_soon(&self) -> Result<Option<(i32, i32, Option<OwnedFd>)>> {
+        if wait_readable(self.fd(), Some(PATIENCE), &mut || false)? { self.reply() } else { Err(silent("recvmsg")) }
     }
 
     /// The answer: its errno, its value, and what came with it. `None`: it has hung up.
@@ -105,18 +119,21 @@ impl Connection {
     }
 }
 
+/// How long it may take to answer, which it does at once; who is stopped by a debugger does not.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
+
+fn silent(call: &'static str) -> Error {
+    Error::sys(Step::AskMonitor, call, "zind-monitor", Errno::ETIMEDOUT)
+        .with_hint("the monitor of the container does not answer: is it stopped?")
+}
+
 /// One request and its answer. `None`: there is no monitor any more.
 pub(super) fn ask(dir: &Dir, what: u8, argument: u8) -> Result<Option<(i32, Option<OwnedFd>)>> {
     let Some(connection) = Connection::open(dir)? else { return Ok(None) };
     if !connection.send(what, argument)? {
         return Ok(None);
     }
-    // It answers at once; who is stopped by a debugger does not.
-    if !wait_readable(connection.fd(), Some(std::time::Duration::from_secs(10)), &mut || false)? {
-        return Err(Error::sys(Step::AskMonitor, "recvmsg", "zind-monitor", Errno::ETIMEDOUT)
-            .with_hint("the monitor of the container does not answer: is it stopped?"));
-    }
-    match connection.reply()? {
+    match connection.reply_soon()? {
         None => Ok(None),
         Some((0, value, fd)) => Ok(Some((value, fd))),
         Some((errno, ..)) if errno == libc::ESRCH => Ok(None),
@@ -131,7 +148,7 @@ pub(super) fn log(dir: &Dir, options: LogOptions) -> Result<Option<LogFile>> {
     }
     let path = dir.at(LOG);
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::APPEND | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let file = openat(rustix::fs::CWD, &path, flags, Mode::from_raw_mode(0o600)).at(Step::Log, "open", &path)?;
+    let file = state::open_at(&path, flags, Mode::from_raw_mode(0o600)).at(Step::Log, "open", &path)?;
     let mut file = std::fs::File::from(file);
     let (number, length) = match logs::measure(&file).at(Step::Log, "read", &path)? {
         Some(known) => {

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use rustix::fs::{CWD, FlockOperation, Mode, OFlags, flock, openat};
+use rustix::fs::{FlockOperation, Mode, OFlags};
 use zind_init::monitor::event;
 
 use super::builder::Making;
@@ -114,11 +114,13 @@ impl Containers {
             }
         }
         owner::check(&containers.0, "containers", Step::Container)?;
-        let meta = fs::metadata(&home).at(Step::Container, "stat", &home)?;
         let own = rustix::process::geteuid().as_raw();
-        if meta.uid() != own {
-            let text = format!("the containers in {} belong to user {}, not to {own}", home.display(), meta.uid());
-            return Err(Error::State(text));
+        for dir in [&home, &home.join(NEW), &home.join(TRASH), &home.join(AUTO), &containers.at(NAMES), &journal] {
+            let uid = fs::metadata(dir).at(Step::Container, "stat", dir)?.uid();
+            if uid != own {
+                let text = format!("{} belongs to user {uid}, not to {own}", dir.display());
+                return Err(Error::State(text));
+            }
         }
         containers.sweep();
         Ok(containers)
@@ -143,16 +145,13 @@ impl Containers {
 
     /// The right to change names and who is there.
     fn lock_names(&self) -> Result<Locked> {
-        let path = self.at(NAMES);
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let dir = openat(CWD, &path, flags, Mode::empty()).at(Step::Container, "open", &path)?;
-        rustix::io::retry_on_intr(|| flock(&dir, FlockOperation::LockExclusive)).at(Step::Container, "flock", &path)?;
-        Ok(Locked::new(dir))
+        state::lock_dir(&self.at(NAMES), FlockOperation::LockExclusive)
     }
 
     /// A directory to make a container in.
     pub(super) fn begin(&self) -> Result<Making> {
-        Making::new(Dir(self.home().join(NEW).join(state::new_id()?)))
+        let home = self.home().join(NEW);
+        Making::new(&home, Dir(home.join(state::new_id()?)))
     }
 
     /// Brings a container that is made to its place, under its name.
@@ -192,6 +191,15 @@ impl Containers {
         let path = self.at(NAMES).join(name);
         if fs::read_link(&path).is_ok_and(|link| link.as_os_str() == id) {
             let _ = fs::remove_file(&path);
+        }
+    }
+
+    /// Takes away the names of a container that cannot say any more what it is called.
+    pub(super) fn forget_names(&self, id: &str) {
+        let Ok(_lock) = self.lock_names() else { return };
+        let Ok(entries) = fs::read_dir(self.at(NAMES)) else { return };
+        for name in entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()) {
+            self.unname(&name, id);
         }
     }
 
@@ -393,7 +401,7 @@ impl Containers {
     pub(super) fn open_dirs(&self) -> Result<(OwnedFd, OwnedFd)> {
         let open = |path: PathBuf| {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            openat(CWD, &path, flags, Mode::empty()).at(Step::Container, "open", &path)
+            state::open_at(&path, flags, Mode::empty()).at(Step::Container, "open", &path)
         };
         Ok((open(self.home())?, open(self.at(NAMES))?))
     }
@@ -402,11 +410,12 @@ impl Containers {
     /// one.
     fn sweep(&self) {
         for (name, is_new) in [(NEW, true), (TRASH, false)] {
-            let Ok(entries) = fs::read_dir(self.home().join(name)) else { continue };
+            let home = self.home().join(name);
+            let Ok(entries) = fs::read_dir(&home) else { continue };
             for entry in entries.filter_map(|entry| entry.ok()) {
                 let dir = Dir(entry.path());
-                // Its maker lives as long as its lock is held.
-                let is_left = !is_new || is_abandoned(&dir);
+                // Its maker lives as long as its lock is held, or is just about to take it.
+                let is_left = !is_new || is_abandoned(&home, &dir);
                 if is_left {
                     let _ = remove_tree(&dir.0);
                 }
@@ -449,20 +458,18 @@ impl Filter {
 }
 
 /// True if nobody makes it any more.
-fn is_abandoned(dir: &Dir) -> bool {
+fn is_abandoned(home: &Path, dir: &Dir) -> bool {
+    let Ok(_nobody_begins) = state::lock_dir(home, FlockOperation::NonBlockingLockExclusive) else { return false };
     let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    match openat(CWD, dir.at(state::LOCK), flags, Mode::empty()) {
+    match state::open_at(dir.at(state::LOCK), flags, Mode::empty()) {
         Ok(file) => try_flock(&file),
-        // Its maker is between two calls, or died there.
-        Err(_) => fs::metadata(&dir.0)
-            .and_then(|meta| meta.modified())
-            .is_ok_and(|time| time.elapsed().is_ok_and(|age| age.as_secs() > 60)),
+        Err(errno) => errno == rustix::io::Errno::NOENT,
     }
 }
 
 fn remove_tree(path: &Path) -> Result<()> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    match openat(CWD, path, flags, Mode::empty()) {
+    match state::open_at(path, flags, Mode::empty()) {
         Ok(dir) => remove_open(path, &dir).map(drop),
         Err(rustix::io::Errno::NOENT) => Ok(()),
         Err(errno) => Err(errno).at(Step::Container, "open", path),

@@ -145,7 +145,7 @@ impl Dir {
     /// The directory itself.
     pub(super) fn open(&self) -> Result<OwnedFd> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        match openat(CWD, &self.0, flags, Mode::empty()) {
+        match open_at(&self.0, flags, Mode::empty()) {
             Err(rustix::io::Errno::NOENT) => Err(self.gone()),
             result => result.at(Step::Container, "open", &self.0),
         }
@@ -155,7 +155,7 @@ impl Dir {
     pub(super) fn lock(&self, interrupted: &mut dyn FnMut() -> bool) -> Result<Locked> {
         let path = self.at(LOCK);
         let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = match openat(CWD, &path, flags, Mode::empty()) {
+        let file = match open_at(&path, flags, Mode::empty()) {
             Err(rustix::io::Errno::NOENT) => return Err(self.gone()),
             result => result.at(Step::Container, "open", &path)?,
         };
@@ -185,12 +185,16 @@ impl Dir {
     pub(super) fn make_locks(&self) -> Result<Locked> {
         let make = |path: &Path| {
             let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            openat(CWD, path, flags, Mode::from_raw_mode(0o600)).at(Step::Container, "open", path)
+            open_at(path, flags, Mode::from_raw_mode(0o600)).at(Step::Container, "open", path)
         };
         make(&self.at(MONITOR))?;
         let (aside, path) = (self.at(&format!("{LOCK}.new")), self.at(LOCK));
         let lock = make(&aside)?;
-        flock(&lock, FlockOperation::NonBlockingLockExclusive).at(Step::Container, "flock", &aside)?;
+        rustix::io::retry_on_intr(|| flock(&lock, FlockOperation::NonBlockingLockExclusive)).at(
+            Step::Container,
+            "flock",
+            &aside,
+        )?;
         fs::rename(&aside, &path).at(Step::Container, "rename", &path)?;
         Ok(Locked::new(lock))
     }
@@ -199,7 +203,7 @@ impl Dir {
     pub(super) fn take_monitor_lock(&self) -> Result<Option<OwnedFd>> {
         let path = self.at(MONITOR);
         let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = openat(CWD, &path, flags, Mode::empty()).at(Step::Container, "open", &path)?;
+        let file = open_at(&path, flags, Mode::empty()).at(Step::Container, "open", &path)?;
         let lock = whole_file(libc::F_WRLCK);
         match nix::fcntl::fcntl(&file, nix::fcntl::FcntlArg::F_OFD_SETLK(&lock)) {
             Ok(_) => Ok(Some(file)),
@@ -213,7 +217,7 @@ impl Dir {
         let path = self.at(MONITOR);
         // A FIFO in its place must not be waited at.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let file = match openat(CWD, &path, flags, Mode::empty()) {
+        let file = match open_at(&path, flags, Mode::empty()) {
             Err(rustix::io::Errno::NOENT) => return Err(self.gone()),
             result => result.at(Step::Container, "open", &path)?,
         };
@@ -305,6 +309,19 @@ impl Dir {
     pub(super) fn running(&self) -> Result<Option<(u64, Running)>> {
         Ok(self.read(RUNNING)?.and_then(|bytes| Running::parse(&bytes)))
     }
+}
+
+/// `openat(2)`, whoever sends signals meanwhile.
+pub(super) fn open_at(path: impl AsRef<Path>, flags: OFlags, mode: Mode) -> rustix::io::Result<OwnedFd> {
+    rustix::io::retry_on_intr(|| openat(CWD, path.as_ref(), flags, mode))
+}
+
+/// `flock(2)` of a directory.
+pub(super) fn lock_dir(path: &Path, how: FlockOperation) -> Result<Locked> {
+    let dir = open_at(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+    let dir = dir.at(Step::Container, "open", path)?;
+    rustix::io::retry_on_intr(|| flock(&dir, how)).at(Step::Container, "flock", path)?;
+    Ok(Locked::new(dir))
 }
 
 /// A lock of a whole file for its open file description: F_OFD_SETLK of fcntl_locking(2).

@@ -499,7 +499,9 @@ unsafe extern "C" fn make_network(task: *mut u8) -> ! {
         let (ready, hold) = ((*task).ready as usize, (*task).hold as usize);
         keep_only(&[ready as i32, hold as i32]);
         // Two words that add up: see `Plan::network_ready`.
-        let say = |word: u64| raw(libc::SYS_write, ready, (&raw const word) as usize, 8, 0, 0);
+        let say = |word: u64| {
+            while raw(libc::SYS_write, ready, (&raw const word) as usize, 8, 0, 0) == -(libc::EINTR as isize) {}
+        };
         let made = raw(libc::SYS_unshare, libc::CLONE_NEWNET as usize, 0, 0, 0, 0);
         if made == 0 {
             say(1 << 32);
@@ -517,7 +519,7 @@ unsafe extern "C" fn make_network(task: *mut u8) -> ! {
             say(2 + (-made) as u64);
         }
         let mut byte = 0u8;
-        raw(libc::SYS_read, hold, (&raw mut byte) as usize, 1, 0, 0);
+        while raw(libc::SYS_read, hold, (&raw mut byte) as usize, 1, 0, 0) == -(libc::EINTR as isize) {}
         exit_group(0)
     }
 }
