@@ -37,7 +37,7 @@ packages:
 
 $(BIN)/maturin: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install -q 'maturin>=1.9,<2' pytest mypy typing_extensions
+	$(BIN)/pip install -q 'maturin>=1.9,<2' pytest hypothesis mypy typing_extensions
 	touch $@
 
 venv: $(BIN)/maturin
