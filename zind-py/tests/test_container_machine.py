@@ -214,7 +214,7 @@ def test_three_programs_agree_with_the_model(tmp_path):
     """The same operations each time; ``ZIND_TEST_EXAMPLES=1000`` tries as many others."""
     examples = os.environ.get("ZIND_TEST_EXAMPLES")
     profile = settings(
-        max_examples=int(examples or 20),
+        max_examples=int(examples or 6),
         stateful_step_count=40,
         derandomize=not examples,
         deadline=None,
