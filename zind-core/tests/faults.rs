@@ -242,9 +242,8 @@ impl Traces {
         if self.descriptors != other.descriptors {
             all.push(format!("{} descriptors, {} before", self.descriptors, other.descriptors));
         }
-        if self.mounts != other.mounts {
-            all.push(format!("mounts {:#?}, before {:#?}", self.mounts, other.mounts));
-        }
+        // Somebody else may have unmounted something meanwhile.
+        all.extend(self.mounts.iter().filter(|mount| !other.mounts.contains(mount)).cloned());
         all.extend(self.processes.symmetric_difference(&other.processes).cloned());
         for (ours, theirs) in [(&self.groups, &other.groups), (&self.files, &other.files)] {
             all.extend(ours.symmetric_difference(theirs).map(|path| path.display().to_string()));
