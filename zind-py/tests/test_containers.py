@@ -58,7 +58,7 @@ def test_a_life_with_all_its_states(place):
         c.start()
         assert c.state == "running" and os.path.exists(f"/proc/{c.pid}") and "seccomp" in c.isolation.in_force
         assert c.logs(follow=True).get().text == b"up"
-        assert "sleep" in {process.name for process in c.processes()}
+        until(lambda: "sleep" in {process.name for process in c.processes()})
         c.kill("TERM")
         assert c.wait(20) == zind.Exit("signaled", None, signal.SIGTERM) == c.exit
         assert c.state == "stopped" and c.pid is None and c.started < c.finished
