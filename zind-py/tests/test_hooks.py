@@ -149,7 +149,7 @@ def test_a_hook_that_takes_too_long(place, told):
     assert time.monotonic() - begun < 500
 
 
-def test_hooks_come_from_no_image_and_no_run(tmp_path):
+def test_what_is_a_container_s_is_refused_by_run_with_the_word_where():
     kit.refused(zind.UnsupportedError, lambda: zind.run(["true"], hooks={"poststop": [shell("true")]}))
     for name, value in {"name": "x", "labels": {}, "restart": "no", "auto_remove": True, "stdin_open": True}.items():
         for call in (zind.run, zind.Popen):
