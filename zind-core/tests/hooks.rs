@@ -147,7 +147,7 @@ fn a_program_of_the_container_has_the_rights_of_its_payload() {
         let mut hooks = Hooks::default();
         hooks.create_container = vec![place.shell(&format!("cat >/dev/null; {status}; [ -d usr ] && [ -d proc ]"))];
         hooks.start_container = vec![place.shell(&format!("cat >/dev/null; {status}"))];
-        let mut spec = place.spec(&format!("{status}"));
+        let mut spec = place.spec(&status);
         spec.user = Some(zind_core::User::Ids(0, Some(0)));
         let container = Container::builder(spec).containers(&place.containers).hooks(hooks).create().unwrap();
         container.start().unwrap_or_else(|error| panic!("{error}"));
@@ -193,7 +193,7 @@ fn failing(place: &Place) -> Vec<(Hook, &'static str)> {
 #[test]
 fn a_hook_that_fails_ends_the_start_or_is_a_warning() {
     alone(|place| {
-        for at in 0..NAMES.len() {
+        for (at, name) in NAMES.into_iter().enumerate() {
             for (hook, words) in failing(place) {
                 let mut hooks = Hooks::default();
                 each_list(&mut hooks)[at].push(hook.clone());
@@ -214,12 +214,12 @@ fn a_hook_that_fails_ends_the_start_or_is_a_warning() {
                     assert!(warnings[0].contains(words), "{words}: {warnings:?}");
                 } else {
                     let error = result.unwrap_err();
-                    assert_eq!(error.step(), Some(Step::Hook), "{} {words}: {error}", NAMES[at]);
-                    assert!(error.to_string().contains(words), "{} {words}: {error}", NAMES[at]);
+                    assert_eq!(error.step(), Some(Step::Hook), "{} {words}: {error}", name);
+                    assert!(error.to_string().contains(words), "{} {words}: {error}", name);
                     assert_eq!(container.state().unwrap(), State::Created);
                     container.delete(false).unwrap();
                 }
-                assert_eq!((ran.exists(), marker.exists()), (is_warning, is_warning), "{} {words}", NAMES[at]);
+                assert_eq!((ran.exists(), marker.exists()), (is_warning, is_warning), "{} {words}", name);
                 let _ = (fs::remove_file(&ran), fs::remove_file(&marker));
             }
         }
@@ -231,7 +231,7 @@ fn a_hook_that_fails_ends_the_start_or_is_a_warning() {
 fn a_hook_that_takes_too_long_is_killed_and_has_failed() {
     alone(|place| {
         std::thread::scope(|scope| {
-            for at in 0..NAMES.len() {
+            for (at, name) in NAMES.into_iter().enumerate() {
                 scope.spawn(move || {
                     // What it has started ends with it.
                     let stays = "1000.".to_owned() + &std::process::id().to_string();
@@ -247,12 +247,12 @@ fn a_hook_that_takes_too_long_is_killed_and_has_failed() {
                             container.take_warnings().join("")
                         }
                         Err(error) => {
-                            assert_eq!(error.errno(), Some(zind_core::Errno::ETIMEDOUT), "{}: {error}", NAMES[at]);
+                            assert_eq!(error.errno(), Some(zind_core::Errno::ETIMEDOUT), "{}: {error}", name);
                             container.delete(false).unwrap();
                             error.to_string()
                         }
                     };
-                    assert!(said.contains("had not ended within 1 s"), "{}: {said}", NAMES[at]);
+                    assert!(said.contains("had not ended within 1 s"), "{}: {said}", name);
                 });
             }
         });
@@ -315,14 +315,14 @@ fn functions_are_called_with_the_state_by_who_acts() {
 #[test]
 fn a_start_is_interrupted_in_any_hook() {
     alone(|place| {
-        for at in 0..4 {
+        for (at, name) in NAMES.into_iter().enumerate().take(4) {
             let mut hooks = Hooks::default();
             each_list(&mut hooks)[at].push(place.shell("echo here; exec sleep 1000"));
             let container = place.make("exit 0", hooks);
             let began = std::time::Instant::now();
             let error =
                 container.start_interruptible(&mut || began.elapsed() > Duration::from_millis(300)).unwrap_err();
-            assert!(matches!(error, Error::Interrupted), "{}: {error}", NAMES[at]);
+            assert!(matches!(error, Error::Interrupted), "{}: {error}", name);
             assert_eq!(container.state().unwrap(), State::Created);
             container.delete(true).unwrap();
         }
