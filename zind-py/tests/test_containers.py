@@ -475,6 +475,8 @@ for line in sys.stdin:
             said = said if isinstance(said, str) else "ended" if isinstance(said, zind.Exit) else "ok"
     except zind.Error as error:
         said = type(error).__name__
+        if isinstance(error, zind.SysError):
+            print(f"{verb} {name}: {error}", file=sys.stderr)
         if verb in ("start", "restart") and getattr(error, "errno", 0) == 10:
             # Another one has killed it before its program ran.
             said = "killed"
