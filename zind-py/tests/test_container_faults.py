@@ -45,10 +45,11 @@ def empty(containers: zind.Containers) -> None:
 
 
 def files(containers: zind.Containers) -> list[str]:
-    """What there is in a place, but for its directories."""
+    """What there is in a place, but for its directories and the journal, which stays."""
     root = containers.path
     found = [os.path.relpath(os.path.join(dir, name), root) for dir, dirs, names in os.walk(root) for name in [*dirs, *names]]
-    return sorted(set(found) - {"containers", "names", "containers/.new", "containers/.trash", "containers/.auto"})
+    stays = {"containers", "names", "containers/.new", "containers/.trash", "containers/.auto", "events", "events/journal", "events/journal.1"}
+    return sorted(set(found) - stays)
 
 
 def until(true, seconds: float = 30):
