@@ -469,7 +469,7 @@ fn wants_all() -> bool {
 }
 
 /// Calls that end the process, or that say nothing; memory that is not there ends any program.
-const NEVER_FAIL: [i64; 17] = [
+const NEVER_FAIL: [i64; 21] = [
     libc::SYS_exit,
     libc::SYS_exit_group,
     libc::SYS_rt_sigreturn,
@@ -482,6 +482,10 @@ const NEVER_FAIL: [i64; 17] = [
     libc::SYS_futex,
     libc::SYS_sched_yield,
     libc::SYS_getpid,
+    libc::SYS_getuid,
+    libc::SYS_geteuid,
+    libc::SYS_getgid,
+    libc::SYS_getegid,
     // Of the pause after the work.
     libc::SYS_gettid,
     libc::SYS_tgkill,
@@ -550,7 +554,7 @@ const MAKES_PROCESSES: [i64; 4] = [libc::SYS_clone, libc::SYS_clone3, libc::SYS_
 
 /// The errors that a call can say.
 fn errors_of(call: i64) -> Vec<Fault> {
-    let error = |errno: i32| Fault::Error { errno, times: 1 };
+    let error = |errno: i32| Fault::Error { call, errno, times: 1 };
     let mut all = Vec::new();
     if !NEVER_FAIL.contains(&call) && !MAKES_PROCESSES.contains(&call) {
         all.push(error(libc::EIO));
@@ -565,7 +569,7 @@ fn errors_of(call: i64) -> Vec<Fault> {
         all.extend([error(libc::EAGAIN), error(libc::ENOMEM)]);
     }
     if INTERRUPTED.contains(&call) {
-        all.extend([error(libc::EINTR), Fault::Error { errno: libc::EINTR, times: 200 }]);
+        all.extend([error(libc::EINTR), Fault::Error { call, errno: libc::EINTR, times: 200 }]);
     }
     all
 }

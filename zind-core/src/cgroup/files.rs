@@ -5,9 +5,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use nix::errno::Errno;
-use rustix::fs::{Mode, OFlags, openat};
+use rustix::fs::{Mode, OFlags};
 
 use crate::error::IntoErrno;
+use crate::sys::descriptors::openat;
 
 /// More than any file here has; one that goes on is cut off.
 const MOST: usize = 4 << 20;

@@ -30,10 +30,11 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use rustix::fs::{Mode, OFlags, openat};
+use rustix::fs::{Mode, OFlags};
 
 use crate::error::{At, Error, IntoErrno, Result, Step};
 use crate::sys::clone::Keeper;
+use crate::sys::descriptors::openat;
 use crate::sys::descriptors::{pidfd_open, pidfd_send_signal};
 use events::LastWords;
 use limits::{Situation, Version};

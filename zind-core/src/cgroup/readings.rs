@@ -5,9 +5,10 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rustix::fs::{Mode, OFlags, openat};
+use rustix::fs::{Mode, OFlags};
 
 use super::{Part, files};
+use crate::sys::descriptors::openat;
 
 /// How many are kept in all groups together: a caller with many containers needs its descriptors for more than this.
 const MOST_KEPT: usize = 256;

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use nix::errno::Errno;
-use rustix::fs::{CWD, FlockOperation, Mode, OFlags, flock, openat};
+use rustix::fs::{CWD, FlockOperation, Mode, OFlags, flock};
 use serde_json::{Map, Value, json};
 use zind_init::monitor::{ExitHead, RunningHead};
 
@@ -22,6 +22,7 @@ use crate::cgroup::{Stored, StoredPart};
 use crate::error::{At, Error, Result, Step};
 use crate::namespace::idmap::IdMap;
 pub(super) use crate::store::Locked;
+use crate::sys::descriptors::openat;
 use crate::terminal::Size;
 
 /// The format; a file with a higher number comes from a later zind.
@@ -313,7 +314,7 @@ impl Dir {
 
 /// `openat(2)`, whoever sends signals meanwhile.
 pub(super) fn open_at(path: impl AsRef<Path>, flags: OFlags, mode: Mode) -> rustix::io::Result<OwnedFd> {
-    rustix::io::retry_on_intr(|| openat(CWD, path.as_ref(), flags, mode))
+    openat(CWD, path.as_ref(), flags, mode)
 }
 
 /// `flock(2)` of a directory.

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nix::errno::Errno;
-use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::fs::{CWD, Mode, OFlags};
 use zind_init::plan::{self as wire, Enter, Topology};
 
 use super::filter;
@@ -29,6 +29,7 @@ use crate::rootfs::users::Users;
 use crate::security::capabilities::CapSet;
 use crate::spec::{Kind, Rlimit, Seccomp, Session, Size, Spec, Stdio, User, check};
 use crate::sys::clone;
+use crate::sys::descriptors::openat;
 use crate::sys::descriptors::{pidfd_open, pidfd_send_signal};
 
 /// A program to run in a running container, and in what it differs from the container's own. What is `None` or empty is as

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::fs::{CWD, Mode, OFlags};
 use rustix::net::{SendFlags, send};
 use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec};
 use zind_init::report::{KILLED_FOR_MEMORY, Report, SPARED};
@@ -39,6 +39,7 @@ use crate::security::seccomp::{Notifier, Violations, Watch};
 use crate::spec::{Kind, Size, Spec};
 use crate::store::Owners;
 use crate::sys::clone::{NetworkMaker, Waiter};
+use crate::sys::descriptors::openat;
 use crate::sys::descriptors::pidfd_send_signal;
 use crate::sys::probe;
 use crate::terminal::{Left, Raw, Relay};

@@ -1,9 +1,20 @@
 //! Calls that make descriptors or hand them over: pidfds, memory files, detached trees.
 
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 use nix::libc;
+use rustix::fs::{Mode, OFlags};
+
+/// `openat(2)`, whoever sends signals meanwhile.
+pub(crate) fn openat(
+    dir: impl AsFd,
+    path: impl rustix::path::Arg + Copy,
+    flags: OFlags,
+    mode: Mode,
+) -> rustix::io::Result<OwnedFd> {
+    rustix::io::retry_on_intr(|| rustix::fs::openat(&dir, path, flags, mode))
+}
 
 /// `pidfd_open(2)`.
 pub(crate) fn pidfd_open(pid: i32) -> Result<OwnedFd, Errno> {
