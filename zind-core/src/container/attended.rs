@@ -122,6 +122,8 @@ impl Attended<'_> {
             if is_ready[0] {
                 let exit = self.process.wait(None)?;
                 self.hear_the_last();
+                // Who is told finds it gone, and does not ask anew.
+                self.remove();
                 self.tell(exit);
                 return Ok(());
             }
@@ -183,6 +185,14 @@ impl Attended<'_> {
         reply(connection, done.map_or(libc::ESRCH, |()| 0), 0)
     }
 
+    /// Takes it away, if it is still there.
+    fn remove(&self) {
+        let Ok(_lock) = self.container.dir().lock(&mut || false) else { return };
+        // Somebody may have given it another name.
+        let name = self.container.record().ok().and_then(|record| record.name);
+        let _ = self.container.containers().remove(self.container.dir(), name.as_deref());
+    }
+
     /// Tells the end to who waits for it.
     fn tell(&self, exit: Option<Exit>) {
         let value =
@@ -203,10 +213,7 @@ fn reply(connection: &OwnedFd, errno: i32, value: i32) -> bool {
 
 impl Drop for Attended<'_> {
     fn drop(&mut self) {
-        let Ok(_lock) = self.container.dir().lock(&mut || false) else { return };
-        // Somebody may have given it another name.
-        let name = self.container.record().ok().and_then(|record| record.name);
-        let _ = self.container.containers().remove(self.container.dir(), name.as_deref());
+        self.remove();
     }
 }
 
