@@ -47,8 +47,12 @@ impl Container {
     /// [`Step::AskMonitor`].
     pub fn attach(&self, options: &AttachOptions) -> Result<Attachment> {
         self.has_streams("attach to")?;
-        let has_terminal = self.record()?.terminal.is_some();
-        let attached = self.connect(has_terminal)?;
+        let record = self.record()?;
+        let attached = self.connect(record.terminal.is_some())?;
+        if record.auto_remove {
+            // Who sees it end may ask how, when it is gone.
+            self.hold()?;
+        }
         if let Some(size) = options.size {
             attached.resize(size)?;
         }

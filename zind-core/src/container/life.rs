@@ -204,7 +204,7 @@ impl Container {
         }
         if record.auto_remove {
             // At its end it is gone, and with it what could be read of that.
-            *self.held() = self.await_end()?;
+            self.hold()?;
             *self.0.labels.lock().unwrap_or_else(PoisonError::into_inner) = record.labels.clone();
         }
         if let Err(error) = started.hand_over() {
@@ -283,7 +283,16 @@ impl Container {
         self.wait_holding(None, timeout, interrupted)
     }
 
-    /// The connection by which who started a container that is deleted at its end is told of that.
+    /// Has this value told of the end of a container that is deleted then.
+    pub(super) fn hold(&self) -> Result<()> {
+        let held = self.await_end()?;
+        if held.is_some() {
+            *self.held() = held;
+        }
+        Ok(())
+    }
+
+    /// The connection by which who started a container that is deleted at its end, or is attached to it, is told of that.
     pub(super) fn held(&self) -> MutexGuard<'_, Option<Connection>> {
         self.0.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
