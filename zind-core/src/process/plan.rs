@@ -482,6 +482,9 @@ pub(crate) fn prepare_with(
         builder.keep_trees()?;
     }
     builder.names_of_host(&spec)?;
+    if maps.is_none() {
+        sysctl::check_no_user_namespace(&spec)?;
+    }
     builder.sysctls(&spec)?;
     builder.program(&spec, &identity)?;
     builder.credentials(&spec, &identity, maps.as_ref(), None)?;
@@ -921,7 +924,7 @@ impl Builder {
         if let Some(name) = hostname {
             self.plan.hostname = self.writer.str(&c_string("hostname", name.as_ref())?);
         }
-        if let Some(name) = &spec.domainname {
+        if let Some(name) = spec.domainname.as_ref().or_else(|| sysctl::domainname(spec)) {
             self.plan.domainname = self.writer.str(&c_string("domainname", name.as_ref())?);
         }
         if spec.is_new(Kind::Net) && !spec.is_low_level() && self.network.is_none() {
@@ -943,7 +946,11 @@ impl Builder {
         self.open_proc()?;
         let mut list = Vec::new();
         for (name, value) in &spec.sysctl {
-            let path = format!("sys/{}", sysctl::path_of(name)?);
+            let path = sysctl::path_of(name)?;
+            if path == sysctl::DOMAINNAME {
+                continue;
+            }
+            let path = format!("sys/{path}");
             list.push(wire::Sysctl {
                 path: self.writer.str(&c_string("sysctl", path.as_ref())?),
                 value: self.writer.str(&c_string("sysctl", value.as_ref())?),

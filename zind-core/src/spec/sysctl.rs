@@ -22,6 +22,9 @@ const IPC: [&str; 11] = [
     "kernel/shmmni",
 ];
 
+/// Set by `setdomainname(2)`: its file can be written to by root only, the namespace's own name by whoever owns that.
+pub(crate) const DOMAINNAME: &str = "kernel/domainname";
+
 /// No value is longer, and the kernel takes no more than a page.
 const LONGEST: usize = 4095;
 
@@ -63,12 +66,23 @@ fn kind_of(path: &str) -> Option<Kind> {
         Some(Kind::Net)
     } else if IPC.contains(&path) || below("fs/mqueue") {
         Some(Kind::Ipc)
-    } else if path == "kernel/domainname" {
+    } else if path == DOMAINNAME {
         Some(Kind::Uts)
     } else if path.starts_with("user/max_") {
         Some(Kind::User)
     } else {
         None
+    }
+}
+
+const NEEDS_USER: &str = "needs a new user namespace";
+
+/// The rule about what belongs to a user namespace, once it is known that there is no new one.
+pub(crate) fn check_no_user_namespace(spec: &Spec) -> Result<()> {
+    let is_its = |name: &&String| path_of(name).is_ok_and(|path| kind_of(&path) == Some(Kind::User));
+    match spec.sysctl.keys().find(is_its) {
+        Some(name) => Err(Error::spec("sysctl", format!("{name}: {NEEDS_USER}"))),
+        None => Ok(()),
     }
 }
 
@@ -93,17 +107,27 @@ pub(super) fn check(spec: &Spec) -> Result<()> {
         if kind == Kind::Uts && spec.domainname.is_some() {
             return bad("is what domainname sets");
         }
-        if !spec.is_new(kind) && !spec.is_joined(kind) {
+        if kind == Kind::Uts && value.len() > 64 {
+            return bad("the value must have at most 64 bytes: setdomainname(2)");
+        }
+        // Whether an ordinary user gets a user namespace is settled later: `check_no_user_namespace`.
+        let is_unsaid = kind == Kind::User && !spec.namespaces.contains_key(&kind);
+        if !spec.is_new(kind) && !spec.is_joined(kind) && !is_unsaid {
             return bad(&format!("needs a {kind} namespace of the container's own, else it would change the caller's"));
         }
-        if kind == Kind::User && !spec.is_new(kind) {
-            return bad("needs a new user namespace");
+        if kind == Kind::User && spec.is_joined(kind) {
+            return bad(NEEDS_USER);
         }
         if !paths.insert(path) {
             return bad("is there twice");
         }
     }
     Ok(())
+}
+
+/// The NIS domain name, if it is given as a parameter.
+pub(crate) fn domainname(spec: &Spec) -> Option<&String> {
+    spec.sysctl.iter().find(|(name, _)| path_of(name).is_ok_and(|path| path == DOMAINNAME)).map(|(_, value)| value)
 }
 
 /// The kinds of namespaces that are joined and would be changed.
@@ -156,7 +180,12 @@ mod tests {
             assert!(text.contains(name) && text.contains("whole machine"), "{text}");
         }
         assert!(refused(&with("kernel.hostname", "x")).contains("hostname sets"));
-        assert!(refused(&with("user.max_user_namespaces", "0")).contains("user namespace"));
+        let limit = with("user.max_user_namespaces", "0");
+        check(&limit).unwrap();
+        assert!(check_no_user_namespace(&limit).is_err());
+        assert!(
+            refused(&Spec { namespaces: [(Kind::User, Source::Pid(1))].into(), ..limit }).contains("user namespace")
+        );
         for value in ["", "1\n2", "a\0"] {
             assert!(refused(&with("net.core.somaxconn", value)).contains("one line"));
         }
