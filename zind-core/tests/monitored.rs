@@ -333,7 +333,10 @@ fn hooks_are_run_at_each_restart() {
         // The last one may have been running when the monitor went.
         assert!(place.lines("poststart") >= 1);
         // One that fails then, and one that never ends.
-        for (end, name) in [("false", "failing"), ("sleep 1000", "endless")] {
+        // A number of our own: no hook's child is to stay.
+        let stays = format!("1000.{}", std::process::id());
+        let endless = format!("sleep {stays}");
+        for (end, name) in [("false", "failing"), (endless.as_str(), "endless")] {
             let again = format!("[ $(wc -l < {}) -lt 2 ] || {end}", place.dir.join(name).display());
             let mut hooks = Hooks::default();
             hooks.create_runtime = vec![place.marking(name, &again)];
@@ -344,6 +347,13 @@ fn hooks_are_run_at_each_restart() {
                 container.kill(9).unwrap();
             }
             container.wait(None).unwrap();
+            let is_left = || {
+                let all = fs::read_dir("/proc")
+                    .unwrap()
+                    .filter_map(|entry| fs::read(entry.ok()?.path().join("cmdline")).ok());
+                all.into_iter().any(|line| line == format!("sleep\0{stays}\0").as_bytes())
+            };
+            until("what the hook has started has ended", || !is_left());
             let fault = container.inspect().unwrap()["fault"].clone();
             assert!(fault.as_str().is_some_and(|text| text.contains("could not be started again")), "{name}: {fault}");
             if name == "failing" {

@@ -11,6 +11,7 @@ use crate::sys::{self, PollFd};
 use crate::{Done, Failure, payload};
 
 const PR_SET_PDEATHSIG: i32 = 1;
+const ECANCELED: i32 = 125;
 /// As much of what one says as comes into the error.
 pub const MOST_TEXT: usize = 400;
 /// Where the file of its program is in a hook: a script is opened once more by this number.
@@ -40,7 +41,7 @@ fn run_all(plan: &PlanFile, when: When, state: Str, dir: i32, settle: fn(&PlanFi
         let mut said = [0u8; MOST_TEXT + 1];
         let mut length = 0;
         let state = State { text: plan.text(state), pid: Some(own_pid(plan)) };
-        let result = run(plan, hook, state, dir, settle, &mut said, &mut length);
+        let result = run(plan, hook, state, dir, -1, settle, &mut said, &mut length);
         if let Err(value) = result {
             // The first byte tells a line of text from a report, whose size differs anyway.
             said[0] = b'#';
@@ -60,13 +61,15 @@ pub struct State {
     pub pid: Option<i32>,
 }
 
-/// Runs one in the directory `dir`, if that is not negative, and waits for it. What it says comes into `said`, behind the first byte. An error is an errno, or the status of
-/// its end times -1.
+/// Runs one in the directory `dir`, if that is not negative, and waits for it; it is ended when `stop` hangs up. What it says
+/// comes into `said`, behind the first byte. An error is an errno, or the status of its end times -1.
+#[allow(clippy::too_many_arguments)]
 pub fn run(
     plan: &PlanFile,
     hook: &Hook,
     state: State,
     dir: i32,
+    stop: i32,
     settle: fn(&PlanFile) -> Done,
     said: &mut [u8; MOST_TEXT + 1],
     length: &mut usize,
@@ -83,7 +86,7 @@ pub fn run(
         become_hook(plan, hook, dir, [input, output_end, failed_end], settle);
     }
     [input, output_end, failed_end].into_iter().for_each(sys::close);
-    let status = wait(child, pidfd, output, hook.timeout_ns, said, length);
+    let status = wait(child, [pidfd, output, stop], hook.timeout_ns, said, length);
     let mut word = [0u8; 4];
     let has_failed = sys::read(failed, &mut word) == Ok(word.len());
     [output, failed, pidfd].into_iter().for_each(sys::close);
@@ -112,8 +115,7 @@ fn write_state(file: i32, State { text, pid }: State) -> sys::Result<()> {
 /// Until it has ended: its status. What it has started by itself may go on, but nobody hears it any more.
 fn wait(
     child: i32,
-    pidfd: i32,
-    output: i32,
+    [pidfd, output, stop]: [i32; 3],
     timeout_ns: u64,
     said: &mut [u8; MOST_TEXT + 1],
     length: &mut usize,
@@ -123,13 +125,9 @@ fn wait(
     loop {
         let now = sys::now_ns(true);
         if now >= deadline {
-            // The group of its own that it has, and itself, which may have left that.
-            let _ = sys::kill(-child, sys::SIGKILL);
-            let _ = sys::kill(child, sys::SIGKILL);
-            sys::wait_for(child)?;
-            return Err(sys::ETIMEDOUT);
+            return end(child, sys::ETIMEDOUT);
         }
-        let mut fds = [output, pidfd].map(PollFd::readable);
+        let mut fds = [output, pidfd, stop].map(PollFd::readable);
         let left = if timeout_ns == u64::MAX { -1 } else { i64::try_from(deadline - now).unwrap_or(-1) };
         if sys::poll_for(&mut fds, left).is_err() {
             continue;
@@ -142,7 +140,18 @@ fn wait(
         if has_ended {
             return sys::wait_for(child);
         }
+        if fds[2].revents != 0 {
+            return end(child, ECANCELED);
+        }
     }
+}
+
+/// The group of its own that it has, and itself, which may have left that.
+fn end(child: i32, errno: i32) -> sys::Result<i32> {
+    let _ = sys::kill(-child, sys::SIGKILL);
+    let _ = sys::kill(child, sys::SIGKILL);
+    sys::wait_for(child)?;
+    Err(errno)
 }
 
 /// False at the end of what there is to hear.

@@ -855,7 +855,7 @@ impl State<'_> {
         self.tell_the_end();
         if is_removed {
             self.tell(event::DELETED);
-            monitor_hooks::run(self.plan, When::Poststop, None);
+            monitor_hooks::run(self.plan, When::Poststop, None, -1);
         }
         // Who has asked just now, or before anything of it ran, is to be told, too.
         while sys::poll_for(&mut [PollFd::readable(self.monitor.listener)], 0) == Ok(1) && clients.accept(self.monitor.listener) {}

@@ -79,7 +79,7 @@ def test_a_container_outlives_the_thread_that_started_it():
 INTERRUPTED = """
 import sys, zind
 try:
-    zind.run(["sh", "-c", "echo ready > /dev/stderr; sleep 1000"])
+    zind.run(["sh", "-c", f"echo ready > /dev/stderr; sleep {sys.argv[1]}"])
 except KeyboardInterrupt:
     print("interrupted")
 """
@@ -89,8 +89,10 @@ def test_ctrl_c_ends_a_run_and_its_container():
     import subprocess
     import sys
 
+    # A number of our own.
+    seconds = f"1000.{os.getpid()}"
     with subprocess.Popen(
-        [sys.executable, "-c", INTERRUPTED], env=kit.child_env(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", INTERRUPTED, seconds], env=kit.child_env(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as child:
         assert child.stderr.readline() == "ready\n"
         began = time.monotonic()
@@ -98,4 +100,4 @@ def test_ctrl_c_ends_a_run_and_its_container():
         out, err = child.communicate(timeout=20)
         assert out == "interrupted\n", err
         assert time.monotonic() - began < 5
-    assert kit.wait_until(lambda: not kit.running("sleep", "1000"))
+    assert kit.wait_until(lambda: not kit.running("sleep", seconds))
