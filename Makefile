@@ -22,7 +22,7 @@ help:
 	@echo 'make demo     set up what is needed, then show real programs in real containers'
 	@echo 'make test     set up what is needed, then pass every test'
 	@echo 'make test-vm  only those in virtual machines with control groups of version 2 alone; SUITES="root systemd user"'
-	@echo 'make fuzz     hostile bytes for the readers of images; FUZZ_SECONDS=3600 for an hour each'
+	@echo 'make fuzz     hostile bytes for the readers of images and filters; FUZZ_SECONDS=3600 for an hour each'
 	@echo 'make bench    measure beside bubblewrap, crun, runc and a bare floor in C'
 	@echo 'make bench-vm  what control groups cost, in a virtual machine with version 2 alone'
 	@echo 'make install  install the C library, header and pkg-config file, the command, its man pages and completions; PREFIX=/usr/local, DESTDIR='
@@ -78,7 +78,7 @@ test-rust:
 	cargo run -q $(CARGO_FLAGS) -p zind-core --example images
 	cargo run -q $(CARGO_FLAGS) -p zind-core --example living
 
-# Hostile bytes for what reads images, begun from the corpora in zind-core/fuzz/corpus: FUZZ_SECONDS for each of seven readers.
+# Hostile bytes for what reads images and filters, begun from the corpora in zind-core/fuzz/corpus: FUZZ_SECONDS for each of eight readers.
 FUZZ_SECONDS ?= 20
 fuzz:
 	FUZZ_SECONDS=$(FUZZ_SECONDS) zind-core/fuzz/run

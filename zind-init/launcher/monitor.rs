@@ -7,7 +7,7 @@ use core::mem::size_of;
 
 use crate::monitor::{
     Begun, EXITED, ExitHead, First, HandOver, KILLED, MAGIC, MOST_CLIENTS, Monitor, OUT_OF_MEMORY, OWNER_GONE, Reply,
-    RestartWhen, RunningHead, SIGNALED, SPARED_MEMORY, START_FAILED, STDERR, STDOUT, Section, VERSION, WAS_KILLED, event,
+    RestartWhen, RunningHead, SIGNALED, SPARED_MEMORY, START_FAILED, STDERR, STDOUT, Section, TOLD_OOM, TOLD_SIGNAL, VERSION, WAS_KILLED, event,
     request,
 };
 use crate::monitor_clients::{Chunk, Clients};
@@ -867,8 +867,8 @@ impl State<'_> {
             }
         }
         sys::close(self.monitor.lock);
-        let oom = if self.flags & OUT_OF_MEMORY != 0 { 0x200 } else { 0 };
-        clients.tell_the_end(if how == EXITED { value } else { 0x100 | oom | value & 0x7f });
+        let oom = if self.flags & OUT_OF_MEMORY != 0 { TOLD_OOM } else { 0 };
+        clients.tell_the_end(if how == EXITED { value } else { TOLD_SIGNAL | oom | value & 0x7f });
         0
     }
 

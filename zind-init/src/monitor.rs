@@ -236,6 +236,11 @@ pub const WAS_KILLED: u32 = 2;
 pub const START_FAILED: u32 = 4;
 /// The kernel killed it for want of memory.
 pub const OUT_OF_MEMORY: u32 = 8;
+/// In what is told of an end to who waits: the rest is the number of a signal, not a status.
+pub const TOLD_SIGNAL: i32 = 0x100;
+/// With [`TOLD_SIGNAL`]: memory ran out.
+pub const TOLD_OOM: i32 = 0x200;
+
 /// SIGKILL did not come from the kernel, whether or not memory ran out before.
 pub const SPARED_MEMORY: u32 = 16;
 

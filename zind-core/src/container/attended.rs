@@ -13,9 +13,9 @@ use rustix::net::{RecvFlags, SendFlags, SocketFlags, accept_with, recv, send};
 use zind_init::monitor::{MAGIC, VERSION, request};
 
 use super::builder::name_of;
-use super::life::run_of;
+use super::life::{run_of, told_of};
 use super::state::{self, Record};
-use super::{Container, Containers, LogOptions, Restart, monitor, spec_file};
+use super::{Container, Containers, KILLED, LogOptions, Restart, monitor, spec_file};
 use crate::error::{At, Error, Result, Step};
 use crate::process::{Exit, Process};
 
@@ -195,8 +195,7 @@ impl Attended<'_> {
 
     /// Tells the end to who waits for it.
     fn tell(&self, exit: Option<Exit>) {
-        let value =
-            exit.map_or(256 + libc::SIGKILL, |exit| exit.code.unwrap_or(256 + exit.signal.unwrap_or(libc::SIGKILL)));
+        let value = told_of(exit.unwrap_or(KILLED));
         for (connection, _) in self.connections.iter().filter(|(_, waits)| *waits) {
             reply(connection, 0, value);
         }

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use zind_init::monitor::{
-    EXITED, OUT_OF_MEMORY, OWNER_GONE, RestartWhen, SIGNALED, SPARED_MEMORY, START_FAILED, WAS_KILLED, request,
+    EXITED, OUT_OF_MEMORY, OWNER_GONE, RestartWhen, SIGNALED, SPARED_MEMORY, START_FAILED, TOLD_OOM, TOLD_SIGNAL,
+    WAS_KILLED, request,
 };
 
 use super::monitor::{self, Connection, ask};
@@ -517,14 +518,14 @@ impl Container {
                 let _lock = match dir.lock(interrupted) {
                     // It was to be deleted at its end, and its monitor was quicker.
                     Err(Error::NotFound { .. }) if killed.is_some() => {
-                        let told: Option<Connection> = killed.flatten();
+                        let connection: Option<Connection> = killed.flatten();
                         // It tells when it is done.
-                        return self.end_of_the_gone(told.as_ref(), None, interrupted).map(drop).or_else(|error| {
-                            match error {
+                        return self.end_of_the_gone(connection.as_ref(), None, interrupted).map(drop).or_else(
+                            |error| match error {
                                 Error::NotFound { .. } => Ok(()),
                                 error => Err(error),
-                            }
-                        });
+                            },
+                        );
                     }
                     result => result?,
                 };
@@ -591,11 +592,17 @@ impl Container {
     }
 }
 
-/// The end as the monitor tells it to who waits.
+/// An end as a monitor tells it to who waits.
+pub(super) fn told_of(exit: Exit) -> i32 {
+    let signal = |more: i32| TOLD_SIGNAL | more | exit.signal.unwrap_or(libc::SIGKILL);
+    exit.code.unwrap_or_else(|| signal(if exit.kind == ExitKind::Oom { TOLD_OOM } else { 0 }))
+}
+
+/// What is told so.
 fn exit_told(value: i32) -> Exit {
     match value {
         0..=255 => Exit { kind: ExitKind::Exited, code: Some(value), signal: None },
-        _ if value & 0x200 != 0 => Exit { kind: ExitKind::Oom, ..KILLED },
+        _ if value & TOLD_OOM != 0 => Exit { kind: ExitKind::Oom, ..KILLED },
         _ => Exit { signal: Some(value & 0x7f).filter(|signal| *signal > 0).or(KILLED.signal), ..KILLED },
     }
 }
@@ -616,4 +623,23 @@ pub(super) fn run_of(number: u64, began_ns: u64, record: &Record, facts: Facts) 
         overlay: facts.overlay,
         isolation: isolation.to_json(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_is_told_whole() {
+        let of = |kind, code, signal| Exit { kind, code, signal };
+        for exit in [
+            of(ExitKind::Exited, Some(0), None),
+            of(ExitKind::Exited, Some(255), None),
+            of(ExitKind::Signaled, None, Some(libc::SIGTERM)),
+            of(ExitKind::Signaled, None, Some(64)),
+            of(ExitKind::Oom, None, Some(libc::SIGKILL)),
+        ] {
+            assert_eq!(exit_told(told_of(exit)), exit);
+        }
+    }
 }
