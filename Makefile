@@ -14,7 +14,7 @@ CARGO_FLAGS ?= --locked
 # What the tests run: the id map helpers, a tiny and a real root, a debugger for memory, and the tools they look with.
 PACKAGES := gcc g++ make pkg-config python3 python3-venv uidmap busybox-static mmdebstrap valgrind procps util-linux vim-tiny \
 	iproute2 strace attr libcap2-bin fuse-overlayfs squashfs-tools erofs-utils \
-	docker-registry skopeo umoci buildah apache2-utils openssl
+	docker-registry skopeo umoci buildah apache2-utils openssl libseccomp2
 
 .PHONY: help setup packages venv cli wheel develop build demo test test-rust test-c test-python test-vm test-user fuzz lint bench bench-vm install clean
 

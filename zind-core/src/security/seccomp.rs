@@ -12,6 +12,9 @@ mod filter;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 pub(crate) mod notify;
+mod overlap;
+#[cfg(test)]
+mod overlap_tests;
 mod profile;
 mod watch;
 

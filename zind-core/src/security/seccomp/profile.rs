@@ -13,7 +13,7 @@ use nix::errno::Errno;
 use serde_json::{Map, Value, json};
 
 use super::filter::LONGEST;
-use super::{Action, Compare, Compiled, Condition, Filter, Policy, Rule};
+use super::{Action, Compare, Compiled, Condition, Filter, Policy, Rule, overlap};
 use crate::error::{At, Error, Result, Step};
 use crate::image::json as strict;
 use crate::security::capabilities::CapSet;
@@ -63,7 +63,10 @@ pub(super) const WAIT_KILLABLE: u32 = 1 << 5;
 /// A system call filter as OCI writes it, checked.
 ///
 /// Rules of one call: an entry without `args` counts for the call whatever the arguments are, the first of them if there are
-/// several, as libseccomp has it; else the first entry counts all of whose `args` hold, else `defaultAction`. In an entry that
+/// several, as libseccomp has it; else an entry counts all of whose `args` hold, else `defaultAction`. Where entries with
+/// different actions hold, their order in the profile does not count, again as libseccomp has it: the last argument is asked
+/// first, of one argument equality before `<` before `>`, and the narrower range before the wider. An entry that asks for more
+/// than one before it is never reached; one that asks for no more than one before it is refused. In an entry that
 /// asks twice for the same argument one of the `args` is enough, as runc and crun have it. Entries whose action is the
 /// default one anyway are passed over.
 ///
@@ -245,7 +248,9 @@ impl Profile {
     }
 
     /// The rules for a container with these capabilities, and what of the profile means nothing here.
-    pub(super) fn filter(&self, capabilities: CapSet) -> (Filter, Vec<String>) {
+    ///
+    /// Errors: [`Error::Spec`] by the name of a call, of which two entries are no filter together.
+    pub(super) fn filter(&self, capabilities: CapSet) -> Result<(Filter, Vec<String>)> {
         let mut notes = BTreeSet::new();
         let mut parts = Vec::new();
         for name in self.architectures_here() {
@@ -255,7 +260,7 @@ impl Profile {
                 _ => matches!(arch, Arch::Aarch64 | Arch::Arm),
             };
             match arch.filter(is_here) {
-                Some(arch) => parts.push((arch, self.policy(arch, capabilities))),
+                Some(arch) => parts.push((arch, self.policy(arch, capabilities, &mut notes)?)),
                 None => drop(notes.insert(format!("{name}: never seen by this machine"))),
             }
         }
@@ -267,7 +272,7 @@ impl Profile {
             }
         }
         notes.extend(self.overruled(capabilities));
-        (Filter { parts }, notes.into_iter().collect())
+        Ok((Filter { parts }, notes.into_iter().collect()))
     }
 
     /// Calls of which the arguments that are asked for do not count.
@@ -287,7 +292,7 @@ impl Profile {
             .collect()
     }
 
-    fn policy(&self, arch: Arch, capabilities: CapSet) -> Policy {
+    fn policy(&self, arch: Arch, capabilities: CapSet, notes: &mut BTreeSet<String>) -> Result<Policy> {
         let mut always: BTreeMap<u32, Action> = BTreeMap::new();
         let mut sometimes: BTreeMap<u32, Vec<(Vec<Condition>, Action)>> = BTreeMap::new();
         for entry in &self.entries {
@@ -307,15 +312,21 @@ impl Profile {
         }
         let mut policy = Policy::new(self.default);
         for (number, choices) in sometimes {
-            policy.set(
-                number,
-                match always.get(&number) {
-                    Some(action) => Rule::Do(*action),
-                    None => Rule::First(choices, self.default),
-                },
-            );
+            if let Some(action) = always.get(&number) {
+                policy.set(number, Rule::Do(*action));
+                continue;
+            }
+            let name = || arch.name(number).unwrap_or("?");
+            let (choices, is_hidden) = overlap::ordered(choices).map_err(|overlap::Conflict| {
+                let rule = "an entry asks for no more than another one with a different action, and comes after it";
+                Error::spec("seccomp", format!("{}: {rule}", name()))
+            })?;
+            if is_hidden {
+                notes.insert(format!("{}: an entry asks for more than one before it, and is never reached", name()));
+            }
+            policy.set(number, Rule::First(choices, self.default));
         }
-        policy
+        Ok(policy)
     }
 
     /// What a process with these capabilities gets.
@@ -326,7 +337,7 @@ impl Profile {
         if let Some((.., compiled)) = known.iter().find(|(set, other, _)| *set == capabilities && *other == mode) {
             return Ok(compiled.clone());
         }
-        let (filter, notes) = self.filter(capabilities);
+        let (filter, notes) = self.filter(capabilities)?;
         let compiled = make(filter, self.flags, mode, notes)?;
         const MOST: usize = 64;
         if known.len() >= MOST {

@@ -128,8 +128,9 @@ fn random_profile(chance: &mut Chance) -> Value {
     all
 }
 
-/// What the document says of a call, read anew: what the kernel is to be told.
-fn expected(all: &Value, capabilities: CapSet, arch: Arch, number: u32, arguments: &[u64; 6]) -> u32 {
+/// What the document says of a call, read anew: what the kernel may be told. Which of several entries counts that say different
+/// things is for `overlap_tests`.
+fn expected(all: &Value, capabilities: CapSet, arch: Arch, number: u32, arguments: &[u64; 6]) -> Vec<u32> {
     let code = |action: &Value, errno: Option<&Value>| {
         let (_, code, takes_errno) = ACTIONS.into_iter().find(|(name, ..)| action == name).unwrap();
         if takes_errno { code | errno.map_or(1, |errno| errno.as_u64().unwrap() as u32) } else { code }
@@ -137,9 +138,9 @@ fn expected(all: &Value, capabilities: CapSet, arch: Arch, number: u32, argument
     let default = code(&all["defaultAction"], all.get("defaultErrnoRet"));
     let listed = all["architectures"].as_array().unwrap().iter().any(|name| name == arch.oci_name());
     if !listed && arch != Arch::X86_64 {
-        return 0x8000_0000;
+        return vec![0x8000_0000];
     }
-    let Some(name) = arch.name(number) else { return default };
+    let Some(name) = arch.name(number) else { return vec![default] };
     let has = |caps: &Value| -> Vec<bool> {
         caps.as_array()
             .unwrap()
@@ -175,8 +176,9 @@ fn expected(all: &Value, capabilities: CapSet, arch: Arch, number: u32, argument
         .collect();
     let args = |entry: &Value| entry["args"].as_array().unwrap().clone();
     if let Some(entry) = entries.iter().find(|entry| args(entry).is_empty()) {
-        return code(&entry["action"], entry.get("errnoRet"));
+        return vec![code(&entry["action"], entry.get("errnoRet"))];
     }
+    let mut codes = Vec::new();
     for entry in entries {
         let args = args(entry);
         let mut indices: Vec<u64> = args.iter().map(|arg| arg["index"].as_u64().unwrap()).collect();
@@ -184,20 +186,23 @@ fn expected(all: &Value, capabilities: CapSet, arch: Arch, number: u32, argument
         indices.dedup();
         let is = if indices.len() < args.len() { args.iter().any(holds) } else { args.iter().all(holds) };
         if is {
-            return code(&entry["action"], entry.get("errnoRet"));
+            codes.push(code(&entry["action"], entry.get("errnoRet")));
         }
     }
-    default
+    if codes.is_empty() { vec![default] } else { codes }
 }
 
 #[test]
 fn programs_do_what_random_profiles_say() {
     let mut chance = Chance(0x9e37_79b9_7f4a_7c15);
-    let mut longest = 0;
+    let (mut longest, mut refused) = (0, 0);
     for _ in 0..400 {
         let value = random_profile(&mut chance);
         let capabilities = chance.pick(&[CapSet::EMPTY, CapSet::CHOWN, CapSet::SYS_ADMIN, CapSet::all()]);
-        let (filter, _) = profile(&value).filter(capabilities);
+        let Ok((filter, _)) = profile(&value).filter(capabilities) else {
+            refused += 1;
+            continue;
+        };
         let program = filter.assemble();
         assert_valid(&program);
         longest = longest.max(program.len());
@@ -210,12 +215,13 @@ fn programs_do_what_random_profiles_say() {
                 let arguments = [(); 6].map(|()| value_of(&mut chance));
                 let mut call = Call { arch: arch.audit(), ..Call::new(number, &arguments) };
                 let wanted = expected(&value, capabilities, arch, number, &arguments);
-                assert_eq!(run(&program, &mut call), wanted, "{arch:?} {number} {arguments:x?} of {value}");
-                assert_eq!(filter.action(arch.audit(), number, &arguments).code(), wanted);
+                let answer = run(&program, &mut call);
+                assert!(wanted.contains(&answer), "{arch:?} {number} {arguments:x?} of {value}: {answer:x}");
+                assert_eq!(filter.action(arch.audit(), number, &arguments).code(), answer);
             }
         }
     }
-    assert!(longest > 200, "{longest}");
+    assert!(longest > 200 && refused < 40, "{longest} {refused}");
 }
 
 #[test]
@@ -343,7 +349,8 @@ fn dockers_words_are_resolved_for_oci() {
             "syscalls": [{"names": ["read"], "action": "SCMP_ACT_ALLOW"}, {"names": ["ptrace"], "action": "SCMP_ACT_ALLOW"},
                 {"names": ["arch_prctl"], "action": "SCMP_ACT_ALLOW"}]})
     );
-    assert_eq!(profile(&plain).filter(CapSet::EMPTY).0, profile(&value).filter(CapSet::EMPTY).0);
+    let filter = |value| profile(value).filter(CapSet::EMPTY).unwrap().0;
+    assert_eq!(filter(&plain), filter(&value));
     assert!(profile(&value).to_oci(CapSet::all()).to_string().contains("bpf"));
 }
 
@@ -373,7 +380,7 @@ fn kernel_follows_a_profile() {
         {"names": ["getpriority"], "action": "SCMP_ACT_ERRNO", "errnoRet": 71, "args": [arg(0, 5, "SCMP_CMP_GT"), arg(1, 1 << 33, "SCMP_CMP_LT")]},
         {"names": ["getpriority"], "action": "SCMP_ACT_ERRNO", "errnoRet": 72, "args": [arg(1, 1 << 40, "SCMP_CMP_EQ")]},
         {"names": ["sethostname"], "action": "SCMP_ACT_ERRNO"}]});
-    let (filter, _) = profile(&value).filter(CapSet::EMPTY);
+    let (filter, _) = profile(&value).filter(CapSet::EMPTY).unwrap();
     std::thread::spawn(move || {
         install(&filter.assemble()).unwrap();
         let answer = |which: i64, who: i64| errno_of(libc::SYS_getpriority, [which, who, 0]);
