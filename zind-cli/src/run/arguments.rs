@@ -56,7 +56,7 @@ pub fn arguments(command: Command) -> Command {
 /// The same, but for what is of the start.
 pub fn create_arguments(command: Command) -> Command {
     let command = all(takes_program(command, "zind create [OPTIONS] IMAGE [COMMAND [ARG]...]"));
-    ["detach", "detach-keys", "sig-proxy", "timeout", "attach"]
+    ["detach", "detach-keys", "sig-proxy", "timeout", "attach", "learn"]
         .into_iter()
         .fold(command, |command, name| command.mut_arg(name, |arg| arg.hide(true)))
 }
@@ -206,6 +206,7 @@ fn security(command: Command) -> Command {
         .arg(list("cap-drop", "NAME", "Take one of those away"))
         .arg(list("security-opt", "OPTION", "no-new-privileges[=false], seccomp=unconfined|FILE"))
         .arg(switch("privileged", "All capabilities, no filter, nothing hidden"))
+        .arg(path("learn", "FILE", "No filter: write the smallest profile that the program passes under (zind's own)"))
         .arg(list("require", "PART", "Refuse to start if this is not in force: seccomp, memory... (zind's own)"))
 }
 

@@ -31,18 +31,30 @@ pub enum Terminal {
 
 /// Runs it to its end. `context`: of a container of its own, which others find.
 pub fn run(spec: Spec, terminal: Terminal, context: Option<&Context>) -> Result {
+    run_and(spec, terminal, context, |_| Ok(()))
+}
+
+/// The same, and `then` whatever its end was.
+pub fn run_and(
+    spec: Spec,
+    terminal: Terminal,
+    context: Option<&Context>,
+    then: impl FnOnce(&Process) -> Result<()>,
+) -> Result {
     let holds = terminal != Terminal::Apart { passes_signals: false };
     let signals = holds.then(|| Signals::hold(Signals::PASSED_ON)).transpose()?;
     let deadline = spec.timeout.map(|timeout| Instant::now() + timeout);
     let process = zind_core::Command::from(spec).spawn()?;
     let signals = signals.as_ref();
-    match context {
+    let end = match context {
         Some(context) if !found::ends_soon(&process, signals) => std::thread::scope(|scope| {
             let _found = found::let_others(scope, &process, context);
             stay(&process, signals, terminal, deadline)
         }),
         _ => stay(&process, signals, terminal, deadline),
-    }
+    };
+    then(&process)?;
+    end
 }
 
 /// Stays with a running program until it ends.

@@ -4,6 +4,7 @@ pub mod arguments;
 pub mod foreground;
 mod found;
 mod lasting;
+mod learning;
 mod mounts;
 mod security;
 pub mod settings;
@@ -25,6 +26,9 @@ use crate::progress::Bars;
 pub fn run(given: &ArgMatches, context: &Context) -> Result {
     arguments::refuse_absent("run", given)?;
     let mut spec = spec("run", given, context)?;
+    if let Some(file) = given.file("learn") {
+        return learning::run(spec, given, context, &file);
+    }
     if lasting::is_wanted(given) {
         return lasting::run(spec, given, context);
     }
@@ -34,13 +38,21 @@ pub fn run(given: &ArgMatches, context: &Context) -> Result {
         let process = zind_core::Command::from(spec).spawn()?;
         return foreground::in_terminal(&process, interactive, Some(context));
     }
-    let how = foreground::Terminal::Apart { passes_signals: given.switched("sig-proxy").unwrap_or(true) };
-    foreground::run(spec, how, Some(context))
+    foreground::run(spec, apart(given), Some(context))
+}
+
+fn apart(given: &ArgMatches) -> foreground::Terminal {
+    foreground::Terminal::Apart { passes_signals: given.switched("sig-proxy").unwrap_or(true) }
 }
 
 /// Makes a container, and writes its id.
 pub fn create(given: &ArgMatches, context: &Context) -> Result {
     arguments::refuse_absent("create", given)?;
+    if given.file("learn").is_some() {
+        return Err(
+            Failure::new("create: --learn: nothing is started").hint("`zind run --learn FILE` starts it, and stays")
+        );
+    }
     if given.is_on("detach") {
         return Err(Failure::new("create: nothing is started").hint("`zind start NAME` starts it in the background"));
     }
