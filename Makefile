@@ -16,13 +16,13 @@ PACKAGES := gcc g++ make pkg-config python3 python3-venv uidmap busybox-static m
 	iproute2 strace attr libcap2-bin fuse-overlayfs squashfs-tools erofs-utils \
 	docker-registry skopeo umoci buildah apache2-utils openssl libseccomp2
 
-.PHONY: help setup packages venv cli wheel develop build demo test test-rust test-c test-python test-vm test-user fuzz lint bench bench-vm install clean
+.PHONY: help setup packages venv cli wheel develop build demo test test-rust test-c test-python test-vm test-user fuzz sanitize lint bench bench-vm install clean
 
 help:
 	@echo 'make demo     set up what is needed, then show real programs in real containers'
 	@echo 'make test     set up what is needed, then pass every test'
 	@echo 'make test-vm  only those in virtual machines with control groups of version 2 alone; SUITES="root systemd user"'
-	@echo 'make fuzz     hostile bytes for the readers of images and filters; FUZZ_SECONDS=3600 for an hour each'
+	@echo 'make fuzz     hostile bytes for all readers of foreign ones; FUZZ_SECONDS=3600 for an hour each'
 	@echo 'make bench    measure beside bubblewrap, crun, runc and a bare floor in C'
 	@echo 'make bench-vm  what control groups cost, in a virtual machine with version 2 alone'
 	@echo 'make install  install the C library, header and pkg-config file, the command, its man pages and completions; PREFIX=/usr/local, DESTDIR='
@@ -78,10 +78,15 @@ test-rust:
 	cargo run -q $(CARGO_FLAGS) -p zind-core --example images
 	cargo run -q $(CARGO_FLAGS) -p zind-core --example living
 
-# Hostile bytes for what reads images and filters, begun from the corpora in zind-core/fuzz/corpus: FUZZ_SECONDS for each of eight readers.
-FUZZ_SECONDS ?= 20
+# Hostile bytes for every reader of foreign ones, begun from the corpora in zind-core/fuzz/corpus: FUZZ_SECONDS for each of thirteen
+# groups of readers, as many at once as there are processors.
+FUZZ_SECONDS ?= 60
 fuzz:
 	FUZZ_SECONDS=$(FUZZ_SECONDS) zind-core/fuzz/run
+
+# The C programs under AddressSanitizer (with leaks), UndefinedBehaviorSanitizer and valgrind; a part of test-c.
+sanitize:
+	cargo test $(CARGO_FLAGS) -p zind-ffi --test c_face -- nothing_is
 
 test-c:
 	cargo test $(CARGO_FLAGS) -p zind-ffi

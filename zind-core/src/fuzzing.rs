@@ -11,20 +11,25 @@ use std::sync::atomic::AtomicU64;
 
 use rustix::fs::{CWD, Mode, OFlags, openat};
 
+use crate::cgroup::DeviceRule;
 use crate::copy;
+use crate::device::Device;
 use crate::image::unpack::apply::Apply;
 use crate::image::unpack::below::Below;
 use crate::image::unpack::decompress::{self, Counted, Watched};
 use crate::image::unpack::tar::Reader;
 use crate::image::{Digest, ImageConfig, Index, Limits, Manifest, Platform, Reference, media};
+use crate::mount::options::Options as MountOptions;
 use crate::registry::fuzzing as registry;
+use crate::spec::{parse_rlimit_name, parse_signal, parse_size};
 use crate::store::{Owners, Store};
+use crate::terminal::DetachKeys;
 
 /// What takes the bytes, and its name: that of the directory of its corpus.
 pub type Target = (&'static str, fn(&Ground, &[u8]));
 
 /// All of them.
-pub const TARGETS: [Target; 8] = [
+pub const TARGETS: [Target; 13] = [
     ("layer", layer),
     ("stream", stream),
     ("document", document),
@@ -33,6 +38,11 @@ pub const TARGETS: [Target; 8] = [
     ("image", image),
     ("registry", |_, bytes| registry::answer(bytes)),
     ("profile", |_, bytes| crate::security::seccomp::fuzzing::profile(bytes)),
+    ("config", |_, bytes| crate::spec::oci::fuzzing::config(bytes)),
+    ("kept", kept),
+    ("launcher", launcher),
+    ("kernel", kernel),
+    ("words", words),
 ];
 
 /// A directory to work in, gone with this: things to be unpacked upon, and something beside them that stays as it is.
@@ -210,6 +220,117 @@ fn archive(ground: &Ground, bytes: &[u8]) {
     load(ground, &path);
     fs::remove_file(path).unwrap();
     assert_eq!(ground.picture(), ground.1);
+}
+
+/// What the library and a monitor keep in files: state, journal and log of containers, layers, what is beside images.
+fn kept(ground: &Ground, bytes: &[u8]) {
+    crate::container::fuzzing::state(bytes);
+    crate::container::fuzzing::journal(&ground.at("journal"), bytes);
+    crate::container::fuzzing::log(&ground.at("log"), bytes);
+    crate::rootfs::layers::fuzzing::state(bytes);
+    crate::store::fuzzing::files(bytes);
+}
+
+/// What goes between library, launcher and monitor.
+fn launcher(_: &Ground, bytes: &[u8]) {
+    crate::process::fuzzing::reports(bytes);
+    crate::process::fuzzing::plan(bytes);
+    crate::container::fuzzing::replies(bytes);
+}
+
+/// What the kernel says of processes, mounts and groups, and what systemd says.
+fn kernel(_: &Ground, bytes: &[u8]) {
+    crate::proc::fuzzing::files(bytes);
+    crate::doctor::fuzzing::mountinfo(bytes);
+    crate::cgroup::fuzzing::layout(bytes);
+    crate::cgroup::fuzzing::bus(bytes);
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        crate::cgroup::fuzzing::readings(text);
+        crate::cgroup::fuzzing::group_name(text);
+    }
+}
+
+/// Words that people write, and an image's users: options of mounts, sizes, devices, keys.
+fn words(_: &Ground, bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    crate::rootfs::users::fuzzing::users(text);
+    mount_options(text);
+    sizes(text);
+    if let Ok(device) = Device::parse(text) {
+        let again = format!("{}:{}:{}", text.split(':').next().unwrap(), device.target().display(), device.rights());
+        let again = Device::parse(&again);
+        assert!(device.target().to_str().unwrap().contains(':') || again.unwrap().rights() == device.rights());
+    }
+    if let Ok(rule) = DeviceRule::parse(text, true) {
+        let number = |number: Option<u32>| number.map_or("*".to_owned(), |number| number.to_string());
+        let kind = text.split_ascii_whitespace().next().unwrap();
+        let again = format!("{kind} {}:{} {}", number(rule.major), number(rule.minor), rule.access);
+        assert_eq!(DeviceRule::parse(&again, true).unwrap(), rule);
+    }
+    if let Ok(restart) = crate::container::Restart::parse(text) {
+        assert_eq!(crate::container::Restart::parse(&restart.to_string()).unwrap(), restart);
+    }
+    if let Ok(path) = crate::spec::sysctl::path_of(text) {
+        assert!(!path.split('/').any(|part| part.is_empty() || part == "." || part == ".."), "{text:?}");
+    }
+    detach(text);
+}
+
+fn mount_options(text: &str) {
+    let read = |words: &[String]| MountOptions::parse(words.iter().map(String::as_str));
+    let words: Vec<String> = text.split(',').map(str::to_owned).collect();
+    if let Ok(options) = read(&words) {
+        assert!(!text.contains('\0'));
+        assert_eq!(read(&options.words()).unwrap(), options);
+    }
+}
+
+/// Whole numbers are read as they stand, and no unit makes less of one.
+fn sizes(text: &str) {
+    if let Ok(size) = parse_size("memory", text) {
+        let digits = text.trim();
+        if digits.bytes().all(|byte| byte.is_ascii_digit()) {
+            assert_eq!(digits.parse(), Ok(size));
+            for (unit, shift) in [("k", 10), ("MiB", 20), ("g", 30), ("TB", 40)] {
+                let more = parse_size("memory", &format!("{digits}{unit}")).ok();
+                assert_eq!(more, size.checked_mul(1 << shift), "{digits}{unit}");
+            }
+        }
+    }
+    if let Ok(signal) = parse_signal(text) {
+        assert!((1..=64).contains(&signal) && parse_signal(&signal.to_string()).unwrap() == signal);
+    }
+    if let Ok(resource) = parse_rlimit_name(text) {
+        assert!(text.to_ascii_lowercase().ends_with(crate::spec::parse::rlimit_name(resource)));
+    }
+    if let Ok(seconds) = text.parse::<f64>() {
+        let is_taken = crate::spec::parse_duration("timeout", seconds).is_ok();
+        assert!(is_taken || !(0.0..1.8e19).contains(&seconds), "{seconds}");
+    }
+    for id in [0, 1000, u32::MAX] {
+        let _ = crate::namespace::idmap::parse_range(text, Some("ann"), id);
+    }
+}
+
+/// Keys in the first line; what is typed comes in pieces as if it came at once, and only the keys are missing of it.
+fn detach(text: &str) {
+    let (keys, typed) = text.split_once('\n').unwrap_or((text, ""));
+    let Ok(keys) = DetachKeys::parse(keys) else { return };
+    let mut whole = keys.clone();
+    let at_once = whole.feed(typed.as_bytes());
+    let (mut pieces, mut bytes, mut used, mut detach) = (keys, Vec::new(), 0, false);
+    for piece in typed.as_bytes().chunks(3) {
+        let typed = pieces.feed(piece);
+        bytes.extend(typed.bytes);
+        used += typed.used;
+        detach = typed.detach;
+        if detach {
+            break;
+        }
+    }
+    assert_eq!((&bytes, used, detach), (&at_once.bytes, at_once.used, at_once.detach));
+    assert!(at_once.bytes.len() <= at_once.used && at_once.used <= typed.len());
+    assert!(typed.as_bytes().starts_with(&at_once.bytes));
 }
 
 /// Between the parts of an image.

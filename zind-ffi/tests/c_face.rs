@@ -136,7 +136,7 @@ fn many_threads_start_containers_at_once() {
 #[test]
 fn nothing_is_leaked_or_used_after_its_end() {
     let sanitize = ["cc", "-std=c11", "-fsanitize=address,undefined"];
-    for name in ["use.c", "misuse.c", "living.c"] {
+    for name in ["use.c", "misuse.c", "living.c", "threads.c"] {
         let scratch = Scratch::new();
         run(&mut Command::new(compile(&sanitize, &program(name), Link::Shared, &scratch)));
     }

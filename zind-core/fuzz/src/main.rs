@@ -1,7 +1,7 @@
 //! libFuzzer around `zind_core::fuzzing`. `run` beside it builds this as it has to be built, and runs it.
-#![cfg_attr(fuzzing, no_main)]
+#![cfg_attr(feature = "libfuzzer", no_main)]
 
-#[cfg(fuzzing)]
+#[cfg(feature = "libfuzzer")]
 mod fuzzer {
     use std::sync::OnceLock;
 
@@ -23,7 +23,7 @@ mod fuzzer {
     });
 }
 
-#[cfg(not(fuzzing))]
+#[cfg(not(feature = "libfuzzer"))]
 fn main() {
     eprintln!("this is built and run by zind-core/fuzz/run");
     std::process::exit(2);

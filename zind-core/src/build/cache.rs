@@ -77,6 +77,14 @@ impl Record {
     }
 }
 
+/// What is read is written as it was.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn record_again(bytes: &[u8]) {
+    if let Some(record) = Record::parse(bytes) {
+        assert_eq!(Record::parse(record.encode().as_bytes()), Some(record));
+    }
+}
+
 pub(super) struct Cache {
     place: PathBuf,
 }

@@ -18,7 +18,7 @@ use crate::error::{At, Error, Result, Step};
 use crate::process::launch::SLICE;
 
 /// A longer message than this ends the conversation; the ones awaited have a few hundred bytes.
-const MOST_BYTES: usize = 1 << 20;
+pub(super) const MOST_BYTES: usize = 1 << 20;
 
 const METHOD_CALL: u8 = 1;
 pub(super) const METHOD_RETURN: u8 = 2;
@@ -149,7 +149,7 @@ pub(super) struct Incoming {
 }
 
 /// The length of the message that begins here, as soon as it can be told.
-fn length_of(bytes: &[u8]) -> std::result::Result<Option<usize>, ()> {
+pub(super) fn length_of(bytes: &[u8]) -> std::result::Result<Option<usize>, ()> {
     let Some(head) = bytes.get(..16) else { return Ok(None) };
     let number = |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]) as usize;
     let (body, fields) = (number(4), number(12));
@@ -161,7 +161,7 @@ fn length_of(bytes: &[u8]) -> std::result::Result<Option<usize>, ()> {
 }
 
 /// Takes a whole message apart.
-fn parse(bytes: &[u8]) -> Option<Incoming> {
+pub(super) fn parse(bytes: &[u8]) -> Option<Incoming> {
     let mut message = Incoming { kind: *bytes.get(1)?, ..Incoming::default() };
     let mut reader = Reader { bytes, at: 4 };
     let body_length = reader.u32()? as usize;

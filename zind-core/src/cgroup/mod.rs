@@ -6,6 +6,8 @@ pub(crate) mod delegation;
 mod devices;
 pub(crate) mod events;
 mod files;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 pub(crate) mod layout;
 mod limits;
 mod oci;

@@ -50,10 +50,21 @@ fn own() -> Result<Owner> {
 /// A name for the next group: `zind-<pid namespace>.<time namespace>-<pid>-<start time>-<number>-<d|k>`; `d`: whoever is in
 /// it ends with the owner, `k`: they are kept.
 pub(super) fn next_name(dies_with_owner: bool) -> Result<String> {
-    let Owner { namespace, clock, pid, started } = own()?;
-    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    Ok(name(own()?, NEXT.fetch_add(1, Ordering::Relaxed), dies_with_owner))
+}
+
+fn name(owner: Owner, number: u64, dies_with_owner: bool) -> String {
+    let Owner { namespace, clock, pid, started } = owner;
     let kind = if dies_with_owner { 'd' } else { 'k' };
-    Ok(format!("zind-{namespace:x}.{clock:x}-{pid}-{started:x}-{number}-{kind}"))
+    format!("zind-{namespace:x}.{clock:x}-{pid}-{started:x}-{number}-{kind}")
+}
+
+/// A name that is read and written again.
+#[cfg(any(test, fuzzing))]
+pub(super) fn name_again(text: &str) -> Option<String> {
+    let (owner, dies) = parse(text)?;
+    let number = text.split('-').nth(4)?.parse().ok()?;
+    Some(name(owner, number, dies))
 }
 
 /// The owner in a name, and whether its processes end with it.

@@ -355,7 +355,7 @@ impl Reader<'_> {
     }
 }
 
-fn io_of_v2(text: &str) -> Vec<IoStats> {
+pub(super) fn io_of_v2(text: &str) -> Vec<IoStats> {
     let line = |line: &str| {
         let mut words = line.split_ascii_whitespace();
         let mut io = IoStats { device: super::limits::numbers(words.next()?)?, ..IoStats::default() };
@@ -375,7 +375,7 @@ fn io_of_v2(text: &str) -> Vec<IoStats> {
     text.lines().filter_map(line).collect()
 }
 
-fn io_lines_of_v1(all: &mut Vec<IoStats>, text: &str, is_bytes: bool) {
+pub(super) fn io_lines_of_v1(all: &mut Vec<IoStats>, text: &str, is_bytes: bool) {
     for line in text.lines() {
         let words: Vec<&str> = line.split_ascii_whitespace().collect();
         let [device, what, value] = words[..] else { continue };

@@ -57,7 +57,7 @@ impl Entry {
         }
     }
 
-    fn encode(&self) -> Vec<u8> {
+    pub(super) fn encode(&self) -> Vec<u8> {
         let name = self.name.as_deref().unwrap_or_default().as_bytes();
         let mut bytes = Vec::with_capacity(EVENT_SIZE);
         for word in [EVENT_MAGIC, VERSION] {
@@ -77,14 +77,15 @@ impl Entry {
         bytes
     }
 
-    fn parse(bytes: &[u8]) -> Option<Entry> {
+    pub(super) fn parse(bytes: &[u8]) -> Option<Entry> {
         let word = |at: usize| bytes.get(at..at + 4)?.try_into().ok().map(u32::from_ne_bytes);
         let long = |at: usize| bytes.get(at..at + 8)?.try_into().ok().map(u64::from_ne_bytes);
         (bytes.len() == EVENT_SIZE && word(0)? == EVENT_MAGIC && word(4)? == VERSION).then_some(())?;
         let text = |at: usize, len: usize| String::from_utf8(bytes.get(at..at + len)?.to_vec()).ok();
         let name_len = usize::try_from(word(52)?).ok().filter(|len| *len <= 128)?;
         Some(Entry {
-            number: long(8)?,
+            // There is one after it.
+            number: long(8).filter(|number| *number < u64::MAX)?,
             time_ns: long(16)?,
             run: long(24)?,
             what: word(32)?,
@@ -122,12 +123,12 @@ fn at(file: &File, offset: u64) -> Option<Entry> {
     Entry::parse(&bytes)
 }
 
-fn last_number(file: &File) -> Option<u64> {
+pub(super) fn last_number(file: &File) -> Option<u64> {
     at(file, length(file)?.checked_sub(SIZE)?).map(|entry| entry.number)
 }
 
 /// The records of a file from a number on, in order.
-fn read_from(file: &File, number: u64) -> Vec<Entry> {
+pub(super) fn read_from(file: &File, number: u64) -> Vec<Entry> {
     let (Some(length), Some(first)) = (length(file), at(file, 0)) else { return Vec::new() };
     let skipped = number.saturating_sub(first.number).saturating_mul(SIZE).min(length);
     let mut bytes = vec![0u8; usize::try_from(length - skipped).unwrap_or(0)];
@@ -271,6 +272,9 @@ mod tests {
         for end in 0..EVENT_SIZE {
             assert_eq!(Entry::parse(&bytes[..end]), None);
         }
+        let mut last = bytes.clone();
+        last[8..16].fill(0xff);
+        assert_eq!(Entry::parse(&last), None, "none could come after it");
         for at in 0..EVENT_SIZE {
             for byte in [0, 0xff, b'/'] {
                 let mut changed = bytes.clone();

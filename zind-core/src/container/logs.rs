@@ -142,7 +142,8 @@ fn number_of(file: &File) -> std::io::Result<Option<u64>> {
     }
     let Some((head, number)) = first.split_first_chunk::<HEAD>() else { return Ok(None) };
     let is_number = matches!(head_of(head), Some((_, 8, NUMBER)));
-    Ok(number.try_into().ok().map(u64::from_ne_bytes).filter(|_| is_number))
+    // There is one after it.
+    Ok(number.try_into().ok().map(u64::from_ne_bytes).filter(|number| is_number && *number < u64::MAX))
 }
 
 fn open(dir: &Dir, place: u32) -> Option<File> {
@@ -303,7 +304,7 @@ impl Logs {
             match stream {
                 LOST => {
                     let lost = bytes.get(8..16).and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_ne_bytes);
-                    self.lost += lost;
+                    self.lost = self.lost.saturating_add(lost);
                     continue;
                 }
                 STDOUT if self.query.stdout => {}
@@ -341,7 +342,7 @@ impl Logs {
                 let Some((number, file)) = find(self.container.dir(), self.files, self.next) else { return Ok(None) };
                 if self.next > 0 && number > self.next {
                     // How much that was nobody knows.
-                    self.lost += 1;
+                    self.lost = self.lost.saturating_add(1);
                 }
                 self.file = Some((number, BufReader::with_capacity(64 << 10, file), 0));
             }
@@ -372,7 +373,7 @@ impl Logs {
 }
 
 /// A record, if a whole one is there.
-fn one(file: &mut BufReader<File>, at: &mut u64) -> std::io::Result<Option<(u64, u8, Vec<u8>)>> {
+pub(super) fn one(file: &mut BufReader<File>, at: &mut u64) -> std::io::Result<Option<(u64, u8, Vec<u8>)>> {
     use std::io::{Seek, SeekFrom};
     let mut head = [0u8; HEAD];
     let whole = match read_whole(file, &mut head)? {

@@ -9,6 +9,8 @@ mod builder;
 mod changes;
 mod ending;
 mod events;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod health;
 mod hooks;
 mod journal;

@@ -78,6 +78,11 @@ impl Connection {
         self.0.as_fd()
     }
 
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn of(socket: OwnedFd) -> Connection {
+        Connection(socket)
+    }
+
     pub(super) fn try_clone(&self) -> Result<Connection> {
         self.0.try_clone().map(Connection).at(Step::AskMonitor, "dup", "")
     }

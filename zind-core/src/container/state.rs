@@ -452,7 +452,7 @@ impl Words<'_> {
 }
 
 impl Running {
-    fn parse(bytes: &[u8]) -> Option<(u64, Running)> {
+    pub(super) fn parse(bytes: &[u8]) -> Option<(u64, Running)> {
         let mut words = Words(bytes);
         (words.u32()? == zind_init::monitor::MAGIC && words.u32()? == zind_init::monitor::VERSION).then_some(())?;
         let run = words.u64()?;
@@ -481,7 +481,7 @@ impl Running {
 }
 
 impl Ended {
-    fn parse(bytes: &[u8]) -> Option<Ended> {
+    pub(super) fn parse(bytes: &[u8]) -> Option<Ended> {
         let mut words = Words(bytes);
         let magic = words.u32()?;
         let version = words.u32()?;
@@ -652,7 +652,7 @@ fn read(fields: &Map<String, Value>) -> Option<Record> {
 fn read_run(fields: &Map<String, Value>) -> Option<Run> {
     let map = |value: &Value| {
         let [container, host, size] = numbers::<3>(value)?;
-        Some(IdMap { container, host, size })
+        IdMap { container, host, size }.if_sound()
     };
     let maps = |name: &str| -> Option<Vec<IdMap>> { fields.get(name)?.as_array()?.iter().map(map).collect() };
     let part = |value: &Value| {

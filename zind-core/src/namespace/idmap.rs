@@ -22,6 +22,13 @@ pub struct IdMap {
     pub size: u32,
 }
 
+impl IdMap {
+    /// The line, if no id of it lies beyond the last one there is: what is written down may be damaged.
+    pub(crate) fn if_sound(self) -> Option<IdMap> {
+        (self.container.checked_add(self.size).is_some() && self.host.checked_add(self.size).is_some()).then_some(self)
+    }
+}
+
 /// What the ids of a container mean on the host.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -190,7 +197,7 @@ pub(crate) fn subordinate_range(path: &Path, name: Option<&str>, uid: u32) -> Re
     })
 }
 
-fn parse_range(text: &str, name: Option<&str>, uid: u32) -> Option<(u32, u32)> {
+pub(crate) fn parse_range(text: &str, name: Option<&str>, uid: u32) -> Option<(u32, u32)> {
     text.lines().find_map(|line| {
         let mut fields = line.trim().split(':');
         let who = fields.next()?;

@@ -5,6 +5,8 @@ mod communicate;
 pub(crate) mod deputy;
 pub(crate) mod exec;
 mod filter;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 pub(crate) mod handle;
 pub(crate) mod helper;
 pub(crate) mod hooks;

@@ -166,7 +166,7 @@ impl Prepared {
 }
 
 /// A header in which nothing is asked for.
-fn blank() -> Plan {
+pub(super) fn blank() -> Plan {
     Plan {
         magic: MAGIC,
         version: VERSION,

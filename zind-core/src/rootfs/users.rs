@@ -1,6 +1,9 @@
 //! Users and groups by name, looked up in the container's own files, which nobody has to trust.
 #![forbid(unsafe_code)]
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
+
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -69,14 +72,14 @@ impl Users {
     /// A user by name: uid and gid.
     pub(crate) fn user(&self, name: &str) -> Option<(u32, u32)> {
         let fields = find(&self.passwd, name)?;
-        Some((fields.get(2)?.parse().ok()?, fields.get(3)?.parse().ok()?))
+        Some((id(fields.get(2)?)?, id(fields.get(3)?)?))
     }
 
     /// The gid that belongs to a uid, if the database has the uid.
     pub(crate) fn gid_of(&self, uid: u32) -> Option<u32> {
         let uid = uid.to_string();
         let line = self.passwd.lines().map(fields).find(|fields| fields.get(2) == Some(&uid.as_str()))?;
-        line.get(3)?.parse().ok()
+        id(line.get(3)?)
     }
 
     /// The home directory of a uid, if the database names an absolute one.
@@ -97,8 +100,7 @@ impl Users {
     pub(crate) fn groups_of(&self, user: &str) -> Vec<u32> {
         let has_user = |fields: &Vec<&str>| fields.get(3).is_some_and(|list| list.split(',').any(|name| name == user));
         let lines = self.group.lines().map(fields).filter(has_user);
-        let mut groups: Vec<u32> = lines.filter_map(|fields| fields.get(2)?.parse().ok()).collect();
-        groups.retain(|&gid| gid != u32::MAX);
+        let mut groups: Vec<u32> = lines.filter_map(|fields| id(fields.get(2)?)).collect();
         groups.sort_unstable();
         groups.dedup();
         groups.truncate(MOST_GROUPS);
@@ -107,8 +109,13 @@ impl Users {
 
     /// A group by name.
     pub(crate) fn group(&self, name: &str) -> Option<u32> {
-        find(&self.group, name)?.get(2)?.parse().ok()
+        id(find(&self.group, name)?.get(2)?)
     }
+}
+
+/// No id is the number that means "leave it as it is" to setresuid(2) (CVE-2024-40635).
+fn id(text: &str) -> Option<u32> {
+    text.parse().ok().filter(|id| *id != u32::MAX)
 }
 
 fn fields(line: &str) -> Vec<&str> {
@@ -182,5 +189,13 @@ mod tests {
         assert_eq!(users().home_of(0), Some("/root"));
         assert_eq!((users().name_of(33), users().name_of(1)), (Some("web"), None));
         assert_eq!((users().groups_of("web"), users().groups_of("x")), (vec![50], vec![]));
+    }
+
+    #[test]
+    fn no_id_means_that_it_stays_as_it_is() {
+        let users =
+            Users { passwd: "a:x:4294967295:0::/:\nb:x:5:4294967295::/:\n".into(), group: "c:x:4294967295:a".into() };
+        assert_eq!((users.user("a"), users.user("b"), users.gid_of(5)), (None, None, None));
+        assert_eq!((users.group("c"), users.groups_of("a")), (None, vec![]));
     }
 }

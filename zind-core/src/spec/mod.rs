@@ -3,7 +3,7 @@
 
 pub(crate) mod check;
 mod hooks;
-mod oci;
+pub(crate) mod oci;
 pub(crate) mod parse;
 pub(crate) mod sysctl;
 

@@ -5,6 +5,8 @@
 mod blobs;
 mod collect;
 mod find;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod index;
 pub(crate) mod leases;
 mod owners;

@@ -89,6 +89,14 @@ impl Info {
     }
 }
 
+/// What is read is written as it was.
+#[cfg(any(test, fuzzing))]
+pub(super) fn info_again(bytes: &[u8]) {
+    if let Some(info) = Info::parse(bytes) {
+        assert_eq!(Info::parse(&info.to_bytes()).map(|info| info.to_bytes()), Some(info.to_bytes()));
+    }
+}
+
 /// A snapshot that is being made. It goes away unless it is put in its place.
 #[derive(Debug)]
 pub(super) struct Aside {
@@ -361,7 +369,7 @@ pub(super) fn snapshot_note(chain: &Digest, owners: &Owners) -> String {
 fn maps(value: &Value) -> Option<(Vec<IdMap>, Vec<IdMap>)> {
     let number = |value: &Value| value.as_u64().and_then(|number| u32::try_from(number).ok());
     let line = |value: &Value| {
-        Some(IdMap { container: number(&value[0])?, host: number(&value[1])?, size: number(&value[2])? })
+        IdMap { container: number(&value[0])?, host: number(&value[1])?, size: number(&value[2])? }.if_sound()
     };
     let lines = |value: &Value| value.as_array()?.iter().map(line).collect::<Option<Vec<IdMap>>>();
     Some((lines(&value[0])?, lines(&value[1])?))

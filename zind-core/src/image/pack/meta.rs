@@ -148,6 +148,23 @@ impl Kept {
     }
 }
 
+/// Attributes that a container may have written: of a file before it became the caller's, an access list, capabilities.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn attributes(bytes: &[u8]) {
+    if let Some(kept) = Kept::parse(bytes) {
+        assert!(kept.uid != u32::MAX && kept.gid != u32::MAX && kept.usable_mode(true) <= 0o7777);
+    }
+    let maps = [IdMap { container: 0, host: 1000, size: 1 }, IdMap { container: 1, host: 100_000, size: 65536 }];
+    let mut list = bytes.to_vec();
+    if map_acl(&mut list, &maps, &maps, Path::new("x")).is_ok() {
+        let changed = list.iter().zip(bytes).skip(4).filter(|(new, old)| new != old).count();
+        assert!(list.len() == bytes.len() && changed <= bytes.len() / 2);
+    }
+    let mut capabilities = bytes.to_vec();
+    without_root_id(&mut capabilities);
+    assert!(capabilities.len() == bytes.len() || capabilities.len() == 20);
+}
+
 /// Labels of this machine's security modules stay here.
 fn is_kept(name: &OsStr) -> bool {
     let name = name.as_bytes();

@@ -8,6 +8,8 @@
 
 mod compress;
 mod meta;
+#[cfg(any(test, fuzzing))]
+pub(crate) use meta::attributes;
 mod tar;
 
 use std::collections::{BTreeSet, HashMap, hash_map};

@@ -12,6 +12,8 @@
 
 mod diff;
 mod files;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod state;
 
 use std::ffi::{CString, OsString};

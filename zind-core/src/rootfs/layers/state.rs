@@ -234,7 +234,7 @@ fn read(fields: &Map<String, Value>) -> Option<State> {
     let pair = |value: &Value| numbers(value).and_then(|list| <[u32; 2]>::try_from(list).ok()).map(|[a, b]| (a, b));
     let map = |value: &Value| {
         let [container, host, size] = <[u32; 3]>::try_from(numbers(value)?).ok()?;
-        Some(IdMap { container, host, size })
+        IdMap { container, host, size }.if_sound()
     };
     let saved = |value: &Value| {
         let name = value.get("name")?.as_str()?.to_owned();
@@ -338,7 +338,8 @@ mod tests {
 
     #[test]
     fn layers_that_go_round_or_nowhere_are_damage() {
-        let broken: [fn(&mut State); 7] = [
+        let broken: [fn(&mut State); 8] = [
+            |state| state.uid_map.push(IdMap { container: 1, host: 5, size: u32::MAX }),
             |state| state.parents.extend([(1, 4)]),
             |state| state.parents.extend([(2, 9)]),
             |state| state.parents.extend([(NONE, 1)]),

@@ -9,6 +9,8 @@
 #![forbid(unsafe_code)]
 
 mod extras;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod linux;
 mod mounts;
 mod node;
