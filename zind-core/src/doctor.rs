@@ -1,7 +1,7 @@
 //! [`doctor`]: what works here, what not, and the cure.
 //!
-//! Everything is read or asked for, nothing is tried out: no process is made, no namespace, no mount, no file. So a
-//! machine can still refuse what looks right here (security modules decide late).
+//! Nearly everything is read or asked for. What no reading tells is tried out: the root of a container is made in namespaces that
+//! are thrown away, and a file without a name where the launcher could be executed from. Nothing of it is left.
 #![forbid(unsafe_code)]
 
 #[cfg(any(test, fuzzing))]
@@ -18,9 +18,12 @@ use rustix::fs::{Access, AtFlags, CWD, ResolveFlags};
 use serde_json::{Value, json};
 
 use crate::cgroup::{delegation, outlook};
+use crate::error::{self, Step};
 use crate::lowlevel;
 use crate::namespace::kind::Kind;
 use crate::proc::{self, Proc, Status};
+use crate::process::launch;
+use crate::spec::Spec;
 use crate::sys::probe;
 
 /// Capabilities that decide what a container can be given: capabilities(7).
@@ -104,8 +107,8 @@ impl fmt::Display for Doctor {
     }
 }
 
-/// Looks at the kernel, the caller's privileges and the machine's set-up. Needs no privilege, fails never, and changes
-/// nothing.
+/// Looks at the kernel, the caller's privileges and the machine's set-up. Needs no privilege, fails never, and leaves
+/// nothing changed.
 pub fn doctor() -> Doctor {
     let caller = Caller::look();
     let mounts = mounts();
@@ -114,7 +117,9 @@ pub fn doctor() -> Doctor {
     checks.push(namespace_calls());
     checks.extend(file_systems());
     checks.extend(system_calls());
-    checks.extend([memfd(), seccomp(&caller), landlock(), no_new_privs(&caller)]);
+    let (memory, files) = (memfd(), executable_files());
+    checks.push(root(memory.ok || files.ok));
+    checks.extend([memory, files, seccomp(&caller), landlock(), no_new_privs(&caller)]);
     checks.extend(id_map_helpers(&caller));
     checks.extend(subordinate_ids(&caller));
     checks.extend([cgroup(&mounts), fuse(), fuse_overlayfs(), raise_limits(&caller)]);
@@ -404,6 +409,62 @@ fn memfd() -> Check {
         None => (true, "no vm.memfd_noexec to be seen: memory files may be executed"),
     };
     check("memfd executable", ok, detail, "as root: sysctl -w vm.memfd_noexec=1")
+}
+
+/// Where the launcher is executed from if memory files may not be.
+fn executable_files() -> Check {
+    let memory_is_enough = memfd().ok;
+    let mut is_there = false;
+    let mut told = Vec::new();
+    for (place, found) in launch::places_to_execute() {
+        let place = place.display().to_string();
+        told.push(match found {
+            Ok(()) => place,
+            Err(error) if error.errno() == Some(Errno::EACCES) && has_noexec(&place) => format!("not {place} (noexec)"),
+            Err(error) => {
+                format!("not {place} ({})", error.errno().map_or_else(|| "refused".to_owned(), error::describe))
+            }
+        });
+        is_there |= !told[told.len() - 1].starts_with("not ");
+    }
+    let what = if memory_is_enough { "not needed: memory files may be executed; else from" } else { "executed from" };
+    check(
+        "executable files",
+        memory_is_enough || is_there,
+        format!("{what} {}", told.join(", ")),
+        "as root: mount -o remount,exec /tmp, or sysctl -w vm.memfd_noexec=1; or name a directory of this user's own in XDG_RUNTIME_DIR",
+    )
+}
+
+fn has_noexec(place: &str) -> bool {
+    let flags = rustix::fs::statvfs(place).map(|fs| fs.f_flag);
+    flags.is_ok_and(|flags| flags.contains(rustix::fs::StatVfsMountFlags::NOEXEC))
+}
+
+/// The root of a container, with its overlays, is made where nobody sees it.
+fn root(can_execute: bool) -> Check {
+    const NAME: &str = "root of a container";
+    if !can_execute {
+        return check(
+            NAME,
+            false,
+            "not tried: the launcher cannot be executed",
+            "see memfd executable and executable files",
+        );
+    }
+    match launch::look_at_root(&Spec::new(["true"]), &mut || false, |_, _| Ok(())) {
+        Ok(()) => check(NAME, true, "made on trial, with overlays, in namespaces of its own", ""),
+        Err(error) => {
+            let is_overlay = matches!(error.step(), Some(Step::Mount | Step::Template));
+            let cure = if is_overlay {
+                "overlays are refused here: read_only=True and overlay=False need none; fuse-overlayfs(1) stands in for \
+                 directories and images where it is installed"
+            } else {
+                "see what else is told here; zind.run([\"true\"]) fails in the same way"
+            };
+            check(NAME, false, format!("refused: {error}"), cure)
+        }
+    }
 }
 
 fn seccomp(caller: &Caller) -> Check {

@@ -11,8 +11,8 @@ use crate::mount::Mount;
 use crate::security::capabilities::CapSet;
 use crate::spec::{IdMap, Kind};
 
-/// What is in force. It is made from the very plan the launcher carries out step by step, and a step that fails ends the
-/// start; so a container that runs has all of it.
+/// What is in force. It is made from the plan that the launcher carries out step by step. A step that fails ends the start, and
+/// so does one whose effect, read back by another call, is not what was planned ([`Isolation::measured`]).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Isolation {
@@ -82,6 +82,9 @@ pub struct Isolation {
     pub mount_interface: &'static str,
     /// Mounts the caller asked for, in order.
     pub mounts: Vec<MountReport>,
+    /// Who has read back that all this is so before the payload ran: `"inside"` (the launcher, of itself), or `"outside"` too
+    /// (the library, of the process that stood ready): with `require`.
+    pub measured: &'static str,
 }
 
 /// One of the caller's mounts.
@@ -260,6 +263,7 @@ impl Isolation {
             "bound_read_only": self.bound_read_only,
             "root_change": self.root_change,
             "mount_interface": self.mount_interface,
+            "measured": self.measured,
             "mounts": self.mounts.iter().map(|mount| mount.to_json()).collect::<Vec<_>>(),
             "in_force": self.in_force(),
         })

@@ -15,7 +15,7 @@ use crate::shortage::Shortage;
 use crate::step::Step;
 use crate::sys;
 use crate::watch::{self, Role};
-use crate::{At, Done, Failure, namespaces, report, terminal};
+use crate::{At, Done, Failure, measured, namespaces, report, terminal};
 
 const PR_SET_DUMPABLE: i32 = 4;
 const PR_SET_CHILD_SUBREAPER: i32 = 36;
@@ -58,7 +58,8 @@ impl Outcome {
 }
 
 /// What the payload's process does by itself.
-const PAYLOAD_STEPS: [Step; 8] = [
+const PAYLOAD_STEPS: [Step; 9] = [
+    Step::ReadBack,
     Step::Setsid,
     Step::Setpgid,
     Step::ControllingTerminal,
@@ -77,6 +78,7 @@ pub fn start(plan: &mut PlanFile) -> Result<i32, Failure> {
     let outcome = Outcome(sys::map_shared_page().at(Step::Fork)?);
     // Copied to whoever is forked: nobody in the container may look into it (CVE-2016-9962).
     sys::prctl(PR_SET_DUMPABLE, 0, 0).at(Step::Fork)?;
+    measured::not_dumpable(plan)?;
     if plan.has(crate::plan::KILL_DESCENDANTS) {
         sys::prctl(PR_SET_CHILD_SUBREAPER, 1, 0).at(Step::Fork)?;
     }

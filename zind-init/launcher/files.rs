@@ -11,7 +11,8 @@ use crate::planfile::PlanFile;
 use crate::step::Step;
 use crate::watch::decimal;
 use crate::sys::{self, AT_EMPTY_PATH, AT_FDCWD, AT_RECURSIVE, EMPTY, OPEN_TREE_CLONE};
-use crate::{At, Done, Failure, hooks, namespaces};
+use crate::part::Part;
+use crate::{At, Done, Failure, hooks, measured, namespaces};
 
 const MOUNT_ATTR_RDONLY: u64 = 1;
 const MOUNT_ATTR_IDMAP: u64 = 0x10_0000;
@@ -59,8 +60,16 @@ pub fn carry_out(plan: &mut PlanFile) -> Done {
             hooks::before_the_root(plan, place.root)?;
             continue;
         }
-        one(plan, &mut place, op).map_err(|Failure(step, _, errno)| Failure(step, index, errno))?;
+        if op.kind == FsKind::JoinNetwork {
+            // It takes its time: others look around meanwhile.
+            measured::mounts(plan, index)?;
+        }
+        one(plan, &mut place, op).map_err(|Failure(step, number, errno)| match step {
+            Step::ReadBack => Failure(step, number, errno),
+            _ => Failure(step, index, errno),
+        })?;
     }
+    measured::mounts(plan, plan.list(plan.fs).len())?;
     for fd in [place.root, place.staging, place.taken] {
         if fd >= 0 {
             sys::close(fd);
@@ -105,8 +114,14 @@ fn one(plan: &mut PlanFile, place: &mut Place, op: &FsOp) -> Done {
         }
         FsKind::Pivot => pivot(plan, place),
         FsKind::Chroot => {
+            let wanted = Fd(sys::openat(AT_FDCWD, plan.str(op.path), sys::O_PATH, 0).at(Step::Chroot)?);
             sys::chroot(plan.str(op.path)).at(Step::Chroot)?;
-            sys::chdir(c"/".as_ptr().cast()).at(Step::Chroot).map(drop)
+            sys::chdir(c"/".as_ptr().cast()).at(Step::Chroot)?;
+            let root = Fd(sys::openat(AT_FDCWD, c"/".as_ptr().cast(), sys::O_PATH, 0).at(Step::Chroot)?);
+            let [wanted, found] = [wanted.0, root.0].map(|fd| sys::fstat(fd).map(|stat| stat.identity()));
+            let (wanted, found) = (wanted.at(Step::Chroot)?, found.at(Step::Chroot)?);
+            measured::expect(plan, Part::Root, wanted.0, found.0)?;
+            measured::expect(plan, Part::Root, wanted.1, found.1)
         }
         FsKind::Mask => mask(plan, place, op).at(Step::Mask),
         FsKind::Readonly => readonly(plan, place, op).at(Step::ReadonlyPath),
@@ -328,6 +343,7 @@ fn bind(plan: &mut PlanFile, place: &mut Place, op: &FsOp) -> Done {
     }
     change(tree.0, &op, recursive).at(Step::MountSetattr)?;
     change_top(tree.0, &op).at(Step::MountSetattr)?;
+    measured::attributes(plan, tree.0, op.attr_set & !op.top_clear | op.top_set)?;
     let target = target(plan, place, &op).at(Step::MountTarget)?;
     may_cover(&op, tree.0, target.0).at(Step::MountTarget)?;
     sys::attach(tree.0, target.0).map_err(|errno| other_kind(tree.0, target.0).unwrap_or(errno)).at(Step::Bind)?;

@@ -3,10 +3,11 @@
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use crate::plan::CGROUP_NAMESPACE;
+use crate::part::Part;
 use crate::planfile::PlanFile;
 use crate::step::Step;
 use crate::sys;
-use crate::{At, Done, Failure};
+use crate::{At, Done, Failure, measured};
 
 const CLONE_NEWCGROUP: u64 = 0x0200_0000;
 /// No element of a list.
@@ -24,7 +25,10 @@ pub fn join(plan: &PlanFile) -> Done {
         wait(plan)?;
     }
     if plan.has(CGROUP_NAMESPACE) {
+        let link: sys::CStr = c"self/ns/cgroup".as_ptr().cast();
+        let before = measured::namespace(plan, link);
         sys::unshare(CLONE_NEWCGROUP).at_index(Step::Unshare, NOBODY)?;
+        measured::is_new(plan, Part::Cgroup, before, link)?;
     }
     Ok(())
 }

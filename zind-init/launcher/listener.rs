@@ -5,9 +5,10 @@
 
 use core::sync::atomic::{AtomicI32, Ordering};
 
+use crate::plan::MARKED;
 use crate::planfile::PlanFile;
 use crate::step::Step;
-use crate::{At, Done, report, sys};
+use crate::{At, Done, measured, report, sys};
 
 /// The listener's number, or one of these.
 static LISTENER: AtomicI32 = AtomicI32::new(NOT_YET);
@@ -25,8 +26,10 @@ pub fn install(plan: &PlanFile, filter: &[u64]) -> Done {
     sys::thread(stack, send, (&raw const *plan).cast()).at(Step::Seccomp)?;
     sys::set_all_signals_blocked(false);
     let installed = sys::seccomp(filter, plan.seccomp_flags | NEW_LISTENER);
-    LISTENER.store(installed.map_or(FAILED, |fd| fd as i32), Ordering::Release);
+    let is_there = if plan.has(MARKED) && installed.is_ok() { measured::filter_answers() } else { Ok(()) };
+    LISTENER.store(installed.ok().filter(|_| is_there.is_ok()).map_or(FAILED, |fd| fd as i32), Ordering::Release);
     installed.at(Step::Seccomp)?;
+    is_there?;
     while LISTENER.load(Ordering::Acquire) != SENT {
         core::hint::spin_loop();
     }

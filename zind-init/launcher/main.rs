@@ -13,6 +13,7 @@ mod files;
 mod groups;
 mod hooks;
 mod listener;
+mod measured;
 mod memory;
 #[allow(dead_code)]
 #[path = "../src/monitor.rs"]
@@ -26,6 +27,9 @@ mod monitor_remove;
 mod monitoring;
 mod namespaces;
 mod older;
+#[allow(dead_code)]
+#[path = "../src/measured.rs"]
+mod part;
 mod payload;
 #[allow(dead_code)]
 #[path = "../src/plan.rs"]
@@ -106,6 +110,7 @@ fn fail(plan: &PlanFile, Failure(step, index, errno): Failure) -> i32 {
 
 fn carry_out(plan: &mut PlanFile) -> Result<i32, Failure> {
     planfile::close_other_descriptors(plan)?;
+    measured::descriptors_are_closed(plan, plan.list(plan.keep))?;
     sys::set_all_signals_blocked(true);
     sys::reset_signals();
     // Named by hand: the program is a memory file, whose name says nothing.
@@ -116,6 +121,10 @@ fn carry_out(plan: &mut PlanFile) -> Result<i32, Failure> {
     }
     if plan.topology == Topology::Exec {
         return exec::start(plan);
+    }
+    if plan.topology == Topology::Init && !plan.has(FORK_FIRST | TEMPLATE | DEPUTY) {
+        // Else we would be about to change the mounts of whoever has started us.
+        measured::expect(plan, part::Part::Process, 1, sys::getpid() as u64)?;
     }
     namespaces::enter(plan)?;
     if plan.has(FORK_FIRST) {

@@ -2,11 +2,12 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use crate::plan::{Enter, FORK_FIRST, LOOPBACK, OWNER, SETUP_IDS, Str, TEMPLATE, TIME_OFFSETS};
+use crate::plan::{Enter, FORK_FIRST, LOOPBACK, NEW_NETWORK, OWNER, SETUP_IDS, Str, TEMPLATE, TIME_OFFSETS};
+use crate::part::Part;
 use crate::planfile::PlanFile;
 use crate::step::Step;
 use crate::sys;
-use crate::{At, Done};
+use crate::{At, Done, measured};
 
 const PR_SET_DUMPABLE: i32 = 4;
 const CLONE_NEWTIME: u32 = 0x80;
@@ -26,10 +27,17 @@ pub fn enter(plan: &PlanFile) -> Done {
     }
     for (index, &Enter { fd, flags }) in list.iter().enumerate() {
         if fd < 0 {
+            let before = measured::root_mount()?;
             sys::unshare(u64::from(flags)).at_index(Step::Unshare, index)?;
+            let now = measured::root_mount()?;
+            if flags & CLONE_NEWNS != 0 && before == now {
+                return Err(measured::differs(plan, Part::Mounts, 0, now));
+            }
         } else {
+            let inode = sys::fstat(fd).at_index(Step::Setns, index)?.identity().1;
             sys::setns(fd, flags).at_index(Step::Setns, index)?;
             sys::close(fd);
+            measured::has_joined(plan, flags, inode)?;
         }
     }
     Ok(())
@@ -58,6 +66,10 @@ pub fn set_up(plan: &PlanFile) -> Done {
     if plan.domainname != Str(0) {
         sys::setdomainname(plan.text(plan.domainname)).at(Step::Domainname)?;
     }
+    measured::names(plan, plan.text(plan.hostname), plan.text(plan.domainname))?;
+    if plan.has(NEW_NETWORK) && plan.network < 0 {
+        measured::network_is_new(plan)?;
+    }
     if plan.has(LOOPBACK) {
         sys::loopback_up().at(Step::Loopback)?;
     }
@@ -81,7 +93,8 @@ pub fn join_network(plan: &PlanFile) -> Done {
     if word >> 32 == 0 {
         return Err((word as i32).wrapping_sub(2)).at(Step::Unshare);
     }
-    sys::setns(plan.network, CLONE_NEWNET).at(Step::Setns).map(drop)
+    sys::setns(plan.network, CLONE_NEWNET).at(Step::Setns)?;
+    measured::network_is_new(plan)
 }
 
 /// Waits until the loopback interface of that namespace is up: the last thing before the payload.
@@ -114,7 +127,10 @@ fn read_network(plan: &PlanFile) -> Result<u64, crate::Failure> {
 /// Makes the time namespace, if one is wanted.
 pub fn set_clocks(plan: &PlanFile) -> Done {
     if plan.has(TIME_OFFSETS) {
+        let link: sys::CStr = c"self/ns/time".as_ptr().cast();
+        let before = measured::namespace(plan, link);
         enter_new_time_namespace(plan).at(Step::TimeOffsets)?;
+        measured::is_new(plan, Part::Time, before, link)?;
     }
     Ok(())
 }

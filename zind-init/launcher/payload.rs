@@ -3,13 +3,14 @@
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use crate::plan::{
-    AMBIENT, CAPABILITIES, FOREGROUND, GID, GROUPS, KEEP_CAPS, KEYRING, LISTENER, NICE, NO_NEW_PRIVILEGES, NOCTTY,
+    AMBIENT, CAPABILITIES, FOREGROUND, GID, GROUPS, KEEP_CAPS, KEYRING, LISTENER, MARKED, NICE, NO_NEW_PRIVILEGES, NOCTTY,
     PDEATHSIG, PERSONALITY, PTRACE, SCHEDULER, SECCOMP, SETCTTY, SETPGID, SETSID, Str, Topology, UID, UMASK,
 };
+use crate::part::Part;
 use crate::planfile::PlanFile;
 use crate::step::Step;
 use crate::sys::{self, AT_FDCWD};
-use crate::{At, Done, Failure, hooks, listener, report};
+use crate::{At, Done, Failure, hooks, listener, measured, report};
 
 const PR_SET_PDEATHSIG: i32 = 1;
 const PR_SET_KEEPCAPS: i32 = 8;
@@ -51,6 +52,9 @@ pub fn settle(plan: &PlanFile) -> Done {
     }
     for (index, limit) in plan.list(plan.rlimits).iter().enumerate() {
         sys::prlimit(limit.resource, limit.soft, limit.hard).at_index(Step::Rlimit, index)?;
+        let [soft, hard] = sys::get_limit(limit.resource).at_index(Step::Rlimit, index)?;
+        measured::expect(plan, Part::Rlimit, limit.soft, soft)?;
+        measured::expect(plan, Part::Rlimit, limit.hard, hard)?;
     }
     if plan.has(NICE) {
         sys::set_nice(plan.nice).at(Step::Nice)?;
@@ -61,7 +65,10 @@ pub fn settle(plan: &PlanFile) -> Done {
     // As root first, since the directory may be root's alone; as the user where root is refused (network file systems).
     let entered = change_directory(plan);
     if plan.has(KEYRING) {
-        sys::new_session_keyring().at(Step::Keyring)?;
+        let made = sys::new_session_keyring().at(Step::Keyring)?;
+        let found = sys::session_keyring().at_index(Step::ReadBack, Part::Keyring as usize)?;
+        // Serial numbers begin at 1.
+        measured::expect(plan, Part::Keyring, made.max(1) as u64, found as u64)?;
     }
     if plan.has(PERSONALITY) {
         sys::personality(plan.personality).at(Step::Personality)?;
@@ -84,6 +91,7 @@ pub fn seal(plan: &PlanFile) -> Done {
     // The change of ids has cleared what was set before.
     if plan.has(PDEATHSIG) {
         sys::prctl(PR_SET_PDEATHSIG, plan.pdeathsig as usize, 0).at(Step::ParentDeath)?;
+        measured::parent_death(plan, plan.pdeathsig)?;
     } else if plan.topology != Topology::Init {
         die_with_the_watcher(plan)?;
     }
@@ -92,9 +100,13 @@ pub fn seal(plan: &PlanFile) -> Done {
     }
     if plan.has(NO_NEW_PRIVILEGES) {
         sys::prctl(PR_SET_NO_NEW_PRIVS, 1, 0).at(Step::NoNewPrivileges)?;
+        measured::no_new_privileges(plan)?;
+        measured::from_outside(plan)?;
         if plan.has(SECCOMP) {
             install_filter(plan)?;
         }
+    } else {
+        measured::from_outside(plan)?;
     }
     Ok(())
 }
@@ -106,7 +118,8 @@ fn install_filter(plan: &PlanFile) -> Done {
         return listener::install(plan, filter);
     }
     sys::set_all_signals_blocked(false);
-    sys::seccomp(filter, plan.seccomp_flags).at(Step::Seccomp).map(drop)
+    sys::seccomp(filter, plan.seccomp_flags).at(Step::Seccomp)?;
+    if plan.has(MARKED) { measured::filter_answers() } else { Ok(()) }
 }
 
 /// Whoever kills the watcher means us; it is a process with one thread, so its end is not that of a thread only.
@@ -114,12 +127,15 @@ pub fn die_with_the_watcher(plan: &PlanFile) -> Done {
     if plan.owner < 0 {
         return Ok(());
     }
-    sys::prctl(PR_SET_PDEATHSIG, sys::SIGKILL as usize, 0).at(Step::ParentDeath).map(drop)
+    sys::prctl(PR_SET_PDEATHSIG, sys::SIGKILL as usize, 0).at(Step::ParentDeath)?;
+    measured::parent_death(plan, sys::SIGKILL)
 }
 
 fn join_session(plan: &PlanFile) -> Done {
     if plan.has(SETSID) {
         sys::setsid().at(Step::Setsid)?;
+        let session = sys::getsid().at_index(Step::ReadBack, Part::Session as usize)?;
+        measured::expect(plan, Part::Session, sys::getpid() as u64, session as u64)?;
     }
     if plan.has(SETPGID) {
         sys::setpgid(plan.pgid).at(Step::Setpgid)?;
@@ -141,7 +157,8 @@ pub enum Others {
 pub fn arrange_descriptors(plan: &mut PlanFile, others: Others) -> Done {
     let list = plan.list(plan.fds);
     let Some(last) = list.last() else {
-        return sys::close_range(0, u32::MAX, others as u32).at(Step::ArrangeFds).map(drop);
+        sys::close_range(0, u32::MAX, others as u32).at(Step::ArrangeFds)?;
+        return measured::descriptors_end(plan, others == Others::Close);
     };
     // Sources, and the report socket, move out of the way of the numbers to come.
     let above = last.to + 1;
@@ -172,7 +189,8 @@ pub fn arrange_descriptors(plan: &mut PlanFile, others: Others) -> Done {
         }
         next = map.to as u32 + 1;
     }
-    sys::close_range(next, u32::MAX, others as u32).at(Step::ArrangeFds).map(drop)
+    sys::close_range(next, u32::MAX, others as u32).at(Step::ArrangeFds)?;
+    measured::descriptors_end(plan, others == Others::Close)
 }
 
 /// How many descriptors can change their number; the library refuses more.
@@ -215,7 +233,7 @@ pub fn shrink_bounding_set(plan: &PlanFile) -> Done {
             other => other.at_index(Step::BoundingSet, capability)?,
         };
     }
-    Ok(())
+    measured::bounding_set(plan, plan.capabilities.bounding)
 }
 
 /// Groups and ids; then what is left of the capabilities.
@@ -225,13 +243,17 @@ fn change_credentials(plan: &PlanFile) -> Done {
         sys::prctl(PR_SET_KEEPCAPS, 1, 0).at(Step::Capabilities)?;
     }
     if plan.has(GROUPS) {
-        sys::setgroups(plan.list(plan.groups)).at(Step::Setgroups)?;
+        let groups = plan.list(plan.groups);
+        sys::setgroups(groups).at(Step::Setgroups)?;
+        measured::groups(plan, groups)?;
     }
     if plan.has(GID) {
         sys::setgid(plan.gid).at(Step::Setgid)?;
+        measured::ids(plan, Part::Gid, plan.gid, sys::group_ids())?;
     }
     if plan.has(UID) {
         sys::setuid(plan.uid).at(Step::Setuid)?;
+        measured::ids(plan, Part::Uid, plan.uid, sys::user_ids())?;
     }
     if plan.securebits >= 0 {
         sys::prctl(PR_SET_SECUREBITS, plan.securebits as usize, 0).at(Step::Securebits)?;
@@ -239,6 +261,7 @@ fn change_credentials(plan: &PlanFile) -> Done {
     if plan.has(CAPABILITIES) {
         sys::capset(wanted.effective, wanted.permitted, wanted.inheritable).at(Step::Capabilities)?;
         raise_ambient(wanted.ambient)?;
+        measured::capabilities(plan, [wanted.effective, wanted.permitted, wanted.inheritable], wanted.ambient)?;
     } else if plan.has(AMBIENT) || plan.has(KEEP_CAPS) {
         let [effective, permitted, inheritable] = sys::capget().at(Step::Capabilities)?;
         let ambient = if plan.has(KEEP_CAPS) { permitted } else { wanted.ambient };

@@ -17,6 +17,7 @@ pub const ENODEV: i32 = 19;
 pub const EEXIST: i32 = 17;
 pub const ENOTDIR: i32 = 20;
 pub const EISDIR: i32 = 21;
+pub const EPROTO: i32 = 71;
 pub const ETIMEDOUT: i32 = 110;
 pub const EINVAL: i32 = 22;
 pub const ENAMETOOLONG: i32 = 36;
@@ -79,6 +80,14 @@ pub mod number {
     pub const IOCTL: usize = 16;
     pub const GETPID: usize = 39;
     pub const SOCKET: usize = 41;
+    pub const GETSOCKOPT: usize = 55;
+    pub const UNAME: usize = 63;
+    pub const GETGROUPS: usize = 115;
+    pub const GETRESUID: usize = 118;
+    pub const GETRESGID: usize = 120;
+    pub const GETSID: usize = 124;
+    pub const GETPPID: usize = 110;
+    pub const STATFS: usize = 137;
     pub const SENDMSG: usize = 46;
     pub const RECVMSG: usize = 47;
     pub const SOCKETPAIR: usize = 53;
@@ -308,6 +317,14 @@ pub fn statfs_flags(fd: i32) -> Result<u64> {
     let mut buffer = [0u64; 15];
     call!(FSTATFS, fd, buffer.as_mut_ptr())?;
     Ok(buffer[FLAGS_WORD])
+}
+
+/// `f_type` and `f_flags` of statfs(2).
+pub fn statfs(path: CStr) -> Result<(u64, u64)> {
+    const FLAGS_WORD: usize = 10;
+    let mut buffer = [0u64; 15];
+    call!(STATFS, path, buffer.as_mut_ptr())?;
+    Ok((buffer[0], buffer[FLAGS_WORD]))
 }
 
 /// Maps a file privately, for reading and writing.
@@ -611,6 +628,10 @@ pub fn mount_namespace(pidfd: i32) -> Result<i32> {
     call!(IOCTL, pidfd, PIDFD_GET_MNT_NAMESPACE, 0).map(|fd| fd as i32)
 }
 
+pub fn getppid() -> i32 {
+    call!(GETPPID).unwrap_or(0) as i32
+}
+
 pub fn getpid() -> i32 {
     call!(GETPID).unwrap_or(0) as i32
 }
@@ -839,6 +860,33 @@ pub fn loopback_up() -> Result<()> {
     result.map(drop)
 }
 
+/// `struct utsname`: six fields of 65 bytes.
+pub fn uname(fields: &mut [u8; 390]) -> Result {
+    call!(UNAME, fields.as_mut_ptr())
+}
+
+/// A socket of nothing but this machine.
+pub fn local_socket() -> Result<i32> {
+    const AF_UNIX: usize = 1;
+    const SOCK_DGRAM_CLOEXEC: usize = 2 | 0o2000000;
+    call!(SOCKET, AF_UNIX, SOCK_DGRAM_CLOEXEC, 0).map(|fd| fd as i32)
+}
+
+/// A number for the network namespace in which a socket was made; from Linux 5.14 on: `SO_NETNS_COOKIE` of socket(7).
+pub fn network_cookie(socket: i32) -> Result<u64> {
+    const SOL_SOCKET: usize = 1;
+    const SO_NETNS_COOKIE: usize = 71;
+    let (mut cookie, mut length) = (0u64, 8u32);
+    call!(GETSOCKOPT, socket, SOL_SOCKET, SO_NETNS_COOKIE, &raw mut cookie, &raw mut length)?;
+    Ok(cookie)
+}
+
+/// `FD_CLOEXEC` or nothing.
+pub fn descriptor_flags(fd: i32) -> Result {
+    const F_GETFD: usize = 1;
+    call!(FCNTL, fd, F_GETFD, 0)
+}
+
 pub fn umask(mask: u32) -> u32 {
     call!(UMASK, mask).unwrap_or(0o022) as u32
 }
@@ -967,6 +1015,11 @@ pub fn setsid() -> Result {
     call!(SETSID)
 }
 
+/// The session we are in.
+pub fn getsid() -> Result<i32> {
+    call!(GETSID, 0).map(|session| session as i32)
+}
+
 pub fn setpgid(group: i32) -> Result {
     call!(SETPGID, 0, group)
 }
@@ -1021,6 +1074,14 @@ pub fn prlimit(resource: u64, soft: u64, hard: u64) -> Result {
     call!(PRLIMIT64, 0, resource, limit.as_ptr(), 0)
 }
 
+/// Soft and hard limit.
+pub fn get_limit(resource: u64) -> Result<[u64; 2]> {
+    // No limit that anybody sets, for a call that does nothing.
+    let mut limit = [u64::MAX - 0xff; 2];
+    call!(PRLIMIT64, 0, resource, 0, limit.as_mut_ptr())?;
+    Ok(limit)
+}
+
 pub fn set_nice(nice: i32) -> Result {
     const PRIO_PROCESS: usize = 0;
     call!(SETPRIORITY, PRIO_PROCESS, 0, nice)
@@ -1030,6 +1091,14 @@ pub fn sched_setattr<T>(attributes: &T) -> Result {
     call!(SCHED_SETATTR, 0, &raw const *attributes, 0)
 }
 
+/// The serial number of our session keyring.
+pub fn session_keyring() -> Result {
+    const KEYCTL_GET_KEYRING_ID: usize = 0;
+    const KEY_SPEC_SESSION_KEYRING: i32 = -3;
+    call!(KEYCTL, KEYCTL_GET_KEYRING_ID, KEY_SPEC_SESSION_KEYRING, 0)
+}
+
+/// Its serial number.
 pub fn new_session_keyring() -> Result {
     const KEYCTL_JOIN_SESSION_KEYRING: usize = 1;
     call!(KEYCTL, KEYCTL_JOIN_SESSION_KEYRING, 0)
@@ -1041,6 +1110,28 @@ pub fn personality(persona: u32) -> Result {
 
 pub fn setgroups(groups: &[u32]) -> Result {
     call!(SETGROUPS, groups.len(), groups.as_ptr())
+}
+
+pub fn group_count() -> Result {
+    call!(GETGROUPS, 0, 0)
+}
+
+pub fn getgroups(groups: &mut [u32]) -> Result {
+    call!(GETGROUPS, groups.len(), groups.as_mut_ptr())
+}
+
+/// Real, effective and saved.
+pub fn group_ids() -> Result<[u32; 3]> {
+    let mut ids = [0u32; 3];
+    call!(GETRESGID, &raw mut ids[0], &raw mut ids[1], &raw mut ids[2])?;
+    Ok(ids)
+}
+
+/// The same of the user.
+pub fn user_ids() -> Result<[u32; 3]> {
+    let mut ids = [0u32; 3];
+    call!(GETRESUID, &raw mut ids[0], &raw mut ids[1], &raw mut ids[2])?;
+    Ok(ids)
 }
 
 pub fn setgid(gid: u32) -> Result {

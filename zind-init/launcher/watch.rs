@@ -8,11 +8,12 @@ use crate::report::{Report, Usage};
 use crate::shortage::Shortage;
 use crate::step::Step;
 use crate::sys::{self, PollFd};
-use crate::{At, Failure, build, groups, payload, report, report_all};
+use crate::{At, Failure, build, groups, measured, payload, report, report_all};
 
 const PR_SET_DUMPABLE: i32 = 4;
 const PR_SET_CHILD_SUBREAPER: i32 = 36;
 const CAP_KILL: u64 = 1 << 5;
+const CLONE_NEWPID: u64 = 0x2000_0000;
 
 /// Which process we are.
 #[derive(Clone, Copy, PartialEq)]
@@ -31,12 +32,13 @@ pub fn start_as_init(plan: &mut PlanFile) -> Result<i32, Failure> {
     let signals = sys::signalfd().at(Step::Fork)?;
     // From here on the payload must find nothing to trace in us.
     sys::prctl(PR_SET_DUMPABLE, 0, 0).at(Step::Fork)?;
+    measured::not_dumpable(plan)?;
     let own = sys::pidfd_open(sys::getpid()).at(Step::Fork)?;
     let shortage = Shortage::begin(plan);
     let mut pidfd = -1;
     let socket = plan.socket;
     let mut told = [0u32; 3];
-    let mut shared = Shared { plan, told: payload::Told::new(told.as_mut_ptr()) };
+    let mut shared = Shared { plan, told: payload::Told::new(told.as_mut_ptr()), above: measured::Forker::now() };
     // SAFETY: the one use of the stack; there is one thread.
     let stack = unsafe { &mut *(&raw mut STACK) };
     let pid = sys::vfork(stack, &mut pidfd, payload_in_our_memory, (&raw mut shared).cast()).at(Step::Fork)?;
@@ -64,8 +66,10 @@ pub fn start_as_init(plan: &mut PlanFile) -> Result<i32, Failure> {
 pub fn go_on_in_a_child(plan: &PlanFile) -> Result<Option<i32>, Failure> {
     groups::join(plan)?;
     let mut pidfd = -1;
+    let (above, is_first) = (measured::Forker::now(), plan.fork_flags & CLONE_NEWPID != 0);
     let pid = sys::clone(plan.fork_flags, &mut pidfd).at(Step::Fork)?;
     if pid == 0 {
+        measured::is_own_process(plan, above, is_first)?;
         payload::die_with_the_watcher(plan)?;
         return Ok(None);
     }
@@ -82,12 +86,17 @@ pub fn go_on_in_a_child(plan: &PlanFile) -> Result<Option<i32>, Failure> {
 struct Shared<'a> {
     plan: &'a mut PlanFile,
     told: payload::Told,
+    /// PID 1.
+    above: measured::Forker,
 }
 
 extern "C" fn payload_in_our_memory(shared: *const u8) -> ! {
     // SAFETY: `start_as_init` sleeps until we are gone; the structure is ours alone meanwhile.
     let shared = unsafe { &mut *shared.cast::<Shared<'_>>().cast_mut() };
-    let failure = payload::become_payload(shared.plan);
+    let failure = match measured::is_own_process(shared.plan, shared.above, false) {
+        Err(failure) => failure,
+        Ok(()) => payload::become_payload(shared.plan),
+    };
     shared.told.give_up(failure)
 }
 
@@ -101,9 +110,11 @@ pub fn start_as_watcher(plan: &mut PlanFile) -> Result<i32, Failure> {
     }
     let shortage = Shortage::begin(plan);
     let mut pidfd = -1;
+    let (above, is_first) = (measured::Forker::now(), plan.fork_flags & CLONE_NEWPID != 0);
     let pid = sys::fork(plan.fork_flags, &mut pidfd).at(Step::Fork)?;
     if pid == 0 {
-        let failure = match payload::die_with_the_watcher(plan).and_then(|()| build(plan)).and_then(|()| set_oom_score(plan)) {
+        let own = measured::is_own_process(plan, above, is_first);
+        let failure = match own.and_then(|()| payload::die_with_the_watcher(plan)).and_then(|()| build(plan)).and_then(|()| set_oom_score(plan)) {
             Err(failure) => failure,
             Ok(()) => payload::become_payload(plan),
         };

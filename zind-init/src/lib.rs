@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod deputy;
+pub mod measured;
 pub mod monitor;
 pub mod plan;
 pub mod report;

@@ -276,6 +276,9 @@ pub const SOURCE_NOFOLLOW: u32 = 4096;
 /// A symbolic link as the last part of the target is covered itself.
 pub const TARGET_NOFOLLOW: u32 = 8192;
 
+/// What it has mounted or protected is looked at when all is done.
+pub const READ_BACK: u32 = 1 << 20;
+
 /// Every part of the path is zind's own, or in the directory entered: `mount(2)` by name is safe, and quicker.
 pub const QUICK: u32 = 128;
 
@@ -402,6 +405,13 @@ pub const MONITOR: u64 = 1 << 39;
 
 /// Install `seccomp` with a listener, and hand that over: [`crate::step::Step::HandedListener`].
 pub const LISTENER: u64 = 1 << 40;
+
+/// `seccomp` begins with the question of [`crate::measured::MARK`].
+pub const MARKED: u64 = 1 << 50;
+/// Before its filter the payload reports [`crate::step::Step::LookAtMe`], and waits for [`crate::report::GO`].
+pub const MEASURE: u64 = 1 << 52;
+/// The network namespace is to be a new one.
+pub const NEW_NETWORK: u64 = 1 << 51;
 
 /// All a launcher needs.
 #[derive(Clone, Copy, Debug)]

@@ -291,6 +291,12 @@ steps! {
     // 250..: kernel parameters and further walls.
     /// Set a kernel parameter of the container's namespaces.
     Sysctl = 250, "set the kernel parameter";
+    /// What was set is not what is found: see [`crate::measured::Part`].
+    ReadBack = 257, "read back what is in force";
+    /// What was mounted or protected is not what is found.
+    ReadMount = 258, "read back the mount";
+    /// The payload stands ready, and is looked at from outside; no failure.
+    LookAtMe = 259, "look at the payload";
 
     // 230..: around OCI's documents.
     /// Read a `config.json`.

@@ -329,6 +329,7 @@ fn prepare(target: &Target<'_>, exec: &Exec) -> Result<Prepared> {
         init: false,
         die_with_owner: spec.die_with_owner,
         pass_fds: spec.pass_fds.clone(),
+        measured: "inside",
         ..target.isolation.clone()
     };
     Ok(builder.finish(streams, isolation, Arc::clone(target.spec), !have_clone3))

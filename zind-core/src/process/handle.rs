@@ -714,7 +714,7 @@ impl Process {
         loop {
             match receive(self.socket.as_fd()) {
                 Ok(Received::Report(message)) => last = Some(message.report),
-                Ok(Received::Log(_)) => {}
+                Ok(Received::Log(_) | Received::Reading(_)) => {}
                 Ok(Received::End) => break,
                 Err(error) if error.errno() == Some(Errno::EAGAIN) => break,
                 Err(error) => return Err(error),

@@ -16,14 +16,16 @@ use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, SocketFlags, SocketType, recvmsg,
     send, socketpair, sockopt,
 };
+use zind_init::measured::{Part, READING, READING_SIZE};
 use zind_init::monitor::RestartWhen;
 use zind_init::report::{GO, REPORT_SIZE, Report, Usage};
 
 use super::filter::{self, Listening};
 use super::handle::{Parts, Process};
+use super::measured::{self, Reading};
 use super::plan::{self, Inside, Kept, Names, Prepared};
 use super::watched::{self, Above, Facts, Keep};
-use super::{hooks, volumes};
+use super::{hooks, outside, volumes};
 use crate::cgroup;
 use crate::copy::Root;
 use crate::error::{At, Error, Result, Step};
@@ -55,6 +57,8 @@ pub(crate) struct Starting {
     began: Instant,
     /// What the kernel said about a file system it refused.
     log: String,
+    /// What the launcher found instead of what it expected.
+    reading: Option<Reading>,
     /// What was asked for, where it can be had without an overlay.
     again: Option<Box<Spec>>,
     /// The hold of the root's image, for that.
@@ -251,7 +255,7 @@ impl Starting {
             "socketpair",
             "",
         )?;
-        if prepared.needs_answer() || prepared.forks_first || prepared.listening.is_some() {
+        if prepared.needs_answer() || prepared.forks_first || prepared.listening.is_some() || prepared.is_measured() {
             // The pid of whoever is ready, in our own numbers: unix(7).
             sockopt::set_socket_passcred(&ours, true).at(Step::Socket, "setsockopt", "")?;
         }
@@ -287,6 +291,7 @@ impl Starting {
             deadline,
             began,
             log: String::new(),
+            reading: None,
             again: None,
             image_hold: None,
             to_fill: None,
@@ -353,6 +358,7 @@ impl Starting {
             let Some(message) = self.next_message(interrupted)? else { return Err(self.died_early()) };
             match Step::from_number(message.report.step) {
                 Some(Step::Ready) => self.answer(message.pid, ready)?,
+                Some(Step::LookAtMe) => self.measure(message.pid)?,
                 Some(Step::HandedOver) => self.hand_back(message.fd, message.pid, interrupted)?,
                 Some(Step::HandedTerminal) => self.prepared.streams.terminal = message.fd,
                 Some(Step::HandedListener) => self.take_listener(message.fd, message.pid)?,
@@ -436,6 +442,7 @@ impl Starting {
             match receive(self.socket.as_fd())? {
                 Received::Report(message) => return Ok(Some(message)),
                 Received::Log(text) => self.log = text,
+                Received::Reading(reading) => self.reading = Some(reading),
                 Received::End => return Ok(None),
             }
         }
@@ -530,6 +537,13 @@ impl Starting {
         }
     }
 
+    /// Looks at the payload as it stands before its filter, and lets it go on if it is as the report says.
+    fn measure(&mut self, pid: Option<i32>) -> Result<()> {
+        let pid = pid.ok_or_else(protocol)?;
+        outside::check(pid, &mut self.prepared.isolation)?;
+        send(&self.socket, &[GO], SendFlags::NOSIGNAL).at(Step::Report, "send", "").map(drop)
+    }
+
     fn process(mut self, First { pid, pidfd }: First) -> Result<Process> {
         let socket = self.socket.try_clone().at(Step::Report, "dup", "")?;
         let Some(Above::Waiter(waiter)) = self.waiter.take() else { return Err(self.died_early()) };
@@ -567,6 +581,18 @@ impl Starting {
         if step == Step::Hook {
             self.wait_for_end();
             return hooks::reported(&self.prepared.names.hooks, index, report.value, &self.log);
+        }
+        if step == Step::ReadBack
+            && let Some(part) = Part::from_number(report.index)
+        {
+            self.wait_for_end();
+            return measured::differs(part, self.reading.take());
+        }
+        if step == Step::ReadMount {
+            self.wait_for_end();
+            let place = self.prepared.names.place(index);
+            let path = if place.is_absolute() { place } else { Path::new("/proc").join(place) };
+            return measured::mount_differs(path, self.reading.take());
         }
         let error = Error::sys(step, self.prepared.names.syscall(step), self.prepared.names.object(step, index), errno);
         let mut hint = self.prepared.names.hint(step, errno);
@@ -787,6 +813,7 @@ pub(crate) struct Message {
 pub(crate) enum Received {
     Report(Message),
     Log(String),
+    Reading(Reading),
     End,
 }
 
@@ -814,9 +841,16 @@ pub(crate) fn receive(socket: BorrowedFd<'_>) -> Result<Received> {
     match bytes.get(..length).unwrap_or_default() {
         [] => Ok(Received::End),
         [b'#', text @ ..] => Ok(Received::Log(String::from_utf8_lossy(text).trim().to_owned())),
+        [READING, ..] if length == READING_SIZE => {
+            Reading::decode(bytes.get(..length).unwrap_or_default()).map(Received::Reading).ok_or_else(protocol)
+        }
         report if report.len() == REPORT_SIZE => Ok(Received::Report(Message { report: decode(report), fd, pid })),
-        _ => Err(Error::sys(Step::Report, "recvmsg", "", Errno::EPROTO)),
+        _ => Err(protocol()),
     }
+}
+
+fn protocol() -> Error {
+    Error::sys(Step::Report, "recvmsg", "", Errno::EPROTO)
 }
 
 fn decode(bytes: &[u8]) -> Report {
@@ -914,10 +948,8 @@ fn memfds_may_execute() -> bool {
 
 /// Where memory files may not be executed (`vm.memfd_noexec=2`): a file without a name.
 fn image_file() -> Result<OwnedFd> {
-    let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
-    let places = runtime.into_iter().chain(["/run", "/dev/shm", "/tmp", "/var/tmp"].map(PathBuf::from));
     let mut last = Error::sys(Step::Memfd, "open", "/tmp", Errno::ENOENT);
-    for place in places {
+    for place in places() {
         match unnamed_executable(&place) {
             Ok(fd) => return Ok(fd),
             Err(error) => last = error,
@@ -926,9 +958,28 @@ fn image_file() -> Result<OwnedFd> {
     Err(last)
 }
 
+fn file_to_execute(place: &Path) -> Result<OwnedFd> {
+    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+    let file = rustix::fs::open(place, flags, Mode::from_raw_mode(0o700)).at(Step::Memfd, "open", place)?;
+    let flags = rustix::fs::fstatvfs(&file).at(Step::Memfd, "fstatvfs", place)?.f_flag;
+    if flags.contains(rustix::fs::StatVfsMountFlags::NOEXEC) {
+        return Err(Error::sys(Step::Memfd, "open", place, Errno::EACCES).with_hint("it is mounted noexec"));
+    }
+    Ok(file)
+}
+
+/// Where the launcher could be executed from if not from memory: each place, and whether it can be there.
+pub(crate) fn places_to_execute() -> Vec<(PathBuf, Result<()>)> {
+    places().map(|place| (place.clone(), file_to_execute(&place).map(drop))).collect()
+}
+
+fn places() -> impl Iterator<Item = PathBuf> {
+    let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+    runtime.into_iter().chain(["/run", "/dev/shm", "/tmp", "/var/tmp"].map(PathBuf::from))
+}
+
 fn unnamed_executable(place: &Path) -> Result<OwnedFd> {
-    let file = rustix::fs::open(place, OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC, Mode::from_raw_mode(0o700))
-        .at(Step::Memfd, "open", place)?;
+    let file = file_to_execute(place)?;
     write_all(&file, zind_init::IMAGE).at(Step::Memfd, "write", place)?;
     // A file that is open for writing cannot be executed.
     let path = format!("/proc/self/fd/{}", file.as_raw_fd());

@@ -12,6 +12,8 @@ pub(crate) mod helper;
 pub(crate) mod hooks;
 pub(crate) mod identity;
 pub(crate) mod launch;
+mod measured;
+mod outside;
 pub(crate) mod plan;
 pub(crate) mod planfile;
 mod stdio;

@@ -15,7 +15,7 @@ use super::filter::{self, Listening};
 use super::identity::{self, Caller, Identity};
 use super::planfile::PlanWriter;
 use super::stdio::Streams;
-use super::{exec, hooks};
+use super::{exec, hooks, measured};
 use crate::cgroup::{self, Cgroup, Resources};
 use crate::error::{At, Error, Result, Step};
 use crate::image::apply::Origin;
@@ -141,6 +141,11 @@ impl Prepared {
     /// The number of the pipe that tells that the launcher is in its groups, or -1.
     pub(super) fn groups_ready(&self) -> RawFd {
         self.header.groups_ready
+    }
+
+    /// Somebody looks at the payload before it runs.
+    pub(super) fn is_measured(&self) -> bool {
+        self.header.flags & wire::MEASURE != 0
     }
 
     /// The program is one in a running container.
@@ -509,6 +514,11 @@ pub(crate) fn prepare_with(
         builder.names.older_mounts = true;
         builder.open_proc()?;
     }
+    // A filter that is there by then could refuse the wait; a monitor that starts it again has nobody to look.
+    let is_before_filter = spec.no_new_privileges || builder.plan.flags & wire::SECCOMP == 0;
+    if !spec.require.is_empty() && is_before_filter && !is_reusable {
+        builder.plan.flags |= wire::MEASURE;
+    }
     if spec.require.iter().any(|name| name == "pivot_root") {
         builder.plan.flags |= wire::MUST_PIVOT;
     }
@@ -730,6 +740,10 @@ impl Builder {
             enter.push(Enter { fd, flags: kind.flag() as u32 });
             self.names.enter.push(PathBuf::from(kind.name()));
         }
+        if !enter.is_empty() {
+            // There it is told which namespace the launcher is in.
+            self.open_proc()?;
+        }
         let init = spec.init && spec.is_new(Kind::Pid) && !spec.is_low_level();
         let fork_first = init && (!enter.is_empty() || spec.owner.is_some() || !have_clone3);
         if situation.template {
@@ -742,6 +756,9 @@ impl Builder {
                 enter.push(Enter { fd: -1, flags: Kind::Mount.flag() as u32 });
                 self.names.enter.push("mnt".into());
             }
+        }
+        if spec.is_new(Kind::Net) {
+            self.plan.flags |= wire::NEW_NETWORK;
         }
         if let Some(network) = &self.network {
             flags &= !Kind::Net.flag();
@@ -811,6 +828,7 @@ impl Builder {
         if self.clone_flags & Kind::Cgroup.flag() != 0 {
             self.clone_flags &= !Kind::Cgroup.flag();
             self.plan.flags |= wire::CGROUP_NAMESPACE;
+            self.open_proc()?;
         }
         let is_mounted = |mount: &crate::mount::Mount| matches!(mount.kind(), "cgroup" | "cgroup2");
         let is_pinned = spec.pins.iter().any(|(kind, _)| *kind == Kind::Cgroup);
@@ -890,6 +908,10 @@ impl Builder {
         let has_hooks = self.names.hooks.iter().any(|(when, _)| *when == "createContainer");
         if let (true, Some(place)) = (has_hooks, ops.list.iter().position(|op| op.kind == FsKind::Pivot)) {
             ops.list.insert(place, Op::new(FsKind::Hooks, c"/"));
+        }
+        // A hook may mount whatever it likes.
+        if !self.has_hooks {
+            measured::choose(&mut ops.list);
         }
         self.plan.fs = ops.encode(&mut self.writer);
         self.names.fs = ops.list;
@@ -1058,7 +1080,8 @@ impl Builder {
         }
         if let Some(chosen) = filter::choose(spec)? {
             self.plan.flags |= wire::SECCOMP | if chosen.has_listener { wire::LISTENER } else { 0 };
-            let instructions: Vec<u64> = chosen.program.iter().map(|instruction| instruction.to_bits()).collect();
+            let (instructions, is_marked) = measured::marked(&chosen.program);
+            self.plan.flags |= if is_marked { wire::MARKED } else { 0 };
             self.plan.seccomp = self.writer.list(&instructions);
             self.plan.seccomp_flags = u64::from(chosen.flags);
             self.listening = chosen.listening;
@@ -1303,6 +1326,7 @@ fn isolation(spec: &Spec, situation: Situation, identity: &Identity, maps: Optio
         },
         mount_interface: if situation.older_mounts { "mount" } else { "fsmount" },
         mounts: spec.mounts.iter().map(MountReport::of).collect(),
+        measured: "inside",
     }
 }
 

@@ -122,6 +122,8 @@ pub(crate) struct Waiter {
     /// Read by the child.
     lists: Lists,
     reaped: bool,
+    /// Why the launcher never ran, once this is reaped.
+    failed: Option<StartFailure>,
 }
 
 /// What a task reads as long as it lives.
@@ -239,7 +241,7 @@ fn start_task(region: Region, code: unsafe extern "C" fn(*mut u8) -> !, lists: L
         Ok(pid) => {
             // SAFETY: the kernel has just made this descriptor for us.
             let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
-            Ok(Waiter { pid, pidfd, region: Some(region), lists, reaped: false })
+            Ok(Waiter { pid, pidfd, region: Some(region), lists, reaped: false, failed: None })
         }
         Err(errno) => {
             region.give_back();
@@ -274,7 +276,7 @@ pub(crate) fn start_by_fork(start: Start<'_>) -> Result<Waiter, Errno> {
         unsafe { attach(pid, start.groups.as_ptr(), start.groups.len(), done.as_raw_fd()) };
     }
     let lists = Lists { keep, groups: start.groups, dirs: Vec::new() };
-    Ok(Waiter { pid, pidfd, region: None, lists, reaped: false })
+    Ok(Waiter { pid, pidfd, region: None, lists, reaped: false, failed: None })
 }
 
 impl Waiter {
@@ -302,7 +304,7 @@ impl Waiter {
 
     /// Why the launcher never ran, if it never did.
     pub(crate) fn failure(&self) -> Option<StartFailure> {
-        let region = self.region.as_ref()?;
+        let Some(region) = self.region.as_ref() else { return self.failed };
         // SAFETY: as above.
         let (clone, exec) = unsafe {
             let task = region.task();
@@ -341,6 +343,7 @@ impl Waiter {
 
     fn retire(&mut self, status: i32) -> i32 {
         self.reaped = true;
+        self.failed = self.failure();
         if let Some(region) = self.region.take() {
             region.give_back();
         }
@@ -364,6 +367,7 @@ impl Drop for Waiter {
                 region: self.region.take(),
                 lists: std::mem::take(&mut self.lists),
                 reaped: false,
+                failed: None,
             });
         } else if let Some(region) = self.region.take() {
             // Better a leak than a stack that disappears below a task: a region unmaps nothing by itself.
@@ -484,7 +488,12 @@ impl Drop for NetworkMaker {
         // It is on its last instruction; a bounded wait keeps a debugger's stop from stopping us.
         let mut poll = [libc::pollfd { fd: self.task.pidfd.as_raw_fd(), events: libc::POLLIN, revents: 0 }];
         // SAFETY: one live pollfd.
-        unsafe { libc::poll(poll.as_mut_ptr(), 1, 1000) };
+        if unsafe { libc::poll(poll.as_mut_ptr(), 1, 1000) } == 0 {
+            // It has an end of the pipe that it should have closed.
+            let _ = crate::sys::descriptors::pidfd_send_signal(self.pidfd(), libc::SIGKILL);
+            // SAFETY: as above.
+            unsafe { libc::poll(poll.as_mut_ptr(), 1, 1000) };
+        }
         self.task.try_reap();
     }
 }

@@ -1,0 +1,188 @@
+//! The isolation report compared with the process itself, which stands ready but for its filter: what `require` asks for.
+#![forbid(unsafe_code)]
+
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use nix::errno::Errno;
+use rustix::fs::{Mode, OFlags, ResolveFlags};
+
+use super::measured::error;
+use crate::error::{At, Error, Result, Step};
+use crate::isolation::Isolation;
+use crate::proc::{Proc, Status};
+use crate::security::capabilities::CapSet;
+use crate::spec::Kind;
+
+/// Fails with the first difference; else the report says that it was read from outside, too. The process waits for us, so that
+/// its number is its own.
+pub(super) fn check(pid: i32, isolation: &mut Isolation) -> Result<()> {
+    let process = Proc::open(pid)?;
+    namespaces(&process, isolation)?;
+    status(&process.status()?, isolation)?;
+    let maps = process.id_maps()?;
+    let maps = [("uid_map", &isolation.uid_map, maps.uid), ("gid_map", &isolation.gid_map, maps.gid)];
+    for (file, wanted, found) in maps.into_iter().filter(|_| isolation.namespaces.get(&Kind::User) == Some(&"new")) {
+        if !wanted.is_empty() && *wanted != found {
+            return Err(error("read", file, &format!("expected {wanted:?}, found {found:?}")));
+        }
+    }
+    groups(&process, isolation)?;
+    mounts(pid, isolation)?;
+    isolation.measured = "outside";
+    Ok(())
+}
+
+fn namespaces(process: &Proc, isolation: &Isolation) -> Result<()> {
+    let (ours, theirs) = (Proc::current()?.namespaces()?, process.namespaces()?);
+    for (kind, how) in &isolation.namespaces {
+        let find = |list: &[(Kind, crate::proc::NamespaceId)]| {
+            list.iter().find(|(other, _)| other == kind).map(|(_, id)| id.clone())
+        };
+        let (Some(our), Some(their)) = (find(&ours), find(&theirs)) else { continue };
+        let is_same = our == their;
+        if (*how == "new" && is_same) || (*how == "host" && !is_same) {
+            let found = if is_same { "the caller's" } else { "another one" };
+            return Err(error("readlink", kind.name(), &format!("expected {how}, found {found}")));
+        }
+    }
+    Ok(())
+}
+
+fn status(status: &Status, isolation: &Isolation) -> Result<()> {
+    if let (Some((uid, gid)), Some(uids), Some(gids)) = (isolation.user, status.uids(), status.gids())
+        && isolation.uid_map.is_empty()
+        && isolation.namespaces.get(&Kind::User) == Some(&"host")
+        && (uids != [uid; 4] || gids != [gid; 4])
+    {
+        return Err(error("read", "user", &format!("expected {uid}:{gid}, found {}:{}", uids[1], gids[1])));
+    }
+    if let (Some(wanted), Some(found)) = (isolation.capabilities, status.capabilities()) {
+        let all = found.effective | found.permitted | found.inheritable | found.bounding | found.ambient;
+        let beyond = CapSet(all).difference(wanted);
+        if !beyond.is_empty() {
+            return Err(error("read", "capabilities", &format!("expected {wanted}, found {beyond} besides")));
+        }
+    }
+    match status.no_new_privs() {
+        Some(found) if isolation.no_new_privileges && !found => {
+            Err(error("read", "no_new_privileges", "expected it to be set, found that it is not"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// In each hierarchy the process is in the group that the report names. The names are zind's own, and no two are the same.
+fn groups(process: &Proc, isolation: &Isolation) -> Result<()> {
+    if isolation.cgroup.is_empty() {
+        return Ok(());
+    }
+    let memberships = process.cgroup()?;
+    for wanted in &isolation.cgroup {
+        let is_in = |path: &Path| path.file_name().is_some() && path.file_name() == wanted.file_name();
+        if !memberships.iter().any(|membership| is_in(Path::new(&membership.path))) {
+            let found: Vec<_> = memberships.iter().map(|one| Path::new(&one.path).display().to_string()).collect();
+            let words = format!("expected to be in {}, found {}", wanted.display(), found.join(", "));
+            return Err(error("read", "cgroup", &words));
+        }
+    }
+    Ok(())
+}
+
+/// A line of mountinfo: where, what holds for the mount, its propagation, its type.
+struct Line<'a> {
+    point: &'a str,
+    flags: Vec<&'a str>,
+    shares: &'a str,
+    kind: &'a str,
+}
+
+impl Line<'_> {
+    fn parse(line: &str) -> Option<Line<'_>> {
+        let (head, tail) = line.split_once(" - ")?;
+        let mut words = head.splitn(7, ' ');
+        let (point, flags) = (words.nth(4)?, words.next()?);
+        let (shares, kind) = (words.next().unwrap_or(""), tail.split(' ').next()?);
+        Some(Line { point, flags: flags.split(',').collect(), shares, kind })
+    }
+}
+
+fn mounts(pid: i32, isolation: &Isolation) -> Result<()> {
+    if isolation.namespaces.get(&Kind::Mount) != Some(&"new") || isolation.rootfs == "unchanged" {
+        return Ok(());
+    }
+    let path = format!("/proc/{pid}/mountinfo");
+    let text = std::fs::read(&path).at(Step::Proc, "read", &path)?;
+    let text = String::from_utf8_lossy(&text);
+    let lines: Vec<Line<'_>> = text.lines().filter_map(Line::parse).collect();
+    // The last one covers those before it.
+    let at = |point: &str| lines.iter().rev().find(|line| line.point == point);
+    let differs = |path: &str, words: &str| match error("read", "", words) {
+        Error::Sys { errno, hint, syscall, .. } => {
+            Error::Sys { step: Step::ReadMount, syscall, object: path.into(), errno, hint }
+        }
+        other => other,
+    };
+    let Some(root) = at("/") else { return Err(differs("/", "expected a root of its own, found none")) };
+    let is_read_only = |line: &Line<'_>| line.flags.contains(&"ro");
+    if isolation.read_only && !is_read_only(root) {
+        return Err(differs("/", "expected ro, found rw"));
+    }
+    if isolation.copy_on_write == "overlay" && root.kind != "overlay" && isolation.rootfs != "host" {
+        return Err(differs("/", &format!("expected an overlay, found {}", root.kind)));
+    }
+    let hidden = isolation.masked_paths.iter().map(|path| (path, true));
+    for (path, is_mask) in hidden.chain(isolation.readonly_paths.iter().map(|path| (path, false))) {
+        match at(path) {
+            Some(line) if is_read_only(line) && !(is_mask && matches!(line.kind, "proc" | "sysfs")) => {}
+            None if !is_there(pid, path)? => {}
+            Some(line) => return Err(differs(path, &format!("expected ro, found {} of {}", line.flags[0], line.kind))),
+            None => return Err(differs(path, "expected a mount of its own, found none")),
+        }
+    }
+    for mount in &isolation.mounts {
+        // Where a symbolic link has led is told by no name.
+        let Some(line) = mount.target.to_str().and_then(at) else { continue };
+        if let Some(missing) =
+            mount.attributes.iter().find(|name| **name != "strictatime" && !line.flags.contains(name))
+        {
+            let words = format!("expected {missing}, found {}", line.flags.join(","));
+            return Err(differs(line.point, &words));
+        }
+        let is_shared = line.shares.contains("shared:");
+        if mount.propagation == "private" && (is_shared || line.shares.contains("master:")) {
+            return Err(differs(line.point, &format!("expected private, found {}", line.shares)));
+        }
+    }
+    Ok(())
+}
+
+/// Whether the container has the path, in its own root and by no link.
+fn is_there(pid: i32, path: &str) -> Result<bool> {
+    let root = format!("/proc/{pid}/root");
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let dir = rustix::fs::open(&root, flags | OFlags::DIRECTORY, Mode::empty()).at(Step::OpenRoot, "open", &root)?;
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    match rustix::fs::openat2(dir.as_fd(), path, flags, Mode::empty(), resolve) {
+        Ok(_) => Ok(true),
+        Err(errno) => match Errno::from_raw(errno.raw_os_error()) {
+            Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP | Errno::EACCES => Ok(false),
+            errno => Err(Error::sys(Step::OpenRoot, "openat2", path, errno)),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_mountinfo_are_taken_apart() {
+        let line = Line::parse("36 35 98:0 / /a ro,noatime shared:7 master:1 - ext4 /dev/root rw").unwrap();
+        assert_eq!((line.point, line.kind, line.shares), ("/a", "ext4", "shared:7 master:1"));
+        assert_eq!(line.flags, ["ro", "noatime"]);
+        let line = Line::parse("36 35 98:0 / /proc/sys ro - proc proc rw").unwrap();
+        assert_eq!((line.point, line.shares, line.kind), ("/proc/sys", "", "proc"));
+        assert!(Line::parse("").is_none() && Line::parse("1 2 - ext4").is_none());
+    }
+}
