@@ -80,7 +80,7 @@ test-rust:
 	cargo run -q $(CARGO_FLAGS) -p zind-core --example images
 	cargo run -q $(CARGO_FLAGS) -p zind-core --example living
 
-# Hostile bytes for every reader of foreign ones, begun from the corpora in zind-core/fuzz/corpus: FUZZ_SECONDS for each of thirteen
+# Hostile bytes for every reader of foreign ones, begun from the corpora in zind-core/fuzz/corpus: FUZZ_SECONDS for each of fourteen
 # groups of readers, as many at once as there are processors.
 FUZZ_SECONDS ?= 60
 fuzz:

@@ -59,6 +59,10 @@ def run_floor(command):
     return [int(line) for line in result.stdout.split()]
 
 
+#: Rules that let pass what a payload takes: what is measured is to make and to enter the domain.
+LANDLOCK = "rox=/,rox=/usr,rox=/usr/bin,rox=/usr/lib,ro=/usr/share,ro=/etc,ro=/proc,rw=/dev,rw=/tmp,rw=/run,connect=443,bind=8080"
+
+
 def zind_contenders(shop, payload):
     def batch(argv, options):
         return lambda count: shop.caller.ask("time_zind", argv=argv, options=options, count=count)
@@ -74,6 +78,7 @@ def zind_contenders(shop, payload):
         on_host("zind", "zind"),
         on_host("zind-noinit", "zind, init=False", init=False),
         on_host("zind-noseccomp", "zind, seccomp=None", seccomp=None),
+        on_host("zind-landlock", "zind, Landlock with ten paths", landlock=LANDLOCK),
         in_root("zind-dir", "zind, own root"),
         in_root("zind-readonly", "zind, own root read-only, seccomp=None", read_only=True, overlay=False, seccomp=None),
     ]

@@ -1157,6 +1157,40 @@ zind_status zind_spec_set_violations(zind_spec *spec,
                                      bool on,
                                      zind_error **err);
 
+/* Landlock, as a further wall inside of the container; it holds for further programs in it, too.
+ * rules: "default" for what goes with the host's namespaces, which is nothing where there are none of those; "none" for none;
+ * "refuse" for a set of rules that lets nothing pass; or rules as `zind run --landlock` takes them: "rox=/usr,rw=/work,connect=443".
+ * What Landlock handles is refused but for what a rule lets pass. It replaces what was set or added before.
+ * Returns also ZIND_STATUS_SPEC (field "landlock") with the word that is wrong. What this kernel lacks of it, and a path that is
+ * missing in the container, is told at the start: ZIND_STATUS_UNSUPPORTED, ZIND_STATUS_SYS. */
+zind_status zind_spec_set_landlock(zind_spec *spec,
+                                   const char *rules,
+                                   zind_error **err);
+
+/* Adds a rule of Landlock's about a path of the container, which may have any bytes in it. Without rules before, everything else is
+ * refused from here on.
+ * rights: "read", "write" and "execute", which are sets, "ioctl_dev" and the kernel's other names ("make_dir",
+ * "LANDLOCK_ACCESS_FS_MAKE_DIR"), joined by +. path: absolute; it has to be there when the container starts.
+ * Returns also ZIND_STATUS_UTF8 or _SPEC for a right that is none. */
+zind_status zind_spec_add_landlock_path(zind_spec *spec,
+                                        const char *rights,
+                                        const char *path,
+                                        zind_error **err);
+
+/* The profile of AppArmor that confines the payload, and further programs in the container.
+ * profile: the name of one that is loaded; "unconfined" for none, which is fine without AppArmor; NULL for whatever the caller's
+ * own says. The start fails with ZIND_STATUS_UNSUPPORTED on a machine without AppArmor. Returns also ZIND_STATUS_UTF8. */
+zind_status zind_spec_set_apparmor(zind_spec *spec,
+                                   const char *profile,
+                                   zind_error **err);
+
+/* The context of SELinux that the payload runs in, and further programs in the container.
+ * context: "user:role:type:level"; NULL for what the policy says. The start fails with ZIND_STATUS_UNSUPPORTED on a machine
+ * without SELinux. Returns also ZIND_STATUS_UTF8. */
+zind_status zind_spec_set_selinux(zind_spec *spec,
+                                  const char *context,
+                                  zind_error **err);
+
 /* A session keyring of its own. On for containers, off for the low level. */
 zind_status zind_spec_set_keyring(zind_spec *spec, bool on, zind_error **err);
 

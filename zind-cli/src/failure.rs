@@ -148,6 +148,7 @@ fn option(field: &'static str) -> &'static str {
         "resources" => "limits",
         "rlimits" => "--ulimit",
         "sysctl" => "--sysctl",
+        "landlock" => "--landlock",
         "rootfs" => "--rootfs",
         "signal" => "signal",
         "user" => "--user",

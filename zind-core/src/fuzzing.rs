@@ -29,7 +29,7 @@ use crate::terminal::DetachKeys;
 pub type Target = (&'static str, fn(&Ground, &[u8]));
 
 /// All of them.
-pub const TARGETS: [Target; 13] = [
+pub const TARGETS: [Target; 14] = [
     ("layer", layer),
     ("stream", stream),
     ("document", document),
@@ -38,6 +38,7 @@ pub const TARGETS: [Target; 13] = [
     ("image", image),
     ("registry", |_, bytes| registry::answer(bytes)),
     ("profile", |_, bytes| crate::security::seccomp::fuzzing::profile(bytes)),
+    ("landlock", |_, bytes| crate::security::landlock::fuzz(bytes)),
     ("config", |_, bytes| crate::spec::oci::fuzzing::config(bytes)),
     ("kept", kept),
     ("launcher", launcher),

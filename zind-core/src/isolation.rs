@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::error::{Error, Result};
 use crate::mount::Mount;
 use crate::security::capabilities::CapSet;
+use crate::security::labels;
 use crate::spec::{IdMap, Kind};
 
 /// What is in force. It is made from the plan that the launcher carries out step by step. A step that fails ends the start, and
@@ -41,6 +42,12 @@ pub struct Isolation {
     pub seccomp: &'static str,
     /// What of a profile means nothing: system calls and architectures of other machines, and arguments that do not count.
     pub seccomp_notes: Vec<String>,
+    /// The payload's domain of Landlock, if it has one.
+    pub landlock: Option<LandlockReport>,
+    /// The profile of AppArmor that was asked for.
+    pub apparmor: Option<String>,
+    /// The context of SELinux that was asked for.
+    pub selinux: Option<String>,
     /// The payload's capabilities; `None`: those of the caller.
     pub capabilities: Option<CapSet>,
     /// No privilege can be gained by executing a file.
@@ -85,6 +92,41 @@ pub struct Isolation {
     /// Who has read back that all this is so before the payload ran: `"inside"` (the launcher, of itself), or `"outside"` too
     /// (the library, of the process that stood ready): with `require`.
     pub measured: &'static str,
+}
+
+/// A domain of Landlock.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LandlockReport {
+    /// The version of the kernel's interface; 0 without Landlock.
+    pub abi: u32,
+    /// The rights that take a rule, by their names.
+    pub handled: Vec<&'static str>,
+    /// `"abstract"`, `"signal"`.
+    pub scopes: Vec<&'static str>,
+    /// How many rules there are.
+    pub rules: usize,
+    /// What the kernel lacks of what was asked for as the best effort.
+    pub missing: Vec<String>,
+    /// Nobody asked for it: it goes with the namespaces.
+    pub is_default: bool,
+}
+
+impl LandlockReport {
+    fn to_json(&self) -> Value {
+        json!({
+            "abi": self.abi,
+            "handled": self.handled,
+            "scopes": self.scopes,
+            "rules": self.rules,
+            "missing": self.missing,
+            "default": self.is_default,
+        })
+    }
+
+    fn is_something(&self) -> bool {
+        !self.handled.is_empty() || !self.scopes.is_empty()
+    }
 }
 
 /// One of the caller's mounts.
@@ -138,18 +180,18 @@ impl MountReport {
     }
 }
 
-/// Names that a later version knows and this one cannot have in force.
-const FUTURE: [&str; 3] = ["landlock", "apparmor", "selinux"];
-
 /// Limits, by controller.
 const LIMITS: [&str; 10] = ["memory", "cpu", "cpuset", "pids", "io", "hugetlb", "rdma", "misc", "net_cls", "net_prio"];
 
 /// Names of [`Isolation::in_force`] besides the namespaces'.
-const PARTS: [&str; 15] = [
+const PARTS: [&str; 18] = [
     "rootfs",
     "overlay",
     "read_only",
     "seccomp",
+    "landlock",
+    "apparmor",
+    "selinux",
     "capabilities",
     "no_new_privileges",
     "keyring",
@@ -166,8 +208,8 @@ const PARTS: [&str; 15] = [
 /// Refuses names nobody knows.
 pub(crate) fn check_names(names: &[String]) -> Result<()> {
     for name in names {
-        let known = [&PARTS[..], &FUTURE, &LIMITS].iter().any(|list| list.contains(&name.as_str()))
-            || Kind::from_name(name).is_some();
+        let known =
+            [&PARTS[..], &LIMITS].iter().any(|list| list.contains(&name.as_str())) || Kind::from_name(name).is_some();
         if !known {
             let kinds = Kind::ALL.map(Kind::name).join(", ");
             return Err(Error::spec(
@@ -187,6 +229,9 @@ impl Isolation {
             ("overlay", self.copy_on_write == "overlay"),
             ("read_only", self.read_only),
             ("seccomp", !matches!(self.seccomp, "none" | "learn")),
+            ("landlock", self.landlock.as_ref().is_some_and(LandlockReport::is_something)),
+            ("apparmor", self.apparmor.as_ref().is_some_and(|profile| profile != labels::UNCONFINED)),
+            ("selinux", self.selinux.is_some()),
             ("capabilities", self.capabilities.is_some_and(|set| set != CapSet::all())),
             ("no_new_privileges", self.no_new_privileges),
             ("keyring", self.keyring),
@@ -210,11 +255,12 @@ impl Isolation {
         let in_force = self.in_force();
         for name in names {
             let canonical = Kind::from_name(name).map_or(name.as_str(), |kind| kind.name());
-            if FUTURE.contains(&canonical) {
-                return Err(Error::unsupported(name, "this version of zind does not have it"));
-            }
             if LIMITS.contains(&canonical) && !in_force.contains(canonical) {
                 let needs = "nothing limits it: give resources=, for example memory=\"256m\", cpus=0.5, pids=64";
+                return Err(Error::unsupported(name, needs));
+            }
+            if canonical == "landlock" && !in_force.contains(canonical) {
+                let needs = "there is no domain: give landlock=, and see what doctor() tells of this kernel";
                 return Err(Error::unsupported(name, needs));
             }
             if !in_force.iter().any(|part| *part == canonical) {
@@ -245,6 +291,9 @@ impl Isolation {
             "read_only": self.read_only,
             "seccomp": self.seccomp,
             "seccomp_notes": self.seccomp_notes,
+            "landlock": self.landlock.as_ref().map(LandlockReport::to_json),
+            "apparmor": self.apparmor,
+            "selinux": self.selinux,
             "capabilities": self.capabilities.map(|set| set.names().collect::<Vec<_>>()),
             "no_new_privileges": self.no_new_privileges,
             "keyring": self.keyring,

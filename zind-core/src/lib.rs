@@ -58,7 +58,7 @@ pub use image::{
     ArchiveFormat, CommitOptions, Compression, Digest, Image, ImageConfig, Limits, PackStats, Platform, Progress,
     ProgressEvent, ProgressKind, Reference, RunConfig, interruptible,
 };
-pub use isolation::{Isolation, MountReport};
+pub use isolation::{Isolation, LandlockReport, MountReport};
 pub use mount::{Mount, flags};
 pub use namespace::idmap::{IdMap, IdMaps};
 pub use namespace::kind::Kind;
@@ -71,6 +71,7 @@ pub use rootfs::layers::{Change, ChangeKind, FileType, Layers, Metadata, Snapsho
 pub use rootfs::template::starts_only_one;
 pub use rootfs::{Overlay, Rootfs};
 pub use security::capabilities::{CapSet, CapSets};
+pub use security::landlock::{Landlock, LandlockPolicy};
 pub use security::seccomp::{Call, Notifier, Profile, Violation, Violations};
 pub use spec::{
     Binfmt, Hook, Hooks, Rlimit, Scheduler, Seccomp, Session, Spec, Stdio, User, parse_duration, parse_rlimit_name,

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use support::Traces;
 use zind_core::security::syscalls::Arch;
-use zind_core::{Command, Error, Profile, Seccomp, Stdio};
+use zind_core::{Command, Error, Landlock, LandlockPolicy, Profile, Seccomp, Stdio, Step};
 
 static TURN: Mutex<()> = Mutex::new(());
 
@@ -135,5 +135,25 @@ fn what_is_refused_is_told_and_what_is_called_is_learned() {
         assert!(learned.to_json().contains("\"mkdir\""));
         let output = three().seccomp(Seccomp::Profile(learned)).output().unwrap();
         assert_eq!(String::from_utf8(output.stdout.to_vec()).unwrap().matches('0').count(), 3);
+    });
+}
+
+#[test]
+fn landlock_lets_pass_what_its_rules_name() {
+    alone(|| {
+        let usual = ["/usr", "/bin", "/lib", "/lib64"].into_iter().fold(Landlock::new(), Landlock::read_execute);
+        let rules = usual.allow("/dev", "read+write").unwrap().read("/etc/passwd");
+        let ask = "cat /etc/passwd >/dev/null && echo read; echo x 2>/dev/null >/tmp/x || echo refused";
+        let run = |rules: &Landlock| {
+            let policy = LandlockPolicy::Rules(rules.clone());
+            Command::new("sh").args(["-c", ask]).landlock(policy).require(["landlock"]).output()
+        };
+        let output = run(&rules).unwrap();
+        assert_eq!(String::from_utf8(output.stdout.to_vec()).unwrap(), "read\nrefused\n");
+        let told = output.isolation.landlock.unwrap();
+        assert!(told.rules == 6 && told.handled.contains(&"make_reg") && !told.is_default, "{told:?}");
+        let error = run(&rules.read("/nowhere")).unwrap_err();
+        assert_eq!((error.step(), error.path()), (Some(Step::LandlockPath), Some("/nowhere".as_ref())));
+        assert!(Command::new("true").output().unwrap().isolation.landlock.is_none());
     });
 }

@@ -15,7 +15,7 @@ use crate::shortage::Shortage;
 use crate::step::Step;
 use crate::sys;
 use crate::watch::{self, Role};
-use crate::{At, Done, Failure, measured, namespaces, report, terminal};
+use crate::{At, Done, Failure, labels, measured, namespaces, report, terminal};
 
 const PR_SET_DUMPABLE: i32 = 4;
 const PR_SET_CHILD_SUBREAPER: i32 = 36;
@@ -58,7 +58,7 @@ impl Outcome {
 }
 
 /// What the payload's process does by itself.
-const PAYLOAD_STEPS: [Step; 9] = [
+const PAYLOAD_STEPS: [Step; 10] = [
     Step::ReadBack,
     Step::Setsid,
     Step::Setpgid,
@@ -66,6 +66,7 @@ const PAYLOAD_STEPS: [Step; 9] = [
     Step::Foreground,
     Step::ParentDeath,
     Step::NoNewPrivileges,
+    Step::Landlock,
     Step::Seccomp,
     Step::Exec,
 ];
@@ -128,6 +129,8 @@ extern "C" fn join(shared: *const u8) -> ! {
 
 /// Into the container, and out of everything else.
 fn enter(plan: &mut PlanFile) -> Done {
+    // Inherited by the payload's process, which has no way to the machine's procfs.
+    labels::set(plan)?;
     for (index, &file) in plan.list(plan.group_files).iter().enumerate() {
         sys::write_all(file, b"0").at_index(Step::JoinCgroup, index)?;
     }

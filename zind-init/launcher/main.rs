@@ -12,6 +12,8 @@ mod exec;
 mod files;
 mod groups;
 mod hooks;
+mod labels;
+mod landlock;
 mod listener;
 mod measured;
 mod memory;

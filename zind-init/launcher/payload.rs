@@ -10,7 +10,7 @@ use crate::part::Part;
 use crate::planfile::PlanFile;
 use crate::step::Step;
 use crate::sys::{self, AT_FDCWD};
-use crate::{At, Done, Failure, hooks, listener, measured, report};
+use crate::{At, Done, Failure, hooks, labels, landlock, listener, measured, report};
 
 const PR_SET_PDEATHSIG: i32 = 1;
 const PR_SET_KEEPCAPS: i32 = 8;
@@ -30,6 +30,8 @@ pub fn become_payload(plan: &mut PlanFile) -> Failure {
 
 fn prepare(plan: &mut PlanFile) -> Done {
     join_session(plan)?;
+    // While procfs is open. It counts for what is executed next, by the hooks, too.
+    labels::set(plan)?;
     arrange_descriptors(plan, Others::CloseOnExec)?;
     take_terminal(plan)?;
     hooks::before_the_payload(plan)?;
@@ -50,6 +52,8 @@ pub fn settle(plan: &PlanFile) -> Done {
     if plan.has(UMASK) {
         sys::umask(plan.umask);
     }
+    // Before a limit of open files, and with the rights to look everywhere.
+    landlock::make(plan)?;
     for (index, limit) in plan.list(plan.rlimits).iter().enumerate() {
         sys::prlimit(limit.resource, limit.soft, limit.hard).at_index(Step::Rlimit, index)?;
         let [soft, hard] = sys::get_limit(limit.resource).at_index(Step::Rlimit, index)?;
@@ -73,9 +77,12 @@ pub fn settle(plan: &PlanFile) -> Done {
     if plan.has(PERSONALITY) {
         sys::personality(plan.personality).at(Step::Personality)?;
     }
-    if plan.has(SECCOMP) && !plan.has(NO_NEW_PRIVILEGES) {
+    if !plan.has(NO_NEW_PRIVILEGES) {
         // Without no_new_privs only a privileged process may install a filter, so before the privileges go.
-        install_filter(plan)?;
+        landlock::restrict(plan)?;
+        if plan.has(SECCOMP) {
+            install_filter(plan)?;
+        }
     }
     change_credentials(plan)?;
     if let Err(sys::EACCES) = entered {
@@ -101,6 +108,7 @@ pub fn seal(plan: &PlanFile) -> Done {
     if plan.has(NO_NEW_PRIVILEGES) {
         sys::prctl(PR_SET_NO_NEW_PRIVS, 1, 0).at(Step::NoNewPrivileges)?;
         measured::no_new_privileges(plan)?;
+        landlock::restrict(plan)?;
         measured::from_outside(plan)?;
         if plan.has(SECCOMP) {
             install_filter(plan)?;

@@ -154,6 +154,9 @@ pub mod number {
     pub const CLOSE_RANGE: usize = 436;
     pub const OPENAT2: usize = 437;
     pub const MOUNT_SETATTR: usize = 442;
+    pub const LANDLOCK_CREATE_RULESET: usize = 444;
+    pub const LANDLOCK_ADD_RULE: usize = 445;
+    pub const LANDLOCK_RESTRICT_SELF: usize = 446;
     pub const PROCESS_MRELEASE: usize = 448;
 }
 
@@ -1182,4 +1185,30 @@ pub fn seccomp(filter: &[u64], flags: u64) -> Result {
     const SET_MODE_FILTER: usize = 1;
     let program = Program(filter.len() as u16, filter.as_ptr());
     call!(SECCOMP, SET_MODE_FILTER, flags, &raw const program)
+}
+
+/// A set of rules for the rights of `struct landlock_ruleset_attr`: of the file system, of the network, scopes. Kernels that
+/// know less of them take it all the same where the rest is zero.
+pub fn landlock_create_ruleset(handled: &[u64; 3]) -> Result<i32> {
+    call!(LANDLOCK_CREATE_RULESET, handled.as_ptr(), size_of_val(handled), 0).map(|fd| fd as i32)
+}
+
+/// Lets something below a path pass.
+pub fn landlock_add_path(set: i32, access: u64, place: i32) -> Result {
+    #[repr(C, packed)]
+    struct PathBeneath(u64, i32);
+    const PATH_BENEATH: usize = 1;
+    let rule = PathBeneath(access, place);
+    call!(LANDLOCK_ADD_RULE, set, PATH_BENEATH, &raw const rule, 0)
+}
+
+/// Lets something with a port pass.
+pub fn landlock_add_port(set: i32, access: u64, port: u64) -> Result {
+    const NET_PORT: usize = 2;
+    let rule = [access, port];
+    call!(LANDLOCK_ADD_RULE, set, NET_PORT, rule.as_ptr(), 0)
+}
+
+pub fn landlock_restrict_self(set: i32, flags: u64) -> Result {
+    call!(LANDLOCK_RESTRICT_SELF, set, flags)
 }

@@ -406,12 +406,76 @@ pub const MONITOR: u64 = 1 << 39;
 /// Install `seccomp` with a listener, and hand that over: [`crate::step::Step::HandedListener`].
 pub const LISTENER: u64 = 1 << 40;
 
+/// Enter the domain of `landlock`.
+pub const LANDLOCK: u64 = 1 << 41;
+
 /// `seccomp` begins with the question of [`crate::measured::MARK`].
 pub const MARKED: u64 = 1 << 50;
 /// Before its filter the payload reports [`crate::step::Step::LookAtMe`], and waits for [`crate::report::GO`].
 pub const MEASURE: u64 = 1 << 52;
 /// The network namespace is to be a new one.
 pub const NEW_NETWORK: u64 = 1 << 51;
+
+/// A label that a security module gives the payload as it is executed.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Label {
+    /// The file to write to, below `/proc`.
+    pub path: Str,
+    /// Where it is on kernels that do not have that, or none.
+    pub older: Str,
+    /// What is written.
+    pub text: Str,
+    /// What is to be read then, at the beginning.
+    pub label: Str,
+}
+
+/// A domain of Landlock: `landlock(7)`.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Landlock {
+    /// `LANDLOCK_ACCESS_FS_*` that take a rule.
+    pub fs: u64,
+    /// `LANDLOCK_ACCESS_NET_*` that take a rule.
+    pub net: u64,
+    /// `LANDLOCK_SCOPE_*`.
+    pub scoped: u64,
+    /// `LANDLOCK_RESTRICT_SELF_*`.
+    pub flags: u64,
+    /// What passes below which paths.
+    pub paths: List<LandlockPath>,
+    /// What passes with which ports.
+    pub ports: List<LandlockPort>,
+}
+
+impl Landlock {
+    /// None.
+    pub const NONE: Landlock = Landlock { fs: 0, net: 0, scoped: 0, flags: 0, paths: List::EMPTY, ports: List::EMPTY };
+}
+
+/// One rule about a path of the payload's root.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct LandlockPath {
+    /// It.
+    pub path: Str,
+    /// To fill up to eight bytes.
+    pub pad: u32,
+    /// What passes below a directory.
+    pub access: u64,
+    /// What passes if it is something else.
+    pub file_access: u64,
+}
+
+/// One rule about a port.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct LandlockPort {
+    /// What passes.
+    pub access: u64,
+    /// The port.
+    pub port: u64,
+}
 
 /// All a launcher needs.
 #[derive(Clone, Copy, Debug)]
@@ -527,6 +591,10 @@ pub struct Plan {
     pub seccomp: List<u64>,
     /// `SECCOMP_FILTER_FLAG_*` of it.
     pub seccomp_flags: u64,
+    /// The payload's labels. `proc` is open.
+    pub labels: List<Label>,
+    /// The payload's domain of Landlock.
+    pub landlock: Landlock,
     /// What a monitor needs: one, or none.
     pub monitor: List<Monitor>,
     /// The programs to run on the way, in order.

@@ -291,6 +291,18 @@ steps! {
     // 250..: kernel parameters and further walls.
     /// Set a kernel parameter of the container's namespaces.
     Sysctl = 250, "set the kernel parameter";
+    /// Make a set of Landlock rules, and enter the domain that they are for.
+    Landlock = 251, "enter the Landlock domain";
+    /// Open what a Landlock rule is about.
+    LandlockPath = 252, "open the place of a Landlock rule";
+    /// Add a rule about a path.
+    LandlockRule = 253, "add the Landlock rule for";
+    /// Add a rule about a port.
+    LandlockPort = 254, "add the Landlock rule for port";
+    /// Ask for the label that AppArmor or SELinux gives the program.
+    Label = 255, "set the label";
+    /// Read it again: it is another one.
+    LabelCheck = 256, "check the label";
     /// What was set is not what is found: see [`crate::measured::Part`].
     ReadBack = 257, "read back what is in force";
     /// What was mounted or protected is not what is found.

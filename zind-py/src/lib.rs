@@ -40,6 +40,7 @@ fn _zind(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(process::spawn, module)?)?;
     module.add_function(wrap_pyfunction!(process::begin, module)?)?;
     module.add_function(wrap_pyfunction!(process::resize, module)?)?;
+    module.add_function(wrap_pyfunction!(options::landlock, module)?)?;
     module.add_function(wrap_pyfunction!(options::to_oci, module)?)?;
     module.add_function(wrap_pyfunction!(resources::sweep_groups, module)?)?;
     container::add(module)?;

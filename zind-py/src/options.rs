@@ -1,7 +1,8 @@
 //! Keyword options of Python as a [`Spec`].
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -9,8 +10,9 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyInt, PyString};
 use zind_core::{
-    Binfmt, CapSet, Console, Exec, IdMap, IdMaps, Kind, Overlay, Profile, Rlimit, Rootfs, Scheduler, Seccomp, Source,
-    Spec, Stdio, TimeOffsets, User, parse_duration, parse_rlimit_name, parse_signal, parse_size,
+    Binfmt, CapSet, Console, Exec, IdMap, IdMaps, Kind, Landlock, LandlockPolicy, Overlay, Profile, Rlimit, Rootfs,
+    Scheduler, Seccomp, Source, Spec, Stdio, TimeOffsets, User, parse_duration, parse_rlimit_name, parse_signal,
+    parse_size,
 };
 
 use zind_core::terminal::Size;
@@ -36,7 +38,6 @@ pub(crate) fn size_of_object(field: &'static str, value: &Bound<'_, PyAny>) -> P
 
 /// `str`, `bytes` or a path, as the kernel's bytes.
 fn os_string(field: &str, value: &Bound<'_, PyAny>) -> PyResult<OsString> {
-    use std::os::unix::ffi::OsStringExt;
     if let Ok(bytes) = value.cast::<PyBytes>() {
         return Ok(OsString::from_vec(bytes.as_bytes().to_vec()));
     }
@@ -182,6 +183,37 @@ fn seccomp(py: Python<'_>, value: &Bound<'_, PyAny>) -> PyResult<Seccomp> {
     profile.map(Seccomp::Profile).map_err(|error| raise(py, &error))
 }
 
+/// Rules of Landlock by their text; none: everything is refused.
+fn landlock_rules(py: Python<'_>, text: &OsStr) -> PyResult<Landlock> {
+    let mut rules = Landlock::new();
+    if !text.is_empty() {
+        rules.extend(text).map_err(|error| raise(py, &error))?;
+    }
+    Ok(rules)
+}
+
+/// The usual text of rules, which says the same.
+#[pyfunction]
+pub(crate) fn landlock(py: Python<'_>, text: &[u8]) -> PyResult<Py<PyBytes>> {
+    let rules = landlock_rules(py, OsStr::from_bytes(text))?;
+    Ok(PyBytes::new(py, rules.to_text().as_bytes()).unbind())
+}
+
+/// `"default"`, a `zind.Landlock`, or its text.
+fn landlock_policy(value: &Bound<'_, PyAny>) -> PyResult<LandlockPolicy> {
+    let wrong = || type_error("landlock", "\"default\", a zind.Landlock or its text", value);
+    let text = match value.extract::<OsString>() {
+        Ok(text) if text == "default" => return Ok(LandlockPolicy::Default),
+        Ok(text) if text.is_empty() => return Err(spec_error(value.py(), "landlock", "is an empty text")),
+        Ok(text) => text,
+        Err(_) => {
+            let text = value.getattr("_text").map_err(|_| wrong())?;
+            OsString::from_vec(text.cast::<PyBytes>().map_err(|_| wrong())?.as_bytes().to_vec())
+        }
+    };
+    landlock_rules(value.py(), &text).map(LandlockPolicy::Rules)
+}
+
 /// What an OCI config.json says: its text (bytes), or the path of it or of a bundle.
 fn of_config(py: Python<'_>, config: &Bound<'_, PyAny>, argv: Vec<OsString>) -> PyResult<Spec> {
     let read = match config.cast::<PyBytes>() {
@@ -235,6 +267,7 @@ fn option<'py>(
         // None is the default everywhere, except where it is an answer of its own.
         match key {
             "seccomp" => spec.seccomp = Seccomp::None,
+            "landlock" => spec.landlock = LandlockPolicy::None,
             "rootfs" => {
                 return Err(spec_error(
                     py,
@@ -268,6 +301,7 @@ fn option<'py>(
 /// Every option, for the error about one that is none.
 const KNOWN: &[&str] = &[
     "ambient_caps",
+    "apparmor",
     "argv0",
     "binfmt",
     "capabilities",
@@ -295,6 +329,7 @@ const KNOWN: &[&str] = &[
     "keep_caps",
     "keep_env",
     "keyring",
+    "landlock",
     "load_interp",
     "mount_proc",
     "mounts",
@@ -322,6 +357,7 @@ const KNOWN: &[&str] = &[
     "rootfs",
     "scheduler",
     "seccomp",
+    "selinux",
     "setctty",
     "setgroups",
     "setsid",
@@ -752,6 +788,9 @@ fn privileges(py: Python<'_>, spec: &mut Spec, key: &str, value: &Bound<'_, PyAn
         "no_new_privileges" => spec.no_new_privileges = value.extract()?,
         "keyring" => spec.keyring = value.extract()?,
         "seccomp" => spec.seccomp = seccomp(py, value)?,
+        "landlock" => spec.landlock = landlock_policy(value)?,
+        "apparmor" => spec.apparmor = Some(value.extract().map_err(|_| type_error("apparmor", "text", value))?),
+        "selinux" => spec.selinux = Some(value.extract().map_err(|_| type_error("selinux", "text", value))?),
         "violations" => spec.violations = value.extract()?,
         "require" => spec.require = texts("require", value)?,
         _ => return Ok(false),

@@ -41,6 +41,19 @@ def needs_user(what: str) -> None:
         pytest.skip(NEEDS_USER + what)
 
 
+def landlock_abi() -> int:
+    """What this kernel has of Landlock, asked without zind; 0 without it."""
+    create, version = 444, 1
+    return max(ctypes.CDLL(None, use_errno=True).syscall(create, None, ctypes.c_size_t(0), version), 0)
+
+
+def has_apparmor() -> bool:
+    try:
+        return pathlib.Path("/sys/module/apparmor/parameters/enabled").read_text().startswith("Y")
+    except FileNotFoundError:
+        return False
+
+
 def needs_program(*names: str) -> None:
     for name in names:
         if shutil.which(name, path="/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin") is None:

@@ -67,7 +67,7 @@ BITS = dict(zip(CAPABILITIES, (0, 1, 3, 5, 6, 7, 10, 13, 18, 23, 19, 29)))
 
 #: Parts that are read back from inside, here or by the tests of what they name.
 KNOWN = """capabilities devices die_with_owner init keyring masked_paths readonly_paths network no_new_privileges overlay pids pivot_root
-rootfs seccomp rlimits read_only cgroup""".split()
+rootfs seccomp rlimits read_only cgroup landlock""".split()
 
 
 def some(chance: random.Random, of: list) -> list:

@@ -204,7 +204,16 @@ fn security(command: Command) -> Command {
         .next_help_heading("Security")
         .arg(list("cap-add", "NAME", "Give a capability; ALL, or what docker or podman give (zind gives none)"))
         .arg(list("cap-drop", "NAME", "Take one of those away"))
-        .arg(list("security-opt", "OPTION", "no-new-privileges[=false], seccomp=unconfined|FILE"))
+        .arg(list(
+            "security-opt",
+            "OPTION",
+            "no-new-privileges[=false], seccomp=unconfined|FILE, apparmor=PROFILE, label=CONTEXT",
+        ))
+        .arg(list(
+            "landlock",
+            "RULES",
+            "Landlock: ro, rox, rw, rwx=PATH; connect, bind=PORT; scope=abstract,signal (zind's own)",
+        ))
         .arg(switch("privileged", "All capabilities, no filter, nothing hidden"))
         .arg(path("learn", "FILE", "No filter: write the smallest profile that the program passes under (zind's own)"))
         .arg(list("require", "PART", "Refuse to start if this is not in force: seccomp, memory... (zind's own)"))

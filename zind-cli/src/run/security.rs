@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use clap::ArgMatches;
-use zind_core::{CapSet, Profile, Seccomp, Spec};
+use zind_core::{CapSet, Landlock, LandlockPolicy, Profile, Seccomp, Spec};
 
 use crate::arguments::Given;
 use crate::failure::{Failure, Result};
@@ -20,7 +20,27 @@ pub fn apply(spec: &mut Spec, given: &ArgMatches) -> Result<()> {
     } else if let (Some(dropped), true) = (dropped, spec.privileged) {
         spec.capabilities = Some(CapSet::all().difference(dropped));
     }
+    landlock(spec, given)?;
     given.texts("security-opt").into_iter().try_for_each(|text| option(spec, text))
+}
+
+/// All rules together.
+fn landlock(spec: &mut Spec, given: &ArgMatches) -> Result<()> {
+    let texts = given.texts("landlock");
+    if texts.is_empty() {
+        return Ok(());
+    }
+    if texts.iter().any(|text| *text == "none") {
+        if texts.len() > 1 {
+            return Err(Failure::new("--landlock: none excludes rules"));
+        }
+        spec.landlock = LandlockPolicy::None;
+        return Ok(());
+    }
+    let mut rules = Landlock::new();
+    texts.into_iter().try_for_each(|text| rules.extend(text.as_ref()))?;
+    spec.landlock = LandlockPolicy::Rules(rules);
+    Ok(())
 }
 
 /// All that is named; `docker` and `podman` are what those give.
@@ -45,14 +65,29 @@ fn option(spec: &mut Spec, text: &str) -> Result<()> {
         ("no-new-privileges", "false") => spec.no_new_privileges = false,
         ("seccomp", "unconfined") => spec.seccomp = Seccomp::None,
         ("seccomp", "builtin") => spec.seccomp = Seccomp::Default,
-        // zind sets none of either.
-        ("apparmor", "unconfined") | ("label", "disable") => {}
+        // Nothing is what there is without.
+        ("label", "disable") => spec.selinux = None,
         ("seccomp", file) => spec.seccomp = Seccomp::Profile(Profile::from_file(file)?),
-        ("apparmor" | "label", _) => return Err(refuse(text, "there is no AppArmor and SELinux yet")),
+        ("apparmor", profile) if !profile.is_empty() => spec.apparmor = Some(profile.to_owned()),
+        ("label", label) => spec.selinux = Some(context(text, label)?),
         ("systempaths", _) => return Err(refuse(text, "--privileged hides nothing")),
-        _ => return Err(refuse(text, "there are no-new-privileges[=false] and seccomp=builtin|unconfined|FILE")),
+        _ => {
+            return Err(refuse(
+                text,
+                "there are no-new-privileges[=false], seccomp=builtin|unconfined|FILE, apparmor=PROFILE, label=CONTEXT",
+            ));
+        }
     }
     Ok(())
+}
+
+/// A whole context of SELinux. Docker takes parts of one, too, and puts them into what the machine's policy says.
+fn context(text: &str, label: &str) -> Result<String> {
+    let parts: Vec<&str> = label.splitn(4, ':').collect();
+    if parts.len() < 3 || parts.iter().any(|part| part.is_empty()) {
+        return Err(refuse(text, "write the whole context, label=USER:ROLE:TYPE:LEVEL, or label=disable"));
+    }
+    Ok(label.to_owned())
 }
 
 fn refuse(text: &str, why: &str) -> Failure {

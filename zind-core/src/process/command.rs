@@ -17,6 +17,7 @@ use crate::image::Image;
 use crate::mount::Mount;
 use crate::rootfs::layers::Layers;
 use crate::security::capabilities::CapSet;
+use crate::security::landlock::LandlockPolicy;
 use crate::spec::{IdMaps, Kind, Overlay, Rlimit, Rootfs, Seccomp, Source, Spec, Stdio, User};
 
 /// A program to run in a container of its own.
@@ -210,6 +211,18 @@ impl Command {
         self
     }
 
+    /// The profile of AppArmor that confines the payload.
+    pub fn apparmor(&mut self, profile: impl Into<String>) -> &mut Command {
+        self.spec.apparmor = Some(profile.into());
+        self
+    }
+
+    /// The context of SELinux that the payload runs in.
+    pub fn selinux(&mut self, context: impl Into<String>) -> &mut Command {
+        self.spec.selinux = Some(context.into());
+        self
+    }
+
     /// Bytes for the payload's standard input; for [`Command::output`].
     pub fn input(&mut self, bytes: impl Into<Vec<u8>>) -> &mut Command {
         self.input = Some(bytes.into());
@@ -237,6 +250,8 @@ impl Command {
         seccomp(Seccomp) => seccomp;
         /// Tell what the filter refuses: [`Process::violations`](crate::Process::violations).
         violations(bool) => violations;
+        /// Landlock, as a further wall inside of the container.
+        landlock(LandlockPolicy) => landlock;
         /// Capabilities of the payload; none by default.
         capabilities(CapSet) => capabilities;
         /// How long the payload may run; the whole container is killed then.

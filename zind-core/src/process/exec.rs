@@ -250,6 +250,10 @@ impl Target<'_> {
             privileged: is_privileged,
             no_new_privileges: exec.no_new_privileges.unwrap_or(base.no_new_privileges && !exec.privileged),
             seccomp: exec.seccomp.clone().unwrap_or_else(|| filter::of_container(base)),
+            // The same rules, in a domain of its own.
+            landlock: base.landlock.clone(),
+            apparmor: base.apparmor.clone(),
+            selinux: base.selinux.clone(),
             keyring: exec.keyring.unwrap_or(base.keyring),
             stdin: exec.stdin.clone(),
             stdout: exec.stdout.clone(),
@@ -307,6 +311,8 @@ fn prepare(target: &Target<'_>, exec: &Exec) -> Result<Prepared> {
     let is_joined = |kind: Kind| target.isolation.namespaces.get(&kind).is_some_and(|how| *how != "host");
     let setgroups = is_joined(Kind::User).then(|| may_set_groups(target.pid));
     builder.credentials(&spec, &identity, None, setgroups.or(Some(true)))?;
+    let landlock = builder.landlock(&spec)?;
+    builder.labels(&spec)?;
     builder.process(&spec)?;
     builder.streams(&spec, &streams);
     if spec.die_with_owner {
@@ -325,6 +331,9 @@ fn prepare(target: &Target<'_>, exec: &Exec) -> Result<Prepared> {
         seccomp: filter::name(&spec),
         seccomp_notes: filter::notes(&spec),
         no_new_privileges: spec.no_new_privileges,
+        landlock,
+        apparmor: spec.apparmor.clone(),
+        selinux: spec.selinux.clone(),
         keyring: spec.keyring,
         init: false,
         die_with_owner: spec.die_with_owner,

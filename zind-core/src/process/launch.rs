@@ -1054,8 +1054,12 @@ fn syscall_of(step: Step) -> &'static str {
         Step::BoundingSet | Step::Ambient | Step::NoNewPrivileges | Step::ParentDeath | Step::Securebits => "prctl",
         Step::Ptrace => "ptrace",
         Step::Seccomp => "seccomp",
+        Step::Landlock => "landlock_restrict_self",
+        Step::LandlockPath => "openat2",
+        Step::LandlockRule | Step::LandlockPort => "landlock_add_rule",
         Step::Exec | Step::Interpreter => "execve",
-        Step::OomScoreAdj | Step::TimeOffsets | Step::WriteFile | Step::Sysctl => "write",
+        Step::LabelCheck => "pread64",
+        Step::Label | Step::OomScoreAdj | Step::TimeOffsets | Step::WriteFile | Step::Sysctl => "write",
         _ => "",
     }
 }
@@ -1096,6 +1100,9 @@ impl Names {
             Step::Exec | Step::Interpreter => list(&self.programs),
             Step::JoinCgroup => list(&self.groups),
             Step::Sysctl => list(&self.sysctls),
+            Step::LandlockPath | Step::LandlockRule => list(&self.landlock),
+            Step::Label | Step::LabelCheck => list(&self.labels),
+            Step::LandlockPort => self.ports.get(index).map(|port| port.to_string().into()).unwrap_or_default(),
             Step::Rlimit => self.rlimits.get(index).map(PathBuf::from).unwrap_or_default(),
             Step::Chdir => self.cwd.clone(),
             Step::Setuid | Step::Setgid => self.user.clone(),
@@ -1142,6 +1149,27 @@ impl Names {
                 return format!("the program is in none of {} of the container", places.join(":"));
             }
             (Step::Exec, Errno::ENOENT) => "there is no such program in the container",
+            (Step::Exec, Errno::EACCES) if self.has_landlock => {
+                "landlock has to let the program, its interpreter and its dynamic loader be read and executed (rox=/usr); or the file is not executable for this user"
+            }
+            (Step::Label, Errno::ENOENT) => "no such profile is loaded: apparmor_parser(8), aa-status(8)",
+            (Step::Label, Errno::EINVAL) => "the policy that is loaded has no such label, or its name is none",
+            (Step::Label, Errno::EACCES | Errno::EPERM) => "the caller's own label does not let it change to this one",
+            (Step::Label, Errno::EXDEV) => "something is mounted over a part of /proc/self/attr here",
+            (Step::LabelCheck, _) => "the kernel has taken another label than was asked for",
+            (Step::Exec, Errno::EACCES | Errno::EPERM) if !self.labels.is_empty() => {
+                "the file is not executable for this user, or the policy does not let the program change to the label"
+            }
+            (Step::Landlock, Errno::EPERM) => "without no_new_privileges this takes CAP_SYS_ADMIN",
+            (Step::Landlock, Errno::E2BIG) => "the kernel takes no more than 16 domains one in another",
+            (Step::LandlockPath, Errno::ENOENT | Errno::ENOTDIR) => {
+                "a rule is for what is there when the container starts, at a path of its root"
+            }
+            (Step::LandlockPath, Errno::ELOOP) => "links like /proc/self/fd are not followed",
+            (Step::LandlockRule, Errno::EINVAL) => {
+                "a right for directories was asked for by its name (make_dir), and this is none; read and write fit both"
+            }
+            (Step::LandlockRule, Errno::EBADFD) => "files of the kernel's own, as pipes and sockets are, take no rules",
             (Step::Exec, Errno::EACCES) => "the file is not executable for this user, or lies on a mount with noexec",
             (Step::Exec, Errno::ENOEXEC) => "the file is neither a program for this machine nor does it begin with #!",
             (Step::Exec, Errno::E2BIG) => {

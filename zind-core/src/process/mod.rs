@@ -11,6 +11,8 @@ pub(crate) mod handle;
 pub(crate) mod helper;
 pub(crate) mod hooks;
 pub(crate) mod identity;
+mod labels;
+mod landlock;
 pub(crate) mod launch;
 mod measured;
 mod outside;

@@ -102,6 +102,14 @@ pub(crate) struct Names {
     pub(crate) has_profile: bool,
     /// Kernel parameters.
     pub(crate) sysctls: Vec<PathBuf>,
+    /// Paths of Landlock's rules; none: files are left alone.
+    pub(crate) landlock: Vec<PathBuf>,
+    /// Files are Landlock's.
+    pub(crate) has_landlock: bool,
+    /// Labels of security modules.
+    pub(crate) labels: Vec<PathBuf>,
+    /// Ports of its rules.
+    pub(crate) ports: Vec<u16>,
     /// The programs that are run on the way: the moment, and the path.
     pub(crate) hooks: Vec<(&'static str, Hook)>,
 }
@@ -226,6 +234,8 @@ pub(super) fn blank() -> Plan {
         securebits: -1,
         seccomp: List::EMPTY,
         seccomp_flags: 0,
+        labels: List::EMPTY,
+        landlock: wire::Landlock::NONE,
         monitor: List::EMPTY,
         hooks: List::EMPTY,
         hook_states: wire::HookStates::default(),
@@ -493,6 +503,8 @@ pub(crate) fn prepare_with(
     builder.sysctls(&spec)?;
     builder.program(&spec, &identity)?;
     builder.credentials(&spec, &identity, maps.as_ref(), None)?;
+    let landlock = builder.landlock(&spec)?;
+    builder.labels(&spec)?;
     builder.process(&spec)?;
     builder.streams(&spec, &streams);
     if spec.die_with_owner {
@@ -529,6 +541,7 @@ pub(crate) fn prepare_with(
     if let (Some(layers), false) = (&layers, spec.read_only) {
         isolation.overlay = layers.upper().to_string_lossy().into_owned();
     }
+    isolation.landlock = landlock;
     isolation.limits = spec.resources.as_ref().map(Resources::parts).unwrap_or_default();
     isolation.require(&spec.require)?;
     let (group, attach) = builder.groups(&spec, have_clone3, maps.as_ref())?;
@@ -1293,6 +1306,9 @@ fn isolation(spec: &Spec, situation: Situation, identity: &Identity, maps: Optio
         seccomp_notes: filter::notes(spec),
         capabilities: payload_capabilities(spec),
         no_new_privileges: spec.no_new_privileges,
+        landlock: None,
+        apparmor: spec.apparmor.clone(),
+        selinux: spec.selinux.clone(),
         keyring: spec.keyring,
         sysctl: spec.sysctl.clone(),
         masked_paths: if hidden { mask::masked_paths().iter().filter(shown).copied().collect() } else { Vec::new() },

@@ -77,7 +77,7 @@ pub(crate) use plain::Plain;
 mod plain {
     #![allow(unsafe_code)]
     use zind_init::monitor::{Monitor, Reading};
-    use zind_init::plan::{Enter, FdMap, FsOp, Hook, Plan, Rlimit, Sysctl};
+    use zind_init::plan::{Enter, FdMap, FsOp, Hook, Label, LandlockPath, LandlockPort, Plan, Rlimit, Sysctl};
 
     /// Structures that are written as they stand in memory.
     pub(crate) trait Plain: Copy {
@@ -100,6 +100,9 @@ mod plain {
     impl Plain for Hook {}
     impl Plain for Rlimit {}
     impl Plain for Sysctl {}
+    impl Plain for Label {}
+    impl Plain for LandlockPath {}
+    impl Plain for LandlockPort {}
     impl Plain for Plan {}
     impl Plain for Monitor {}
     impl Plain for Reading {}

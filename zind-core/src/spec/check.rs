@@ -7,6 +7,8 @@ use super::{Kind, Overlay, Rootfs, Spec, Stdio, User, sysctl};
 use crate::error::{Error, Result};
 use crate::isolation;
 use crate::namespace::idmap::{self, IdMaps};
+use crate::security::labels;
+use crate::security::landlock::LandlockPolicy;
 
 /// Checks everything that can be told without asking the machine.
 pub(crate) fn check(spec: &Spec) -> Result<()> {
@@ -206,6 +208,11 @@ fn check_process(spec: &Spec) -> Result<()> {
         }
     }
     crate::terminal::check("terminal", spec.terminal)?;
+    labels::check("apparmor", spec.apparmor.as_deref())?;
+    labels::check("selinux", spec.selinux.as_deref())?;
+    if let LandlockPolicy::Rules(rules) = &spec.landlock {
+        rules.check(!spec.is_low_level())?;
+    }
     let session = &spec.session;
     if spec.terminal.is_some() && (session.noctty || session.foreground || session.pgid.is_some()) {
         return Err(Error::spec(

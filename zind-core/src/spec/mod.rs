@@ -23,6 +23,7 @@ pub use crate::namespace::kind::Kind;
 pub use crate::namespace::{Source, TimeOffsets};
 pub use crate::rootfs::{Overlay, Rootfs};
 pub use crate::security::capabilities::{CapSet, CapSets};
+use crate::security::landlock::LandlockPolicy;
 use crate::security::seccomp::Profile;
 pub use crate::terminal::Size;
 pub use hooks::{Hook, Hooks};
@@ -273,6 +274,12 @@ pub struct Spec {
     /// Tell what the filter refuses by an errno, as it does: [`Process::violations`](crate::Process::violations). A refusal
     /// takes longer then, since a thread of the caller's process answers each.
     pub violations: bool,
+    /// Landlock, as a further wall inside of the container.
+    pub landlock: LandlockPolicy,
+    /// The profile of AppArmor that confines the payload; `"unconfined"`: none. It has to be loaded.
+    pub apparmor: Option<String>,
+    /// The context of SELinux that the payload runs in: `user:role:type:level`.
+    pub selinux: Option<String>,
     /// A session keyring of its own.
     pub keyring: bool,
     /// Kernel parameters of the container's own namespaces, by the names of `sysctl(8)`: `net.*`, `fs.mqueue.*`, System V IPC,
@@ -362,6 +369,9 @@ impl Default for Spec {
             no_new_privileges: true,
             seccomp: Seccomp::Default,
             violations: false,
+            landlock: LandlockPolicy::Default,
+            apparmor: None,
+            selinux: None,
             keyring: true,
             sysctl: BTreeMap::new(),
             init: true,
@@ -396,6 +406,7 @@ impl Spec {
             session: Session::default(),
             no_new_privileges: false,
             seccomp: Seccomp::None,
+            landlock: LandlockPolicy::None,
             keyring: false,
             init: false,
             ..Spec::default()

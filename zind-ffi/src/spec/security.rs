@@ -3,12 +3,12 @@
 use std::ffi::c_char;
 use std::sync::Arc;
 
-use zind_core::{CapSet, Error, Profile, Seccomp};
+use zind_core::{CapSet, Error, Landlock, LandlockPolicy, Profile, Seccomp};
 
 use super::{set, zind_spec};
 use crate::error::{zind_error, zind_status};
 use crate::guard::{Failure, Outcome};
-use crate::strings::{duplicate, optional_list, optional_text, text};
+use crate::strings::{bytes, duplicate, optional_list, optional_text, text};
 
 /// Capabilities of the payload.
 /// names: "CAP_NET_RAW", "net_raw", "ALL", an array that ends with NULL; NULL for the default, which is none, or
@@ -142,6 +142,93 @@ pub unsafe extern "C" fn zind_spec_set_violations(
     unsafe {
         set(spec, err, |spec| {
             spec.violations = on;
+            Ok(())
+        })
+    }
+}
+
+/// Landlock, as a further wall inside of the container; it holds for further programs in it, too.
+/// rules: "default" for what goes with the host's namespaces, which is nothing where there are none of those; "none" for none;
+/// "refuse" for a set of rules that lets nothing pass; or rules as `zind run --landlock` takes them: "rox=/usr,rw=/work,connect=443".
+/// What Landlock handles is refused but for what a rule lets pass. It replaces what was set or added before.
+/// Returns also ZIND_STATUS_SPEC (field "landlock") with the word that is wrong. What this kernel lacks of it, and a path that is
+/// missing in the container, is told at the start: ZIND_STATUS_UNSUPPORTED, ZIND_STATUS_SYS.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zind_spec_set_landlock(
+    spec: *mut zind_spec,
+    rules: *const c_char,
+    err: *mut *mut zind_error,
+) -> zind_status {
+    // SAFETY: the header's demand.
+    unsafe {
+        set(spec, err, |spec| {
+            spec.landlock = match text(rules, "rules")? {
+                "default" => LandlockPolicy::Default,
+                "none" => LandlockPolicy::None,
+                "refuse" => LandlockPolicy::Rules(Landlock::new()),
+                rules => LandlockPolicy::Rules(Landlock::parse(rules)?),
+            };
+            Ok(())
+        })
+    }
+}
+
+/// Adds a rule of Landlock's about a path of the container, which may have any bytes in it. Without rules before, everything else is
+/// refused from here on.
+/// rights: "read", "write" and "execute", which are sets, "ioctl_dev" and the kernel's other names ("make_dir",
+/// "LANDLOCK_ACCESS_FS_MAKE_DIR"), joined by +. path: absolute; it has to be there when the container starts.
+/// Returns also ZIND_STATUS_UTF8 or _SPEC for a right that is none.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zind_spec_add_landlock_path(
+    spec: *mut zind_spec,
+    rights: *const c_char,
+    path: *const c_char,
+    err: *mut *mut zind_error,
+) -> zind_status {
+    // SAFETY: the header's demand.
+    unsafe {
+        set(spec, err, |spec| {
+            let before = match &spec.landlock {
+                LandlockPolicy::Rules(rules) => rules.clone(),
+                _ => Landlock::new(),
+            };
+            spec.landlock = LandlockPolicy::Rules(before.allow(bytes(path, "path")?, text(rights, "rights")?)?);
+            Ok(())
+        })
+    }
+}
+
+/// The profile of AppArmor that confines the payload, and further programs in the container.
+/// profile: the name of one that is loaded; "unconfined" for none, which is fine without AppArmor; NULL for whatever the caller's
+/// own says. The start fails with ZIND_STATUS_UNSUPPORTED on a machine without AppArmor. Returns also ZIND_STATUS_UTF8.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zind_spec_set_apparmor(
+    spec: *mut zind_spec,
+    profile: *const c_char,
+    err: *mut *mut zind_error,
+) -> zind_status {
+    // SAFETY: the header's demand.
+    unsafe {
+        set(spec, err, |spec| {
+            spec.apparmor = optional_text(profile, "profile")?.map(str::to_owned);
+            Ok(())
+        })
+    }
+}
+
+/// The context of SELinux that the payload runs in, and further programs in the container.
+/// context: "user:role:type:level"; NULL for what the policy says. The start fails with ZIND_STATUS_UNSUPPORTED on a machine
+/// without SELinux. Returns also ZIND_STATUS_UTF8.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zind_spec_set_selinux(
+    spec: *mut zind_spec,
+    context: *const c_char,
+    err: *mut *mut zind_error,
+) -> zind_status {
+    // SAFETY: the header's demand.
+    unsafe {
+        set(spec, err, |spec| {
+            spec.selinux = optional_text(context, "context")?.map(str::to_owned);
             Ok(())
         })
     }

@@ -122,6 +122,22 @@ static void parameters_are_those_of_its_namespaces(void) {
     zind_spec_free(spec);
 }
 
+static void landlock_lets_pass_what_a_rule_names(void) {
+    const char *argv[] = {"sh", "-c", "cat /etc/passwd >/dev/null && echo read; echo x >/tmp/x || echo refused; cat /etc/hostname >/dev/null || echo hidden", NULL};
+    zind_spec *spec = NULL;
+    zind_output *output = NULL;
+    OK(zind_spec_new(&spec, &error));
+    OK(zind_spec_set_args(spec, argv, &error));
+    OK(zind_spec_set_landlock(spec, "rox=/usr,rox=/bin,rox=/lib,rox=/lib64,rw=/dev", &error));
+    OK(zind_spec_add_landlock_path(spec, "read+execute", "/etc/passwd", &error));
+    OK(zind_spec_require(spec, "landlock", &error));
+    output = capture(spec, NULL);
+    SAME(stdout_of(output), "read\nrefused\nhidden\n");
+    zind_output_free(output);
+    OK(zind_spec_set_landlock(spec, "none", &error));
+    zind_spec_free(spec);
+}
+
 static void images_are_built_run_committed_and_removed(void) {
     char dir[] = "/tmp/zind-use-XXXXXX", place[64], path[96];
     const char *description =
@@ -1162,6 +1178,7 @@ static void every_kind_of_start(void) {
     layers_stay_and_go_back();
     images_are_built_by_specs();
     parameters_are_those_of_its_namespaces();
+    landlock_lets_pass_what_a_rule_names();
     images_are_built_run_committed_and_removed();
     output_input_and_isolation_come_back();
     filters_ask_tell_and_learn();

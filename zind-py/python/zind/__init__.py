@@ -41,6 +41,7 @@ from ._images import (
     build,
 )
 from ._events import Event, Events, PressureTrigger
+from ._landlock import Landlock
 from ._layers import Change, Layers, Metadata, Snapshot
 from ._process import DEVNULL, PIPE, STDOUT, Popen, Pty, learn, run
 from ._resources import (
@@ -140,6 +141,7 @@ __all__ = [
     "IoLimit",
     "IoStats",
     "Isolation",
+    "Landlock",
     "Layer",
     "Layers",
     "LogLine",

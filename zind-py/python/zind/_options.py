@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from typing import IO, Any, Literal, Protocol, TypedDict, Union
 
     from ._images import Image, Policy, Store
+    from ._landlock import Landlock
     from ._layers import Layers
     from ._process import Pty
     from ._resources import Resources
@@ -103,6 +104,9 @@ if TYPE_CHECKING:
         seccomp: Literal["default", "learn"] | Path | Mapping[str, Any] | None
         violations: bool | ViolationFunction
         notify: NotifyFunction | None
+        landlock: Literal["default"] | str | Landlock | None
+        apparmor: str | None
+        selinux: str | None
         keyring: bool
         require: Iterable[str] | None
 

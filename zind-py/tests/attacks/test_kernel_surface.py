@@ -290,7 +290,7 @@ answer(sorted(line.split()[7] for line in lines if len(line.split()) > 7 and lin
         server.bind(f"\0attacked-{os.getpid()}")
         server.listen()
         assert probe(source) == []
-        assert f"@attacked-{os.getpid()}" in probe(source, network="host")
+        assert f"@attacked-{os.getpid()}" in probe(source, network="host"), "seen; test_landlock.py has who connects"
     assert before
 
 

@@ -54,7 +54,8 @@ SUITES = {
     "root": {
         "vm": ["--cpus", "2", "--mem", "2048", "--disk", "2"],
         "rust": ["zind_core cgroup::", "anywhere", "groups"],
-        "modules": LIMITS,
+        # The kernels of these machines have AppArmor, too.
+        "modules": [*LIMITS, "test_apparmor"],
         "skips": {V1_ONLY},
     },
     # Root where systemd owns the tree: scopes of the system manager.

@@ -135,7 +135,7 @@ macro_rules! fields {
                 pass_fds: _, cgroup: _,
                 // process.rs
                 argv: _, env: _, cwd: _, user: _, groups: _, umask: _, rlimits: _, oom_score_adj: _, nice: _, scheduler: _,
-                capabilities: _, ambient: _, cap_sets: _, no_new_privileges: _, terminal: _, console_size: _,
+                capabilities: _, ambient: _, cap_sets: _, no_new_privileges: _, apparmor: _, selinux: _, terminal: _, console_size: _,
                 // mod.rs
                 rootfs: _, read_only: _, hostname: _, domainname: _, hooks: _, annotations: _,
                 // mounts.rs
@@ -150,5 +150,5 @@ macro_rules! fields {
 fields! {
     argv0, clear_env, inherit_env, keep_env, entrypoint, of_image, origin, make_dirs, sealed, overlay, tmpfs_size, console,
     mount_proc, binfmt, chroot, directories, propagation, pins, setgroups, owner, stdin, stdout, stderr, session, pdeathsig,
-    ptrace, keep_caps, privileged, seccomp, violations, keyring, init, die_with_owner, forward_signals, timeout, require,
+    ptrace, keep_caps, privileged, seccomp, violations, landlock, keyring, init, die_with_owner, forward_signals, timeout, require,
 }

@@ -118,7 +118,7 @@ pub(super) fn read(mut all: Fields, spec: &mut Spec, from: &mut In) -> Result<()
         spec.seccomp = Seccomp::Profile(profile);
     }
     for (name, why) in [
-        ("mountLabel", "cannot be set: zind knows no labels yet"),
+        ("mountLabel", "cannot be set: zind puts no labels on mounts yet"),
         ("intelRdt", "cannot be set yet"),
         ("memoryPolicy", "cannot be set yet"),
         ("netDevices", "cannot be moved yet"),

@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use super::{Hook, Hooks, Overlay, Rootfs, Seccomp, Spec};
+use super::{Hook, Hooks, LandlockPolicy, Overlay, Rootfs, Seccomp, Spec};
 use crate::error::{At, Error, Result, Step};
 use crate::image::json;
 use crate::mount::What;
@@ -46,6 +46,7 @@ impl Spec {
             namespaces: Default::default(),
             no_new_privileges: false,
             seccomp: Seccomp::None,
+            landlock: LandlockPolicy::None,
             init: false,
             ..Spec::default()
         }

@@ -81,6 +81,15 @@ pub(super) fn write(spec: &Spec, out: &mut Out) -> Result<Value> {
         put("rlimits", Value::Array(limits));
     }
     put("noNewPrivileges", json!(spec.no_new_privileges));
+    for (name, field, label) in
+        [("apparmorProfile", "apparmor", &spec.apparmor), ("selinuxLabel", "selinux", &spec.selinux)]
+    {
+        match label.as_deref() {
+            Some("") => return Err(Error::spec(field, "is empty")),
+            Some(label) => put(name, json!(label)),
+            None => {}
+        }
+    }
     if let Some(score) = spec.oom_score_adj {
         put("oomScoreAdj", json!(score));
     }
@@ -365,9 +374,8 @@ pub(super) fn read(mut all: Fields, spec: &mut Spec, from: &mut In) -> Result<()
         }
         spec.nice = Typed::read(node)?;
     }
-    for name in ["apparmorProfile", "selinuxLabel"] {
-        all.refuse(name, "cannot be set: zind knows no such profiles and labels yet")?;
-    }
+    spec.apparmor = all.text("apparmorProfile")?.filter(|name| !name.is_empty());
+    spec.selinux = all.text("selinuxLabel")?.filter(|label| !label.is_empty());
     all.refuse("ioPriority", "cannot be set: zind has no I/O priorities yet")?;
     all.refuse("execCPUAffinity", "is not known to zind yet; linux.resources.cpu.cpus limits all of the container")
 }

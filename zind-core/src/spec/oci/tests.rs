@@ -17,6 +17,7 @@ use crate::namespace::kind::Kind;
 use crate::rootfs::layers::Layers;
 use crate::rootfs::{Overlay, Rootfs};
 use crate::security::capabilities::{CapSet, CapSets};
+use crate::security::landlock::{Landlock, LandlockPolicy};
 use crate::spec::{
     Binfmt, Hook, Hooks, Resources, Rlimit, Scheduler, Seccomp, Session, Source, Spec, Stdio, TimeOffsets, User,
 };
@@ -378,6 +379,9 @@ fn any(chance: &mut Chance) -> Spec {
         no_new_privileges: chance.flag(),
         seccomp: chance.pick(&[Seccomp::Default, Seccomp::None, Seccomp::Learn, Seccomp::Profile(profile())]),
         violations: chance.flag(),
+        landlock: chance.pick(&landlocks()),
+        apparmor: chance.maybe(|chance| format!("p{}", chance.text())),
+        selinux: chance.maybe(|chance| format!("u{}", chance.text())),
         keyring: chance.flag(),
         sysctl: chance.some(|chance| (chance.text(), chance.text())).into_iter().collect(),
         init: chance.flag(),
@@ -390,6 +394,15 @@ fn any(chance: &mut Chance) -> Spec {
         hooks: hooks(chance),
         annotations: chance.some(|chance| (chance.text(), chance.text())).into_iter().collect(),
     }
+}
+
+fn landlocks() -> [LandlockPolicy; 4] {
+    let some =
+        Landlock::parse("ro=/a\\,b,make_dir+read=/c,connect=1,bind=any,handle=fs+net,scope=none,best_effort").unwrap();
+    let odd = Landlock::new().read(OsString::from_vec(vec![b'/', 255, b',', b'\\']));
+    let rules = [some, odd].map(LandlockPolicy::Rules);
+    let [some, odd] = rules;
+    [LandlockPolicy::Default, LandlockPolicy::None, some, odd]
 }
 
 /// Field by field; a new field of [`Spec`] does not build without its line.
@@ -412,7 +425,7 @@ fn differences(one: &Spec, two: &Spec) -> Vec<String> {
         argv argv0 env clear_env inherit_env keep_env cwd rootfs entrypoint of_image make_dirs sealed overlay read_only tmpfs_size
         mounts devices system_mounts mount_proc binfmt chroot directories propagation pins time_offsets hostname domainname
         id_maps setgroups owner pass_fds user groups umask rlimits oom_score_adj nice scheduler session personality pdeathsig ptrace
-        resources cgroup_parent capabilities ambient cap_sets keep_caps privileged no_new_privileges seccomp violations keyring sysctl init
+        resources cgroup_parent capabilities ambient cap_sets keep_caps privileged no_new_privileges seccomp violations landlock apparmor selinux keyring sysctl init
         die_with_owner forward_signals timeout require terminal console_size hooks annotations;
         shown origin console namespaces stdin stdout stderr cgroup)
 }
@@ -590,8 +603,8 @@ fn wrong_types_are_refused_with_their_path() {
 #[test]
 fn what_zind_cannot_do_is_refused_by_its_name() {
     for (pointer, value, field) in [
-        ("/process/apparmorProfile", json!("acme"), "process.apparmorProfile"),
-        ("/process/selinuxLabel", json!("system_u:system_r"), "process.selinuxLabel"),
+        ("/process/apparmorProfile", json!(5), "process.apparmorProfile"),
+        ("/process/selinuxLabel", json!(["x"]), "process.selinuxLabel"),
         ("/process/ioPriority", json!({"class": "IOPRIO_CLASS_IDLE", "priority": 1}), "process.ioPriority"),
         ("/process/execCPUAffinity", json!({"initial": "0"}), "process.execCPUAffinity"),
         ("/linux/seccomp", json!({"defaultAction": "SCMP_ACT_DENY"}), "linux.seccomp"),

@@ -24,6 +24,7 @@ use crate::namespace::kind::Kind;
 use crate::rootfs::layers::Layers;
 use crate::rootfs::{Overlay, Rootfs};
 use crate::security::capabilities::CapSet;
+use crate::security::landlock::{Landlock, LandlockPolicy};
 use crate::spec::{Binfmt, IdMaps, Seccomp, Session, Stdio};
 use crate::store::Store;
 
@@ -324,6 +325,34 @@ impl Typed for Seccomp {
             ("default", None) => Ok(Seccomp::Default),
             ("none", None) => Ok(Seccomp::None),
             ("learn", None) => Ok(Seccomp::Learn),
+            _ => choice.unknown(),
+        }
+    }
+}
+
+/// Rules by their text; none at all is a text, too.
+impl Typed for LandlockPolicy {
+    fn write(&self) -> Value {
+        match self {
+            LandlockPolicy::Default => json!("default"),
+            LandlockPolicy::None => json!("none"),
+            LandlockPolicy::Rules(rules) => json!({"rules": rules.to_text().write()}),
+        }
+    }
+
+    fn read(node: Node) -> Result<Self> {
+        let mut choice = Choice::of(node)?;
+        match choice.parts() {
+            ("default", None) => Ok(LandlockPolicy::Default),
+            ("none", None) => Ok(LandlockPolicy::None),
+            ("rules", Some(node)) => {
+                let text = OsString::read(node)?;
+                let mut rules = Landlock::new();
+                if !text.is_empty() {
+                    rules.extend(&text)?;
+                }
+                Ok(LandlockPolicy::Rules(rules))
+            }
             _ => choice.unknown(),
         }
     }
