@@ -40,6 +40,7 @@ __all__ = [
     "begin",
     "chroot",
     "doctor",
+    "landlock",
     "mount",
     "namespaces",
     "pivot_root",
