@@ -2,20 +2,21 @@
 //! recovery from the first, and system calls that fail. After each there is nothing left that the next program does not find
 //! and remove.
 //!
-//! With `ZIND_TEST_ALL_POINTS` all points are tried, else a sample of them: the same one each time.
+//! With `ZIND_TEST_ALL_POINTS=1` all points are tried that differ, with `ZIND_TEST_ALL_POINTS=each` every single one, else a sample
+//! of them: the same one each time.
 #![cfg(target_arch = "x86_64")]
 #![allow(missing_docs)]
 
 #[path = "support/tracer.rs"]
 mod tracer;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command as Host, Stdio as HostStdio};
 use std::time::{Duration, Instant};
 
-use tracer::{FIRST, Fault, Outcome, Point};
+use tracer::{Call, FIRST, Fault, Outcome, Point};
 use zind_core::container::{Filter, Size, State};
 use zind_core::{Container, Containers, Error, Exec, ExitKind, Resources, Restart, Spec, Stdio};
 
@@ -221,6 +222,8 @@ impl Traces {
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
         let mut files = BTreeSet::new();
         below(dir, &mut |path| _ = files.insert(path));
+        // The older half of the journal, which comes when so much has happened and stays.
+        files.remove(&dir.join("events/journal.1"));
         for entry in fs::read_dir(std::env::temp_dir()).unwrap().filter_map(|entry| entry.ok()) {
             let name = entry.file_name().to_string_lossy().into_owned();
             if name.starts_with("zind-") && !name.starts_with("zind-test-") || name.starts_with(".zind") {
@@ -348,7 +351,7 @@ impl Trial {
         let result = result.and_then(|()| self.clean(point.is_some_and(|point| point.number % 16 == 0)));
         if let Err(text) = result {
             let who = point.map(|point| outcome.names.get(&point.who).cloned().unwrap_or_default());
-            let call = point.and_then(|point| outcome.calls.get(&point.who)?.get(point.number - 1));
+            let call = point.and_then(|point| Some(outcome.calls.get(&point.who)?.get(point.number - 1)?.kind));
             let text = format!("{} {point:?} ({who:?}, call {call:?}) {fault:?}: {text}", self.piece.name);
             println!("FAILED {text}");
             self.failures.push(text);
@@ -468,6 +471,95 @@ fn wants_all() -> bool {
     std::env::var_os("ZIND_TEST_ALL_POINTS").is_some()
 }
 
+fn wants_each() -> bool {
+    std::env::var_os("ZIND_TEST_ALL_POINTS").is_some_and(|which| which == "each")
+}
+
+/// How often a call of a loop is one that differs.
+const TURNS: usize = 4;
+
+/// Of those with the same key, which are turns of a loop, the first ones, the last one, and some between.
+fn that_differ<T, K: Ord>(row: Vec<T>, key: impl Fn(&T) -> K) -> Vec<T> {
+    if wants_each() {
+        return row;
+    }
+    let mut turns: BTreeMap<K, usize> = BTreeMap::new();
+    let of_turn: Vec<usize> = row
+        .iter()
+        .map(|item| {
+            let turn = turns.entry(key(item)).or_default();
+            *turn += 1;
+            *turn
+        })
+        .collect();
+    let is_kept = |(item, turn): (T, usize)| {
+        let all = turns[&key(&item)];
+        let is_one = all <= TURNS || turn <= 2 || turn == all || turn == all.div_ceil(2);
+        is_one.then_some(item)
+    };
+    row.into_iter().zip(of_turn).filter_map(is_kept).collect()
+}
+
+/// Before which calls a kill differs: before another one it finds everything as before the next.
+fn kills(calls: &[Call]) -> Vec<usize> {
+    // One more for whoever takes a moment longer this time.
+    let all: Vec<(usize, Call)> = calls.iter().copied().enumerate().map(|(index, call)| (index + 1, call)).collect();
+    let changes = |(_, call): &(usize, Call)| wants_each() || !CHANGE_NOTHING.contains(&call.kind);
+    let row: Vec<(usize, Call)> = all.into_iter().filter(changes).collect();
+    let row = that_differ(row, |(_, call)| *call);
+    row.into_iter().map(|(number, _)| number).chain([calls.len() + 1]).collect()
+}
+
+/// Calls that change nothing that anybody else can find.
+const CHANGE_NOTHING: [i64; 46] = [
+    libc::SYS_access,
+    libc::SYS_brk,
+    libc::SYS_capget,
+    libc::SYS_clock_gettime,
+    libc::SYS_clock_nanosleep,
+    libc::SYS_faccessat,
+    libc::SYS_faccessat2,
+    libc::SYS_fstat,
+    libc::SYS_fstatfs,
+    libc::SYS_futex,
+    libc::SYS_getcwd,
+    libc::SYS_getdents64,
+    libc::SYS_getegid,
+    libc::SYS_geteuid,
+    libc::SYS_getgid,
+    libc::SYS_getgroups,
+    libc::SYS_getpid,
+    libc::SYS_getrandom,
+    libc::SYS_getresgid,
+    libc::SYS_getresuid,
+    libc::SYS_getsockopt,
+    libc::SYS_gettid,
+    libc::SYS_getuid,
+    libc::SYS_lgetxattr,
+    libc::SYS_lseek,
+    libc::SYS_lstat,
+    libc::SYS_madvise,
+    libc::SYS_mmap,
+    libc::SYS_mprotect,
+    libc::SYS_mremap,
+    libc::SYS_munmap,
+    libc::SYS_nanosleep,
+    libc::SYS_newfstatat,
+    libc::SYS_pread64,
+    libc::SYS_readlink,
+    libc::SYS_readlinkat,
+    libc::SYS_rt_sigaction,
+    libc::SYS_rt_sigprocmask,
+    libc::SYS_sched_getaffinity,
+    libc::SYS_sched_yield,
+    libc::SYS_sigaltstack,
+    libc::SYS_stat,
+    libc::SYS_statfs,
+    libc::SYS_statx,
+    libc::SYS_sysinfo,
+    libc::SYS_uname,
+];
+
 /// Calls that end the process, or that say nothing; memory that is not there ends any program.
 const NEVER_FAIL: [i64; 21] = [
     libc::SYS_exit,
@@ -490,12 +582,13 @@ const NEVER_FAIL: [i64; 21] = [
     libc::SYS_gettid,
     libc::SYS_tgkill,
     libc::SYS_rt_sigprocmask,
-    // What these say nobody can do anything about: the standard library panics, and the flags of a descriptor do not fail.
-    libc::SYS_close,
-    libc::SYS_fcntl,
+    // No file system's directories have anything to say here, and the standard library panics.
+    tracer::CLOSE_DIRECTORY,
+    // random(7): it waits, is interrupted, or answers.
+    libc::SYS_getrandom,
 ];
 /// What can be interrupted, or wait.
-const INTERRUPTED: [i64; 22] = [
+const INTERRUPTED: [i64; 23] = [
     libc::SYS_read,
     libc::SYS_write,
     libc::SYS_pread64,
@@ -509,6 +602,7 @@ const INTERRUPTED: [i64; 22] = [
     libc::SYS_sendto,
     libc::SYS_recvfrom,
     libc::SYS_flock,
+    tracer::fcntl(libc::F_OFD_SETLKW),
     libc::SYS_poll,
     libc::SYS_ppoll,
     libc::SYS_wait4,
@@ -537,27 +631,35 @@ const MAKES_FILES: [i64; 16] = [
     libc::SYS_memfd_create,
     libc::SYS_mount,
 ];
-const MAKES_DESCRIPTORS: [i64; 11] = [
+const MAKES_DESCRIPTORS: [i64; 12] = [
     libc::SYS_open,
     libc::SYS_openat,
     libc::SYS_openat2,
     libc::SYS_socket,
     libc::SYS_socketpair,
     libc::SYS_pipe2,
-    libc::SYS_fcntl,
+    tracer::fcntl(libc::F_DUPFD),
+    tracer::fcntl(libc::F_DUPFD_CLOEXEC),
     libc::SYS_pidfd_open,
     libc::SYS_memfd_create,
     libc::SYS_fsopen,
     libc::SYS_open_tree,
 ];
+/// Those of fcntl(2) that go to a file system; of the others only what makes descriptors fails, for want of them.
+const LOCKS: [i64; 3] =
+    [tracer::fcntl(libc::F_OFD_GETLK), tracer::fcntl(libc::F_OFD_SETLK), tracer::fcntl(libc::F_OFD_SETLKW)];
 const MAKES_PROCESSES: [i64; 4] = [libc::SYS_clone, libc::SYS_clone3, libc::SYS_fork, libc::SYS_vfork];
 
 /// The errors that a call can say.
 fn errors_of(call: i64) -> Vec<Fault> {
     let error = |errno: i32| Fault::Error { call, errno, times: 1 };
     let mut all = Vec::new();
-    if !NEVER_FAIL.contains(&call) && !MAKES_PROCESSES.contains(&call) {
+    let is_of_descriptors = call & 0xffff == libc::SYS_fcntl && !LOCKS.contains(&call);
+    if !NEVER_FAIL.contains(&call) && !MAKES_PROCESSES.contains(&call) && !is_of_descriptors {
         all.push(error(libc::EIO));
+    }
+    if LOCKS.contains(&call) {
+        all.push(error(libc::ENOLCK));
     }
     if MAKES_FILES.contains(&call) {
         all.push(error(libc::ENOSPC));
@@ -576,38 +678,37 @@ fn errors_of(call: i64) -> Vec<Fault> {
 
 /// In a process of its own: the points of one piece.
 fn points_of(name: &str, dir: &Path) {
-    let (name, what) = name.split_once(" by ").unwrap();
+    let (name, what) = name.rsplit_once(" by ").unwrap();
     let piece = *PIECES.iter().find(|piece| piece.name == name).unwrap();
     let mut trial = Trial::new(piece, dir);
     let mut choice = Choice(name.bytes().map(u64::from).sum());
     let counted = trial.once(None, Fault::None);
-    let of =
-        |who: &str, count: usize| (1..=count).map(|number| Point { who: who.to_owned(), number }).collect::<Vec<_>>();
+    let of = |who: &str, number: usize| Point { who: who.to_owned(), number };
     let (mut tried, mut met) = (0, 0);
     let mut told = String::new();
     for (who, calls) in &counted.calls {
         let is_first = who == FIRST;
-        // One more for whoever takes a moment longer this time.
-        let points = of(who, calls.len() + 1);
         let mut all: Vec<(Point, Fault)> = Vec::new();
         match what {
             "kill" => {
                 let count = if is_first { 14 } else { 5 };
-                all.extend(choice.some(&points, count).into_iter().map(|point| (point, Fault::Kill)));
+                all.extend(choice.some(&kills(calls), count).into_iter().map(|number| (of(who, number), Fault::Kill)));
             }
             _ => {
                 // Helpers that share the caller's memory do next to nothing, and none of that on a disk.
                 let is_helper = !is_first && counted.names.get(who).is_some_and(|name| name == "worker");
                 let is_wanted = |fault: &Fault| !is_helper || matches!(fault, Fault::Error { errno: libc::EINTR, .. });
-                let faults = |(point, call): (Point, &i64)| -> Vec<(Point, Fault)> {
-                    errors_of(*call).into_iter().filter(is_wanted).map(|fault| (point.clone(), fault)).collect()
+                let faults = |(index, call): (usize, &Call)| -> Vec<(usize, Call, Fault)> {
+                    errors_of(call.kind).into_iter().filter(is_wanted).map(|fault| (index + 1, *call, fault)).collect()
                 };
-                let row: Vec<_> = points.into_iter().zip(calls).flat_map(faults).collect();
-                all.extend(choice.some(&row, if is_first { 16 } else { 5 }));
+                let row: Vec<_> = calls.iter().enumerate().flat_map(faults).collect();
+                let row = that_differ(row, |(_, call, fault)| (*call, format!("{fault:?}")));
+                let chosen = choice.some(&row, if is_first { 16 } else { 5 });
+                all.extend(chosen.into_iter().map(|(number, _, fault)| (of(who, number), fault)));
             }
         }
         let name = counted.names.get(who).map_or("", String::as_str);
-        told += &format!(" {who} ({name}) {} of {};", all.len(), calls.len());
+        told += &format!(" {who} ({name}) {} at {} calls;", all.len(), calls.len());
         for (point, fault) in all {
             tried += 1;
             met += usize::from(trial.once(Some(&point), fault).is_met);

@@ -12,6 +12,7 @@ use crate::{At, Done, measured};
 const PR_SET_DUMPABLE: i32 = 4;
 const CLONE_NEWTIME: u32 = 0x80;
 pub const CLONE_NEWNS: u32 = 0x2_0000;
+const CLONE_NEWPID: u32 = 0x2000_0000;
 
 /// Joins and makes namespaces, in the order of the plan.
 pub fn enter(plan: &PlanFile) -> Done {
@@ -47,11 +48,12 @@ pub fn enter(plan: &PlanFile) -> Done {
 pub fn set_up(plan: &PlanFile) -> Done {
     if plan.has(SETUP_IDS) {
         become_setup_ids(plan)?;
-        let is_visitor = plan.has(TEMPLATE) && plan.list(plan.enter).iter().any(|entry| entry.fd >= 0);
-        if !is_visitor {
-            // The change of ids made /proc/self root's; nobody else is in the container yet.
-            let _ = sys::prctl(PR_SET_DUMPABLE, 1, 0);
-        }
+        // Some are in there already, to whom a root of the host's could be worth something; and in a pid namespace that is joined
+        // they see us, whatever else is new. With `fs.suid_dumpable` the change of ids may have made us dumpable.
+        let is_seen = |entry: &Enter| entry.fd >= 0 && (plan.has(TEMPLATE) || entry.flags & CLONE_NEWPID != 0);
+        let is_visitor = plan.list(plan.enter).iter().any(is_seen);
+        // Else the change made /proc/self root's, where nobody else is in the container yet.
+        let _ = sys::prctl(PR_SET_DUMPABLE, usize::from(!is_visitor), 0);
         if plan.has(FORK_FIRST) {
             // It was cleared with the ids.
             crate::payload::die_with_the_watcher(plan)?;

@@ -13,6 +13,7 @@ use crate::sys::{self, AT_FDCWD};
 use crate::{At, Done, Failure, hooks, labels, landlock, listener, measured, report};
 
 const PR_SET_PDEATHSIG: i32 = 1;
+const PR_SET_DUMPABLE: i32 = 4;
 const PR_SET_KEEPCAPS: i32 = 8;
 const PR_CAPBSET_DROP: i32 = 24;
 const PR_SET_SECUREBITS: i32 = 28;
@@ -262,6 +263,10 @@ fn change_credentials(plan: &PlanFile) -> Done {
     if plan.has(UID) {
         sys::setuid(plan.uid).at(Step::Setuid)?;
         measured::ids(plan, Part::Uid, plan.uid, sys::user_ids())?;
+        // As the change leaves it, but where `fs.suid_dumpable` says 1: those with the same id must find nothing in us, nor in who
+        // lends us its memory.
+        sys::prctl(PR_SET_DUMPABLE, 0, 0).at(Step::Setuid)?;
+        measured::not_dumpable(plan)?;
     }
     if plan.securebits >= 0 {
         sys::prctl(PR_SET_SECUREBITS, plan.securebits as usize, 0).at(Step::Securebits)?;

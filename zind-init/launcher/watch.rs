@@ -114,7 +114,9 @@ pub fn start_as_watcher(plan: &mut PlanFile) -> Result<i32, Failure> {
     let pid = sys::fork(plan.fork_flags, &mut pidfd).at(Step::Fork)?;
     if pid == 0 {
         let own = measured::is_own_process(plan, above, is_first);
-        let failure = match own.and_then(|()| payload::die_with_the_watcher(plan)).and_then(|()| build(plan)).and_then(|()| set_oom_score(plan)) {
+        // The score first: where somebody sees us the change of ids makes /proc/self root's for good.
+        let ready = own.and_then(|()| payload::die_with_the_watcher(plan)).and_then(|()| set_oom_score(plan));
+        let failure = match ready.and_then(|()| build(plan)) {
             Err(failure) => failure,
             Ok(()) => payload::become_payload(plan),
         };

@@ -17,6 +17,14 @@ pub const FIRST: &str = "0";
 /// How long one piece of work may take, with whatever fault: afterwards it hangs.
 const PATIENCE: Duration = Duration::from_secs(45);
 
+/// The kind of a call of fcntl(2) with this command: they have little in common.
+pub const fn fcntl(command: i32) -> i64 {
+    libc::SYS_fcntl | (command as i64) << 16
+}
+
+/// close(2) of a directory.
+pub const CLOSE_DIRECTORY: i64 = libc::SYS_close | 1 << 16;
+
 /// What is done at a point.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Fault {
@@ -24,7 +32,8 @@ pub enum Fault {
     None,
     /// The process is killed before the call.
     Kill,
-    /// The next call of this kind is not made, and says this; so do as many further ones.
+    /// The next call of this kind is not made, and says this; so do as many further ones. close(2) is made all the same, since
+    /// the descriptor is gone whatever it says.
     Error { call: i64, errno: i32, times: u32 },
     /// The call is made and answered, but somebody has sent a signal.
     Stop,
@@ -37,13 +46,22 @@ pub struct Point {
     pub number: usize,
 }
 
+/// A system call that was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Call {
+    /// Its number, but for [`fcntl`] and [`CLOSE_DIRECTORY`].
+    pub kind: i64,
+    /// Where in the program: the instruction, and how deep the stack was. That of a loop is the same each time.
+    pub place: (u64, u64),
+}
+
 /// What became of the work.
 #[derive(Debug)]
 pub struct Outcome {
     /// The first process.
     pub pid: i32,
-    /// The numbers of the calls that each process made, in their order.
-    pub calls: BTreeMap<String, Vec<i64>>,
+    /// The calls that each process made, in their order.
+    pub calls: BTreeMap<String, Vec<Call>>,
     /// What each process was called last.
     pub names: BTreeMap<String, String>,
     /// The point was met.
@@ -95,6 +113,32 @@ pub fn reap(pid: i32) {
 
 /// Runs a command up to its second pause, with a fault at a point, and waits for its end.
 pub fn run(command: &mut Command, point: Option<&Point>, fault: Fault) -> Outcome {
+    run_with(command, point, fault, &mut |_, _| ())
+}
+
+/// Where a process stands while somebody looks at it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Stand {
+    /// It has done nothing yet.
+    Born,
+    /// Before a system call.
+    Call,
+    /// It has executed a program that is none of ours, of which nothing has run yet.
+    Executed,
+}
+
+/// The same without a fault. Each process of the tree, by its number, stands still while somebody looks at it: before each
+/// of its calls, which is after the one before.
+pub fn look(command: &mut Command, looks: &mut (dyn FnMut(i32, Stand) + Send)) -> Outcome {
+    run_with(command, None, Fault::None, looks)
+}
+
+fn run_with(
+    command: &mut Command,
+    point: Option<&Point>,
+    fault: Fault,
+    looks: &mut (dyn FnMut(i32, Stand) + Send),
+) -> Outcome {
     // A file: who reads a pipe would wait for whoever is left behind.
     let path = std::env::temp_dir().join(format!("zind-test-said-{}", std::process::id()));
     let said = std::fs::File::create(&path).unwrap();
@@ -106,9 +150,9 @@ pub fn run(command: &mut Command, point: Option<&Point>, fault: Fault) -> Outcom
             let child = command.spawn().unwrap();
             let pid = child.id() as i32;
             send.send(pid).unwrap();
-            let mut tracer = Tracer::new(pid, point, fault);
+            let mut tracer = Tracer::new(pid, point, fault, looks);
             tracer.run();
-            (child, tracer)
+            (child, (tracer.status, tracer.calls, tracer.names, tracer.is_met))
         });
         let pid = receive.recv().unwrap();
         let deadline = Instant::now() + PATIENCE;
@@ -121,15 +165,14 @@ pub fn run(command: &mut Command, point: Option<&Point>, fault: Fault) -> Outcom
             }
             std::thread::sleep(Duration::from_micros(300));
         }
-        let (mut child, tracer) = tracer.join().unwrap();
+        let (mut child, (status, calls, names, is_met)) = tracer.join().unwrap();
         // After its second pause it ends by itself.
-        let status = tracer.status;
         if status.is_none() {
             let _ = child.wait();
         }
         let said = String::from_utf8_lossy(&std::fs::read(&path).unwrap()).into_owned();
         std::fs::remove_file(&path).unwrap();
-        Outcome { pid, calls: tracer.calls, names: tracer.names, is_met: tracer.is_met, hangs, status, said }
+        Outcome { pid, calls, names, is_met, hangs, status, said }
     })
 }
 
@@ -147,15 +190,16 @@ struct Task {
     more: Option<(i64, i32, u32)>,
 }
 
-struct Tracer {
+struct Tracer<'a> {
     first: i32,
+    looks: &'a mut (dyn FnMut(i32, Stand) + Send),
     point: Option<Point>,
     fault: Fault,
     tasks: HashMap<i32, Task>,
     /// Seen, but not announced by their parents yet.
     early: Vec<i32>,
     announced: HashMap<i32, String>,
-    calls: BTreeMap<String, Vec<i64>>,
+    calls: BTreeMap<String, Vec<Call>>,
     names: BTreeMap<String, String>,
     is_met: bool,
     status: Option<i32>,
@@ -169,10 +213,11 @@ fn ptrace(request: libc::c_uint, pid: i32, address: usize, data: usize) -> io::R
     }
 }
 
-impl Tracer {
-    fn new(first: i32, point: Option<Point>, fault: Fault) -> Tracer {
+impl Tracer<'_> {
+    fn new(first: i32, point: Option<Point>, fault: Fault, looks: &mut (dyn FnMut(i32, Stand) + Send)) -> Tracer<'_> {
         Tracer {
             first,
+            looks,
             point,
             fault,
             tasks: HashMap::new(),
@@ -265,6 +310,7 @@ impl Tracer {
                     Some(at) => {
                         self.early.swap_remove(at);
                         self.meet(child, who);
+                        (self.looks)(child, Stand::Born);
                         self.go_on(child, 0);
                     }
                     None => drop(self.announced.insert(child, who)),
@@ -274,12 +320,17 @@ impl Tracer {
                 let exe = std::fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
                 // What is run in the container is none of ours.
                 if !exe.to_string_lossy().contains("memfd:") {
+                    (self.looks)(pid, Stand::Executed);
                     let _ = ptrace(libc::PTRACE_DETACH, pid, 0, 0);
                     return false;
                 }
             }
-            (_, libc::PTRACE_EVENT_STOP) => {}
-            (signal, 0) if signal == libc::SIGTRAP | 0x80 => self.call(pid),
+            (_, libc::PTRACE_EVENT_STOP) => (self.looks)(pid, Stand::Born),
+            (signal, 0) if signal == libc::SIGTRAP | 0x80 => {
+                if self.call(pid) {
+                    (self.looks)(pid, Stand::Call);
+                }
+            }
             (libc::SIGSTOP, 0) if self.tasks[&pid].who == FIRST => {
                 let _ = ptrace(libc::PTRACE_DETACH, pid, 0, 0);
                 return true;
@@ -300,12 +351,12 @@ impl Tracer {
         let _ = ptrace(how, pid, 0, signal as usize);
     }
 
-    /// Before a system call, or after it.
-    fn call(&mut self, pid: i32) {
+    /// Before a system call, or after it. True: before one that it makes.
+    fn call(&mut self, pid: i32) -> bool {
         let mut registers = std::mem::MaybeUninit::<libc::user_regs_struct>::zeroed();
         let mut info = [0u8; 88];
         if ptrace(libc::PTRACE_GET_SYSCALL_INFO, pid, info.len(), info.as_mut_ptr() as usize).is_err() {
-            return;
+            return false;
         }
         let is_entry = info[0] == libc::PTRACE_SYSCALL_INFO_ENTRY;
         let task = self.tasks.get_mut(&pid).unwrap();
@@ -318,11 +369,18 @@ impl Tracer {
                 registers.rax = i64::from(-errno) as u64;
                 let _ = ptrace(libc::PTRACE_SETREGS, pid, 0, (&raw const *registers) as usize);
             }
-            return;
+            return false;
         }
-        let kind = i64::from_ne_bytes(info[24..32].try_into().unwrap());
+        let word = |at: usize| i64::from_ne_bytes(info[at..at + 8].try_into().unwrap());
+        let kind = match word(24) {
+            libc::SYS_fcntl => fcntl(word(40) as i32),
+            libc::SYS_close if std::path::Path::new(&format!("/proc/{pid}/fd/{}", word(32))).is_dir() => {
+                CLOSE_DIRECTORY
+            }
+            number => number,
+        };
         let made = self.calls.entry(task.who.clone()).or_default();
-        made.push(kind);
+        made.push(Call { kind, place: (word(8) as u64, word(16) as u64) });
         if made.len() % 16 == 1 {
             let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
             self.names.insert(task.who.clone(), name.trim().to_owned());
@@ -343,7 +401,10 @@ impl Tracer {
             self.is_met = true;
             match self.fault {
                 Fault::None => {}
-                Fault::Kill => return kill(pid),
+                Fault::Kill => {
+                    kill(pid);
+                    return false;
+                }
                 Fault::Stop => {
                     // SAFETY: takes numbers.
                     unsafe { libc::syscall(libc::SYS_tgkill, self.first, pid, libc::SIGWINCH) };
@@ -359,10 +420,13 @@ impl Tracer {
         {
             // SAFETY: the kernel has filled it.
             let registers = unsafe { registers.assume_init_mut() };
-            registers.orig_rax = u64::MAX;
+            if kind != libc::SYS_close {
+                registers.orig_rax = u64::MAX;
+            }
             if ptrace(libc::PTRACE_SETREGS, pid, 0, (&raw const *registers) as usize).is_ok() {
                 task.failing = Some(code);
             }
         }
+        true
     }
 }

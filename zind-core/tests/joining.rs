@@ -1,0 +1,250 @@
+//! What those in a container can take hold of in a process that joins it, at each of its system calls: CVE-2016-9962.
+//!
+//! Who joins is stopped before each of its calls, and a process of the container looks at it meanwhile, so that no window is too
+//! short to be seen.
+#![cfg(target_arch = "x86_64")]
+#![allow(missing_docs)]
+
+#[path = "support/tracer.rs"]
+mod tracer;
+
+use std::collections::BTreeSet;
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command as Host;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use nix::sys::stat::Mode;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use tracer::Stand;
+use zind_core::{CapSet, Command, Container, Containers, Exec, Kind, Mount, Source, Spec, Stdio, User};
+
+const NAME: &str = "it";
+
+/// For each number that it is told, what this process can see and open of that one.
+const LOOK: &str = r#"
+exec 3<"$1/ask" 4>"$1/answer"
+while read -r pid <&3; do
+    ls -l "/proc/$pid" "/proc/$pid/fd" >&4 2>/dev/null
+    for file in auxv environ maps mem pagemap; do
+        { true <"/proc/$pid/$file"; } 2>/dev/null && echo "file $file" >&4
+    done
+    echo end >&4
+done
+"#;
+
+/// One who looks, by what it has.
+#[derive(Clone, Copy)]
+struct Looker {
+    name: &'static str,
+    capabilities: CapSet,
+    user: Option<u32>,
+    has_user_namespace: bool,
+}
+
+fn lookers() -> Vec<Looker> {
+    let root = Looker { name: "root", capabilities: CapSet::EMPTY, user: None, has_user_namespace: false };
+    let in_namespace = Looker {
+        name: "all rights of a user namespace",
+        capabilities: CapSet::all(),
+        has_user_namespace: true,
+        ..root
+    };
+    if !nix::unistd::geteuid().is_root() {
+        return vec![in_namespace];
+    }
+    let user = Looker { name: "a user", user: Some(1000), ..root };
+    let tracing = Looker { name: "root that may trace", capabilities: tracer_rights(), ..root };
+    vec![root, user, tracing, in_namespace]
+}
+
+fn tracer_rights() -> CapSet {
+    CapSet::SYS_PTRACE
+}
+
+/// A container of whose processes one looks.
+struct Inside {
+    dir: PathBuf,
+    ask: File,
+    answer: File,
+    container: Container,
+    changes_ids: bool,
+}
+
+impl Inside {
+    fn new(looker: Looker) -> Inside {
+        tracer::adopt_orphans();
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let dir = std::env::temp_dir().join(format!("zind-test-joining-{}-{number}", std::process::id()));
+        let eyes = dir.join("eyes");
+        fs::create_dir_all(&eyes).unwrap();
+        fs::set_permissions(&eyes, Permissions::from_mode(0o777)).unwrap();
+        let [ask, answer] = ["ask", "answer"].map(|name| {
+            let path = eyes.join(name);
+            nix::unistd::mkfifo(&path, Mode::empty()).unwrap();
+            fs::set_permissions(&path, Permissions::from_mode(0o666)).unwrap();
+            // Both ways: nobody waits for the other end.
+            OpenOptions::new().read(true).write(true).open(path).unwrap()
+        });
+        let mut spec = Spec::new(["sh", "-c", LOOK, "look"]);
+        spec.argv.push(eyes.clone().into());
+        spec.mounts = vec![Mount::bind(&eyes, &eyes)];
+        spec.capabilities = Some(looker.capabilities);
+        spec.user = looker.user.map(|id| User::Ids(id, Some(id)));
+        if looker.has_user_namespace {
+            spec.namespaces.insert(Kind::User, Source::New);
+        }
+        let place = Containers::open(Some(&dir.join("place"))).unwrap();
+        let container = Container::builder(spec).containers(&place).name(NAME).create().unwrap();
+        container.start().unwrap();
+        Inside { dir, ask, answer, container, changes_ids: looker.user.is_some() }
+    }
+
+    /// What the one inside sees of this process of the container.
+    fn look_at(&mut self, number: i32) -> BTreeSet<String> {
+        writeln!(self.ask, "{number}").unwrap();
+        let mut said = String::new();
+        while !said.ends_with("end\n") {
+            let patience = Timespec { tv_sec: 60, tv_nsec: 0 };
+            let is_there = poll(&mut [PollFd::new(&self.answer, PollFlags::IN)], Some(&patience)).unwrap() == 1;
+            assert!(is_there, "who looks does not answer: {said}");
+            let mut bytes = [0; 4096];
+            let len = self.answer.read(&mut bytes).unwrap();
+            said.push_str(&String::from_utf8_lossy(&bytes[..len]));
+        }
+        // Of what ls(1) lists, the links that can be read.
+        let link = |line: &str| {
+            let (head, target) = line.split_once(" -> ")?;
+            Some(format!("{} {target}", head.rsplit(' ').next()?))
+        };
+        said.lines()
+            .filter_map(|line| line.starts_with("file ").then(|| line.to_owned()).or_else(|| link(line)))
+            .collect()
+    }
+
+    /// Looks at all who do `work`, a role of [`worker`], from their first moment in the container. What was seen, where.
+    fn watch(mut self, work: &str) -> Vec<Sight> {
+        let home = fs::read_link(format!("/proc/{}/ns/pid", self.container.pid().unwrap().unwrap())).unwrap();
+        let mut command = Host::new(std::env::current_exe().unwrap());
+        command.args(["worker", "--exact", "--nocapture"]);
+        command.env("ZIND_TEST_WORKER", work).env("ZIND_TEST_DIR", self.dir.join("place"));
+        let mut sights = Vec::new();
+        let outcome = tracer::look(&mut command, &mut |pid, stand| {
+            if fs::read_link(format!("/proc/{pid}/ns/pid")).is_ok_and(|its| its == home) {
+                let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+                let of = |field: &str| status.lines().find_map(|line| line.strip_prefix(field)).unwrap().trim();
+                let number = of("NSpid:").rsplit('\t').next().unwrap().parse().unwrap();
+                let rights = u64::from_str_radix(of("CapPrm:"), 16).unwrap();
+                sights.push(Sight { stand, rights, seen: self.look_at(number) });
+            }
+        });
+        assert!(!outcome.hangs && outcome.said.contains("<done>"), "{}", outcome.said);
+        self.container.delete(true).unwrap();
+        fs::remove_dir_all(&self.dir).unwrap();
+        let executed = sights.iter().filter(|sight| sight.stand == Stand::Executed).count();
+        assert_eq!((executed, sights.len() > 4), (1, true), "{sights:#?}");
+        // A change of ids can make who changes them dumpable (`fs.suid_dumpable`), so it has to be said again.
+        let mut has_changed = false;
+        for calls in outcome.calls.values() {
+            let Some(last) = calls.iter().rposition(|call| call.kind == libc::SYS_setresuid) else { continue };
+            assert_eq!(calls.get(last + 1).map(|call| call.kind), Some(libc::SYS_prctl), "{calls:?}");
+            has_changed = true;
+        }
+        assert!(has_changed || !self.changes_ids);
+        sights
+    }
+}
+
+/// What was seen of a process at a moment.
+#[derive(Debug)]
+struct Sight {
+    stand: Stand,
+    /// Its permitted capabilities.
+    rights: u64,
+    seen: BTreeSet<String>,
+}
+
+/// What a process of its own does for a test. A test that is none, without the variable.
+#[test]
+fn worker() {
+    let Ok(work) = std::env::var("ZIND_TEST_WORKER") else { return };
+    let dir = std::env::var_os("ZIND_TEST_DIR").unwrap();
+    let container = Containers::open(Some(Path::new(&dir))).unwrap().find(NAME).unwrap();
+    let pid = container.pid().unwrap().unwrap();
+    tracer::pause();
+    match &*work {
+        "exec" => {
+            let mut exec = Exec::new(["true"]);
+            (exec.stdin, exec.stdout, exec.stderr) = (Stdio::Null, Stdio::Null, Stdio::Null);
+            exec.cwd = Some("/usr".into());
+            container.exec(&exec).unwrap().wait(None).unwrap();
+        }
+        _ => {
+            let mut command = Command::new("true");
+            command.stdin(Stdio::Null).stdout(Stdio::Null).stderr(Stdio::Null);
+            command.namespace(Kind::Pid, Source::Pid(pid));
+            if work == "beside, with users" {
+                command.namespace(Kind::User, Source::New);
+                // Its /proc would be that of a namespace which is not its own.
+                command.spec_mut().system_mounts = false;
+            }
+            command.spec_mut().init = false;
+            command.status().unwrap();
+        }
+    }
+    tracer::pause();
+    println!("<done>");
+    std::process::exit(0);
+}
+
+/// That the program itself is seen shows that looking works.
+fn assert_program_is_seen(sight: &Sight) {
+    assert!(sight.seen.iter().any(|item| item.starts_with("exe /usr/") && item.ends_with("/true")), "{sight:#?}");
+    assert!(sight.seen.contains("file mem") && sight.seen.contains("0 /dev/null"), "{sight:#?}");
+}
+
+#[test]
+fn who_waits_inside_gets_nothing_of_who_joins() {
+    for looker in lookers() {
+        for sight in Inside::new(looker).watch("exec") {
+            let name = looker.name;
+            if sight.stand == Stand::Executed {
+                assert_program_is_seen(&sight);
+            } else if looker.capabilities == tracer_rights() {
+                // It sees what there is: nothing that the program does not get.
+                assert!(sight.seen.contains("file mem"), "{name}: {sight:#?}");
+                for item in &sight.seen {
+                    let (what, where_to) = item.split_once(' ').unwrap();
+                    let is_fair = match what {
+                        "cwd" => where_to == "/usr",
+                        "root" => where_to == "/",
+                        "exe" => where_to.starts_with("/memfd:zind-init"),
+                        "0" | "1" | "2" => where_to == "/dev/null",
+                        _ => what == "file",
+                    };
+                    assert!(is_fair, "{name}: {item} of {sight:#?}");
+                }
+                assert_eq!(sight.rights & !looker.capabilities.0, 0, "{name}: {sight:#?}");
+            } else {
+                assert_eq!(sight.seen, BTreeSet::new(), "{name}: {sight:#?}");
+            }
+        }
+    }
+}
+
+/// A container that is made in the pid namespace of another one is put together before the eyes of that one. A pid namespace is
+/// joined by who has all rights over it: root, here.
+#[test]
+fn who_is_in_a_pid_namespace_that_is_joined_gets_nothing_of_who_builds() {
+    for looker in lookers().into_iter().filter(|looker| looker.name == "root") {
+        for work in ["beside", "beside, with users"] {
+            let sights = Inside::new(looker).watch(work);
+            let is_open = |(_, sight): &(usize, &Sight)| sight.stand != Stand::Executed && !sight.seen.is_empty();
+            let open: Vec<_> = sights.iter().enumerate().filter(is_open).collect();
+            assert!(open.is_empty(), "{work}: {} of {}: {:#?}", open.len(), sights.len(), open[0]);
+        }
+    }
+}
