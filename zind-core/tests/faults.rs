@@ -3,7 +3,7 @@
 //! and remove.
 //!
 //! With `ZIND_TEST_ALL_POINTS=1` all points are tried that differ, with `ZIND_TEST_ALL_POINTS=each` every single one, else a sample
-//! of them: the same one each time.
+//! of them: the same one each time. `ZIND_TEST_PIECE` and `ZIND_TEST_WHO` ask for those of one piece, or one process.
 #![cfg(target_arch = "x86_64")]
 #![allow(missing_docs)]
 
@@ -561,7 +561,7 @@ const CHANGE_NOTHING: [i64; 46] = [
 ];
 
 /// Calls that end the process, or that say nothing; memory that is not there ends any program.
-const NEVER_FAIL: [i64; 21] = [
+const NEVER_FAIL: [i64; 23] = [
     libc::SYS_exit,
     libc::SYS_exit_group,
     libc::SYS_rt_sigreturn,
@@ -584,8 +584,10 @@ const NEVER_FAIL: [i64; 21] = [
     libc::SYS_rt_sigprocmask,
     // No file system's directories have anything to say here, and the standard library panics.
     tracer::CLOSE_DIRECTORY,
-    // random(7): it waits, is interrupted, or answers.
+    // They wait, are interrupted, or answer: getrandom(2), wait(2).
     libc::SYS_getrandom,
+    libc::SYS_wait4,
+    libc::SYS_waitid,
 ];
 /// What can be interrupted, or wait.
 const INTERRUPTED: [i64; 23] = [
@@ -686,7 +688,8 @@ fn points_of(name: &str, dir: &Path) {
     let of = |who: &str, number: usize| Point { who: who.to_owned(), number };
     let (mut tried, mut met) = (0, 0);
     let mut told = String::new();
-    for (who, calls) in &counted.calls {
+    let wanted = std::env::var("ZIND_TEST_WHO").ok();
+    for (who, calls) in counted.calls.iter().filter(|(who, _)| wanted.as_ref().is_none_or(|wanted| wanted == *who)) {
         let is_first = who == FIRST;
         let mut all: Vec<(Point, Fault)> = Vec::new();
         match what {

@@ -1,6 +1,8 @@
 //! Hooks of OCI and functions of this process, on the real kernel. Run as root, all of it is run again as an ordinary user.
 #![allow(missing_docs)]
 
+#[path = "support/place.rs"]
+mod place;
 mod support;
 
 use std::fs;
@@ -9,32 +11,10 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use place::{Place, alone};
 use serde_json::Value;
-use support::Traces;
 use zind_core::container::{HookPoint, State};
-use zind_core::{Container, Containers, Error, Hook, Hooks, Mount, Spec, Step};
-
-static TURN: Mutex<()> = Mutex::new(());
-
-/// A place of its own, with a directory that the hooks write to.
-struct Place {
-    dir: PathBuf,
-    containers: Containers,
-}
-
-fn alone(body: impl FnOnce(&Place)) {
-    let _turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    zind_core::Command::new("true").output().unwrap();
-    let before = Traces::now();
-    static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
-    let number = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-    let dir = std::env::temp_dir().join(format!("zind-hooks-{}-{number}", std::process::id()));
-    let place = Place { containers: Containers::open(Some(&dir)).unwrap(), dir };
-    body(&place);
-    place.containers.prune().unwrap();
-    fs::remove_dir_all(&place.dir).unwrap();
-    before.assert_same();
-}
+use zind_core::{Container, Error, Hook, Hooks, Step};
 
 impl Place {
     fn log(&self) -> PathBuf {
@@ -64,13 +44,6 @@ impl Place {
         let mut hook = Hook::new("/bin/sh", ["-c", text, "hook", "argument"]);
         hook.env = vec!["VAR=value".into(), "PATH=/usr/bin:/bin".into()];
         hook
-    }
-
-    /// In the container the same place has the same name.
-    fn spec(&self, script: &str) -> Spec {
-        let mut spec = Spec::new(["sh", "-c", script]);
-        spec.mounts = vec![Mount::bind(&self.dir, &self.dir)];
-        spec
     }
 
     fn make(&self, script: &str, hooks: Hooks) -> Container {
@@ -387,21 +360,5 @@ fn it_is_the_same_without_an_init_and_in_namespaces_of_the_hosts() {
 
 #[test]
 fn all_of_it_as_an_ordinary_user() {
-    let _turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    if !nix::unistd::geteuid().is_root() || std::env::var_os("ZIND_TEST_ROLE").is_some() {
-        return;
-    }
-    let dir = std::env::temp_dir().join(format!("zind-test-hooks-{}", std::process::id()));
-    fs::create_dir_all(&dir).unwrap();
-    let binary = dir.join("hooks");
-    fs::copy(std::env::current_exe().unwrap(), &binary).unwrap();
-    for path in [&dir, &binary] {
-        fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    }
-    let mut user = std::process::Command::new("setpriv");
-    user.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all"]).arg(&binary).current_dir("/");
-    let output = user.output().unwrap();
-    fs::remove_dir_all(&dir).unwrap();
-    let all = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && all.contains("0 failed"), "{all}");
+    place::once_more_as_an_ordinary_user();
 }

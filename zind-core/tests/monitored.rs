@@ -2,39 +2,18 @@
 //! ordinary user.
 #![allow(missing_docs)]
 
+#[path = "support/place.rs"]
+mod place;
 mod support;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use support::Traces;
-use zind_core::container::{ContainerEvent, ContainerEvents, Filter, HookPoint, LogQuery, Size, State, What};
-use zind_core::{Container, Containers, Error, ExitKind, Hook, Hooks, IdMap, Mount, Resources, Restart, Spec, Step};
-
-static TURN: Mutex<()> = Mutex::new(());
-
-struct Place {
-    dir: PathBuf,
-    containers: Containers,
-}
-
-fn alone(body: impl FnOnce(&Place)) {
-    static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
-    let _turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    zind_core::Command::new("true").output().unwrap();
-    let before = Traces::now();
-    let number = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-    let dir = std::env::temp_dir().join(format!("zind-monitored-{}-{number}", std::process::id()));
-    let place = Place { containers: Containers::open(Some(&dir)).unwrap(), dir };
-    body(&place);
-    for container in place.containers.list(&Filter { all: true, ..Filter::default() }).unwrap() {
-        let _ = container.delete(true);
-    }
-    fs::remove_dir_all(&place.dir).unwrap();
-    before.assert_same();
-}
+use place::{Place, alone};
+use zind_core::container::{ContainerEvent, ContainerEvents, HookPoint, LogQuery, Size, State, What};
+use zind_core::{Container, Containers, Error, ExitKind, Hook, Hooks, IdMap, Mount, Resources, Restart, Step};
 
 fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
@@ -49,12 +28,6 @@ fn until(what: &str, mut is_so: impl FnMut() -> bool) {
 }
 
 impl Place {
-    fn spec(&self, script: &str) -> Spec {
-        let mut spec = Spec::new(["sh", "-c", script]);
-        spec.mounts = vec![Mount::bind(&self.dir, &self.dir)];
-        spec
-    }
-
     fn make(&self, script: &str) -> Container {
         Container::builder(self.spec(script)).containers(&self.containers).create().unwrap()
     }
@@ -431,21 +404,5 @@ fn a_monitor_s_place_is_as_long_as_it_likes() {
 
 #[test]
 fn all_of_it_as_an_ordinary_user() {
-    let _turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    if !nix::unistd::geteuid().is_root() || std::env::var_os("ZIND_TEST_ROLE").is_some() {
-        return;
-    }
-    let dir = std::env::temp_dir().join(format!("zind-test-monitored-{}", std::process::id()));
-    fs::create_dir_all(&dir).unwrap();
-    let binary = dir.join("monitored");
-    fs::copy(std::env::current_exe().unwrap(), &binary).unwrap();
-    for path in [&dir, &binary] {
-        fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    }
-    let mut user = std::process::Command::new("setpriv");
-    user.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all"]).arg(&binary).current_dir("/");
-    let output = user.output().unwrap();
-    fs::remove_dir_all(&dir).unwrap();
-    let all = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && all.contains("0 failed"), "{all}");
+    place::once_more_as_an_ordinary_user();
 }

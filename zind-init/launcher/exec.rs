@@ -15,7 +15,7 @@ use crate::shortage::Shortage;
 use crate::step::Step;
 use crate::sys;
 use crate::watch::{self, Role};
-use crate::{At, Done, Failure, labels, measured, namespaces, report, terminal};
+use crate::{At, Done, Failure, is_reported, labels, measured, namespaces, terminal};
 
 const PR_SET_DUMPABLE: i32 = 4;
 const PR_SET_CHILD_SUBREAPER: i32 = 36;
@@ -108,7 +108,10 @@ pub fn start(plan: &mut PlanFile) -> Result<i32, Failure> {
         return Err(failure);
     }
     let pidfd = sys::pidfd_open(pid).at(Step::Fork)?;
-    report(plan, Step::Started, 0, pid, pidfd);
+    if !is_reported(plan, Step::Started, 0, pid, pidfd) {
+        let _ = sys::kill(pid, sys::SIGKILL);
+        sys::exit(crate::FAILED);
+    }
     sys::close(pidfd);
     let _ = sys::capset(CAP_KILL, CAP_KILL, 0);
     watch::watch(plan, signals, pid, Role::Watcher, -1, Shortage::begin(plan))

@@ -86,9 +86,17 @@ impl<T> At<T> for sys::Result<T> {
     }
 }
 
-/// Tells the library, handing over `fd` unless it is negative.
+/// Tells the library, handing over `fd` unless it is negative. What could not be told ends this process: the library waits for it.
 pub fn report(plan: &PlanFile, step: Step, index: usize, value: i32, fd: i32) {
-    report_all(plan, &Report::new(step, index, value), fd);
+    if !is_reported(plan, step, index, value, fd) {
+        sys::exit(FAILED);
+    }
+}
+
+/// The same; false if it could not be told. A library that is gone needs to know nothing.
+pub fn is_reported(plan: &PlanFile, step: Step, index: usize, value: i32, fd: i32) -> bool {
+    let report = Report::new(step, index, value);
+    matches!(sys::tell(plan.socket, planfile::bytes_of(&report), fd), Ok(_) | Err(sys::EPIPE | sys::ECONNRESET))
 }
 
 pub fn report_all(plan: &PlanFile, report: &Report, fd: i32) {

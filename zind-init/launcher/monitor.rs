@@ -33,6 +33,7 @@ const LONGEST_DELAY: u64 = 60 * SECOND;
 const ACCEPT_PAUSE: u64 = SECOND / 50;
 /// Who has run that long has not failed at once.
 const LONG_ENOUGH: u64 = 10 * SECOND;
+const ENOSPC: i32 = 28;
 /// Places of the descriptors that are polled.
 const LAUNCHER: usize = 0;
 const CONTROL: usize = 1;
@@ -143,10 +144,14 @@ pub fn start(plan: &PlanFile) -> i32 {
         return FAILED;
     }
     let begun = state.clone_launcher();
-    sys::send(state.control, bytes_of(&begun), own);
+    let is_told = sys::tell(state.control, bytes_of(&begun), own).is_ok();
     sys::close(own);
     if begun.clone_errno != 0 {
         return FAILED;
+    }
+    if !is_told {
+        // The library waits for it, until we are gone.
+        return state.give_up();
     }
     state.leave_to_the_launcher();
     state.watch(chunk, clients)
@@ -202,7 +207,10 @@ impl State<'_> {
                 break;
             }
         }
-        let _ = sys::write_all(done, bytes_of(&told));
+        if sys::write_all(done, bytes_of(&told)).is_err() {
+            // It would wait for good.
+            let _ = sys::kill(pid, sys::SIGKILL);
+        }
     }
 
     /// What only the launcher was to get, and its readers must see the last holder leave.
@@ -354,11 +362,13 @@ impl State<'_> {
         if fds[1] >= 0 {
             self.take_terminal(fds[1]);
         }
-        self.runs(i32::from_ne_bytes([a, b, c, d]), fds[0]);
-        sys::send(self.control, bytes_of(&Begun { pid: self.first_pid, ..Begun::default() }), -1);
+        // Who waits for the word is not to take a container for running that nobody would find so, nor one that runs for failed.
+        let ready = self.runs(i32::from_ne_bytes([a, b, c, d]), fds[0]);
+        let word = Begun { pid: self.first_pid, clone_errno: ready.err().unwrap_or(0), ..Begun::default() };
+        let told = sys::tell(self.control, bytes_of(&word), -1);
         sys::close(self.control);
         self.control = -1;
-        true
+        ready.is_ok() && matches!(told, Ok(_) | Err(sys::EPIPE | sys::ECONNRESET))
     }
 
     /// What is written to it is output, and what is written by us is its input.
@@ -370,10 +380,22 @@ impl State<'_> {
         self.out[0] = master;
     }
 
-    /// The payload runs, below or as this process.
-    fn runs(&mut self, pid: i32, pidfd: i32) {
-        self.stage = Stage::Running;
+    /// The payload runs, below or as this process. An error: nobody else would find it so.
+    fn runs(&mut self, pid: i32, pidfd: i32) -> sys::Result<()> {
         (self.first_pid, self.first) = (pid, pidfd);
+        self.write_running(pid)?;
+        self.stage = Stage::Running;
+        self.is_up = true;
+        self.tell(event::STARTED);
+        // Those of the first start the library runs.
+        if self.restarts > 0 {
+            self.run_hooks(When::Poststart, pid);
+        }
+        Ok(())
+    }
+
+    /// Writes down which process it is, and what is not another one's with its number.
+    fn write_running(&self, pid: i32) -> sys::Result<()> {
         let mut stat = [0u8; 1024];
         let mut name = [0u8; 32];
         let mut digits = [0u8; 12];
@@ -381,11 +403,10 @@ impl State<'_> {
         for (slot, byte) in name.iter_mut().zip(parts.into_iter().flatten()) {
             *slot = *byte;
         }
-        let mut len = 0;
-        if let Ok(file) = sys::openat(self.monitor.proc, name.as_ptr(), 0, 0) {
-            len = sys::read(file, &mut stat).unwrap_or(0);
-            sys::close(file);
-        }
+        let file = sys::openat(self.monitor.proc, name.as_ptr(), 0, 0)?;
+        let read = sys::read(file, &mut stat);
+        sys::close(file);
+        let stat = stat.get(..read?).unwrap_or(&[]);
         let head = RunningHead {
             magic: MAGIC,
             version: VERSION,
@@ -393,25 +414,23 @@ impl State<'_> {
             started_ns: self.began_ns,
             pid,
             restarts: self.restarts,
-            len: len as u32,
+            len: stat.len() as u32,
             ooms: self.ooms,
         };
-        let stat = stat.get(..len).unwrap_or(&[]);
         let (aside, place) = (c"running.new".as_ptr().cast(), c"running".as_ptr().cast());
-        if let Ok(file) = sys::openat(self.monitor.dir, aside, O_CREAT | O_WRONLY, 0o600) {
+        let write = |name: CStr| {
             let length = size_of::<RunningHead>() + stat.len();
+            let file = sys::openat(self.monitor.dir, name, O_CREAT | O_WRONLY, 0o600)?;
             let written = sys::write_both(file, bytes_of(&head), stat);
-            let _ = sys::truncate(file, length as u64);
+            let cut = sys::truncate(file, length as u64);
             sys::close(file);
-            if written == Ok(length) {
-                let _ = sys::rename(self.monitor.dir, aside, place);
-            }
-        }
-        self.is_up = true;
-        self.tell(event::STARTED);
-        // Those of the first start the library runs.
-        if self.restarts > 0 {
-            self.run_hooks(When::Poststart, pid);
+            if written? < length { Err(ENOSPC) } else { cut }
+        };
+        let written = write(aside).and_then(|_| sys::rename(self.monitor.dir, aside, place));
+        match written {
+            // A disk that has become full since the first start has the room of that.
+            Err(_) if self.restarts > 0 => write(place).map(drop),
+            other => other.map(drop),
         }
     }
 
@@ -461,9 +480,10 @@ impl State<'_> {
     /// The launcher waits for them.
     fn go_on_after_hooks(&mut self, is_well: bool) {
         const ECANCELED: i32 = 125;
-        if is_well {
-            sys::send(self.report, &[GO], -1);
-        } else if self.launcher > 0 {
+        if is_well && sys::tell(self.report, &[GO], -1).is_ok() {
+            return;
+        }
+        if self.launcher > 0 {
             self.last_word = Some(Report::new(Step::Hook, 0, ECANCELED));
             let _ = sys::kill(self.launcher, sys::SIGKILL);
         }
@@ -527,7 +547,11 @@ impl State<'_> {
                     First::Sender => sender,
                     First::Payload => report.value,
                 };
-                return self.runs(first, fd);
+                if let Err(errno) = self.runs(first, fd) {
+                    self.last_word = Some(Report::new(Step::Monitor, 0, errno));
+                    let _ = sys::kill(self.launcher, sys::SIGKILL);
+                }
+                return;
             }
             Some(_) if self.stage == Stage::StartedAgain && !report.is_milestone() => self.last_word = Some(report),
             _ => {}
@@ -556,7 +580,7 @@ impl State<'_> {
             }
         }
         if !self.run_hooks(When::CreateRuntime, pid) {
-            sys::send(self.report, &[GO], -1);
+            self.go_on_after_hooks(true);
         }
     }
 
@@ -794,7 +818,11 @@ impl State<'_> {
             let _ = sys::wait_for(self.launcher);
         }
         self.remove_groups();
-        let _ = sys::unlink(self.monitor.dir, c"socket".as_ptr().cast());
+        self.tell_the_end();
+        let dir = self.monitor.dir;
+        for name in [c"socket", c"running.new", c"running"] {
+            let _ = sys::unlink(dir, name.as_ptr().cast());
+        }
         FAILED
     }
 

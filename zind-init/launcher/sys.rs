@@ -9,6 +9,9 @@ pub type Result<T = usize> = core::result::Result<T, i32>;
 
 pub const ENOENT: i32 = 2;
 pub const EINTR: i32 = 4;
+/// Of a socket whose other end is gone.
+pub const EPIPE: i32 = 32;
+pub const ECONNRESET: i32 = 104;
 pub const ECHILD: i32 = 10;
 pub const EAGAIN: i32 = 11;
 pub const EACCES: i32 = 13;
@@ -226,13 +229,18 @@ pub fn yield_cpu() {
     let _ = call!(SCHED_YIELD);
 }
 
-pub fn read(fd: i32, buffer: &mut [u8]) -> Result {
+/// Makes a call until no signal interrupts it.
+fn again_if_interrupted(mut call: impl FnMut() -> Result) -> Result {
     loop {
-        match call!(READ, fd, buffer.as_mut_ptr(), buffer.len()) {
+        match call() {
             Err(EINTR) => {}
             other => return other,
         }
     }
+}
+
+pub fn read(fd: i32, buffer: &mut [u8]) -> Result {
+    again_if_interrupted(|| call!(READ, fd, buffer.as_mut_ptr(), buffer.len()))
 }
 
 pub fn write_all(fd: i32, mut bytes: &[u8]) -> Result<()> {
@@ -406,26 +414,21 @@ pub fn now_ns(monotonic: bool) -> u64 {
 /// Writes two pieces in one call: how many bytes of them.
 pub fn write_both(fd: i32, one: &[u8], other: &[u8]) -> Result {
     let pieces = [Iov(one.as_ptr(), one.len()), Iov(other.as_ptr(), other.len())];
-    loop {
-        match call!(WRITEV, fd, pieces.as_ptr(), pieces.len()) {
-            Err(EINTR) => {}
-            other => return other,
-        }
-    }
+    again_if_interrupted(|| call!(WRITEV, fd, pieces.as_ptr(), pieces.len()))
 }
 
 pub fn pread(fd: i32, buffer: &mut [u8], at: u64) -> Result {
-    call!(PREAD64, fd, buffer.as_mut_ptr(), buffer.len(), at)
+    again_if_interrupted(|| call!(PREAD64, fd, buffer.as_mut_ptr(), buffer.len(), at))
 }
 
 pub fn pwrite(fd: i32, bytes: &[u8], at: u64) -> Result {
-    call!(PWRITE64, fd, bytes.as_ptr(), bytes.len(), at)
+    again_if_interrupted(|| call!(PWRITE64, fd, bytes.as_ptr(), bytes.len(), at))
 }
 
 /// Locks a file for us alone, if nobody has it locked.
 pub fn lock_now(fd: i32) -> Result {
     const LOCK_EX_NB: usize = 2 | 4;
-    call!(FLOCK, fd, LOCK_EX_NB)
+    again_if_interrupted(|| call!(FLOCK, fd, LOCK_EX_NB))
 }
 
 /// Entries of a directory, as `struct linux_dirent64`.
@@ -443,7 +446,7 @@ pub fn rmdir_at(dir: i32, path: CStr) -> Result {
 }
 
 pub fn truncate(fd: i32, length: u64) -> Result {
-    call!(FTRUNCATE, fd, length)
+    again_if_interrupted(|| call!(FTRUNCATE, fd, length))
 }
 
 pub fn rename(dir: i32, from: CStr, to: CStr) -> Result {
@@ -462,18 +465,18 @@ pub fn rmdir(path: CStr) -> Result {
 /// The next connection, if there is one.
 pub fn accept(listener: i32) -> Result<i32> {
     const SOCK_CLOEXEC_NONBLOCK: usize = 0o2004000;
-    call!(ACCEPT4, listener, 0, 0, SOCK_CLOEXEC_NONBLOCK).map(|fd| fd as i32)
+    again_if_interrupted(|| call!(ACCEPT4, listener, 0, 0, SOCK_CLOEXEC_NONBLOCK)).map(|fd| fd as i32)
 }
 
 /// One message, if there is one. 0: the sender is gone.
 pub fn receive_now(socket: i32, buffer: &mut [u8]) -> Result {
     const MSG_DONTWAIT: usize = 0x40;
-    call!(RECVFROM, socket, buffer.as_mut_ptr(), buffer.len(), MSG_DONTWAIT, 0, 0)
+    again_if_interrupted(|| call!(RECVFROM, socket, buffer.as_mut_ptr(), buffer.len(), MSG_DONTWAIT, 0, 0))
 }
 
 /// Sends one message with a descriptor, if it is not negative, or says why that would have to wait.
 pub fn send_now(socket: i32, message: &[u8], fd: i32) -> Result {
-    send_descriptors(socket, message, [fd, -1])
+    again_if_interrupted(|| send_descriptors(socket, message, [fd, -1]))
 }
 
 pub fn pidfd_send_signal(pidfd: i32, signal: i32) -> Result {
@@ -581,17 +584,17 @@ pub fn tell_senders(socket: i32) -> Result {
 pub fn wait_for(pid: i32) -> Result<i32> {
     const WALL: i32 = 0x4000_0000;
     let mut status = 0i32;
-    loop {
-        match call!(WAIT4, pid, &raw mut status, WALL, 0) {
-            Err(EINTR) => {}
-            other => return other.map(|_| status),
-        }
-    }
+    again_if_interrupted(|| call!(WAIT4, pid, &raw mut status, WALL, 0)).map(|_| status)
 }
 
 /// Sends one message, with a descriptor if it is not negative. A reader that is gone is no error of ours.
 pub fn send(socket: i32, message: &[u8], fd: i32) {
-    while send_descriptors(socket, message, [fd, -1]) == Err(EINTR) {}
+    let _ = tell(socket, message, fd);
+}
+
+/// The same; tells whether it was sent.
+pub fn tell(socket: i32, message: &[u8], fd: i32) -> Result {
+    again_if_interrupted(|| send_descriptors(socket, message, [fd, -1]))
 }
 
 /// Sends a message with up to two descriptors; those that are negative, and what follows them, are left out.
@@ -662,7 +665,7 @@ pub fn reap(pid: i32) {
 pub fn wait_any(flags: i32) -> Result<(i32, i32)> {
     const WALL: i32 = 0x4000_0000;
     let mut status = 0i32;
-    let pid = call!(WAIT4, -1i32, &raw mut status, WALL | flags, 0)?;
+    let pid = again_if_interrupted(|| call!(WAIT4, -1i32, &raw mut status, WALL | flags, 0))?;
     Ok((pid as i32, status))
 }
 
@@ -907,7 +910,7 @@ pub fn chroot(path: CStr) -> Result {
 }
 
 pub fn openat(dir: i32, path: CStr, flags: u32, mode: u32) -> Result<i32> {
-    call!(OPENAT, dir, path, flags | O_CLOEXEC, mode).map(|fd| fd as i32)
+    again_if_interrupted(|| call!(OPENAT, dir, path, flags | O_CLOEXEC, mode)).map(|fd| fd as i32)
 }
 
 /// Retries where a concurrent rename made the kernel unsure.
@@ -917,6 +920,7 @@ pub fn openat2(dir: i32, path: CStr, flags: u32, resolve: u64) -> Result<i32> {
     loop {
         match call!(OPENAT2, dir, path, how.as_ptr(), size_of_val(&how)) {
             Err(EAGAIN) if tries < 128 => tries += 1,
+            Err(EINTR) => {}
             other => return other.map(|fd| fd as i32),
         }
     }

@@ -8,7 +8,7 @@ use crate::report::{Report, Usage};
 use crate::shortage::Shortage;
 use crate::step::Step;
 use crate::sys::{self, PollFd};
-use crate::{At, Failure, build, groups, measured, payload, report, report_all};
+use crate::{At, Failure, build, groups, is_reported, measured, payload, report, report_all};
 
 const PR_SET_DUMPABLE: i32 = 4;
 const PR_SET_CHILD_SUBREAPER: i32 = 36;
@@ -126,7 +126,10 @@ pub fn start_as_watcher(plan: &mut PlanFile) -> Result<i32, Failure> {
         return Err(failure);
     }
     sys::prctl(PR_SET_DUMPABLE, 0, 0).at(Step::Fork)?;
-    report(plan, Step::Started, 0, pid, pidfd);
+    if !is_reported(plan, Step::Started, 0, pid, pidfd) {
+        let _ = sys::kill(pid, sys::SIGKILL);
+        sys::exit(crate::FAILED);
+    }
     sys::close(pidfd);
     watch(plan, signals, pid, Role::Watcher, -1, shortage)
 }

@@ -157,8 +157,18 @@ impl Link {
             "sendmsg",
             "",
         )?;
-        let heard = hear(control.as_fd(), &mut || false)?;
-        heard.map(drop).ok_or_else(died)
+        loop {
+            match hear(control.as_fd(), &mut || false)?.ok_or_else(died)?.0.clone_errno {
+                0 => return Ok(()),
+                // Somebody has asked for its end meanwhile, which is not the answer: it is the monitor's to end.
+                libc::ECANCELED => {}
+                errno => {
+                    return Err(Error::sys(Step::Monitor, "write", "running", Errno::from_raw(errno)).with_hint(
+                        "the monitor could not write down that the container runs, so it has ended it again",
+                    ));
+                }
+            }
+        }
     }
 }
 

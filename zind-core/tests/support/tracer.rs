@@ -140,7 +140,9 @@ fn run_with(
     looks: &mut (dyn FnMut(i32, Stand) + Send),
 ) -> Outcome {
     // A file: who reads a pipe would wait for whoever is left behind.
-    let path = std::env::temp_dir().join(format!("zind-test-said-{}", std::process::id()));
+    static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    let path = std::env::temp_dir().join(format!("zind-test-said-{}-{number}", std::process::id()));
     let said = std::fs::File::create(&path).unwrap();
     command.stdin(Stdio::null()).stdout(said.try_clone().unwrap()).stderr(said);
     let (point, (send, receive)) = (point.cloned(), std::sync::mpsc::channel());
@@ -257,11 +259,14 @@ impl Tracer<'_> {
             | libc::PTRACE_O_TRACEFORK
             | libc::PTRACE_O_TRACEVFORK
             | libc::PTRACE_O_TRACEEXEC;
+        // A thread has the name of its test. Numbers say nothing: they begin anew when all were used.
         let threads = std::fs::read_dir(format!("/proc/{}/task", self.first)).unwrap();
-        let mut threads: Vec<i32> =
-            threads.map(|entry| entry.unwrap().file_name().into_string().unwrap().parse().unwrap()).collect();
-        threads.sort_unstable();
-        let worker = threads[threads.len() - 1];
+        let mut threads = threads.map(|entry| entry.unwrap().path());
+        let is_worker = |task: &std::path::PathBuf| {
+            std::fs::read_to_string(task.join("comm")).is_ok_and(|name| name.trim() == "worker")
+        };
+        let worker = threads.find(is_worker).expect("a thread called worker");
+        let worker = worker.file_name().unwrap().to_str().unwrap().parse().unwrap();
         ptrace(libc::PTRACE_SEIZE, worker, 0, options as usize).unwrap();
         self.meet(worker, FIRST.to_owned());
         // SAFETY: takes numbers.
