@@ -12,7 +12,7 @@ ROOT := $(if $(filter 0,$(shell id -u)),,sudo)
 CARGO_FLAGS ?= --locked
 
 # What the tests run: the id map helpers, a tiny and a real root, a debugger for memory, and the tools they look with.
-PACKAGES := gcc g++ make pkg-config python3 python3-venv uidmap busybox-static mmdebstrap valgrind procps util-linux vim-tiny \
+PACKAGES := gcc g++ make pkg-config python3 python3-venv uidmap busybox-static mmdebstrap valgrind procps util-linux vim-tiny less \
 	iproute2 strace attr libcap2-bin fuse-overlayfs squashfs-tools erofs-utils \
 	docker-registry skopeo umoci buildah apache2-utils openssl libseccomp2
 

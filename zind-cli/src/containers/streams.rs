@@ -17,7 +17,7 @@ use super::find;
 use crate::Context;
 use crate::arguments::{Given, switch, value, words};
 use crate::failure::{Failure, Result};
-use crate::run::foreground::{self, OF_OUTSIDE, SIGCONT};
+use crate::run::foreground::{self, OF_OUTSIDE, SIGCONT, SIGHUP};
 use crate::signals::Signals;
 
 /// What the keys are without `--detach-keys`: Docker's.
@@ -32,11 +32,13 @@ pub struct How {
     pub signals: bool,
     /// The keys that leave it running.
     pub keys: Option<String>,
+    /// It goes on without the caller's terminal: that this hangs up is no signal for it.
+    pub outlives_terminal: bool,
 }
 
 impl Default for How {
     fn default() -> How {
-        How { interactive: false, signals: true, keys: None }
+        How { interactive: false, signals: true, keys: None, outlives_terminal: false }
     }
 }
 
@@ -60,15 +62,17 @@ pub fn attach(given: &ArgMatches, context: &Context) -> Result {
         interactive: !given.is_on("no-stdin"),
         signals: given.switched("sig-proxy").unwrap_or(true),
         keys: given.text("detach-keys").map(str::to_owned),
+        outlives_terminal: true,
     };
     how.keys()?;
-    let size = Size::of(std::io::stdout());
-    let attachment = container.attach(&options(size))?;
+    let attachment = container.attach(&AttachOptions::default())?;
+    let has_window = attachment.has_terminal() && attachment.input().is_some();
+    if let (true, Some(size)) = (has_window, Size::of(std::io::stdout())) {
+        // A program that fills the screen draws it anew when its window changes, be it there and back.
+        attachment.resize(Size::new(size.rows.saturating_sub(1).max(1), size.cols))?;
+        attachment.resize(size)?;
+    }
     stay(&container, attachment, &how)
-}
-
-fn options(size: Option<Size>) -> AttachOptions {
-    AttachOptions { size }
 }
 
 /// Starts it, and stays with it from its first byte on.
@@ -91,7 +95,7 @@ fn stay(container: &Container, mut attachment: Attachment, how: &How) -> Result 
         return in_terminal(container, Output(attachment), input, how);
     }
     if how.signals {
-        pass_signals(container.clone())?;
+        pass_signals(container.clone(), how.outlives_terminal)?;
     }
     if let Some(input) = input.filter(|_| how.interactive) {
         pass_input(container.clone(), input);
@@ -120,6 +124,7 @@ fn pass_input(container: Container, input: OwnedFd) {
         let mut input = File::from(input);
         let mut bytes = [0; 65536];
         let mut stdin = std::io::stdin().lock();
+        let is_typed = stdin.is_terminal();
         loop {
             match stdin.read(&mut bytes) {
                 Ok(0) | Err(_) => break,
@@ -131,6 +136,10 @@ fn pass_input(container: Container, input: OwnedFd) {
             }
         }
         drop(input);
+        if is_typed && !stdin.is_terminal() {
+            // The terminal is gone; that nothing more comes was said by nobody.
+            return;
+        }
         // Nobody else has it open, unless somebody attaches; then it goes on for them.
         if let Ok(mut attachment) = container.attach(&AttachOptions::default()) {
             let _ = attachment.close_input();
@@ -138,13 +147,16 @@ fn pass_input(container: Container, input: OwnedFd) {
     });
 }
 
-fn pass_signals(container: Container) -> Result<()> {
+fn pass_signals(container: Container, outlives_terminal: bool) -> Result<()> {
     let signals = Signals::hold(Signals::PASSED_ON)?;
     std::thread::spawn(move || {
         loop {
             let mut one = [PollFd::from_borrowed_fd(signals.fd(), PollFlags::IN)];
             let _ = poll(&mut one, None);
             while let Some(signal) = signals.next() {
+                if signal.number == SIGHUP && outlives_terminal {
+                    std::process::exit(128 + SIGHUP);
+                }
                 let _ = container.kill(signal.number);
             }
         }
@@ -167,7 +179,8 @@ fn in_terminal(container: &Container, mut output: Output, input: Option<OwnedFd>
                 .detach_keys(how.keys()?);
             loop {
                 match relay.run(&mut || false)? {
-                    Left::Signal(SIGCONT) => drop(raw.as_ref().map(Raw::resume).transpose()?),
+                    Left::Signal(SIGCONT) => foreground::go_on(raw.as_ref()),
+                    Left::Signal(SIGHUP) if how.outlives_terminal => break Left::Gone,
                     Left::Signal(signal) if how.signals => drop(container.kill(signal)),
                     Left::Signal(_) => {}
                     left => break left,
@@ -191,7 +204,8 @@ fn in_terminal(container: &Container, mut output: Output, input: Option<OwnedFd>
             Ok(0)
         }
         Left::Ended => foreground::told(ended(container)?),
-        _ => Err(Failure::silent(128 + 1)),
+        // As a shell whose terminal is gone.
+        _ => Err(Failure::silent(128 + SIGHUP as u8)),
     }
 }
 

@@ -97,7 +97,7 @@ fn relay(process: &Process, interactive: bool, signals: &TerminalSignals) -> Res
         Relay::new(interactive.then(|| stdin.as_fd()), stdout.as_fd(), master.as_fd()).ended(end).signals(signals);
     let left = loop {
         match relay.run(&mut || false)? {
-            Left::Signal(SIGCONT) => drop(raw.as_ref().map(Raw::resume).transpose()?),
+            Left::Signal(SIGCONT) => go_on(raw.as_ref()),
             Left::Signal(signal) => drop(process.signal(signal)),
             left => break left,
         }
@@ -108,12 +108,43 @@ fn relay(process: &Process, interactive: bool, signals: &TerminalSignals) -> Res
         // As a shell ends when its terminal does.
         drop(master);
     }
-    told(ended(process)?)
+    told(outlast(process, signals)?)
+}
+
+/// After a stop the shell has set the terminal as it likes it. The kernel sends SIGCONT, too, after SIGHUP, to who has lost its terminal:
+/// that it is gone shows where it is read.
+pub fn go_on(raw: Option<&Raw>) {
+    if let Some(raw) = raw {
+        let _ = raw.resume();
+    }
+}
+
+/// Without a terminal any more: it has ended, or has let go of it, or goes on though the terminal is gone.
+fn outlast(process: &Process, signals: &TerminalSignals) -> Result<Exit> {
+    loop {
+        if let Some(exit) = process.try_wait()? {
+            return Ok(exit);
+        }
+        let end = process.end_fd();
+        let mut both = [PollFd::new(&end, PollFlags::IN), PollFd::from_borrowed_fd(signals.fd(), PollFlags::IN)];
+        match poll(&mut both, None) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(errno) => return Err(Failure::new(format!("wait for the container: {errno}"))),
+        }
+        while let Some(signal) = signals.next() {
+            if signal != SIGWINCH {
+                // It may have ended meanwhile.
+                let _ = process.signal(signal);
+            }
+        }
+    }
 }
 
 /// What comes from outside the terminal: HUP, INT, QUIT, TERM; the size of the window; going on after a stop.
-pub const OF_OUTSIDE: [i32; 6] = [1, 2, 3, 15, 28, SIGCONT];
+pub const OF_OUTSIDE: [i32; 6] = [SIGHUP, 2, 3, 15, SIGWINCH, SIGCONT];
+pub const SIGHUP: i32 = 1;
 pub const SIGCONT: i32 = 18;
+const SIGWINCH: i32 = 28;
 
 fn ended(process: &Process) -> Result<Exit> {
     Ok(process.wait(None)?.ok_or(zind_core::Error::Interrupted)?)

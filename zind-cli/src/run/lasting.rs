@@ -33,7 +33,7 @@ pub fn run(spec: Spec, given: &ArgMatches, context: &Context) -> Result {
             let interactive = given.is_on("interactive");
             let signals = given.switched("sig-proxy").unwrap_or(true);
             let keys = given.text("detach-keys").map(str::to_owned);
-            streams::run(&container, &streams::How { interactive, signals, keys })
+            streams::run(&container, &streams::How { interactive, signals, keys, outlives_terminal: false })
         }
     });
     // What could not be started is as if it had never been, unless somebody wanted to keep it.

@@ -154,36 +154,35 @@ impl<'a> Relay<'a> {
     }
 
     fn sleep(&self) -> Result<Ready> {
-        let wanted = |wanted: bool, flag| if wanted { flag } else { PollFlags::empty() };
         let source = self.source.as_ref().map_or(self.terminal, |source| source.fd());
         let reads = self.written.len() < PIECE && !self.source_ended;
-        let mut fds = vec![
-            PollFd::from_borrowed_fd(source, wanted(reads, PollFlags::IN)),
-            PollFd::from_borrowed_fd(self.terminal, wanted(!self.typed.is_empty(), PollFlags::OUT)),
-            PollFd::from_borrowed_fd(self.output, wanted(!self.written.is_empty(), PollFlags::OUT)),
-        ];
-        let mut add = |fd: Option<BorrowedFd<'a>>| {
-            fds.extend(fd.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
-            fd.map(|_| fds.len() - 1)
-        };
+        let types = !self.typed.is_empty();
+        // A hang-up is told of whatever is in the list, again and again: what cannot be done anything with is left out. The
+        // caller's own end stays, since that it is gone is a reason to leave.
+        let writes = if self.written.is_empty() { PollFlags::empty() } else { PollFlags::OUT };
+        let mut fds = Vec::with_capacity(6);
+        let source = add(&mut fds, reads.then_some(source), PollFlags::IN);
+        let terminal = add(&mut fds, types.then_some(self.terminal), PollFlags::OUT);
+        let output = add(&mut fds, Some(self.output), writes);
         // A payload that does not read must not fill our memory.
-        let input = add(self.input.filter(|_| self.typed.is_empty() && !self.keys_came));
-        let ended = add(self.ended);
-        let signals = add(self.signals.map(Signals::fd));
+        let input = add(&mut fds, self.input.filter(|_| !types && !self.keys_came), PollFlags::IN);
+        let ended = add(&mut fds, self.ended.filter(|_| reads), PollFlags::IN);
+        let signals = add(&mut fds, self.signals.map(Signals::fd), PollFlags::IN);
         let timeout = Timespec { tv_sec: 0, tv_nsec: i64::from(GLANCE.subsec_nanos()) };
         match poll(&mut fds, Some(&timeout)) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(errno) => return Err(errno).at(Step::Stdio, "poll", ""),
         }
-        let is_ready = |index: usize| fds.get(index).is_some_and(|fd| !fd.revents().is_empty());
-        let is_there = |index: Option<usize>| index.is_some_and(is_ready);
+        let is_ready =
+            |index: Option<usize>| index.and_then(|index| fds.get(index)).is_some_and(|fd| !fd.revents().is_empty());
         Ok(Ready {
-            source: reads && is_ready(0),
-            terminal: !self.typed.is_empty() && is_ready(1),
-            output: is_ready(2),
-            input: is_there(input),
-            ended: is_there(ended),
-            signals: is_there(signals),
+            source: is_ready(source),
+            terminal: is_ready(terminal),
+            output: is_ready(output),
+            input: is_ready(input),
+            // Only what was looked at in the same moment is known to have nothing more.
+            ended: is_ready(ended),
+            signals: is_ready(signals),
         })
     }
 
@@ -275,6 +274,12 @@ impl<'a> Relay<'a> {
         }
         Ok(true)
     }
+}
+
+/// Waits for a descriptor, too, if there is one. Its place in the list.
+fn add<'fd>(fds: &mut Vec<PollFd<'fd>>, fd: Option<BorrowedFd<'fd>>, what: PollFlags) -> Option<usize> {
+    fds.push(PollFd::from_borrowed_fd(fd?, what));
+    Some(fds.len() - 1)
 }
 
 /// What a sleep has found.
@@ -378,6 +383,63 @@ mod tests {
         std::fs::File::from(sink).read_to_string(&mut seen).unwrap();
         assert_eq!(left, Left::Ended);
         assert!(seen.ends_with("<line>"), "{seen:?}");
+    }
+
+    #[test]
+    fn what_was_written_before_the_end_is_passed_on() {
+        let (inner, (sink, out)) = (Pty::open(Size::default()).unwrap(), rustix::pipe::pipe().unwrap());
+        // Raw, since what is written should be as long as what is read.
+        let _raw = Raw::enter(&inner.terminal).unwrap();
+        let (has_ended, _) = rustix::pipe::pipe().unwrap();
+        let text = b"x".repeat(2 * PIECE);
+        // Somebody still has the terminal, and the program has ended.
+        assert_eq!(rustix::io::write(&inner.terminal, &text).unwrap(), text.len());
+        let left = Relay::new(None, out.as_fd(), inner.master.as_fd()).ended(has_ended.as_fd()).run(&mut || false);
+        assert_eq!(left.unwrap(), Left::Ended);
+        drop(out);
+        let mut seen = Vec::new();
+        std::fs::File::from(sink).read_to_end(&mut seen).unwrap();
+        assert_eq!(seen.len(), text.len());
+    }
+
+    /// How often a relay looks about within the shortest time that so many looks may take.
+    fn rests(relay: &mut Relay<'_>) -> bool {
+        let (began, mut looks) = (std::time::Instant::now(), 0);
+        let left = relay.run(&mut || {
+            looks += 1;
+            looks > 12
+        });
+        // Nothing happens, so each of the looks but a few is a glance.
+        left.unwrap() == Left::Interrupted && began.elapsed() > 4 * GLANCE
+    }
+
+    #[test]
+    fn a_hang_up_that_nothing_follows_from_keeps_nobody_busy() {
+        // Nobody reads the output, which waits, and who wrote it is gone.
+        let (inner, (_sink, out)) = (Pty::open(Size::default()).unwrap(), rustix::pipe::pipe().unwrap());
+        let _raw = Raw::enter(&inner.terminal).unwrap();
+        rustix::pipe::fcntl_setpipe_size(&out, PIECE).unwrap();
+        assert_eq!(rustix::io::write(&out, &b"x".repeat(PIECE)).unwrap(), PIECE);
+        assert_eq!(rustix::io::write(&inner.terminal, &b"x".repeat(2 * PIECE)).unwrap(), 2 * PIECE);
+        drop((_raw, inner.terminal));
+        assert!(rests(&mut Relay::new(None, out.as_fd(), inner.master.as_fd())));
+
+        /// One that goes on, and says nothing.
+        struct Silent(std::os::fd::OwnedFd);
+        impl Source for Silent {
+            fn fd(&self) -> BorrowedFd<'_> {
+                self.0.as_fd()
+            }
+            fn read(&mut self, _: &mut Vec<u8>) -> Result<bool> {
+                Ok(true)
+            }
+        }
+        // An attached container that has let go of its terminal.
+        let inner = Pty::open(Size::default()).unwrap();
+        let ((silent, _keeps), (_sink, out)) = (rustix::pipe::pipe().unwrap(), rustix::pipe::pipe().unwrap());
+        drop(inner.terminal);
+        let mut source = Silent(silent);
+        assert!(rests(&mut Relay::new(None, out.as_fd(), inner.master.as_fd()).source(&mut source)));
     }
 
     #[test]
