@@ -84,10 +84,9 @@ pub(crate) fn journal(path: &Path, bytes: &[u8]) {
     assert_eq!(read_from(&file, 0), if is_good { entries.clone() } else { Vec::new() });
     let _ = super::journal::last_number(&file);
     let in_order = entries.windows(2).all(|pair| pair[0].number.checked_add(1) == Some(pair[1].number));
-    if let (true, true, Some(middle)) = (is_good, in_order, entries.get(entries.len() / 2)) {
-        if entries.len() == bytes.len() / EVENT_SIZE {
-            assert_eq!(read_from(&file, middle.number), entries[entries.len() / 2..]);
-        }
+    let is_whole = is_good && in_order && entries.len() == bytes.len() / EVENT_SIZE;
+    if let Some(middle) = entries.get(entries.len() / 2).filter(|_| is_whole) {
+        assert_eq!(read_from(&file, middle.number), entries[entries.len() / 2..]);
     }
     fs::remove_file(path).unwrap();
 }
