@@ -2,6 +2,8 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used)]
 
+use std::collections::BTreeMap;
+
 use super::stats::{Pressure, Stats, io_lines_of_v1, io_of_v2};
 use super::{Stored, StoredPart, dbus, files, layout, owner};
 
@@ -56,10 +58,12 @@ pub(crate) fn readings(text: &str) {
 
 /// Two ways to find a number after a key agree on each key that is there once.
 fn values(text: &str) {
-    let words = |line: &str| line.split_once(' ').map(|(key, _)| key.to_owned());
-    let keys: Vec<String> = text.lines().filter_map(words).collect();
-    for key in keys.iter().filter(|key| keys.iter().filter(|other| other == key).count() == 1).take(32) {
-        assert_eq!(files::values_of(text, [key.as_str()]), [files::value_of(text, key)], "{key:?}");
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for (key, _) in text.lines().filter_map(|line| line.split_once(' ')) {
+        *counts.entry(key).or_default() += 1;
+    }
+    for key in counts.into_iter().filter(|(_, count)| *count == 1).map(|(key, _)| key).take(32) {
+        assert_eq!(files::values_of(text, [key]), [files::value_of(text, key)], "{key:?}");
     }
     let _ = (files::number(text), files::has_word(text, "memory"));
 }
