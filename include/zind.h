@@ -2289,6 +2289,18 @@ zind_status zind_container_create(const zind_containers *containers,
                                   zind_container **container,
                                   zind_error **err);
 
+/* As zind_container_create(), and asks a function of the caller's whether to stop, as zind_container_start_interruptible(): while an
+ * image is unpacked, and while somebody else changes names. Nothing of it is there then.
+ * interrupted: NULL asks nobody. data: its argument.
+ * Returns also ZIND_STATUS_INTERRUPTED. */
+zind_status zind_container_create_interruptible(const zind_containers *containers,
+                                                const zind_spec *spec,
+                                                const zind_container_options *options,
+                                                zind_interrupted interrupted,
+                                                void *data,
+                                                zind_container **container,
+                                                zind_error **err);
+
 /* The user's own container with this name or id, or with an id that begins so; zind_containers_find() for another place.
  * container: receives the handle; free it with zind_container_free().
  * Returns also what zind_containers_open() and zind_containers_find() return. */
@@ -2440,6 +2452,16 @@ zind_status zind_container_begin_stop(const zind_container *container,
 zind_status zind_container_restart(const zind_container *container,
                                    uint64_t patience_ms,
                                    zind_error **err);
+
+/* As zind_container_restart(), and asks a function of the caller's whether to stop, as zind_container_start_interruptible(): then it
+ * is stopped, or still running and asked to end.
+ * interrupted: NULL asks nobody. data: its argument.
+ * Returns also ZIND_STATUS_INTERRUPTED. */
+zind_status zind_container_restart_interruptible(const zind_container *container,
+                                                 uint64_t patience_ms,
+                                                 zind_interrupted interrupted,
+                                                 void *data,
+                                                 zind_error **err);
 
 /* Lets it go on when the program that has started it, or is going to, ends.
  * Returns also ZIND_STATUS_NOT_FOUND, _STATE, _SYS. */
@@ -2750,8 +2772,8 @@ zind_status zind_proc_mem(int32_t pid,
                           zind_error **err);
 
 /* Every namespace that some process is in, as lsns(8) shows them: [{"kind", "id", "dev", "processes", "owner_uid",
- * "command", "parent" (the id of the one above, of a pid or user namespace), "owner" (that of its user namespace)}], null where
- * it cannot be known.
+ * "command", "parent" (the id of the one above, of a pid or user namespace), "owner" (that of its user namespace), "netnsid" (the
+ * number by which the caller's network namespace knows it)}], null where it cannot be known, or there is none.
  * json: receives a string; free it with zind_string_free(). Returns also ZIND_STATUS_SYS (no procfs on /proc). */
 zind_status zind_namespaces_json(char **json,
                                  zind_error **err);

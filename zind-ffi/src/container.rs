@@ -1,6 +1,6 @@
 //! `zind_container`: a container that lives on its own: how it is made and found, and what is known of it.
 
-use std::ffi::{CString, c_char};
+use std::ffi::{CString, c_char, c_void};
 use std::os::fd::IntoRawFd;
 
 use zind_core::container::{LogOptions, Size, State};
@@ -10,6 +10,7 @@ use crate::containers::{labels_of, zind_containers};
 use crate::error::{zind_error, zind_status};
 use crate::exit::{OfSize, Target, read_sized, zind_exit};
 use crate::guard::{Out, Outcome, free, guard, handle};
+use crate::process::{question, zind_interrupted};
 use crate::spec::zind_spec;
 use crate::strings::{c_string, give_string, optional_text, text};
 
@@ -118,6 +119,26 @@ pub unsafe extern "C" fn zind_container_create(
     container: *mut *mut zind_container,
     err: *mut *mut zind_error,
 ) -> zind_status {
+    // SAFETY: the header's demand.
+    unsafe {
+        zind_container_create_interruptible(containers, spec, options, None, std::ptr::null_mut(), container, err)
+    }
+}
+
+/// As zind_container_create(), and asks a function of the caller's whether to stop, as zind_container_start_interruptible(): while an
+/// image is unpacked, and while somebody else changes names. Nothing of it is there then.
+/// interrupted: NULL asks nobody. data: its argument.
+/// Returns also ZIND_STATUS_INTERRUPTED.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zind_container_create_interruptible(
+    containers: *const zind_containers,
+    spec: *const zind_spec,
+    options: *const zind_container_options,
+    interrupted: zind_interrupted,
+    data: *mut c_void,
+    container: *mut *mut zind_container,
+    err: *mut *mut zind_error,
+) -> zind_status {
     let default = zind_container_options {
         struct_size: 0,
         flags: 0,
@@ -170,7 +191,8 @@ pub unsafe extern "C" fn zind_container_create(
             if (given.rows, given.cols) != (0, 0) {
                 builder = builder.terminal(size_of_window(given.rows, given.cols)?);
             }
-            container.give(zind_container::of(builder.create()?));
+            let made = builder.create_interruptible(&mut question(interrupted, data))?;
+            container.give(zind_container::of(made));
             Ok(())
         })
     }

@@ -282,6 +282,27 @@ pub unsafe extern "C" fn zind_container_restart(
     unsafe { on(container, err, |container| Ok(container.restart(Duration::from_millis(patience_ms))?)) }
 }
 
+/// As zind_container_restart(), and asks a function of the caller's whether to stop, as zind_container_start_interruptible(): then it
+/// is stopped, or still running and asked to end.
+/// interrupted: NULL asks nobody. data: its argument.
+/// Returns also ZIND_STATUS_INTERRUPTED.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zind_container_restart_interruptible(
+    container: *const zind_container,
+    patience_ms: u64,
+    interrupted: zind_interrupted,
+    data: *mut c_void,
+    err: *mut *mut zind_error,
+) -> zind_status {
+    // SAFETY: the header's demand.
+    unsafe {
+        on(container, err, |container| {
+            let patience = Duration::from_millis(patience_ms);
+            Ok(container.restart_interruptible(patience, &mut question(interrupted, data))?)
+        })
+    }
+}
+
 /// Lets it go on when the program that has started it, or is going to, ends.
 /// Returns also ZIND_STATUS_NOT_FOUND, _STATE, _SYS.
 #[unsafe(no_mangle)]

@@ -222,8 +222,8 @@ fn memory(buffer: *mut c_void, len: usize) -> Outcome<*mut u8> {
 }
 
 /// Every namespace that some process is in, as lsns(8) shows them: [{"kind", "id", "dev", "processes", "owner_uid",
-/// "command", "parent" (the id of the one above, of a pid or user namespace), "owner" (that of its user namespace)}], null where
-/// it cannot be known.
+/// "command", "parent" (the id of the one above, of a pid or user namespace), "owner" (that of its user namespace), "netnsid" (the
+/// number by which the caller's network namespace knows it)}], null where it cannot be known, or there is none.
 /// json: receives a string; free it with zind_string_free(). Returns also ZIND_STATUS_SYS (no procfs on /proc).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn zind_namespaces_json(json: *mut *mut c_char, err: *mut *mut zind_error) -> zind_status {
@@ -240,6 +240,7 @@ pub unsafe extern "C" fn zind_namespaces_json(json: *mut *mut c_char, err: *mut 
                     "owner_uid": namespace.owner_uid,
                     "parent": namespace.parent,
                     "owner": namespace.owner,
+                    "netnsid": namespace.netnsid,
                     "command": namespace.command,
                 })
             };

@@ -107,15 +107,15 @@ fn setdomainname(py: Python<'_>, name: OsString) -> PyResult<()> {
     lowlevel::setdomainname(&name).map_err(|error| raise(py, &error))
 }
 
-/// kind, id, dev, processes, uid, command, parent, owner
-type NamespaceTuple = (&'static str, u64, u64, Vec<i32>, Option<u32>, String, Option<u64>, Option<u64>);
+/// kind, id, dev, processes, uid, command, parent, owner, netnsid
+type NamespaceTuple = (&'static str, u64, u64, Vec<i32>, Option<u32>, String, Option<u64>, Option<u64>, Option<u32>);
 
 #[pyfunction]
 fn namespaces(py: Python<'_>) -> PyResult<Vec<NamespaceTuple>> {
     let list = call(py, zind_core::namespaces)?;
     Ok(list
         .into_iter()
-        .map(|n| (n.kind.name(), n.id, n.dev, n.processes, n.owner_uid, n.command, n.parent, n.owner))
+        .map(|n| (n.kind.name(), n.id, n.dev, n.processes, n.owner_uid, n.command, n.parent, n.owner, n.netnsid))
         .collect())
 }
 

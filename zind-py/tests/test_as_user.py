@@ -42,6 +42,7 @@ EXPECTED = {
         "making a device node",
         "making a set-uid file",
         "mounting in the caller's namespace",
+        "numbers of network namespaces",
         "other devices of the host",
         "other ids",
         "the caller's own namespaces",

@@ -262,3 +262,23 @@ def test_doctor_tells_the_truth():
     assert len(names) > 20 and str(report)
     assert all(check["detail"] for check in report.checks)
     assert outside("import zind; print(zind.doctor())", timeout=20).stdout.count("\n") > 20
+
+
+def test_numbers_of_network_namespaces():
+    kit.needs_root("numbers of network namespaces")
+    name = f"zind-{os.getpid()}"
+
+    def number() -> int | None:
+        (found,) = [one for one in zind.namespaces() if one.kind == "net" and p.pid in one.pids]
+        return found.netnsid
+
+    with zind.Popen(["sleep", "707"], stdin=zind.DEVNULL) as p:
+        try:
+            assert number() is None
+            # In mounts of its own: ip makes some of /run/netns.
+            script = f"ip netns attach {name} {p.pid}; ip netns set {name} 4711; ip netns delete {name}"
+            subprocess.run(["unshare", "-m", "sh", "-ec", script], check=True)
+            assert number() == 4711
+        finally:
+            p.kill()
+    assert all(one.netnsid is None for one in zind.namespaces() if one.kind != "net")

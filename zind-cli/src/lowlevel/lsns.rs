@@ -16,7 +16,7 @@ use crate::table::{Table, json as write_json, print};
 use crate::terminal;
 
 /// A column: its name, whether it is a number, and what it is.
-const COLUMNS: [(&str, bool, &str); 12] = [
+const COLUMNS: [(&str, bool, &str); 13] = [
     ("NS", true, "number of the namespace (inode)"),
     ("TYPE", false, "its kind"),
     ("PATH", false, "a path to it"),
@@ -26,13 +26,14 @@ const COLUMNS: [(&str, bool, &str); 12] = [
     ("COMMAND", false, "command line of that"),
     ("UID", true, "user of that"),
     ("USER", false, "name of that user"),
+    ("NETNSID", true, "number by which this network namespace knows that one"),
     ("NSFS", false, "where it is mounted"),
     ("PNS", true, "number of the namespace above"),
     ("ONS", true, "number of the user namespace that owns it"),
 ];
 const USUAL: [&str; 6] = ["NS", "TYPE", "NPROCS", "PID", "USER", "COMMAND"];
-/// Columns of util-linux that are not there.
-const NO_COLUMNS: [&str; 1] = ["NETNSID"];
+/// Those of network namespaces alone: `-t net`.
+const OF_NET: [&str; 8] = ["NS", "TYPE", "NPROCS", "PID", "USER", "NETNSID", "NSFS", "COMMAND"];
 
 pub fn arguments(command: Command) -> Command {
     let on = |name: &'static str, help: &'static str| Arg::new(name).long(name).help(help).action(ArgAction::SetTrue);
@@ -74,7 +75,11 @@ pub fn run(given: &ArgMatches, _: &Context) -> Result {
         Some(tree) => tree.order(rows, number.is_some()),
         None => rows.into_iter().map(|row| (String::new(), row)).collect(),
     };
-    let usual: &[&str] = if number.is_some() { &["PID", "PPID", "USER", "COMMAND"] } else { &USUAL };
+    let usual: &[&str] = match given.texts("type").as_slice() {
+        _ if number.is_some() => &["PID", "PPID", "USER", "COMMAND"],
+        ["net"] => &OF_NET,
+        _ => &USUAL,
+    };
     let columns = columns(given, usual)?;
     if given.get_flag("json") {
         let list = rows.iter().map(|(_, row)| object(row, &columns)).collect();
@@ -211,6 +216,9 @@ fn row(namespace: &Namespace) -> Row {
     row.insert("COMMAND", namespace.command.clone());
     row.insert("UID", namespace.owner_uid.map(|uid| uid.to_string()).unwrap_or_default());
     row.insert("USER", namespace.owner_uid.map(user_name).unwrap_or_default());
+    if namespace.kind == Kind::Net {
+        row.insert("NETNSID", namespace.netnsid.map_or("unassigned".to_owned(), |number| number.to_string()));
+    }
     row.insert("NSFS", mounted_at(namespace));
     row.insert("PNS", namespace.parent.map(|number| number.to_string()).unwrap_or_default());
     row.insert("ONS", namespace.owner.map(|number| number.to_string()).unwrap_or_default());
@@ -274,9 +282,7 @@ fn columns<'a>(given: &'a ArgMatches, usual: &[&'a str]) -> Result<Vec<&'a str>>
         let known = COLUMNS.iter().find(|(name, ..)| name.eq_ignore_ascii_case(wanted));
         let Some((name, ..)) = known else {
             let names: Vec<&str> = COLUMNS.iter().map(|(name, ..)| *name).collect();
-            let is_later = NO_COLUMNS.iter().any(|name| name.eq_ignore_ascii_case(wanted));
-            let what = if is_later { "is not there yet" } else { "is no column" };
-            return Err(Failure::new(format!("lsns: --output: {wanted:?} {what}"))
+            return Err(Failure::new(format!("lsns: --output: {wanted:?} is no column"))
                 .hint(format!("there are {}", names.join(", "))));
         };
         columns.push(name);

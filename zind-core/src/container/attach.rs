@@ -46,7 +46,8 @@ impl Container {
     /// Errors: [`Error::State`] if it does not run, or if as many are attached as there can be; [`Error::Sys`] at
     /// [`Step::AskMonitor`].
     pub fn attach(&self, options: &AttachOptions) -> Result<Attachment> {
-        self.has_streams("attach to")?;
+        let why = "and has that one's own streams; a further program can be run in it (zind exec), and started with --name or -d it can be attached to";
+        self.is_apart("attach to", why)?;
         let record = self.record()?;
         let attached = self.connect(record.terminal.is_some())?;
         if record.auto_remove {

@@ -76,7 +76,7 @@ impl Containers {
         let lock = made.take_monitor_lock()?;
         let lock = lock.ok_or_else(|| Error::State("somebody has the lock of a new container".to_owned()))?;
         let listener = monitor::listener(made.dir(), made.dir().open()?.as_fd())?;
-        self.publish(made, &record, &home)?;
+        self.publish(made, &record, &home, &mut || false)?;
         let container = Container::new(self.clone(), home, None);
         Ok(Attended { process, container, listener, _lock: lock, connections: Vec::new() })
     }
@@ -217,12 +217,12 @@ impl Drop for Attended<'_> {
 }
 
 impl Container {
-    /// Errors: [`Error::State`] for one whose streams are somebody's.
-    pub(super) fn has_streams(&self, what: &str) -> Result<()> {
+    /// Errors: [`Error::State`] for one whose streams and end are somebody's, with why that is in the way, and what is not.
+    pub(super) fn is_apart(&self, what: &str, why: &str) -> Result<()> {
         if self.record()?.attended {
+            let id = self.short_id();
             return Err(Error::State(format!(
-                "cannot {what} container {}: it is in the foreground of the program that started it; started with --name or -d it is apart",
-                self.short_id()
+                "cannot {what} container {id}: it is in the foreground of the program that started it, {why}"
             )));
         }
         Ok(())

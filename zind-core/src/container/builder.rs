@@ -116,8 +116,8 @@ impl ContainerBuilder {
         self.create_interruptible(&mut || false)
     }
 
-    /// As [`ContainerBuilder::create`]; `interrupted` is asked while an image is unpacked, and ends that with
-    /// [`Error::Interrupted`] when it says so.
+    /// As [`ContainerBuilder::create`]; `interrupted` is asked while an image is unpacked and while somebody else changes
+    /// names, and ends that with [`Error::Interrupted`] when it says so. Nothing of it is left then.
     pub fn create_interruptible(mut self, interrupted: &mut dyn FnMut() -> bool) -> Result<Container> {
         self.check()?;
         let containers = match self.containers.take() {
@@ -165,7 +165,7 @@ impl ContainerBuilder {
             made.write("state", says.to_string().as_bytes())?;
             leases::take(store, manifest, &home.0)?;
         }
-        containers.publish(made, &record, &home)?;
+        containers.publish(made, &record, &home, interrupted)?;
         Ok(Container::new(containers, home, Some(self.spec)))
     }
 

@@ -482,7 +482,7 @@ impl Container {
 
     /// Lets it go on when the program that has started it, or is going to, ends.
     pub fn detach(&self) -> Result<()> {
-        self.has_streams("detach")?;
+        self.is_apart("detach", "and ends with it; started with --name or -d it is apart")?;
         let _lock = self.dir().lock(&mut || false)?;
         let mut record = self.record()?;
         if !record.detached {

@@ -175,7 +175,9 @@ impl Container {
     ///
     /// Errors: [`Error::State`] for a container that keeps no log; [`Error::Sys`] at [`Step::Log`].
     pub fn logs(&self, query: LogQuery) -> Result<Logs> {
-        self.has_streams("read the log of")?;
+        let why =
+            "and writes straight to that one's output, which nobody copies; started with --name or -d it has a log";
+        self.is_apart("read the log of", why)?;
         let record = self.record()?;
         if record.log.files == 0 {
             return Err(Error::State("the container keeps no log: it was made with log files: 0".to_owned()));

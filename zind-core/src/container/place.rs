@@ -154,9 +154,18 @@ impl Containers {
         Making::new(&home, Dir(home.join(state::new_id()?)))
     }
 
-    /// Brings a container that is made to its place, under its name.
-    pub(super) fn publish(&self, made: Making, record: &Record, home: &Dir) -> Result<()> {
-        let _lock = self.lock_names()?;
+    /// Brings a container that is made to its place, under its name. `interrupted` is asked while somebody else changes names.
+    pub(super) fn publish(
+        &self,
+        made: Making,
+        record: &Record,
+        home: &Dir,
+        interrupted: &mut dyn FnMut() -> bool,
+    ) -> Result<()> {
+        let names = self.at(NAMES);
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let open = state::open_at(&names, flags, Mode::empty()).at(Step::Container, "open", &names)?;
+        let _lock = state::lock_open(open, &names, interrupted)?;
         if let Some(name) = &record.name {
             self.claim(name, &record.id)?;
         }

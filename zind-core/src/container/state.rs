@@ -160,22 +160,7 @@ impl Dir {
             Err(rustix::io::Errno::NOENT) => return Err(self.gone()),
             result => result.at(Step::Container, "open", &path)?,
         };
-        let mut pause = Duration::from_micros(200);
-        loop {
-            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => break,
-                Err(rustix::io::Errno::WOULDBLOCK) => {
-                    if interrupted() {
-                        return Err(Error::Interrupted);
-                    }
-                    std::thread::sleep(pause);
-                    pause = (pause * 2).min(Duration::from_millis(20));
-                }
-                Err(rustix::io::Errno::INTR) => {}
-                Err(errno) => return Err(errno).at(Step::Container, "flock", &path),
-            }
-        }
-        let locked = Locked::new(file);
+        let locked = lock_open(file, &path, interrupted)?;
         // Whoever had it may have deleted the container.
         let is_same = matches!((rustix::fs::fstat(&locked), rustix::fs::stat(&path)), (Ok(one), Ok(other)) if one.st_ino == other.st_ino);
         if is_same { Ok(locked) } else { Err(self.gone()) }
@@ -323,6 +308,25 @@ pub(super) fn lock_dir(path: &Path, how: FlockOperation) -> Result<Locked> {
     let dir = dir.at(Step::Container, "open", path)?;
     rustix::io::retry_on_intr(|| flock(&dir, how)).at(Step::Container, "flock", path)?;
     Ok(Locked::new(dir))
+}
+
+/// Locks what is open for nobody else, as soon as nobody else has it; `interrupted` is asked meanwhile.
+pub(super) fn lock_open(file: OwnedFd, path: &Path, interrupted: &mut dyn FnMut() -> bool) -> Result<Locked> {
+    let mut pause = Duration::from_micros(200);
+    loop {
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(Locked::new(file)),
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                if interrupted() {
+                    return Err(Error::Interrupted);
+                }
+                std::thread::sleep(pause);
+                pause = (pause * 2).min(Duration::from_millis(20));
+            }
+            Err(rustix::io::Errno::INTR) => {}
+            Err(errno) => return Err(errno).at(Step::Container, "flock", path),
+        }
+    }
 }
 
 /// A lock of a whole file for its open file description: F_OFD_SETLK of fcntl_locking(2).

@@ -8,6 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 
 use crate::error::{At, Result, Step};
 use crate::namespace::kind::Kind;
+use crate::namespace::netnsid::Numbers;
 use crate::proc::{self, Proc};
 use crate::sys::descriptors::{Relation, namespace_behind};
 
@@ -28,6 +29,10 @@ pub struct Namespace {
     pub parent: Option<u64>,
     /// The inode of the user namespace that owns it; of a user namespace, that is the parent. `None` as of `parent`.
     pub owner: Option<u64>,
+    /// The number under which the caller's network namespace knows it, of a network namespace; `None` if it has got none (lsns(8)
+    /// calls it unassigned), and for other kinds.
+    /// Source: `RTM_GETNSID` in <https://man7.org/linux/man-pages/man7/rtnetlink.7.html>
+    pub netnsid: Option<u32>,
     /// The processes in it, by number; never empty.
     pub processes: Vec<i32>,
     /// Effective user of the process with the lowest number, in the caller's user namespace; `None` if it ended.
@@ -54,6 +59,7 @@ pub fn namespaces() -> Result<Vec<Namespace>> {
         pids.extend(entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()));
     }
     pids.sort_unstable();
+    let numbers = Numbers::open();
     let mut found = BTreeMap::<(Kind, u64, u64), Namespace>::new();
     for pid in pids {
         // Gone meanwhile, or not ours to see.
@@ -63,8 +69,9 @@ pub fn namespaces() -> Result<Vec<Namespace>> {
         for (kind, id) in ids {
             let namespace = found.entry((kind, id.inode, id.dev)).or_insert_with(|| {
                 let (owner_uid, command) = seen.get_or_insert_with(|| describe(&process)).clone();
-                let (parent, owner) = relations(&process, kind);
-                Namespace { kind, id: id.inode, dev: id.dev, parent, owner, processes: Vec::new(), owner_uid, command }
+                let Relations { parent, owner, netnsid } = relations(&process, kind, numbers.as_ref());
+                let processes = Vec::new();
+                Namespace { kind, id: id.inode, dev: id.dev, parent, owner, netnsid, processes, owner_uid, command }
             });
             namespace.processes.push(pid);
         }
@@ -72,17 +79,29 @@ pub fn namespaces() -> Result<Vec<Namespace>> {
     Ok(found.into_values().collect())
 }
 
-/// The inodes of the namespace above and of the owner, as far as the caller may know them.
-fn relations(process: &Proc, kind: Kind) -> (Option<u64>, Option<u64>) {
+/// What a namespace has to do with others.
+#[derive(Default)]
+struct Relations {
+    parent: Option<u64>,
+    owner: Option<u64>,
+    netnsid: Option<u32>,
+}
+
+/// The inodes of the namespace above and of the owner, and the number in the caller's network namespace, as far as the caller may know
+/// them.
+fn relations(process: &Proc, kind: Kind, numbers: Option<&Numbers>) -> Relations {
     let Ok(file) = std::fs::File::open(format!("/proc/{}/ns/{}", process.pid(), kind.name())) else {
-        return (None, None);
+        return Relations::default();
     };
     let inode = |relation| {
         let fd = namespace_behind(file.as_fd(), relation).ok()?;
         rustix::fs::fstat(&fd).ok().map(|meta| meta.st_ino)
     };
-    let parent = if matches!(kind, Kind::Pid | Kind::User) { inode(Relation::Parent) } else { None };
-    (parent, inode(Relation::Owner))
+    Relations {
+        parent: if matches!(kind, Kind::Pid | Kind::User) { inode(Relation::Parent) } else { None },
+        owner: inode(Relation::Owner),
+        netnsid: numbers.filter(|_| kind == Kind::Net).and_then(|numbers| numbers.of(file.as_fd())),
+    }
 }
 
 /// The effective user and the command line, as far as they can still be read.

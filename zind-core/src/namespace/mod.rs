@@ -3,6 +3,7 @@
 pub mod idmap;
 pub mod kind;
 pub mod list;
+pub(crate) mod netnsid;
 pub(crate) mod pin;
 
 use std::os::fd::OwnedFd;

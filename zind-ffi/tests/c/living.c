@@ -4,6 +4,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/file.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -451,6 +452,32 @@ static void limits_are_changed_and_it_stands_still(void) {
     zind_container_free(container);
 }
 
+/* Who makes a container waits for who changes names, and may be called back. */
+static void somebody_else_changes_names(const char *place) {
+    zind_spec *spec = request("true");
+    zind_container *container = NULL;
+    zind_container_options options = ZIND_CONTAINER_OPTIONS_INIT;
+    char names[256], *before = NULL, *after = NULL;
+    int end = 0;
+    options.name = "waiting";
+    snprintf(names, sizeof names, "%s/names", place);
+    int lock = open(names, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    CHECK(lock >= 0 && flock(lock, LOCK_EX) == 0);
+    OK(zind_containers_list_json(containers, true, NULL, &before, &error));
+    FAILS(zind_container_create_interruptible(containers, spec, &options, at_once, &end, &container, &error),
+          ZIND_STATUS_INTERRUPTED);
+    zind_error_clear(&error);
+    CHECK(container == NULL);
+    OK(zind_containers_list_json(containers, true, NULL, &after, &error));
+    SAME(before, after);
+    zind_string_free(before);
+    zind_string_free(after);
+    CHECK(close(lock) == 0);
+    OK(zind_container_create_interruptible(containers, spec, &options, NULL, NULL, &container, &error));
+    zind_spec_free(spec);
+    delete_it(container);
+}
+
 /* With what hooks complain of, and with somebody who is asked whether to go on. */
 static void hooks_and_questions(void) {
     char *document = NULL, *text = NULL;
@@ -501,6 +528,11 @@ static void hooks_and_questions(void) {
     OK(zind_container_wait_line(container, "up", 60000, &error));
     FAILS(zind_container_stop_interruptible(container, 600000, at_once, &end, &end, &error), ZIND_STATUS_INTERRUPTED);
     zind_error_clear(&error);
+    FAILS(zind_container_restart_interruptible(container, 600000, at_once, &end, &error), ZIND_STATUS_INTERRUPTED);
+    zind_error_clear(&error);
+    CHECK(state_of(container) == ZIND_STATE_RUNNING);
+    OK(zind_container_restart_interruptible(container, 0, NULL, NULL, &error));
+    OK(zind_container_wait_line(container, "up", 60000, &error));
     delete_it(container);
     OK(zind_containers_watch_from(containers, 1, &watch, &error));
     what(watch, "\"number\":1");
@@ -562,6 +594,7 @@ static void what_it_changed_is_told_kept_and_made_an_image_of(const char *place)
 
 static void every_kind_of_start(const char *place) {
     hooks_and_questions();
+    somebody_else_changes_names(place);
     what_it_changed_is_told_kept_and_made_an_image_of(place);
     it_runs_is_looked_at_and_stopped();
     logs_are_read_and_followed();

@@ -108,15 +108,37 @@ async def _readable(fd: int) -> None:
 async def _in_thread(work: Callable[[_zind.Cancel], T]) -> T:
     """Runs long work on a thread; cancelled, it is stopped, and this waits until it has."""
     cancel = _zind.Cancel()
-    future = asyncio.get_running_loop().run_in_executor(None, work, cancel)
+    begun: list[None] = []
+    called_off: list[None] = []
+
+    def begin() -> T:
+        begun.append(None)
+        if called_off:
+            raise InterruptedError
+        return work(cancel)
+
+    future = asyncio.get_running_loop().run_in_executor(None, begin)
     try:
         return await asyncio.shield(future)
     except asyncio.CancelledError:
+        called_off.append(None)
         cancel.set()
-        await asyncio.wait([future])
+        if not begun:
+            # All threads are busy. If it gets one before this takes it away, it does nothing there.
+            future.cancel()
+        await _through(future)
         if not future.cancelled():
             future.exception()
         raise
+
+
+async def _through(future: asyncio.Future[Any]) -> None:
+    """Waits until it is done, however often this is cancelled meanwhile: what nobody waits for, nobody would clean up."""
+    while not future.done():
+        try:
+            await asyncio.wait([future])
+        except asyncio.CancelledError:
+            pass
 
 
 def _on_loop(progress: ProgressFunction) -> ProgressFunction:
@@ -545,8 +567,9 @@ class Container(_Known):
         try:
             await _in_thread(work)
         except BaseException:
+            # It was made before it could be called off.
             for one in made:
-                one.delete(True, None)
+                await _undone(lambda: one.delete(True, None))
             raise
         self = cls._of(made[0], True)
         self._functions = _Functions(made[0], functions)
@@ -558,12 +581,28 @@ class Container(_Known):
         return cls._of(_opened(containers)._containers.find(name))
 
     async def start(self) -> None:
-        """As :meth:`zind.Container.start`. Cancelled, it is called off, or waits until it is through."""
+        """As :meth:`zind.Container.start`. Cancelled, it is called off, and nothing of it runs: if its program has been started
+        before it could be, it is killed."""
+        started: list[None] = []
+
+        def work(cancel: _zind.Cancel) -> None:
+            self._container.start(cancel)
+            started.append(None)
+
         try:
-            await _in_thread(lambda cancel: self._container.start(cancel))
+            await _in_thread(work)
         except SysError as error:
             raise self._explained(error)  # noqa: B904
+        except BaseException:
+            if started:
+                await _undone(self._end)
+            raise
         _warn(self._container)
+
+    def _end(self) -> None:
+        """Kills it and waits until it is gone."""
+        self._container.kill(_signal.SIGKILL)
+        self._container.wait(None)
 
     async def wait_ready(
         self,
@@ -744,6 +783,19 @@ class Container(_Known):
                 await self.delete(force=True)
             except NotFoundError:
                 self._is_ours = False
+
+
+async def _undone(work: Callable[[], object]) -> None:
+    """Takes back what was done, on a thread, and waits for that, cancelled or not."""
+
+    def quietly() -> None:
+        try:
+            work()
+        except (NotFoundError, StateError):
+            # It is gone, or has ended, by itself.
+            pass
+
+    await _through(asyncio.get_running_loop().run_in_executor(None, quietly))
 
 
 async def _soon(fd: int, most: float) -> None:

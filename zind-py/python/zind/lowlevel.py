@@ -247,9 +247,10 @@ def proc(pid: int | None = None) -> Proc:
 
 class Namespace:
     """A namespace and who is in it, as lsns(8) shows it. ``parent`` is the id of the one above, of a pid or user namespace, and
-    ``owner`` that of the user namespace that owns it, as far as the caller may know them."""
+    ``owner`` that of the user namespace that owns it, as far as the caller may know them. ``netnsid`` is the number by which the
+    caller's network namespace knows it, if it is one and has got such a number."""
 
-    __slots__ = ("command", "dev", "id", "kind", "owner", "parent", "pids", "uid")
+    __slots__ = ("command", "dev", "id", "kind", "netnsid", "owner", "parent", "pids", "uid")
 
     def __init__(
         self,
@@ -261,6 +262,7 @@ class Namespace:
         command: str,
         parent: int | None = None,
         owner: int | None = None,
+        netnsid: int | None = None,
     ) -> None:
         self.kind = kind
         self.id = id
@@ -270,6 +272,7 @@ class Namespace:
         self.command = command
         self.parent = parent
         self.owner = owner
+        self.netnsid = netnsid
 
     def __repr__(self) -> str:
         return f"<zind.Namespace {self.kind}:[{self.id}] {len(self.pids)} processes: {self.command!r}>"
