@@ -113,7 +113,7 @@ bench: setup develop
 	@missing=(); for package in bubblewrap crun runc; do \
 		dpkg-query -W -f '$${Status}' "$$package" 2>/dev/null | grep -q '^install ok' || missing+=("$$package"); done; \
 	if [ $${#missing[@]} -gt 0 ]; then $(ROOT) apt-get update -qq && DEBIAN_FRONTEND=noninteractive $(ROOT) apt-get install -y -qq --no-install-recommends "$${missing[@]}" >/dev/null; fi
-	$(BIN)/python benches/bench.py --filesystem --cgroups --execs --many --wheel build/wheels/*.whl $(BENCH_FLAGS)
+	$(BIN)/python benches/bench.py --filesystem --cgroups --execs --many --policy --wheel build/wheels/*.whl $(BENCH_FLAGS)
 
 install:
 	cargo build $(CARGO_FLAGS) --release -p zind-ffi -p zind-cli

@@ -19,6 +19,7 @@ from execs import ExecGates
 from filesystem import FileSystemGates
 from gates import Gates
 from many import ManyGates
+from policy import PolicyGates
 from workshop import HERE, Workshop
 
 
@@ -51,6 +52,8 @@ def run(shop, options):
         gates += ExecGates(shop, options).all()
     if options.many:
         gates += ManyGates(shop, options).all()
+    if options.policy:
+        gates += PolicyGates(shop, options).all()
     if options.cgroups:
         gates += GroupGates(shop, options).all()
     return tables, [gate.result() for gate in gates if chosen(options, gate.key, gate.key[0])]
@@ -91,6 +94,7 @@ def parse_options():
     parser.add_argument("--cgroups", action="store_true", help="the bars of control groups too: half a minute more")
     parser.add_argument("--execs", action="store_true", help="the bars of programs in running containers too: half a minute more")
     parser.add_argument("--many", action="store_true", help="the bars of many containers and of the command too: a minute more")
+    parser.add_argument("--policy", action="store_true", help="the bars of the default policy too: a minute more")
     parser.add_argument("--wheel", help="the built wheel, for its size")
     parser.add_argument("--launcher", help="the built launcher, for its size (default: zind.LAUNCHER_SIZE)")
     parser.add_argument("--json", metavar="FILE", help="write everything there too")

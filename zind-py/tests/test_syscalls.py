@@ -186,6 +186,8 @@ def test_masks_cannot_be_taken_off(options):
 def test_a_masked_file_is_empty_and_a_masked_directory_too():
     isolation = zind.run(["true"]).isolation
     lists = ["/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/sched_debug"]
+    lists += ["/proc/buddyinfo", "/proc/config.gz", "/proc/kallsyms", "/proc/kpagecgroup", "/proc/kpagecount", "/proc/kpageflags"]
+    lists += ["/proc/modules", "/proc/pagetypeinfo", "/proc/slabinfo", "/proc/vmallocinfo", "/proc/zoneinfo"]
     lists += ["/proc/scsi", "/proc/timer_list", "/proc/timer_stats", "/sys/firmware", "/sys/devices/virtual/powercap"]
     source = """
 def content(path):

@@ -1150,9 +1150,11 @@ impl Builder {
             };
         }
         let unlimited = |value: Option<u64>| value.unwrap_or(u64::MAX);
+        let no_core = no_core_dumps(spec);
         let limits: Vec<wire::Rlimit> = spec
             .rlimits
             .iter()
+            .chain(&no_core)
             .map(|limit| wire::Rlimit {
                 resource: u64::from(limit.resource),
                 soft: unlimited(limit.soft),
@@ -1160,7 +1162,7 @@ impl Builder {
             })
             .collect();
         self.plan.rlimits = self.writer.list(&limits);
-        self.names.rlimits = spec.rlimits.iter().map(|limit| rlimit_name(limit.resource)).collect();
+        self.names.rlimits = spec.rlimits.iter().chain(&no_core).map(|limit| rlimit_name(limit.resource)).collect();
         if spec.oom_score_adj.is_some() {
             self.open_proc()?;
         }
@@ -1280,6 +1282,20 @@ fn root_report(spec: &Spec, stand_in: Option<&StandIn>) -> (String, String, &'st
         None => "overlay",
     };
     (rootfs, overlay, copy_on_write)
+}
+
+/// The limit that keeps a container from dumping core, unless it has one of its own. To the kernel 0 is not less than 1, but for
+/// a `core_pattern` with a pipe: there 0 is no limit, and a program of the host's would read what the container has to say, and 1
+/// is what turns it off. Source: core(5), `vfs_coredump()` in the kernel's fs/coredump.c.
+fn no_core_dumps(spec: &Spec) -> Option<crate::spec::Rlimit> {
+    let is_wanted = !spec.is_low_level() && spec.system_mounts && !spec.privileged;
+    let core = libc::RLIMIT_CORE;
+    if !is_wanted || spec.rlimits.iter().any(|limit| limit.resource == core) {
+        return None;
+    }
+    // What the caller has less of cannot be raised.
+    let most = rustix::process::getrlimit(rustix::process::Resource::Core).maximum.unwrap_or(u64::MAX).min(1);
+    Some(crate::spec::Rlimit { resource: core, soft: Some(most), hard: Some(most) })
 }
 
 fn isolation(spec: &Spec, situation: Situation, identity: &Identity, maps: Option<&ReadyMaps>) -> Isolation {

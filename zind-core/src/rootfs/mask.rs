@@ -1,5 +1,5 @@
 //! Paths of `/proc` and `/sys` that are hidden or read-only: OCI `maskedPaths` and `readonlyPaths`, with the lists that
-//! Docker's engine uses.
+//! Docker's engine uses, and what tells of the kernel's own memory and addresses.
 #![forbid(unsafe_code)]
 
 use std::ffi::CString;
@@ -10,17 +10,28 @@ use zind_init::plan::{self, FsKind};
 
 use super::ops::{Op, attr};
 
-pub(crate) const MASKED: [&str; 12] = [
+pub(crate) const MASKED: [&str; 23] = [
     "/proc/acpi",
     "/proc/asound",
+    "/proc/buddyinfo",
+    "/proc/config.gz",
     "/proc/interrupts",
+    "/proc/kallsyms",
     "/proc/kcore",
     "/proc/keys",
+    "/proc/kpagecgroup",
+    "/proc/kpagecount",
+    "/proc/kpageflags",
     "/proc/latency_stats",
+    "/proc/modules",
+    "/proc/pagetypeinfo",
     "/proc/sched_debug",
     "/proc/scsi",
+    "/proc/slabinfo",
     "/proc/timer_list",
     "/proc/timer_stats",
+    "/proc/vmallocinfo",
+    "/proc/zoneinfo",
     "/sys/firmware",
     "/sys/devices/virtual/powercap",
 ];
