@@ -88,7 +88,7 @@ def test_postgresql():
         pytest.skip("needs the program initdb")
     place = os.path.dirname(places[-1])
     # As root of its own machine PostgreSQL does not start; any other number is as good as one with a name.
-    options = {"user": 1000} if kit.ROOT else {"uid_map": [(1000, kit.UID, 1)], "gid_map": [(1000, kit.GID, 1)], "user": 1000}
+    options = {"user": 1000} if kit.ROOT else {"uid_map": [(1000, kit.UID, 1)], "gid_map": [(1000, kit.GID, 1)], "user": "1000:1000"}
     script = f"""
     export HOME=/tmp PGDATA=/tmp/data PATH={place}:$PATH
     initdb -U me -A trust --no-sync >/tmp/log 2>&1 || (cat /tmp/log; false)
