@@ -29,6 +29,8 @@ def _warm(tmp_path_factory):
     """Whatever is orphaned below this process comes to it, where it is seen; what zind keeps for good is made now."""
     kit.prctl(PR_SET_CHILD_SUBREAPER, 1)
     zind.run(["true"])
+    # Of control groups, too, as far as there are any for this user.
+    zind.run(["true"], resources=zind.Resources())
     global BASE
     BASE = str(tmp_path_factory.getbasetemp())
     yield

@@ -2,12 +2,16 @@
 #![forbid(unsafe_code)]
 
 use std::ffi::OsString;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Component, Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use rustix::fs::{CWD, Mode, OFlags};
+
 use crate::error::{At, Result, Step};
+use crate::sys::descriptors::openat;
 
 /// The control group hierarchies that this process can see.
 ///
@@ -67,6 +71,10 @@ struct Known {
 
 static KNOWN: Mutex<Option<Known>> = Mutex::new(None);
 
+/// `/proc/self/cgroup` on a machine of version 2 alone, where each start looks at it: open, that is one call. It is about the
+/// process that has opened it, whose pid is beside it.
+static MEMBERS: Mutex<Option<(u32, OwnedFd)>> = Mutex::new(None);
+
 /// How long what was found may be taken to be there still, by whom an error tells that it is not.
 pub(super) const HOLDS: Duration = Duration::from_secs(1);
 
@@ -79,8 +87,7 @@ impl Layout {
 
     /// The same; `may_be_old`: mounts that were there a moment ago are not looked at again.
     pub(super) fn read_again(may_be_old: bool) -> Result<Layout> {
-        let members = super::files::read_bytes(rustix::fs::CWD, "/proc/self/cgroup");
-        let members = members.at(Step::CgroupLayout, "open", "/proc/self/cgroup")?;
+        let members = members()?;
         let mut known = KNOWN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if let Some(known) = known.as_mut().filter(|known| known.members == members) {
             if may_be_old && known.seen.elapsed() < HOLDS {
@@ -123,6 +130,41 @@ impl Layout {
     pub fn v1_with(&self, controller: &str) -> Option<&Hierarchy> {
         self.v1.iter().find(|hierarchy| hierarchy.has(controller))
     }
+}
+
+/// Where this process is, as cgroups(7) has it.
+fn members() -> Result<Vec<u8>> {
+    const PATH: &str = "/proc/self/cgroup";
+    let pid = std::process::id();
+    let mut kept = MEMBERS.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((_, file)) = kept.as_ref().filter(|(of, _)| *of == pid) {
+        if let Some(text) = read_once(file).filter(|text| is_v2_alone(text)) {
+            return Ok(text);
+        }
+        // Somebody has closed all descriptors, and the number is another file's now, which is not ours to close.
+        std::mem::forget(kept.take());
+    }
+    let file = openat(CWD, PATH, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+    let file = file.at(Step::CgroupLayout, "open", PATH)?;
+    if let Some(text) = read_once(&file) {
+        if is_v2_alone(&text) {
+            *kept = Some((pid, file));
+        }
+        return Ok(text);
+    }
+    super::files::read_bytes(CWD, PATH).at(Step::CgroupLayout, "open", PATH)
+}
+
+/// A text of a usual length.
+fn read_once(file: &OwnedFd) -> Option<Vec<u8>> {
+    let mut text = [0; 2048];
+    let length = rustix::io::retry_on_intr(|| rustix::io::pread(file, &mut text, 0)).ok()?;
+    text.get(..length).filter(|_| length < text.len()).map(<[u8]>::to_vec)
+}
+
+/// True for the one line of where only version 2 is mounted.
+fn is_v2_alone(text: &[u8]) -> bool {
+    text.starts_with(b"0::/") && text.iter().position(|byte| *byte == b'\n') == text.len().checked_sub(1)
 }
 
 fn identity(path: &Path) -> Option<(u64, u64)> {
@@ -247,6 +289,17 @@ mod tests {
         assert_eq!(layout.v1_with("cpuacct").and_then(|cpu| cpu.own.clone()), Some("/cg/cpu/x".into()));
         assert_eq!(layout.v1_with("memory").and_then(|memory| memory.own.clone()), Some("/cg/mem ory/a b".into()));
         assert!(layout.v1_with("pids").is_none() && layout.v1.len() == 2, "what is not mounted is not there");
+    }
+
+    #[test]
+    fn one_line_of_version_2_is_told_apart() {
+        assert!(is_v2_alone(b"0::/\n") && is_v2_alone(b"0::/a/b.scope\n"));
+        for text in ["", "0::/", "0::/\n0::/\n", "0::/\n\n", "1:cpu:/\n0::/\n", "4:memory:/\n", "rubbish\n"] {
+            assert!(!is_v2_alone(text.as_bytes()), "{text:?}");
+        }
+        let alone = members().unwrap();
+        assert_eq!(members().unwrap(), alone);
+        assert_eq!(MEMBERS.lock().unwrap().is_some(), is_v2_alone(&alone));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Control groups: limits, readings, freezing and killing, with one face over v2, v1 and the hybrid of both.
 #![forbid(unsafe_code)]
 
+mod calm;
 mod dbus;
 pub(crate) mod delegation;
 mod devices;
@@ -76,6 +77,8 @@ pub struct Cgroup {
     readings: readings::Readings,
     /// What `memory.max` has, as nobody but us has written it: [`Cgroup::known_memory_max`]; 0: not known.
     memory_max: AtomicU64,
+    /// Before it was made; `None`: by somebody else.
+    began: Option<Instant>,
     is_gone: AtomicBool,
     /// It is somebody else's, who removes it.
     is_borrowed: AtomicBool,
@@ -204,6 +207,7 @@ impl Cgroup {
             last_words: LastWords::default(),
             readings: readings::Readings::default(),
             memory_max: AtomicU64::new(0),
+            began: Some(Instant::now()),
             is_gone: AtomicBool::new(false),
             is_borrowed: AtomicBool::new(false),
         };

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::calm::{self, Machine};
 use super::events::Counts;
 use super::files::{number, value_of, values_of};
 use super::{Cgroup, Part};
@@ -350,7 +351,17 @@ impl Reader<'_> {
     /// `None` where the kernel keeps no such account.
     fn pressure(&self, part: &Part) -> Option<PressureStats> {
         let one = |name| self.read(part, name, Pressure::parse).flatten();
-        let stats = PressureStats { cpu: one("cpu.pressure"), memory: one("memory.pressure"), io: one("io.pressure") };
+        let cpu = one("cpu.pressure");
+        // At the end mostly nobody had to wait for more than that, which the machine's own account tells with less ado. In a
+        // hybrid tree, where each attach is a thousand times as dear, no descriptors are kept for that.
+        let is_known_else = self.is_end && cpu.is_some() && !self.group.readings.are_noted();
+        let begin = self.group.began.filter(|_| is_known_else && self.group.v1().next().is_none());
+        let unless_calm = |machine: &Machine, name| match begin {
+            Some(begin) if machine.was_calm_since(begin) => Some(Pressure::default()),
+            _ => one(name),
+        };
+        let memory = unless_calm(&calm::MEMORY, "memory.pressure");
+        let stats = PressureStats { cpu, memory, io: unless_calm(&calm::DISKS, "io.pressure") };
         (stats != PressureStats::default()).then_some(stats)
     }
 }

@@ -81,6 +81,7 @@ impl Cgroup {
             last_words: LastWords::default(),
             readings,
             memory_max: AtomicU64::new(0),
+            began: None,
             is_gone: AtomicBool::new(false),
             is_borrowed: AtomicBool::new(true),
         }
