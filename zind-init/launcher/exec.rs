@@ -74,6 +74,7 @@ const PAYLOAD_STEPS: [Step; 10] = [
 /// Starts the payload and watches over it. Returns the exit status.
 pub fn start(plan: &mut PlanFile) -> Result<i32, Failure> {
     static mut STACK: [u8; 16384] = [0; 16384];
+    crate::groups::join(plan)?;
     watch::set_oom_score(plan)?;
     let signals = sys::signalfd().at(Step::Fork)?;
     let outcome = Outcome(sys::map_shared_page().at(Step::Fork)?);

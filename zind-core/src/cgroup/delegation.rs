@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 
+use super::crossing::BESIDE;
 use super::layout::Hierarchy;
 use super::limits::shares_to_weight;
 use super::place::WANTED;
@@ -147,7 +148,7 @@ impl Scope {
             write(&group.join("cgroup.procs"), &pid.to_string())?;
         }
         if let Some(keeper) = keeper {
-            let beside = scope.join("keeper");
+            let beside = scope.join(BESIDE);
             std::fs::create_dir(&beside).at(Step::Systemd, "mkdir", &beside)?;
             write(&beside.join("cgroup.procs"), &keeper.to_string())?;
         }

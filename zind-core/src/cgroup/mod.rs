@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod calm;
+mod crossing;
 mod dbus;
 pub(crate) mod delegation;
 mod devices;
@@ -43,6 +44,7 @@ use events::LastWords;
 use limits::{Situation, Version};
 use place::{Place, Places};
 
+pub(crate) use crossing::Crossing;
 pub use events::{Event, EventKind, Events, EventsCloser, PressureOf, PressureTrigger};
 pub use layout::{Hierarchy, Layout};
 pub use limits::{LimitInfo, limits};

@@ -423,7 +423,7 @@ fn make_usable(dir: &Path, asked: &[&str]) -> Result<bool, Why> {
 }
 
 /// On version 2, the group above the caller's own and `dir` if this user may take nobody from the one to the other.
-fn barrier(hierarchy: &Hierarchy, dir: &Path) -> Option<PathBuf> {
+pub(super) fn barrier(hierarchy: &Hierarchy, dir: &Path) -> Option<PathBuf> {
     let own = hierarchy.own.as_ref().unwrap_or(&hierarchy.mount);
     let above = own.ancestors().find(|above| dir.starts_with(above))?;
     let may = accessat(CWD, above.join("cgroup.procs"), Access::WRITE_OK, AtFlags::EACCESS).is_ok();

@@ -119,17 +119,47 @@ impl Manager {
     ///
     /// Errors: as for [`Manager::start_scope`].
     pub(crate) fn set_properties(&self, unit: &str, properties: &[(&'static str, u64)]) -> Result<()> {
-        let mut never = || false;
-        let mut bus = Bus::connect(self.bus(), PATIENCE, &mut never)?;
-        bus.call(&to_bus("Hello", "", &Body::default()))?;
         let mut body = Body::default();
         body.string(unit).u32(1).array(8, |all| numbers(all, properties));
-        let asked = bus.call(&to_systemd("SetUnitProperties", "sba(sv)", &body))?;
+        self.ask(unit, "SetUnitProperties", "sba(sv)", &body, &mut || false)
+    }
+
+    /// Moves processes into a group below a unit that was delegated: `"/name"`. They are there when it returns.
+    ///
+    /// Errors: as for [`Manager::start_scope`]; `ENOENT` for a unit that has ended.
+    pub(crate) fn attach(
+        &self,
+        unit: &str,
+        below: &str,
+        pids: &[u32],
+        interrupted: &mut dyn FnMut() -> bool,
+    ) -> Result<()> {
+        let mut body = Body::default();
+        body.string(unit).string(below).array(4, |list| {
+            for pid in pids {
+                list.u32(*pid);
+            }
+        });
+        self.ask(unit, "AttachProcessesToUnit", "ssau", &body, interrupted)
+    }
+
+    /// One call about a unit, and its answer.
+    fn ask(
+        &self,
+        unit: &str,
+        call: &'static str,
+        signature: &str,
+        body: &Body,
+        interrupted: &mut dyn FnMut() -> bool,
+    ) -> Result<()> {
+        let mut bus = Bus::connect(self.bus(), PATIENCE, interrupted)?;
+        bus.call(&to_bus("Hello", "", &Body::default()))?;
+        let asked = bus.call(&to_systemd(call, signature, body))?;
         loop {
             let message = bus.receive()?;
             match message.kind {
                 METHOD_RETURN if message.reply_to == asked => return Ok(()),
-                ERROR if message.reply_to == asked => return Err(refusal(unit, "SetUnitProperties", &message)),
+                ERROR if message.reply_to == asked => return Err(refusal(unit, call, &message)),
                 _ => {}
             }
         }

@@ -18,7 +18,7 @@ use super::filter;
 use super::handle::Process;
 use super::identity::{self, Identity};
 use super::launch::Starting;
-use super::plan::{self, Builder, Prepared};
+use super::plan::{self, Attach, Builder, Prepared};
 use super::stdio::Streams;
 use super::table;
 use crate::cgroup::{self, Cgroup};
@@ -289,7 +289,11 @@ pub(crate) fn begin(target: &Target<'_>, exec: &Exec) -> Result<Starting> {
     }
     clone::reap_orphans();
     let prepared = prepare(target, exec)?;
-    Starting::begin_exec(prepared, exec.timeout)
+    Starting::begin_exec(prepared, exec.timeout).map_err(|error| match error {
+        // It may be that the container has ended meanwhile.
+        Error::Sys { .. } => target.hindrance().unwrap_or(error),
+        other => other,
+    })
 }
 
 fn prepare(target: &Target<'_>, exec: &Exec) -> Result<Prepared> {
@@ -306,7 +310,7 @@ fn prepare(target: &Target<'_>, exec: &Exec) -> Result<Prepared> {
     let mut builder = Builder::new();
     builder.plan.topology = Topology::Exec;
     join(&mut builder, target)?;
-    enter_groups(&mut builder, target, have_clone3)?;
+    let attach = enter_groups(&mut builder, target, have_clone3)?;
     builder.program(&spec, &identity)?;
     let is_joined = |kind: Kind| target.isolation.namespaces.get(&kind).is_some_and(|how| *how != "host");
     let setgroups = is_joined(Kind::User).then(|| may_set_groups(target.pid));
@@ -341,7 +345,9 @@ fn prepare(target: &Target<'_>, exec: &Exec) -> Result<Prepared> {
         measured: "inside",
         ..target.isolation.clone()
     };
-    Ok(builder.finish(streams, isolation, Arc::clone(target.spec), !have_clone3))
+    let mut prepared = builder.finish(streams, isolation, Arc::clone(target.spec), !have_clone3);
+    prepared.attach = attach;
+    Ok(prepared)
 }
 
 /// The namespaces: all at once, by the pidfd.
@@ -367,15 +373,17 @@ fn join(builder: &mut Builder, target: &Target<'_>) -> Result<()> {
     Ok(())
 }
 
-/// The control groups: born into that of version 2; the others are joined by who forks the program's process.
-fn enter_groups(builder: &mut Builder, target: &Target<'_>, have_clone3: bool) -> Result<()> {
+/// The control groups: born into that of version 2; the others are joined by who forks the program's process. Where an ordinary
+/// user comes to them from outside of their manager's tree, the launcher waits until it was moved there.
+fn enter_groups(builder: &mut Builder, target: &Target<'_>, have_clone3: bool) -> Result<Option<Attach>> {
     const CGROUP2_SUPER_MAGIC: u64 = 0x6367_7270;
     let mut files = Vec::new();
-    let mut born_into = None;
+    let (mut on_v2, mut born_into) = (None, None);
     match &target.groups {
         Groups::None => {}
         Groups::Of(group) => {
             files = group.entrances(have_clone3)?;
+            on_v2 = group.v2().map(|part| part.path.clone());
             if let Some(part) = group.v2().filter(|_| have_clone3) {
                 born_into = Some((part.dir.try_clone().at(Step::JoinCgroup, "dup", &part.path)?, part.path.clone()));
             }
@@ -385,6 +393,7 @@ fn enter_groups(builder: &mut Builder, target: &Target<'_>, have_clone3: bool) -
                 let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
                 let dir = openat(CWD, path, flags, Mode::empty()).at(Step::JoinCgroup, "openat", path)?;
                 let kind = rustix::fs::fstatfs(&dir).at(Step::JoinCgroup, "fstatfs", path)?.f_type as u64;
+                on_v2 = on_v2.or_else(|| (kind == CGROUP2_SUPER_MAGIC).then(|| path.clone()));
                 if kind == CGROUP2_SUPER_MAGIC && have_clone3 {
                     born_into = Some((dir, path.clone()));
                 } else {
@@ -393,6 +402,8 @@ fn enter_groups(builder: &mut Builder, target: &Target<'_>, have_clone3: bool) -
             }
         }
     }
+    let crossing = on_v2.as_deref().and_then(cgroup::Crossing::to);
+    let attach = builder.attach(Vec::new(), crossing.is_some())?.map(|attach| Attach { crossing, ..attach });
     let (files, mut names): (Vec<OwnedFd>, Vec<PathBuf>) = files.into_iter().unzip();
     let numbers: Vec<i32> = files.iter().map(AsRawFd::as_raw_fd).collect();
     builder.plan.group_files = builder.writer.list(&numbers);
@@ -403,7 +414,7 @@ fn enter_groups(builder: &mut Builder, target: &Target<'_>, have_clone3: bool) -
         names.push(path);
     }
     builder.names.groups = names;
-    Ok(())
+    Ok(attach)
 }
 
 /// `/proc/<pid>/setgroups`: user_namespaces(7).

@@ -264,7 +264,8 @@ impl Starting {
         let plan = memory_file("zind-plan", &bytes)?;
         let image = image()?;
         let attach = prepared.attach.take();
-        let is_to_settle = prepared.group.as_ref().is_some_and(|group| group.is_to_settle());
+        let is_crossing = attach.as_ref().is_some_and(|attach| attach.crossing.is_some());
+        let is_to_settle = is_crossing || prepared.group.as_ref().is_some_and(|group| group.is_to_settle());
         let waiter = match (keep_alive, slot) {
             (Some(alive), Some(slot)) => {
                 let start = watched::Below {
@@ -304,13 +305,14 @@ impl Starting {
         drop((theirs, plan));
         starting.prepared.streams.close_ours();
         if let Some(attach) = attach.filter(|_| is_to_settle) {
-            starting.settle(attach.done, interrupted)?;
+            starting.settle(attach, interrupted)?;
         }
         Ok(starting)
     }
 
-    /// Has systemd make a scope around the launcher, which waits for the word that it is in there.
-    fn settle(&mut self, done: OwnedFd, interrupted: &mut dyn FnMut() -> bool) -> Result<()> {
+    /// Has systemd make a scope around the launcher, or move it into one; it waits for the word that it is in there.
+    fn settle(&mut self, attach: plan::Attach, interrupted: &mut dyn FnMut() -> bool) -> Result<()> {
+        let done = attach.done;
         let (deadline, began) = (self.deadline, self.began);
         let is_late = || deadline.is_some_and(|deadline| Instant::now() >= deadline);
         let pid = loop {
@@ -323,17 +325,23 @@ impl Starting {
             }
             let _ = wait_readable(waiter.pidfd(), Some(Duration::from_millis(1)), &mut || false);
         };
-        let group = self.prepared.group.as_mut().and_then(Arc::get_mut);
-        let Some(group) = group else { return Err(self.died_early()) };
-        if let Err(error) = group.settle(&[pid as u32], &mut || interrupted() || is_late()) {
+        let mut stop = || interrupted() || is_late();
+        let settled = match (&attach.crossing, self.prepared.group.as_mut().and_then(Arc::get_mut)) {
+            (Some(crossing), _) => crossing.take(pid as u32, &mut stop),
+            (None, Some(group)) => group.settle(&[pid as u32], &mut stop),
+            (None, None) => return Err(self.died_early()),
+        };
+        if let Err(error) = settled {
             if matches!(error, Error::Interrupted) {
                 return Err(if is_late() { Error::Timeout(began.elapsed()) } else { error });
             }
             // It may have failed because the launcher is gone.
             return Err(if self.waiter.as_ref().is_some_and(Above::has_ended) { self.died_early() } else { error });
         }
-        self.prepared.isolation.cgroup = group.paths();
-        self.prepared.isolation.cgroup_refused = group.why_nowhere();
+        if let Some(group) = self.prepared.group.as_ref().filter(|_| attach.crossing.is_none()) {
+            self.prepared.isolation.cgroup = group.paths();
+            self.prepared.isolation.cgroup_refused = group.why_nowhere();
+        }
         rustix::io::write(&done, &[0; 8]).at(Step::JoinCgroup, "write", "").map(drop)
     }
 

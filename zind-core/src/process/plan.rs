@@ -81,6 +81,8 @@ pub(crate) struct Prepared {
 pub(crate) struct Attach {
     pub(crate) files: Vec<OwnedFd>,
     pub(crate) done: OwnedFd,
+    /// Somebody else moves it first: near the group that the program is to be born into.
+    pub(crate) crossing: Option<cgroup::Crossing>,
 }
 
 /// What the indices of a report stand for.
@@ -855,7 +857,7 @@ impl Builder {
     }
 
     /// Has the launcher wait until its pid was written to these files, or somebody else has settled it.
-    fn attach(&mut self, entrances: Vec<(OwnedFd, PathBuf)>, is_to_settle: bool) -> Result<Option<Attach>> {
+    pub(super) fn attach(&mut self, entrances: Vec<(OwnedFd, PathBuf)>, is_to_settle: bool) -> Result<Option<Attach>> {
         if entrances.is_empty() && !is_to_settle {
             return Ok(None);
         }
@@ -865,7 +867,7 @@ impl Builder {
         let (ready, done) = pipe.at(Step::Socket, "pipe2", "")?;
         self.plan.groups_ready = ready.as_raw_fd();
         self.descriptors.push(ready);
-        Ok(Some(Attach { files, done }))
+        Ok(Some(Attach { files, done, crossing: None }))
     }
 
     fn open_namespace(&mut self, kind: Kind, source: &Source) -> Result<RawFd> {

@@ -62,7 +62,7 @@ SUITES = {
     "systemd": {
         "vm": ["--systemd", "--cpus", "2", "--mem", "2048"],
         "rust": ["zind_core cgroup::systemd", "anywhere"],
-        "modules": LIMITS,
+        "modules": [*LIMITS, "test_scopes"],
         "skips": {V1_ONLY, *OWN_TREE},
     },
     # An ordinary user, in the delegated part of their own manager: memory, cpu and pids.
