@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import io
 import os
 import time
@@ -538,6 +537,8 @@ class _Known:
         shown = {**self._facts(), "path": self.path}
         if shown.get("exit"):
             shown["exit"] = repr(Exit(**shown["exit"]))[11:-1]
+        import html
+
         rows = ((name, html.escape(str(shown[name]))) for name in names if shown.get(name))
         return f"<table>{''.join(f'<tr><th>{name}</th><td>{value}</td></tr>' for name, value in rows)}</table>"
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from collections import namedtuple
-from pathlib import Path as _Path
 
 from . import _zind
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from pathlib import Path as _Path
     from types import TracebackType
     from typing import NamedTuple
 

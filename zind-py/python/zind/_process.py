@@ -7,8 +7,8 @@ import os
 import signal as _signal
 import time
 import sys
+from collections import namedtuple
 from subprocess import DEVNULL, PIPE, STDOUT
-from typing import NamedTuple
 
 from . import _images, _seccomp, _zind
 from ._copy import CopyStats, Root
@@ -22,7 +22,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from types import TracebackType
-    from typing import IO, Any
+    from typing import IO, Any, NamedTuple
 
     from typing_extensions import Unpack
 
@@ -34,14 +34,19 @@ if TYPE_CHECKING:
     from ._resources import Resources
     from ._zind import Mount
 
+    class _PtyBase(NamedTuple):
+        rows: int = 24
+        cols: int = 80
+else:
+    _PtyBase = namedtuple("_PtyBase", "rows cols", defaults=(24, 80))
+
 __all__ = ["DEVNULL", "PIPE", "STDOUT", "Popen", "Pty", "learn", "run"]
 
 
-class Pty(NamedTuple):
+class Pty(_PtyBase):
     """A terminal for the program, by the size of its window."""
 
-    rows: int = 24
-    cols: int = 80
+    __slots__ = ()
 
 
 def _caller_s_size(given: dict[str, Any]) -> None:
