@@ -9,6 +9,7 @@ use std::path::Path;
 use nix::errno::Errno;
 use rustix::fs::FileType;
 
+use super::curve;
 use super::resources::{IoLimit, Resources};
 use crate::error::{At, Error, Result, Step};
 
@@ -409,10 +410,7 @@ pub(super) fn shares_to_weight(shares: u64) -> u64 {
     match shares {
         0..=2 => 1,
         262_144.. => 10_000,
-        _ => {
-            let l = (shares as f64).log2();
-            10f64.powf((l * l + 125.0 * l) / 612.0 - 7.0 / 34.0).ceil() as u64
-        }
+        _ => curve::weight(shares),
     }
 }
 

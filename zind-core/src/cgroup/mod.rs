@@ -3,6 +3,7 @@
 
 mod calm;
 mod crossing;
+mod curve;
 mod dbus;
 pub(crate) mod delegation;
 mod devices;
