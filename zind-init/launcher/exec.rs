@@ -8,6 +8,7 @@
 
 use core::sync::atomic::{AtomicU32, Ordering};
 
+use crate::again::Standing;
 use crate::payload::{self, Others};
 use crate::plan::{CAPABILITIES, Str};
 use crate::planfile::PlanFile;
@@ -19,7 +20,7 @@ use crate::{At, Done, Failure, is_reported, labels, measured, namespaces, termin
 
 const PR_SET_DUMPABLE: i32 = 4;
 const PR_SET_CHILD_SUBREAPER: i32 = 36;
-const CAP_KILL: u64 = 1 << 5;
+const PAGE: usize = 4096;
 
 /// What watcher and joiner share.
 struct Shared<'a> {
@@ -35,7 +36,7 @@ struct Outcome(*mut u32);
 
 impl Outcome {
     fn word(&self, number: usize) -> &AtomicU32 {
-        // SAFETY: a page of its own, never unmapped; `number` is below 4.
+        // SAFETY: a page of its own, unmapped when nobody asks any more; `number` is below 4.
         unsafe { AtomicU32::from_ptr(self.0.add(number)) }
     }
 
@@ -71,13 +72,10 @@ const PAYLOAD_STEPS: [Step; 10] = [
     Step::Exec,
 ];
 
-/// Starts the payload and watches over it. Returns the exit status.
+/// Starts the payload and watches over it; then the next one, if there is to be one. Returns the last exit status.
 pub fn start(plan: &mut PlanFile) -> Result<i32, Failure> {
-    static mut STACK: [u8; 16384] = [0; 16384];
     crate::groups::join(plan)?;
     watch::set_oom_score(plan)?;
-    let signals = sys::signalfd().at(Step::Fork)?;
-    let outcome = Outcome(sys::map_shared_page().at(Step::Fork)?);
     // Copied to whoever is forked: nobody in the container may look into it (CVE-2016-9962).
     sys::prctl(PR_SET_DUMPABLE, 0, 0).at(Step::Fork)?;
     measured::not_dumpable(plan)?;
@@ -88,10 +86,23 @@ pub fn start(plan: &mut PlanFile) -> Result<i32, Failure> {
         const CLONE_NEWTIME: u32 = 0x80;
         sys::setns(plan.container, CLONE_NEWTIME).at(Step::Setns)?;
     }
+    let mut standing = Standing::new(plan)?;
+    loop {
+        let page = sys::map_shared_page().at(Step::Fork)?;
+        let status = run(plan, &standing, Outcome(page))?;
+        sys::unmap(page.cast(), PAGE);
+        if !standing.wait(plan) {
+            return Ok(status);
+        }
+    }
+}
+
+fn run(plan: &mut PlanFile, standing: &Standing, outcome: Outcome) -> Result<i32, Failure> {
+    static mut STACK: [u8; 16384] = [0; 16384];
     let group = plan.group;
     let mut shared = Shared { plan, outcome, result: Err(Failure(Step::Fork, 0, sys::ECHILD)) };
     let argument = (&raw mut shared).cast_const().cast();
-    // SAFETY: the one use of the stack; there is one thread.
+    // SAFETY: one use of the stack at a time; there is one thread.
     let stack = unsafe { &mut *(&raw mut STACK) };
     let joiner = if group >= 0 {
         sys::vfork_into_group(group, stack, join, argument).at_index(Step::JoinCgroup, shared.plan.list(shared.plan.group_files).len())?
@@ -114,8 +125,8 @@ pub fn start(plan: &mut PlanFile) -> Result<i32, Failure> {
         sys::exit(crate::FAILED);
     }
     sys::close(pidfd);
-    let _ = sys::capset(CAP_KILL, CAP_KILL, 0);
-    watch::watch(plan, signals, pid, Role::Watcher, -1, Shortage::begin(plan))
+    standing.lay_down();
+    watch::watch(plan, standing.signals, pid, Role::Watcher, standing.control(), Shortage::begin(plan))
 }
 
 /// The joiner, in the watcher's memory, which sleeps meanwhile.

@@ -7,6 +7,7 @@
 #![no_main]
 #![deny(unsafe_op_in_unsafe_fn)]
 
+mod again;
 mod deputy;
 mod exec;
 mod files;

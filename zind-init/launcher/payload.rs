@@ -15,6 +15,7 @@ use crate::{At, Done, Failure, hooks, labels, landlock, listener, measured, repo
 const PR_SET_PDEATHSIG: i32 = 1;
 const PR_SET_DUMPABLE: i32 = 4;
 const PR_SET_KEEPCAPS: i32 = 8;
+const PR_CAPBSET_READ: i32 = 23;
 const PR_CAPBSET_DROP: i32 = 24;
 const PR_SET_SECUREBITS: i32 = 28;
 const PR_SET_NO_NEW_PRIVS: i32 = 38;
@@ -237,6 +238,12 @@ pub fn shrink_bounding_set(plan: &PlanFile) -> Done {
         return Ok(());
     }
     for capability in (0..64).filter(|bit| plan.capabilities.bounding >> bit & 1 == 0) {
+        // Each that is dropped makes new credentials; one that is not there costs nothing.
+        match sys::prctl(PR_CAPBSET_READ, capability, 0) {
+            Ok(0) => continue,
+            Err(sys::EINVAL) => break,
+            _ => {}
+        }
         match sys::prctl(PR_CAPBSET_DROP, capability, 0) {
             Err(sys::EINVAL) => break,
             other => other.at_index(Step::BoundingSet, capability)?,

@@ -7,7 +7,7 @@ use crate::step::Step;
 use crate::sys::{self, CStr};
 use crate::{At, Done};
 
-/// A mapped plan. The mapping lasts as long as the program does.
+/// A mapped plan. The mapping lasts as long as the program does, or until another one takes its place.
 pub struct PlanFile {
     base: *mut u8,
     header: &'static mut Plan,
@@ -25,6 +25,20 @@ impl PlanFile {
     /// The report socket has moved.
     pub fn set_socket(&mut self, fd: i32) {
         self.header.socket = fd;
+    }
+
+    /// Descriptors that are ours take the place of the plan's: a pidfd of the owner and one of the container.
+    pub fn set_standing(&mut self, owner: i32, container: i32) {
+        (self.header.owner, self.header.container) = (owner, container);
+    }
+
+    /// The plan of the next program, when nothing of this one is in use any more: it is unmapped. False if it is none.
+    pub fn replace(&mut self, fd: i32) -> bool {
+        let Some(next) = from_descriptor(fd) else { return false };
+        let (base, size) = (self.base, self.header.size as usize);
+        *self = next;
+        sys::unmap(base, size);
+        true
     }
 
     /// The root could not be pivoted to.
@@ -118,26 +132,40 @@ pub fn from_arguments(stack: *const usize) -> Option<PlanFile> {
     for &digit in unsafe { core::slice::from_raw_parts(argument, length(argument)) } {
         fd = fd * 10 + i32::from(digit.wrapping_sub(b'0'));
     }
+    from_descriptor(fd)
+}
+
+/// Maps the plan in a file, and closes that.
+fn from_descriptor(fd: i32) -> Option<PlanFile> {
     let size = sys::fstat(fd).ok()?.size();
     if size < size_of::<Plan>() {
         return None;
     }
     let base = sys::map_private(fd, size).ok()?;
     sys::close(fd);
-    // SAFETY: mapped, page-aligned, long enough, and never unmapped; written by the library as this very type.
+    // SAFETY: mapped, page-aligned, long enough, and unmapped only by `replace`; written by the library as this very type.
     let header: &'static mut Plan = unsafe { &mut *base.cast() };
     (header.magic == MAGIC && header.version == VERSION && header.size as usize == size).then_some(PlanFile { base, header })
 }
 
 /// Closes what the caller left open for others: everything between the descriptors of the plan.
 pub fn close_other_descriptors(plan: &PlanFile) -> Done {
+    close_all_but(plan.list(plan.keep), u32::MAX).at(Step::CloseFds)
+}
+
+/// Closes all descriptors up to `last` but these, which are in ascending order.
+pub fn close_between(keep: &[i32], last: u32) -> bool {
+    close_all_but(keep, last).is_ok()
+}
+
+fn close_all_but(keep: &[i32], last: u32) -> sys::Result<()> {
     let mut next = 0;
-    for &fd in plan.list(plan.keep) {
+    for &fd in keep {
         let fd = fd as u32;
         if fd > next {
-            sys::close_range(next, fd - 1, 0).at(Step::CloseFds)?;
+            sys::close_range(next, fd - 1, 0)?;
         }
         next = fd + 1;
     }
-    sys::close_range(next, u32::MAX, 0).at(Step::CloseFds).map(drop)
+    if next > last { Ok(()) } else { sys::close_range(next, last, 0).map(drop) }
 }

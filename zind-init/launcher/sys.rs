@@ -78,6 +78,7 @@ pub mod number {
     pub const CLONE3: usize = 435;
     pub const FSTAT: usize = 5;
     pub const MMAP: usize = 9;
+    pub const MUNMAP: usize = 11;
     pub const RT_SIGACTION: usize = 13;
     pub const RT_SIGPROCMASK: usize = 14;
     pub const IOCTL: usize = 16;
@@ -93,6 +94,7 @@ pub mod number {
     pub const STATFS: usize = 137;
     pub const SENDMSG: usize = 46;
     pub const RECVMSG: usize = 47;
+    pub const SHUTDOWN: usize = 48;
     pub const SOCKETPAIR: usize = 53;
     pub const WAIT4: usize = 61;
     pub const KILL: usize = 62;
@@ -272,6 +274,12 @@ pub fn dup_to(from: i32, to: i32) -> Result {
     call!(DUP3, from, to, 0)
 }
 
+/// Takes close-on-exec away.
+pub fn keep_over_exec(fd: i32) -> Result {
+    const F_SETFD: usize = 2;
+    call!(FCNTL, fd, F_SETFD, 0)
+}
+
 #[repr(C)]
 pub struct Stat {
     device: u64,
@@ -343,6 +351,11 @@ pub fn map_private(fd: i32, len: usize) -> Result<*mut u8> {
     const PROT_READ_WRITE: usize = 3;
     const MAP_PRIVATE_POPULATE: usize = 0x2 | 0x8000;
     call!(MMAP, 0, len, PROT_READ_WRITE, MAP_PRIVATE_POPULATE, fd, 0).map(|address| address as *mut u8)
+}
+
+/// Nobody uses what is there any more.
+pub fn unmap(address: *mut u8, len: usize) {
+    let _ = call!(MUNMAP, address, len);
 }
 
 /// One page that a forked child shares with us.
@@ -587,6 +600,12 @@ pub fn wait_for(pid: i32) -> Result<i32> {
     again_if_interrupted(|| call!(WAIT4, pid, &raw mut status, WALL, 0)).map(|_| status)
 }
 
+/// Nobody can send us anything more; what was sent can be received.
+pub fn shutdown_reading(socket: i32) -> Result {
+    const SHUT_RD: usize = 0;
+    call!(SHUTDOWN, socket, SHUT_RD)
+}
+
 /// Sends one message, with a descriptor if it is not negative. A reader that is gone is no error of ours.
 pub fn send(socket: i32, message: &[u8], fd: i32) {
     let _ = tell(socket, message, fd);
@@ -663,9 +682,20 @@ pub fn reap(pid: i32) {
 
 /// Any child that ended or stopped: its pid and status.
 pub fn wait_any(flags: i32) -> Result<(i32, i32)> {
+    wait_any_with(flags, core::ptr::null_mut())
+}
+
+/// The same; and what it and its own children have used, as [`usage_of_children`] has it.
+pub fn wait_any_and_usage(flags: i32) -> Result<(i32, i32, (u64, u64, u64))> {
+    let mut usage = [0u64; 18];
+    let (pid, status) = wait_any_with(flags, usage.as_mut_ptr())?;
+    Ok((pid, status, usage_of(&usage)))
+}
+
+fn wait_any_with(flags: i32, usage: *mut u64) -> Result<(i32, i32)> {
     const WALL: i32 = 0x4000_0000;
     let mut status = 0i32;
-    let pid = again_if_interrupted(|| call!(WAIT4, -1i32, &raw mut status, WALL | flags, 0))?;
+    let pid = again_if_interrupted(|| call!(WAIT4, -1i32, &raw mut status, WALL | flags, usage))?;
     Ok((pid as i32, status))
 }
 
@@ -676,6 +706,11 @@ pub fn usage_of_children() -> (u64, u64, u64) {
     if call!(GETRUSAGE, RUSAGE_CHILDREN, usage.as_mut_ptr()).is_err() {
         return (0, 0, 0);
     }
+    usage_of(&usage)
+}
+
+/// Of a `struct rusage`.
+fn usage_of(usage: &[u64; 18]) -> (u64, u64, u64) {
     (usage[0] * 1_000_000 + usage[1], usage[2] * 1_000_000 + usage[3], usage[4] * 1024)
 }
 

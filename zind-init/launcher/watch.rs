@@ -186,7 +186,8 @@ impl End {
     }
 }
 
-/// Until the payload has ended; `keep` is a further descriptor to keep, or -1.
+/// Until the payload has ended; `keep` is a further descriptor to keep, or -1. A watcher that has one goes on afterwards, so it
+/// tells what this payload has used, not what all have.
 pub fn watch(plan: &PlanFile, signals: i32, payload: i32, role: Role, keep: i32, mut shortage: Shortage) -> Result<i32, Failure> {
     let proc = if plan.has(KILL_DESCENDANTS) { plan.proc } else { -1 };
     let [kills, news] = shortage.fds();
@@ -194,6 +195,7 @@ pub fn watch(plan: &PlanFile, signals: i32, payload: i32, role: Role, keep: i32,
     let _ = sys::chdir(c"/".as_ptr().cast());
     let [signal, owner, socket, container] = [signals, plan.owner, plan.socket, plan.container].map(PollFd::readable);
     let mut fds = [signal, owner, socket, container, shortage.news()];
+    let mut used = (0, 0, 0);
     let end = loop {
         let Ok(ready) = sys::poll_for(&mut fds, shortage.patience()) else { continue };
         if fds[4].revents != 0 || ready == 0 {
@@ -218,7 +220,7 @@ pub fn watch(plan: &PlanFile, signals: i32, payload: i32, role: Role, keep: i32,
         }
         if fds[0].revents != 0 {
             forward(plan, signals, payload);
-            if let Some(end) = reap(plan, payload) {
+            if let Some(end) = reap(plan, payload, &mut used) {
                 break end;
             }
         }
@@ -226,14 +228,15 @@ pub fn watch(plan: &PlanFile, signals: i32, payload: i32, role: Role, keep: i32,
     let was_killed = end.step as u16 == Step::Signaled as u16 && end.value == sys::SIGKILL;
     let why = if was_killed { shortage.verdict() } else { 0 };
     end_the_others(plan, role);
-    let (user_us, system_us, max_rss) = sys::usage_of_children();
+    let goes_on = role == Role::Watcher && keep >= 0;
+    let (user_us, system_us, max_rss) = if goes_on { used } else { sys::usage_of_children() };
     let usage = Usage { user_us, system_us, max_rss };
     report_all(plan, &Report { usage, ..Report::new(end.step, why, end.value) }, -1);
     Ok(end.exit_status())
 }
 
 /// The payload's streams above all: a reader waits for their last holder.
-fn close_all_but(keep: [i32; 8], holds: &[i32]) {
+pub fn close_all_but(keep: [i32; 8], holds: &[i32]) {
     let mut next = 0;
     while let Some(fd) = keep.iter().chain(holds).copied().filter(|&fd| fd >= next).min() {
         if fd > next {
@@ -271,10 +274,10 @@ fn forward(plan: &PlanFile, signals: i32, payload: i32) {
     }
 }
 
-/// Reaps whoever has ended; the payload's end is ours.
-fn reap(plan: &PlanFile, payload: i32) -> Option<End> {
+/// Reaps whoever has ended; the payload's end is ours. `used`: by the payload.
+fn reap(plan: &PlanFile, payload: i32, used: &mut (u64, u64, u64)) -> Option<End> {
     let mut end = None;
-    while let Ok((pid, status)) = sys::wait_any(sys::WNOHANG) {
+    while let Ok((pid, status, usage)) = sys::wait_any_and_usage(sys::WNOHANG) {
         if pid == 0 {
             break;
         }
@@ -286,6 +289,7 @@ fn reap(plan: &PlanFile, payload: i32) -> Option<End> {
             }
         } else if pid == payload {
             end = Some(End::of(status));
+            *used = usage;
         }
     }
     end

@@ -10,7 +10,7 @@ use crate::monitor::Monitor;
 pub const MAGIC: u32 = 0x7a69_6e64;
 
 /// The version of this layout. Library and launcher are built together; this catches a stale build.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// The offset of a NUL-terminated string in the plan; 0 is "none".
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -416,6 +416,11 @@ pub const MEASURE: u64 = 1 << 52;
 /// The network namespace is to be a new one.
 pub const NEW_NETWORK: u64 = 1 << 51;
 
+/// How many descriptors can be sent to a launcher that waits for another program.
+pub const AGAIN_MOST: usize = 40;
+/// Their numbers are below this one, and its own from there on.
+pub const AGAIN_NUMBERS: i32 = 256;
+
 /// A label that a security module gives the payload as it is executed.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
@@ -511,6 +516,9 @@ pub struct Plan {
     pub memory_news: i32,
     /// A pidfd of the running container's first process, with whose end a payload of [`Topology::Exec`] is ended; or -1.
     pub container: i32,
+    /// Where a launcher of [`Topology::Exec`] waits for another program when this one has ended; -1: it ends, too. The plan and
+    /// descriptors of each come in one message; in such a plan any number that is not negative says that it waits again.
+    pub control: i32,
     /// The root of that container, where its mount namespace begins with another one; or -1.
     pub root: i32,
     /// Its control group of version 2, for whom the payload is born into; or -1.

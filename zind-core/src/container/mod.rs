@@ -44,6 +44,7 @@ pub use place::{Containers, Filter, Pruned, Summary};
 use state::{Dir, Phase, Record};
 
 use crate::error::{Error, Result};
+use crate::process::again::Launchers;
 use crate::process::{Exit, ExitKind};
 use crate::spec::Spec;
 
@@ -171,6 +172,8 @@ struct Inner {
     dir: Dir,
     /// What it was made from, for who made it; others read it from its directory.
     spec: Mutex<Option<Spec>>,
+    /// Of programs that were run in it.
+    launchers: Arc<Launchers>,
     /// Functions of this process.
     functions: Mutex<Vec<(HookPoint, hooks::Function)>>,
     /// What hooks complained of.
@@ -194,6 +197,7 @@ impl Container {
             places,
             dir,
             spec: Mutex::new(spec),
+            launchers: Arc::default(),
             functions: Mutex::new(Vec::new()),
             warnings: Mutex::new(Vec::new()),
             held: Mutex::new(None),

@@ -86,6 +86,7 @@ impl Container {
             spec: &spec,
             isolation: &isolation,
             groups: if paths.is_empty() { Groups::None } else { Groups::At(&paths) },
+            launchers: &self.0.launchers,
         };
         exec::start(&target, exec, interrupted)
     }

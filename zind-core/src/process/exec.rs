@@ -14,6 +14,7 @@ use nix::errno::Errno;
 use rustix::fs::{CWD, Mode, OFlags};
 use zind_init::plan::{self as wire, Enter, Topology};
 
+use super::again::{Launchers, Wish};
 use super::filter;
 use super::handle::Process;
 use super::identity::{self, Identity};
@@ -136,6 +137,8 @@ pub(crate) struct Target<'a> {
     pub(crate) isolation: &'a Isolation,
     /// Its control groups.
     pub(crate) groups: Groups<'a>,
+    /// Launchers that have run other programs in it.
+    pub(crate) launchers: &'a Arc<Launchers>,
 }
 
 /// The control groups of a running container.
@@ -288,15 +291,15 @@ pub(crate) fn begin(target: &Target<'_>, exec: &Exec) -> Result<Starting> {
         return Err(error);
     }
     clone::reap_orphans();
-    let prepared = prepare(target, exec)?;
-    Starting::begin_exec(prepared, exec.timeout).map_err(|error| match error {
+    let (prepared, wish) = prepare(target, exec)?;
+    Starting::begin_exec(prepared, wish, exec.timeout).map_err(|error| match error {
         // It may be that the container has ended meanwhile.
         Error::Sys { .. } => target.hindrance().unwrap_or(error),
         other => other,
     })
 }
 
-fn prepare(target: &Target<'_>, exec: &Exec) -> Result<Prepared> {
+fn prepare(target: &Target<'_>, exec: &Exec) -> Result<(Prepared, Option<Wish>)> {
     let mut spec = target.merge(exec);
     if exec.privileged && exec.capabilities.is_some() {
         return Err(Error::spec("capabilities", "excludes privileged, which gives all of them"));
@@ -329,6 +332,12 @@ fn prepare(target: &Target<'_>, exec: &Exec) -> Result<Prepared> {
         builder.plan.flags |= wire::KILL_DESCENDANTS;
         builder.open_proc()?;
     }
+    let of_launcher = wire::KILL_DESCENDANTS | wire::JOIN_TIME;
+    let bounding = (builder.plan.flags & wire::CAPABILITIES != 0).then_some(builder.plan.capabilities.bounding);
+    let wish = match builder.plan.flags & of_launcher {
+        0 => Wish::of(&spec, target.launchers, target.pid, bounding),
+        _ => None,
+    };
     let isolation = Isolation {
         user: identity.user,
         capabilities: plan::payload_capabilities(&spec),
@@ -347,7 +356,7 @@ fn prepare(target: &Target<'_>, exec: &Exec) -> Result<Prepared> {
     };
     let mut prepared = builder.finish(streams, isolation, Arc::clone(target.spec), !have_clone3);
     prepared.attach = attach;
-    Ok(prepared)
+    Ok((prepared, wish))
 }
 
 /// The namespaces: all at once, by the pidfd.

@@ -14,6 +14,7 @@ use rustix::net::{SendFlags, send};
 use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec};
 use zind_init::report::{KILLED_FOR_MEMORY, Report, SPARED};
 
+use super::again::{Hold, Launchers};
 use super::command::Start;
 use super::exec::{self, Exec, Groups, Target};
 use super::identity::Caller;
@@ -123,6 +124,8 @@ pub struct Process {
     overlay: Option<PathBuf>,
     notifier: Mutex<Option<Notifier>>,
     watch: Option<Watch>,
+    /// Of further programs in the container.
+    launchers: Arc<Launchers>,
     began: Instant,
     deadline: Option<Instant>,
 }
@@ -136,6 +139,8 @@ enum State {
         #[expect(dead_code, reason = "kept to be dropped")] Option<NetworkMaker>,
         Option<OwnedFd>,
         Option<Box<Server>>,
+        /// Of a launcher that waits for another program then.
+        Option<Box<Hold>>,
     ),
     Ended(Exit, Box<Stats>),
 }
@@ -170,6 +175,8 @@ pub(crate) struct Parts {
     pub(crate) notifier: Option<Notifier>,
     /// Answers for the caller.
     pub(crate) watch: Option<Watch>,
+    /// Of a launcher that waits for another program when this one has ended.
+    pub(crate) hold: Option<Hold>,
     pub(crate) began: Instant,
     pub(crate) deadline: Option<Instant>,
 }
@@ -182,10 +189,13 @@ impl fmt::Debug for Process {
 
 impl Process {
     pub(crate) fn new(parts: Parts) -> Result<Process> {
+        // A launcher that does not end has said that its program has, and says nothing else from here on.
+        let end = if parts.hold.is_some() { parts.socket.as_fd() } else { parts.waiter.pidfd() };
         Ok(Process {
             pid: parts.pid,
             pidfd: parts.pidfd,
-            end: parts.waiter.pidfd().try_clone_to_owned().at(Step::Wait, "dup", "")?,
+            end: end.try_clone_to_owned().at(Step::Wait, "dup", "")?,
+            launchers: Arc::default(),
             socket: parts.socket,
             stdin: Mutex::new(parts.streams.stdin),
             stdout: Mutex::new(parts.streams.stdout),
@@ -194,7 +204,13 @@ impl Process {
             is_guest: parts.is_guest,
             had_guests: AtomicBool::new(false),
             spec: parts.spec,
-            state: Mutex::new(State::Running(parts.waiter, parts.network, parts.layers, parts.server.map(Box::new))),
+            state: Mutex::new(State::Running(
+                parts.waiter,
+                parts.network,
+                parts.layers,
+                parts.server.map(Box::new),
+                parts.hold.map(Box::new),
+            )),
             timed_out: AtomicBool::new(false),
             was_killed: AtomicBool::new(false),
             group: parts.group,
@@ -419,7 +435,8 @@ impl Process {
         }
         self.had_guests.store(true, Ordering::Release);
         let groups = self.group.as_deref().map_or(Groups::None, Groups::Of);
-        Ok(Target { pid: self.pid, pidfd: self.pidfd(), spec, isolation: &self.isolation, groups })
+        let launchers = &self.launchers;
+        Ok(Target { pid: self.pid, pidfd: self.pidfd(), spec, isolation: &self.isolation, groups, launchers })
     }
 
     /// Connects the payload's terminal, which is taken, to the caller's until the payload has ended: `input` in raw mode if it
@@ -459,32 +476,49 @@ impl Process {
     /// The exit, if the container has ended.
     pub fn try_wait(&self) -> Result<Option<Exit>> {
         let mut state = lock(&self.state);
-        let (waiter, lock, server) = match &mut *state {
+        let (waiter, lock, server, hold) = match &mut *state {
             State::Ended(exit, _) => return Ok(Some(*exit)),
-            State::Running(waiter, _, lock, server) => (waiter, lock, server),
+            State::Running(waiter, _, lock, server, hold) => (waiter, lock, server, hold),
         };
-        let Some(status) = waiter.try_reap() else { return Ok(None) };
+        let (status, last) = match hold {
+            None => {
+                let Some(status) = waiter.try_reap() else { return Ok(None) };
+                (status, self.last_report()?)
+            }
+            // The launcher goes on.
+            Some(_) => match receive(self.socket.as_fd()) {
+                Ok(Received::Report(message)) => (0, Some(message.report).filter(is_end)),
+                Ok(Received::Log(_) | Received::Reading(_)) => return Ok(None),
+                Ok(Received::End) => {
+                    // It was killed.
+                    let _ = wait_readable(waiter.pidfd(), Some(Duration::from_secs(10)), &mut || false);
+                    (waiter.try_reap().unwrap_or(128 + libc::SIGKILL), None)
+                }
+                Err(error) if error.errno() == Some(Errno::EAGAIN) => return Ok(None),
+                Err(error) => return Err(error),
+            },
+        };
+        self.launchers.end();
         // With its last process the container's mounts are gone too.
         lock.iter().for_each(|lock| layers::release(lock.as_fd()));
         if let Some(server) = server.take() {
             server.end();
         }
         let wall = self.began.elapsed();
-        let report = self.last_report()?;
-        let (exit, stats) = match &report {
+        let (exit, stats) = match &last {
             Some(report) => (exit_of(report), stats_of(report, wall)),
             None => (killed(status), Stats { wall, ..Stats::default() }),
         };
         let (stats, ran_out) = self.close_group(stats);
         // Who has watched over it knows better than a count of all that were killed.
-        let ran_out = match report.as_ref().map(|report| usize::from(report.index)) {
+        let ran_out = match last.as_ref().map(|report| usize::from(report.index)) {
             Some(KILLED_FOR_MEMORY) => true,
             Some(SPARED) => false,
             _ => ran_out,
         };
         let killed = exit.signal == Some(libc::SIGKILL);
         // Who is killed by us tells nothing: what PID 1 has told was before, whatever we did then.
-        let by_us = self.was_killed.load(Ordering::Acquire) && !(self.is_init && report.is_some());
+        let by_us = self.was_killed.load(Ordering::Acquire) && !(self.is_init && last.is_some());
         let exit = if killed && ran_out && !by_us {
             Exit { kind: ExitKind::Oom, ..exit }
         } else if killed && self.timed_out.load(Ordering::Acquire) {
@@ -492,7 +526,10 @@ impl Process {
         } else {
             exit
         };
-        *state = State::Ended(exit, Box::new(stats));
+        let before = std::mem::replace(&mut *state, State::Ended(exit, Box::new(stats)));
+        if let (State::Running(waiter, .., Some(hold)), true) = (before, last.is_some()) {
+            hold.release(waiter);
+        }
         Ok(Some(exit))
     }
 
@@ -720,7 +757,7 @@ impl Process {
                 Err(error) => return Err(error),
             }
         }
-        Ok(last.filter(|report| [Step::Exited as u16, Step::Signaled as u16].contains(&report.step)))
+        Ok(last.filter(is_end))
     }
 }
 
@@ -859,6 +896,10 @@ pub(crate) fn ops_of_mount(mount: &Mount) -> Result<Ops> {
         ));
     }
     crate::rootfs::plan::hot_mount(mount, Caller::now()?.admin)
+}
+
+fn is_end(report: &Report) -> bool {
+    [Step::Exited as u16, Step::Signaled as u16].contains(&report.step)
 }
 
 fn exit_of(report: &Report) -> Exit {

@@ -20,12 +20,13 @@ use zind_init::measured::{Part, READING, READING_SIZE};
 use zind_init::monitor::RestartWhen;
 use zind_init::report::{GO, REPORT_SIZE, Report, Usage};
 
+use super::again::{Hold, Wish};
 use super::filter::{self, Listening};
 use super::handle::{Parts, Process};
 use super::measured::{self, Reading};
 use super::plan::{self, Inside, Kept, Names, Prepared};
 use super::watched::{self, Above, Facts, Keep};
-use super::{hooks, outside, volumes};
+use super::{hooks, outside, planfile, volumes};
 use crate::cgroup;
 use crate::copy::Root;
 use crate::error::{At, Error, Result, Step};
@@ -71,6 +72,8 @@ pub(crate) struct Starting {
     listener: Option<(OwnedFd, i32)>,
     /// Answers for the caller.
     watch: Option<Watch>,
+    /// Of a launcher that waits for another program when this one has ended.
+    hold: Option<Hold>,
     ended: bool,
 }
 
@@ -208,10 +211,69 @@ impl Starting {
         }
     }
 
-    /// Begins to start a program in a running container.
-    pub(super) fn begin_exec(prepared: Prepared, timeout: Option<Duration>) -> Result<Starting> {
+    /// Begins to start a program in a running container, by a launcher that waits there if one is wished for.
+    pub(super) fn begin_exec(
+        mut prepared: Prepared,
+        wish: Option<Wish>,
+        timeout: Option<Duration>,
+    ) -> Result<Starting> {
         let began = Instant::now();
-        Starting::start(prepared, timeout.map(|timeout| began + timeout), began, &mut || false)
+        let deadline = timeout.map(|timeout| began + timeout);
+        let is_simple = !prepared.needs_answer() && prepared.listening.is_none() && prepared.attach.is_none() && !prepared.forked;
+        let Some(wish) = wish.filter(|_| is_simple) else {
+            return Starting::start(prepared, deadline, began, &mut || false);
+        };
+        let Some((waiter, hold)) = wish.take() else {
+            let (hold, theirs) = wish.hold()?;
+            prepared.wait_again(Some(theirs));
+            let mut starting = Starting::start(prepared, deadline, began, &mut || false)?;
+            starting.hold = Some(hold);
+            return Ok(starting);
+        };
+        let (ours, theirs) = pair()?;
+        prepared.wait_again(None);
+        let (mut bytes, keep) = prepared.encode(theirs.as_fd());
+        let plan = memory_file("zind-plan", &bytes)?;
+        let (waiter, hold) = if hold.send(plan.as_raw_fd(), &keep) {
+            (waiter, Some(hold))
+        } else {
+            hold.give_up(waiter);
+            planfile::for_once(&mut bytes);
+            let plan = memory_file("zind-plan", &bytes)?;
+            let waiter = start_launcher(&prepared, image()?.as_fd(), plan.as_fd(), keep, None, false);
+            (waiter.map_err(|error| explain_clone(error, false))?, None)
+        };
+        drop((theirs, plan));
+        let mut starting = Starting::of(prepared, Some(Above::Waiter(waiter)), ours, deadline, began);
+        starting.prepared.streams.close_ours();
+        starting.hold = hold;
+        Ok(starting)
+    }
+
+    fn of(
+        prepared: Prepared,
+        waiter: Option<Above>,
+        socket: OwnedFd,
+        deadline: Option<Instant>,
+        began: Instant,
+    ) -> Starting {
+        Starting {
+            prepared,
+            waiter,
+            socket,
+            deadline,
+            began,
+            log: String::new(),
+            reading: None,
+            again: None,
+            image_hold: None,
+            to_fill: None,
+            fuse: None,
+            listener: None,
+            watch: None,
+            hold: None,
+            ended: false,
+        }
     }
 
     /// The end of that. `hindered` says why it cannot go on; it is asked several times a second.
@@ -250,11 +312,7 @@ impl Starting {
         began: Instant,
         interrupted: &mut dyn FnMut() -> bool,
     ) -> Result<Starting> {
-        let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).at(
-            Step::Socket,
-            "socketpair",
-            "",
-        )?;
+        let (ours, theirs) = pair()?;
         if prepared.needs_answer() || prepared.forks_first || prepared.listening.is_some() || prepared.is_measured() {
             // The pid of whoever is ready, in our own numbers: unix(7).
             sockopt::set_socket_passcred(&ours, true).at(Step::Socket, "setsockopt", "")?;
@@ -285,22 +343,7 @@ impl Starting {
                 Some(Above::Waiter(waiter.map_err(|error| explain_clone(error, prepared.group.is_some()))?))
             }
         };
-        let mut starting = Starting {
-            prepared,
-            waiter,
-            socket: ours,
-            deadline,
-            began,
-            log: String::new(),
-            reading: None,
-            again: None,
-            image_hold: None,
-            to_fill: None,
-            fuse: None,
-            listener: None,
-            watch: None,
-            ended: false,
-        };
+        let mut starting = Starting::of(prepared, waiter, ours, deadline, began);
         // The waiter got copies as it was cloned; ours must go, for a reader to see the last writer leave.
         drop((theirs, plan));
         starting.prepared.streams.close_ours();
@@ -573,6 +616,7 @@ impl Starting {
             is_guest: self.prepared.is_guest(),
             notifier: self.listener.take().map(|(listener, _)| Notifier::from_fd(listener)),
             watch: self.watch.take(),
+            hold: self.hold.take(),
             overlay: self.prepared.overlay.take(),
             began: self.began,
             deadline: self.deadline,
@@ -720,6 +764,12 @@ fn start_launcher(
     if prepared.forked { clone::start_by_fork(start) } else { clone::start(start) }.at(Step::Clone, "clone3", "")
 }
 
+/// The report socket: our end, and the launcher's.
+fn pair() -> Result<(OwnedFd, OwnedFd)> {
+    let flags = SocketFlags::CLOEXEC;
+    socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).at(Step::Socket, "socketpair", "")
+}
+
 /// Makes a mount namespace by `ops`; `take` gets hold of it by the pid of who is in it.
 pub(crate) fn make_mount_namespace<T>(ops: &Ops, take: impl FnOnce(i32) -> Result<T>) -> Result<T> {
     let prepared = plan::prepare_mount_namespace(ops);
@@ -833,8 +883,8 @@ pub(crate) fn receive(socket: BorrowedFd<'_>) -> Result<Received> {
     let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
     let length = loop {
         match recvmsg(socket, &mut [IoSliceMut::new(&mut bytes)], &mut ancillary, flags) {
-            Err(rustix::io::Errno::INTR) => {}
-            Err(rustix::io::Errno::CONNRESET) => return Ok(Received::End),
+            // It is gone, and has not read all that we have sent. The error comes once; what it has said is there still.
+            Err(rustix::io::Errno::INTR | rustix::io::Errno::CONNRESET) => {}
             other => break other.at(Step::Report, "recvmsg", "")?.bytes,
         }
     };

@@ -1,5 +1,6 @@
 //! Processes: from a [`Spec`](crate::Spec) to a running payload, its streams and its end.
 
+pub(crate) mod again;
 mod command;
 mod communicate;
 pub(crate) mod deputy;

@@ -148,6 +148,13 @@ impl Prepared {
         self.waits = true;
     }
 
+    /// Has the launcher wait for another program when this one has ended, at its end of a pair of sockets; or, without one, where
+    /// it has waited already.
+    pub(super) fn wait_again(&mut self, theirs: Option<OwnedFd>) {
+        self.header.control = theirs.as_ref().map_or(0, AsRawFd::as_raw_fd);
+        self.descriptors.extend(theirs);
+    }
+
     /// The number of the pipe that tells that the launcher is in its groups, or -1.
     pub(super) fn groups_ready(&self) -> RawFd {
         self.header.groups_ready
@@ -197,6 +204,7 @@ pub(super) fn blank() -> Plan {
         memory_events: -1,
         memory_news: -1,
         container: -1,
+        control: -1,
         root: -1,
         group: -1,
         terminal: -1,

@@ -5,6 +5,14 @@ use std::marker::PhantomData;
 
 use zind_init::plan::{List, Plan, Str};
 
+/// Changes a finished plan: its launcher ends with its program, whatever the plan said of that.
+pub(crate) fn for_once(bytes: &mut [u8]) {
+    let at = std::mem::offset_of!(Plan, control);
+    if let Some(field) = bytes.get_mut(at..at + size_of::<i32>()) {
+        field.copy_from_slice(&(-1i32).to_ne_bytes());
+    }
+}
+
 /// Collects the strings and lists of a plan behind its header.
 pub(crate) struct PlanWriter {
     bytes: Vec<u8>,

@@ -15,6 +15,19 @@ fn refusal(result: libc::c_long) -> Errno {
     }
 }
 
+/// Policy and priority of the calling thread.
+pub(crate) fn scheduling() -> Option<(i32, i32)> {
+    let mut priority: libc::c_int = 0;
+    // SAFETY: `struct sched_param` of the system call is one number, which is live.
+    let (policy, asked) = unsafe {
+        (
+            libc::syscall(libc::SYS_sched_getscheduler, 0_usize),
+            libc::syscall(libc::SYS_sched_getparam, 0_usize, &raw mut priority),
+        )
+    };
+    (policy >= 0 && asked == 0).then_some((policy as i32, priority))
+}
+
 /// `clone3(2)` with an argument structure of size 0: `EINVAL` where the call exists.
 pub fn clone3() -> Errno {
     // SAFETY: the kernel refuses a size below CLONE_ARGS_SIZE_VER0 before it reads the structure or makes a process.

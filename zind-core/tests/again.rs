@@ -1,0 +1,184 @@
+//! Launchers of programs in running containers, one after the other in the same one, on the real kernel.
+
+mod support;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use zind_core::{Command, Exec, ExitKind, Process, Stdio, Step};
+
+/// Who looks at what is left behind has to be alone.
+fn alone() -> MutexGuard<'static, ()> {
+    static LOCK: Mutex<()> = Mutex::new(());
+    LOCK.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn sleeper() -> Process {
+    let mut command = Command::new("sleep");
+    command.arg("600").stdin(Stdio::Null);
+    command.spawn().unwrap()
+}
+
+/// What zind keeps for good is made before somebody looks.
+fn traces() -> support::Traces {
+    Command::new("true").status().unwrap();
+    support::Traces::now()
+}
+
+fn exec(argv: &[&str]) -> Exec {
+    let mut exec = Exec::new(argv.iter().copied());
+    (exec.stdin, exec.stdout, exec.stderr) = (Stdio::Null, Stdio::Pipe, Stdio::Stdout);
+    exec
+}
+
+fn output(container: &Process, exec: &Exec) -> String {
+    let output = container.exec(exec).unwrap().communicate(Vec::new(), &mut || false).unwrap();
+    String::from_utf8_lossy(&output.stdout.to_vec()).into_owned()
+}
+
+fn end(container: &Process) {
+    container.kill().unwrap();
+    container.wait(None).unwrap();
+}
+
+/// The launcher of the program that tells its number, which it ends with.
+fn launcher_of(container: &Process, change: &dyn Fn(&mut Exec)) -> (i32, String) {
+    let mut request =
+        exec(&["sh", "-c", "read go; echo fds:$(ls /proc/self/fd | wc -l); grep CapBnd /proc/self/status"]);
+    request.stdin = Stdio::Pipe;
+    change(&mut request);
+    let process = container.exec(&request).unwrap();
+    let status = std::fs::read_to_string(format!("/proc/{}/status", process.pid())).unwrap();
+    let parent = status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap().trim().parse().unwrap();
+    let output = process.communicate(b"go\n".to_vec(), &mut || false).unwrap();
+    (parent, String::from_utf8_lossy(&output.stdout.to_vec()).into_owned())
+}
+
+fn is_there(pid: i32) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
+}
+
+#[test]
+fn a_launcher_serves_the_next_program_and_nobody_else_s() {
+    let _alone = alone();
+    let traces = traces();
+    let container = sleeper();
+    let same = |_: &mut Exec| {};
+    // A slow machine may let one grow too old, or wait for too long, in between.
+    let found = (0..20).find_map(|_| {
+        let (first, one) = launcher_of(&container, &same);
+        let (second, other) = launcher_of(&container, &same);
+        (first == second).then_some((second, one, other))
+    });
+    let (launcher, one, other) = found.expect("each program has a launcher of its own");
+    assert_eq!(one, other);
+    // What `ls` has open itself, and the streams.
+    assert!(one.starts_with("fds:4\n"), "{one:?}");
+
+    // More than it could give.
+    let (_, all) = launcher_of(&container, &|exec| exec.privileged = true);
+    let (_, few) = launcher_of(&container, &same);
+    assert_eq!(few, one);
+    if rustix::process::geteuid().is_root() {
+        assert_ne!(all, one);
+    }
+    // A caller that has given something up has a launcher of its own.
+    let confined = std::thread::scope(|scope| {
+        let confined = scope.spawn(|| {
+            rustix::thread::set_no_new_privs(true).unwrap();
+            launcher_of(&container, &same).0
+        });
+        confined.join().unwrap()
+    });
+    assert_ne!(confined, launcher);
+    assert!(!is_there(confined));
+
+    // It is not there for long.
+    let begin = std::time::Instant::now();
+    let (last, _) = launcher_of(&container, &same);
+    while is_there(last) {
+        assert!(begin.elapsed() < Duration::from_secs(60));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(launcher_of(&container, &same).1, one);
+    let (last, _) = launcher_of(&container, &same);
+    end(&container);
+    assert!(!is_there(last));
+    drop(container);
+    traces.assert_same();
+}
+
+#[test]
+fn a_launcher_that_is_killed_is_replaced() {
+    let _alone = alone();
+    let traces = traces();
+    let container = sleeper();
+    let run = |argv: &[&str]| container.exec(&exec(argv)).unwrap().wait(None).unwrap().unwrap();
+    for _ in 0..10 {
+        let (launcher, _) = launcher_of(&container, &|_| {});
+        let pid = rustix::process::Pid::from_raw(launcher).unwrap();
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        // One that is asked while it dies is an error, as it is when any launcher is killed.
+        while is_there(launcher) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        match container.exec(&exec(&["true"])) {
+            Ok(process) => assert!(process.wait(None).unwrap().unwrap().success()),
+            Err(error) => assert_eq!(error.step(), Some(Step::Report)),
+        }
+        assert_eq!(run(&["sh", "-c", "exit 7"]).code, Some(7));
+        assert_eq!(run(&["sh", "-c", "kill -9 $$"]).signal, Some(9));
+        assert_eq!(container.exec(&exec(&["no-such-program"])).unwrap_err().step(), Some(Step::Exec));
+        // With its launcher, the program.
+        let process = container.exec(&exec(&["sleep", "600"])).unwrap();
+        let status = std::fs::read_to_string(format!("/proc/{}/status", process.pid())).unwrap();
+        let parent = status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap().trim().parse().unwrap();
+        rustix::process::kill_process(rustix::process::Pid::from_raw(parent).unwrap(), rustix::process::Signal::KILL)
+            .unwrap();
+        let exit = process.wait(Some(Duration::from_secs(20))).unwrap().unwrap();
+        assert_eq!((exit.kind, exit.signal), (ExitKind::Signaled, Some(9)));
+    }
+    end(&container);
+    drop(container);
+    traces.assert_same();
+}
+
+#[test]
+fn what_a_program_has_used_is_its_own() {
+    let _alone = alone();
+    let container = sleeper();
+    let used = |argv: &[&str]| {
+        let process = container.exec(&exec(argv)).unwrap();
+        assert!(process.wait(None).unwrap().unwrap().success());
+        process.stats().unwrap().max_rss.unwrap()
+    };
+    let (much, little) = (used(&["dd", "if=/dev/zero", "of=/dev/null", "bs=96M", "count=1"]), used(&["true"]));
+    assert!(much > 96 << 20, "{much}");
+    assert!(little < 64 << 20, "{little}");
+    end(&container);
+}
+
+#[test]
+fn many_programs_at_once_have_a_launcher_each() {
+    let _alone = alone();
+    let traces = traces();
+    let container = sleeper();
+    std::thread::scope(|scope| {
+        for number in 0..8 {
+            let container = &container;
+            scope.spawn(move || {
+                for round in 0..12 {
+                    let word = format!("{number}-{round}");
+                    assert_eq!(output(container, &exec(&["echo", &word])), format!("{word}\n"));
+                }
+            });
+        }
+    });
+    // One that nobody waits for: reaped by the next start.
+    drop(container.exec(&exec(&["sleep", "600"])).unwrap());
+    end(&container);
+    drop(container);
+    std::thread::sleep(Duration::from_millis(100));
+    Command::new("true").status().unwrap();
+    traces.assert_same();
+}
