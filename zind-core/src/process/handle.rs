@@ -136,7 +136,7 @@ enum State {
     /// The last serves the root's file system, and ends with it.
     Running(
         Waiter,
-        #[expect(dead_code, reason = "kept to be dropped")] Option<NetworkMaker>,
+        #[expect(dead_code, reason = "kept to be dropped")] Option<Box<NetworkMaker>>,
         Option<OwnedFd>,
         Option<Box<Server>>,
         /// Of a launcher that waits for another program then.
@@ -206,7 +206,7 @@ impl Process {
             spec: parts.spec,
             state: Mutex::new(State::Running(
                 parts.waiter,
-                parts.network,
+                parts.network.map(Box::new),
                 parts.layers,
                 parts.server.map(Box::new),
                 parts.hold.map(Box::new),
