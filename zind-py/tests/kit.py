@@ -214,6 +214,7 @@ CALLS = {
     "fsconfig": 431,
     "fsmount": 432,
     "mount_setattr": 442,
+    "pidfd_open": 434,
 }
 
 

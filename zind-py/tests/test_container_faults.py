@@ -15,6 +15,7 @@ import random
 import shutil
 import signal
 import subprocess
+import sys
 import time
 
 import pytest
@@ -565,6 +566,132 @@ def test_another_boot(place):
         assert c.state == "running" and kit.alive(somebody)
         c.delete(force=True)
         assert kit.alive(somebody)
+
+
+def test_a_number_that_came_to_mean_somebody_else(place):
+    """Its monitor was killed, and its first process's number belongs to another one now, who has nothing to do with it."""
+    c = zind.Container(FOREVER, containers=place)
+    c.start()
+    os.kill(monitor_of(c), signal.SIGKILL)
+    c.wait(30)
+    with forked(lambda: None) as somebody:
+        running = bytearray(pathlib.Path(c.path, "running").read_bytes())
+        running[24:28] = somebody.to_bytes(4, "little")
+        pathlib.Path(c.path, "running").write_bytes(running)
+        assert c.state == "stopped" and c.exit.signal == signal.SIGKILL
+        kit.refused(zind.StateError, c.kill, hint=False)
+        c.start()
+        assert c.state == "running" and kit.alive(somebody)
+        # The same while it runs: its monitor is asked, who has a descriptor of it.
+        running = pathlib.Path(c.path, "running")
+        text = bytearray(running.read_bytes())
+        text[24:28] = somebody.to_bytes(4, "little")
+        running.write_bytes(text)
+        c.delete(force=True)
+        assert kit.alive(somebody)
+
+
+OTHER_CLOCK = """
+import sys, time, zind
+c = zind.Containers(sys.argv[1]).find("it")
+assert time.monotonic() > 900_000, time.monotonic()
+assert c.state == "running", c.state
+assert c.exec(["echo", "in"], capture_output=True, stdin=zind.DEVNULL).stdout == b"in\\n"
+try:
+    c.wait(0.2)
+    raise AssertionError("it ended")
+except zind.TimeoutExpired:
+    pass
+assert [one.cmdline[0] for one in c.processes()]
+c.stop(30)
+assert c.state == "stopped" and c.exit.signal in (9, 15), c.exit
+c.start()
+c.detach()
+"""
+
+
+def test_another_clock(place):
+    """A program whose clocks are a million seconds ahead, in a time namespace, finds the same container, and others find what it starts."""
+    c = zind.Container(FOREVER, name="it", containers=place)
+    c.start()
+    c.detach()
+    users = [] if kit.ROOT else ["--user", "--map-root-user"]
+    command = ["unshare", *users, "--time", "--fork", "--boottime", "1000000", "--monotonic", "1000000", sys.executable, "-c", OTHER_CLOCK, place.path]
+    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    assert c.state == "running"
+    assert c.exec(["true"], stdin=zind.DEVNULL).returncode == 0
+    # Without its monitor it is found by what was written down: by a clock that is not ours.
+    first = c.pid
+    os.kill(monitor_of(c), signal.SIGKILL)
+    c.wait(30)
+    until(lambda: not kit.alive(first))
+    assert c.state == "stopped"
+    c.delete()
+
+
+@pytest.mark.parametrize("what", ["the container", "the place"])
+def test_files_that_are_swept_away(place, what):
+    """Somebody who cleans up takes the directory of one that runs: that is said, and it ends with its program, with nothing left."""
+    c = zind.Container(["sh", "-c", "echo said; exec sleep 1005"], name="it", containers=place)
+    c.start()
+    until(lambda: c.logs().read() == b"said\n")
+    first, monitor = c.pid, monitor_of(c)
+    shutil.rmtree(c.path if what == "the container" else place.path)
+    for call in (lambda: c.state, lambda: c.exec(["true"]), lambda: zind.Containers(place.path).find("it"), c.delete):
+        with pytest.raises(zind.NotFoundError):
+            call()
+    assert kit.alive(first) and kit.alive(monitor)
+    os.kill(first, signal.SIGKILL)
+    until(lambda: not kit.alive(first) and not kit.alive(monitor))
+    zind.Containers(place.path).prune()
+    again = zind.Container(["true"], name="it", containers=zind.Containers(place.path))
+    again.start()
+    assert again.wait(30).code == 0
+    again.delete()
+
+
+LIFE = """
+import sys, zind
+c = zind.Container(["sleep", "1006"], name="it", containers=sys.argv[1])
+try:
+    c.start()
+    assert c.exec(["echo", "in"], capture_output=True, stdin=zind.DEVNULL).stdout == b"in\\n"
+    c.stop(30)
+    c.start()
+    c.kill()
+    assert c.wait(30).signal == 9
+    print("lived")
+except zind.Error as error:
+    print("refused:", error)
+c.delete(force=True)
+"""
+
+
+@pytest.mark.parametrize("hidden", ["clone3", "fsopen", "mount_setattr", "pidfd_open"])
+def test_a_call_that_is_missing(place, hidden):
+    """A life without it, or a word about what is missing."""
+    source = f"import kit\nkit.hide_calls({hidden!r})\n{LIFE}"
+    done = kit.outside(source, place.path)
+    said = done.stdout.strip()
+    assert said == "lived" or (said.startswith("refused:") and hidden in said), (said, done.stderr)
+
+
+@pytest.mark.limit(200)
+def test_a_long_run_leaves_everything_flat(place):
+    """Descriptors and threads of this process, and what is at the place, after many lives as after a few."""
+
+    def lives(count: int) -> tuple[int, int]:
+        for _ in range(count):
+            c = zind.Container(["true"], containers=place)
+            c.start()
+            assert c.wait(30).code == 0
+            c.delete()
+        return len(os.listdir("/proc/self/fd")), len(os.listdir("/proc/self/task"))
+
+    few = lives(5)
+    assert lives(1000 if ALL else 60) == few
+    assert files(place) == []
 
 
 def test_names_that_lead_nowhere(place):

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::journal::Entry;
+use super::monitor::ask;
 use super::state::{Phase, Record, Run, Running};
 use super::{Container, State, spec_file, state};
 use crate::cgroup::{Cgroup, Events, PressureTrigger, Resources, Stats};
@@ -19,7 +20,7 @@ use crate::process::exec::{self, Groups, Target};
 use crate::process::plan::Inside;
 use crate::process::{Exec, Process, ProcessInfo, handle, launch, table};
 use crate::spec::Kind;
-use zind_init::monitor::event;
+use zind_init::monitor::{event, request};
 
 /// True if everything in it is stopped.
 pub(super) fn is_paused(record: &Record) -> bool {
@@ -54,8 +55,13 @@ impl Container {
     /// What is known of a container that runs.
     fn running(&self, what: &str) -> Result<(Run, Running, OwnedFd)> {
         let (record, phase) = self.phase()?;
-        let (Phase::Running(running), Some(run)) = (phase, record.run) else { return Err(self.not_running(what)) };
-        let Some(pidfd) = running.pidfd() else { return Err(self.not_running(what)) };
+        let (Phase::Running(mut running), Some(run)) = (phase, record.run) else { return Err(self.not_running(what)) };
+        if let Some(pidfd) = running.pidfd() {
+            return Ok((run, running, pidfd));
+        }
+        // In another time namespace processes have begun at another time. Its monitor holds it, whatever is written down.
+        let Ok(Some((pid, Some(pidfd)))) = ask(self.dir(), request::WHO, 0) else { return Err(self.not_running(what)) };
+        running.pid = pid;
         Ok((run, running, pidfd))
     }
 
