@@ -30,7 +30,7 @@ fn landlock(spec: &mut Spec, given: &ArgMatches) -> Result<()> {
     if texts.is_empty() {
         return Ok(());
     }
-    if texts.iter().any(|text| *text == "none") {
+    if texts.contains(&"none") {
         if texts.len() > 1 {
             return Err(Failure::new("--landlock: none excludes rules"));
         }
