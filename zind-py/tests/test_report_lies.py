@@ -132,6 +132,12 @@ def test_without_a_lie_it_starts():
     assert result.stdout == "the payload ran\nstarted 0\n", result
 
 
+def test_with_few_descriptors():
+    """Fewer than are looked at."""
+    source = "import resource, zind\nresource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))\nprint(zind.run(['true'], stdin=zind.DEVNULL).returncode)"
+    assert outside(source).stdout == "0\n"
+
+
 @pytest.mark.parametrize("name", ["mnt", "seccomp", "capabilities", "masked_paths", "net"])
 def test_what_is_required_is_read_from_outside(name):
     options = {"stdin": zind.DEVNULL, "mounts": [zind.Mount.tmpfs("/extra", size="1m"), zind.Mount.bind("/usr", "/data", read_only=True)]}
