@@ -6,6 +6,7 @@ use std::ffi::CString;
 use std::os::fd::AsFd;
 
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, send, socketpair};
+use zind_init::measured::{READING, READING_SIZE};
 use zind_init::plan::{FdMap, List, Str};
 use zind_init::report::{REPORT_SIZE, Report, Usage};
 use zind_init::step::Step;
@@ -32,6 +33,7 @@ pub(crate) fn reports(mut bytes: &[u8]) {
                 assert!(step.is_none_or(|step| step as u16 == found.report.step && !step.words().is_empty()));
             }
             Ok(Received::Log(text)) => assert!(message[0] == b'#' && text.len() <= 3 * message.len()),
+            Ok(Received::Reading(_)) => assert!(message[0] == READING && message.len() == READING_SIZE),
             Ok(Received::End) => panic!("there is no end"),
             Err(error) => {
                 assert!(message[0] != b'#' && message.len() != REPORT_SIZE, "{error}");

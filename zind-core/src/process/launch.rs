@@ -219,7 +219,8 @@ impl Starting {
     ) -> Result<Starting> {
         let began = Instant::now();
         let deadline = timeout.map(|timeout| began + timeout);
-        let is_simple = !prepared.needs_answer() && prepared.listening.is_none() && prepared.attach.is_none() && !prepared.forked;
+        let is_simple =
+            !prepared.needs_answer() && prepared.listening.is_none() && prepared.attach.is_none() && !prepared.forked;
         let Some(wish) = wish.filter(|_| is_simple) else {
             return Starting::start(prepared, deadline, began, &mut || false);
         };

@@ -36,9 +36,8 @@ pub(super) fn check(pid: i32, isolation: &mut Isolation) -> Result<()> {
 fn namespaces(process: &Proc, isolation: &Isolation) -> Result<()> {
     let (ours, theirs) = (Proc::current()?.namespaces()?, process.namespaces()?);
     for (kind, how) in &isolation.namespaces {
-        let find = |list: &[(Kind, crate::proc::NamespaceId)]| {
-            list.iter().find(|(other, _)| other == kind).map(|(_, id)| id.clone())
-        };
+        let find =
+            |list: &[(Kind, crate::proc::NamespaceId)]| list.iter().find(|(other, _)| other == kind).map(|(_, id)| *id);
         let (Some(our), Some(their)) = (find(&ours), find(&theirs)) else { continue };
         let is_same = our == their;
         if (*how == "new" && is_same) || (*how == "host" && !is_same) {
