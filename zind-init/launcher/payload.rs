@@ -269,10 +269,10 @@ fn change_credentials(plan: &PlanFile) -> Done {
     }
     if plan.has(UID) {
         sys::setuid(plan.uid).at(Step::Setuid)?;
-        measured::ids(plan, Part::Uid, plan.uid, sys::user_ids())?;
         // As the change leaves it, but where `fs.suid_dumpable` says 1: those with the same id must find nothing in us, nor in who
         // lends us its memory.
         sys::prctl(PR_SET_DUMPABLE, 0, 0).at(Step::Setuid)?;
+        measured::ids(plan, Part::Uid, plan.uid, sys::user_ids())?;
         measured::not_dumpable(plan)?;
     }
     if plan.securebits >= 0 {

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -273,7 +274,11 @@ impl Containers {
         let none = || Error::NotFound { what: "container", name: name.chars().take(200).collect() };
         if state::is_id(name) {
             let dir = self.dir_of(name);
-            return dir.0.is_dir().then(|| Container::new(self.clone(), dir, None)).ok_or_else(none);
+            return match fs::metadata(&dir.0) {
+                Ok(_) => Ok(Container::new(self.clone(), dir, None)),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Err(none()),
+                Err(error) => Err(error).at(Step::Container, "stat", &dir.0),
+            };
         }
         if name.is_empty() || name.len() > 64 || !name.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return Err(none());
@@ -441,7 +446,7 @@ impl Containers {
                 Err(Error::NotFound { .. }) if state::is_id(&id) => {
                     // Another one may be about to come to its place.
                     if let Ok(_lock) = self.lock_names()
-                        && !dir.0.exists()
+                        && matches!(dir.0.try_exists(), Ok(false))
                     {
                         let _ = fs::remove_file(entry.path());
                     }

@@ -162,8 +162,12 @@ impl Dir {
         };
         let locked = lock_open(file, &path, interrupted)?;
         // Whoever had it may have deleted the container.
-        let is_same = matches!((rustix::fs::fstat(&locked), rustix::fs::stat(&path)), (Ok(one), Ok(other)) if one.st_ino == other.st_ino);
-        if is_same { Ok(locked) } else { Err(self.gone()) }
+        let own = rustix::fs::fstat(&locked).at(Step::Container, "fstat", &path)?;
+        match rustix::fs::stat(&path) {
+            Ok(found) if found.st_ino == own.st_ino => Ok(locked),
+            Ok(_) | Err(rustix::io::Errno::NOENT) => Err(self.gone()),
+            Err(errno) => Err(errno).at(Step::Container, "stat", &path),
+        }
     }
 
     /// Makes the files that are locked, and takes the first lock: nobody ever sees it free, and takes it for that of somebody who
