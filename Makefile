@@ -67,8 +67,8 @@ lint:
 	cargo fmt --all --check
 	cargo clippy $(CARGO_FLAGS) --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc $(CARGO_FLAGS) --no-deps --workspace
-	$(BIN)/python checks/dependencies.py
-	$(BIN)/python checks/unsafe_code.py
+	$(BIN)/python .ci/dependencies.py
+	$(BIN)/python .ci/unsafe_code.py
 	cd zind-py/python && ../../$(BIN)/python -m mypy --config-file ../../pyproject.toml --strict zind
 
 # The tests of the kernel's promises are run as root and as an ordinary user.

@@ -7,7 +7,7 @@ import pathlib
 
 import pytest
 
-CHECKS = pathlib.Path(__file__).resolve().parents[2] / "checks"
+CHECKS = pathlib.Path(__file__).resolve().parents[2] / ".ci"
 
 
 def _load(name: str):

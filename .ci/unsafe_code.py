@@ -18,7 +18,7 @@ ROOMS = ("zind-core/src/sys/", "zind-init/launcher/", "zind-ffi/", "zind-py/src/
 BESIDE = {
     "zind-core/src/process/planfile.rs": "structures of integers are written as they stand in memory",
 }
-BEGIN, END = "<!-- unsafe code: checks/unsafe_code.py --write -->", "<!-- end -->"
+BEGIN, END = "<!-- unsafe code: .ci/unsafe_code.py --write -->", "<!-- end -->"
 #: A block, or an implementation of an unsafe trait; what a function demands is in its documentation.
 BLOCK = re.compile(r"\bunsafe\s*(\{|impl\b)")
 
@@ -66,8 +66,8 @@ def sources() -> dict[str, str]:
     """What is compiled into the library, the launcher, the module and the command, by path."""
     rooms = ["zind-core/src", "zind-init", "zind-ffi/src", "zind-py/src", "zind-cli"]
     files = [file for room in rooms for file in sorted((TOP / room).rglob("*.rs"))]
-    shipped = [file for file in files if "/tests/" not in str(file.relative_to(TOP))]
-    # Unit tests stand at the end.
+    # Unit tests stand in files of their own or at the end.
+    shipped = [file for file in files if not re.search(r"/tests/|[/_]tests\.rs$", str(file.relative_to(TOP)))]
     return {str(file.relative_to(TOP)): file.read_text().partition("\n#[cfg(test)]\nmod tests {")[0] for file in shipped}
 
 
@@ -91,7 +91,7 @@ def problems(files: dict[str, str], document: str) -> list[str]:
         if path in has_some:
             found += [f"{path}:{number}: an unsafe block without a SAFETY comment" for number in undocumented(text)]
     if table(files) not in document:
-        found.append("the list in docs/security.md is not that of the sources: checks/unsafe_code.py --write")
+        found.append("the list in docs/security.md is not that of the sources: .ci/unsafe_code.py --write")
     return found
 
 

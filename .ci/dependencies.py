@@ -1,6 +1,6 @@
 """Every crate that zind is built on, and what Python needs to build and test it: where it comes from, its licence, its line in the documents.
 
-``checks/dependencies.py`` tells what is wrong, ``--write`` makes the table of all crates in docs/dependencies.md anew. It asks cargo for
+``.ci/dependencies.py`` tells what is wrong, ``--write`` makes the table of all crates in docs/dependencies.md anew. It asks cargo for
 what is in Cargo.lock, and what is installed for Python beside it.
 """
 
@@ -24,7 +24,7 @@ SHIPPED = {
 TOOLS = SHIPPED | {"MPL-2.0", "NCSA", "PSF-2.0"}
 #: Roots of what is shipped.
 OURS = {"zind-init", "zind-core", "zind-ffi", "zind-py", "zind-cli"}
-BEGIN, END = "<!-- every crate: checks/dependencies.py --write -->", "<!-- end -->"
+BEGIN, END = "<!-- every crate: .ci/dependencies.py --write -->", "<!-- end -->"
 
 
 def allowed(expression: str | None, licences: set[str]) -> bool:
@@ -128,7 +128,7 @@ def problems(data: dict, document: str, lock: str, python: dict[str, str | None]
     found += [f"{name} has no line in docs/dependencies.md" for name in sorted((direct | set(python)) - OURS - named)]
     found += [f"{name}, which Python's side needs, has the licence {licence}" for name, licence in python.items() if not allowed(licence, TOOLS)]
     if table(rows) not in document:
-        found.append("the table of all crates in docs/dependencies.md is not that of Cargo.lock: checks/dependencies.py --write")
+        found.append("the table of all crates in docs/dependencies.md is not that of Cargo.lock: .ci/dependencies.py --write")
     return found
 
 
