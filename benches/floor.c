@@ -262,13 +262,15 @@ static struct {
     int last_capability;
     struct sock_filter filter[256];
     struct sock_fprog program;
-    const char *masked[16]; /* target and source by turns */
+    const char *masked[40]; /* target and source by turns */
     const char *readonly[8];
 } prepared;
 
 static const char *const mask_candidates[] = {
     "/proc/kcore", "/proc/keys", "/proc/timer_list", "/proc/interrupts",
     "/proc/acpi",  "/proc/scsi", "/sys/firmware",    "/sys/devices/virtual/powercap",
+    "/proc/kallsyms", "/proc/kpagecgroup", "/proc/kpagecount", "/proc/kpageflags",
+    "/proc/pagetypeinfo", "/proc/slabinfo", "/proc/vmallocinfo",
 };
 
 static const char *const readonly_candidates[] = {

@@ -238,11 +238,9 @@ pub fn shrink_bounding_set(plan: &PlanFile) -> Done {
         return Ok(());
     }
     for capability in (0..64).filter(|bit| plan.capabilities.bounding >> bit & 1 == 0) {
-        // Each that is dropped makes new credentials; one that is not there costs nothing.
-        match sys::prctl(PR_CAPBSET_READ, capability, 0) {
-            Ok(0) => continue,
-            Err(sys::EINVAL) => break,
-            _ => {}
+        // Each that is dropped makes new credentials; a launcher that has done so before asks first.
+        if plan.topology == Topology::Exec && sys::prctl(PR_CAPBSET_READ, capability, 0) == Ok(0) {
+            continue;
         }
         match sys::prctl(PR_CAPBSET_DROP, capability, 0) {
             Err(sys::EINVAL) => break,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pathlib
 
 import kit
@@ -14,7 +15,7 @@ SOCKETS = """INET STREAM,INET DGRAM,INET6 STREAM,INET6 DGRAM,NETLINK DGRAM,NETLI
 UNIX SEQPACKET""".replace("\n", "").split(",")
 
 #: Of what tells of the machine: without addresses or owners to who has no capabilities, or as /proc/meminfo tells it anyway.
-TOLD = """/proc/iomem /proc/ioports /proc/key-users /proc/mtrr /proc/partitions /proc/schedstat /proc/softirqs /sys/kernel/notes
+TOLD = """/proc/buddyinfo /proc/config.gz /proc/modules /proc/zoneinfo /proc/iomem /proc/ioports /proc/key-users /proc/mtrr /proc/partitions /proc/schedstat /proc/softirqs /sys/kernel/notes
 /sys/kernel/vmcoreinfo /sys/class/thermal""".split()
 
 
@@ -73,3 +74,32 @@ def test_no_program_of_the_hosts_takes_a_core():
     assert (result.signal if hasattr(result, "signal") else -result.returncode) == 6
     soft, hard = map(int, result.stdout.split())
     assert soft == hard <= 1
+
+
+def test_a_fork_bomb_in_a_user_namespace_ends_at_a_limit():
+    """RLIMIT_NPROC, which counts there what is in it, without a control group."""
+    source = """
+import os, resource, signal
+print(resource.getrlimit(resource.RLIMIT_NPROC)[1], flush=True)
+children = []
+try:
+    while len(children) < 3000:
+        children.append(os.fork())
+        if children[-1] == 0:
+            signal.pause()
+except BlockingIOError:
+    print(len(children))
+for child in children:
+    os.kill(child, 9)
+"""
+    own = {} if os.geteuid() else {"uid_map": [(0, 200000, 1000)], "gid_map": [(0, 200000, 1000)]}
+    result = zind.run(["/usr/bin/python3", "-c", source], capture_output=True, text=True, timeout=120, **own)
+    limit, forked = map(int, result.stdout.split())
+    assert limit <= 2048 and 0 < forked < limit, result
+
+
+def test_another_limit_of_processes_is_taken():
+    source = "import resource; print(*resource.getrlimit(resource.RLIMIT_NPROC))"
+    own = {} if os.geteuid() else {"uid_map": [(0, 200000, 1000)], "gid_map": [(0, 200000, 1000)]}
+    result = zind.run(["/usr/bin/python3", "-c", source], capture_output=True, text=True, timeout=60, rlimits={"nproc": 100}, **own)
+    assert result.stdout == "100 100\n"

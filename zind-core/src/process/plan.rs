@@ -1160,11 +1160,11 @@ impl Builder {
             };
         }
         let unlimited = |value: Option<u64>| value.unwrap_or(u64::MAX);
-        let no_core = no_core_dumps(spec);
+        let usual = usual_limits(spec);
         let limits: Vec<wire::Rlimit> = spec
             .rlimits
             .iter()
-            .chain(&no_core)
+            .chain(&usual)
             .map(|limit| wire::Rlimit {
                 resource: u64::from(limit.resource),
                 soft: unlimited(limit.soft),
@@ -1172,7 +1172,7 @@ impl Builder {
             })
             .collect();
         self.plan.rlimits = self.writer.list(&limits);
-        self.names.rlimits = spec.rlimits.iter().chain(&no_core).map(|limit| rlimit_name(limit.resource)).collect();
+        self.names.rlimits = spec.rlimits.iter().chain(&usual).map(|limit| rlimit_name(limit.resource)).collect();
         if spec.oom_score_adj.is_some() {
             self.open_proc()?;
         }
@@ -1294,18 +1294,30 @@ fn root_report(spec: &Spec, stand_in: Option<&StandIn>) -> (String, String, &'st
     (rootfs, overlay, copy_on_write)
 }
 
-/// The limit that keeps a container from dumping core, unless it has one of its own. To the kernel 0 is not less than 1, but for
-/// a `core_pattern` with a pipe: there 0 is no limit, and a program of the host's would read what the container has to say, and 1
-/// is what turns it off. Source: core(5), `vfs_coredump()` in the kernel's fs/coredump.c.
-fn no_core_dumps(spec: &Spec) -> Option<crate::spec::Rlimit> {
-    let is_wanted = !spec.is_low_level() && spec.system_mounts && !spec.privileged;
-    let core = libc::RLIMIT_CORE;
-    if !is_wanted || spec.rlimits.iter().any(|limit| limit.resource == core) {
-        return None;
+/// Limits of a container that has none of its own of that kind.
+///
+/// No core dumps: to the kernel 0 is not less than 1, but for a `core_pattern` with a pipe: there 0 is no limit, and a program of the
+/// host's would read what the container has to say, and 1 is what turns it off. Source: core(5), `vfs_coredump()` in the kernel's
+/// fs/coredump.c. And a bound for fork bombs where a user namespace of its own counts processes for each of its users: setrlimit(2),
+/// RLIMIT_NPROC; `is_rlimit_overlimit()` in the kernel's kernel/ucount.c.
+fn usual_limits(spec: &Spec) -> Vec<crate::spec::Rlimit> {
+    use rustix::process::{Resource, getrlimit};
+    const MOST_PROCESSES: u64 = 2048;
+    if spec.is_low_level() || !spec.system_mounts || spec.privileged {
+        return Vec::new();
     }
-    // What the caller has less of cannot be raised.
-    let most = rustix::process::getrlimit(rustix::process::Resource::Core).maximum.unwrap_or(u64::MAX).min(1);
-    Some(crate::spec::Rlimit { resource: core, soft: Some(most), hard: Some(most) })
+    let counts_processes = matches!(spec.namespaces.get(&Kind::User), Some(Source::New));
+    let processes = counts_processes.then_some((libc::RLIMIT_NPROC, Resource::Nproc, MOST_PROCESSES));
+    let usual = [(libc::RLIMIT_CORE, Resource::Core, 1)].into_iter().chain(processes);
+    let is_its_own = |resource: u32| spec.rlimits.iter().any(|limit| limit.resource == resource);
+    usual
+        .filter(|(number, ..)| !is_its_own(*number))
+        .map(|(number, resource, most)| {
+            // What the caller has less of cannot be raised.
+            let most = Some(getrlimit(resource).maximum.unwrap_or(u64::MAX).min(most));
+            crate::spec::Rlimit { resource: number, soft: most, hard: most }
+        })
+        .collect()
 }
 
 fn isolation(spec: &Spec, situation: Situation, identity: &Identity, maps: Option<&ReadyMaps>) -> Isolation {

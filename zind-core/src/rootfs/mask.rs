@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 use std::ffi::CString;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::OnceLock;
 
@@ -10,11 +11,9 @@ use zind_init::plan::{self, FsKind};
 
 use super::ops::{Op, attr};
 
-pub(crate) const MASKED: [&str; 23] = [
+pub(crate) const MASKED: [&str; 19] = [
     "/proc/acpi",
     "/proc/asound",
-    "/proc/buddyinfo",
-    "/proc/config.gz",
     "/proc/interrupts",
     "/proc/kallsyms",
     "/proc/kcore",
@@ -23,7 +22,6 @@ pub(crate) const MASKED: [&str; 23] = [
     "/proc/kpagecount",
     "/proc/kpageflags",
     "/proc/latency_stats",
-    "/proc/modules",
     "/proc/pagetypeinfo",
     "/proc/sched_debug",
     "/proc/scsi",
@@ -31,7 +29,6 @@ pub(crate) const MASKED: [&str; 23] = [
     "/proc/timer_list",
     "/proc/timer_stats",
     "/proc/vmallocinfo",
-    "/proc/zoneinfo",
     "/sys/firmware",
     "/sys/devices/virtual/powercap",
 ];
@@ -65,15 +62,24 @@ fn throttles(cpus: &Path) -> Vec<String> {
     found
 }
 
-/// The masked paths this kernel has: another procfs of it has the same.
+/// The masked paths this kernel has: another procfs of it has the same. What the machine's root alone may read needs no mask where
+/// the caller is neither that nor has any capability: nobody in a container of theirs is.
 pub(crate) fn masked_paths() -> &'static [&'static str] {
-    static FOUND: OnceLock<Vec<&'static str>> = OnceLock::new();
-    FOUND.get_or_init(|| {
-        let mut found = present(&MASKED);
+    static FOUND: OnceLock<[Vec<&'static str>; 2]> = OnceLock::new();
+    let [all, of_everybody] = FOUND.get_or_init(|| {
+        let mut all = present(&MASKED);
         // Once in a process: they are as static as the others.
-        found.extend(throttles(Path::new(CPUS)).into_iter().map(|path| &*path.leak()));
-        found
-    })
+        all.extend(throttles(Path::new(CPUS)).into_iter().map(|path| &*path.leak()));
+        let of_everybody = all.iter().copied().filter(|path| !is_roots_alone(Path::new(path))).collect();
+        [all, of_everybody]
+    });
+    let has_none = || rustix::thread::capabilities(None).is_ok_and(|sets| sets.permitted.is_empty());
+    if !rustix::process::geteuid().is_root() && has_none() { of_everybody } else { all }
+}
+
+/// A file of root's that nobody else may read.
+fn is_roots_alone(path: &Path) -> bool {
+    path.metadata().is_ok_and(|file| file.is_file() && file.mode() & 0o077 == 0)
 }
 
 /// The read-only paths this kernel has.
