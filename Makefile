@@ -23,6 +23,7 @@ help:
 	@echo 'make test     set up what is needed, then pass every test'
 	@echo 'make test-vm  only those in virtual machines with control groups of version 2 alone; SUITES="root systemd user"'
 	@echo 'make fuzz     hostile bytes for all readers of foreign ones; FUZZ_SECONDS=3600 for an hour each'
+	@echo 'make sanitize  the C programs and many threads with sanitizers and valgrind'
 	@echo 'make bench    measure beside bubblewrap, crun, runc and a bare floor in C'
 	@echo 'make bench-vm  what control groups cost, in a virtual machine with version 2 alone'
 	@echo 'make install  install the C library, header and pkg-config file, the command, its man pages and completions; PREFIX=/usr/local, DESTDIR='
@@ -86,9 +87,12 @@ FUZZ_SECONDS ?= 60
 fuzz:
 	FUZZ_SECONDS=$(FUZZ_SECONDS) zind-core/fuzz/run
 
-# The C programs under AddressSanitizer (with leaks), UndefinedBehaviorSanitizer and valgrind; a part of test-c.
+# The C programs under AddressSanitizer (with leaks), UndefinedBehaviorSanitizer and valgrind, which test-c has, too; and many threads
+# with ThreadSanitizer and AddressSanitizer in all of zind's own Rust, which is built for each.
 sanitize:
 	cargo test $(CARGO_FLAGS) -p zind-ffi --test c_face -- nothing_is
+	zind-core/sanitize/run thread
+	zind-core/sanitize/run address
 
 test-c:
 	cargo test $(CARGO_FLAGS) -p zind-ffi

@@ -16,6 +16,7 @@
 //! [`Command`] is the usual way in, [`Spec`] holds all options as plain data, [`Process`] is what runs. The low level of
 //! `unshare(1)`, `nsenter(1)` and `mount(2)` is in [`lowlevel`], [`proc`] and [`Spec::low_level`]; [`doctor()`] tells what
 //! this machine and user can do.
+#![cfg_attr(zind_sanitize, feature(sanitize))]
 
 mod build;
 pub mod cgroup;

@@ -8,7 +8,8 @@
 //! zombie to somebody else's init, and never shows up in a `wait(-1)` of the caller.
 //!
 //! In this file "raw" code runs between clone and exec, in memory shared with other threads that go on: system calls
-//! only, no allocation, no locks, no thread-local storage, no panics.
+//! only, no allocation, no locks, no thread-local storage, no panics. No sanitizer either (`zind_sanitize`, see CONTRIBUTING.md): what
+//! it puts in looks for its own thread, and would take that of the caller for it.
 
 use std::arch::asm;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -499,6 +500,7 @@ impl Drop for NetworkMaker {
 }
 
 /// The task, from its first instruction to its last.
+#[cfg_attr(zind_sanitize, sanitize(thread = "off", address = "off"))]
 unsafe extern "C" fn make_network(task: *mut u8) -> ! {
     const SIOCSIFFLAGS: usize = 0x8914;
     const UP_AND_RUNNING: u8 = 0x41;
@@ -538,15 +540,20 @@ unsafe extern "C" fn make_network(task: *mut u8) -> ! {
 ///
 /// # Safety
 /// The calling task has descriptors of its own.
+#[cfg_attr(zind_sanitize, sanitize(thread = "off", address = "off"))]
 unsafe fn keep_only<const N: usize>(kept: &[i32; N]) {
     let mut next = 0u32;
     loop {
         // The smallest that is not passed yet; raw code sorts nothing.
         let mut smallest = -1i32;
-        for &fd in kept {
+        let mut i = 0;
+        while i < N {
+            // SAFETY: within the array.
+            let fd = unsafe { *kept.as_ptr().add(i) };
             if fd >= 0 && fd as u32 >= next && (smallest < 0 || fd < smallest) {
                 smallest = fd;
             }
+            i += 1;
         }
         let last = if smallest < 0 { u32::MAX } else { (smallest as u32).wrapping_sub(1) };
         if smallest != next as i32 || smallest < 0 {
@@ -641,6 +648,7 @@ impl Drop for Keeper {
 }
 
 /// The task, from its first instruction to its last.
+#[cfg_attr(zind_sanitize, sanitize(thread = "off", address = "off"))]
 unsafe extern "C" fn keep_place(task: *mut u8) -> ! {
     let task: *const KeeperTask = task.cast();
     // SAFETY: raw code, see the top of the file. The task stays until we are reaped; the word is for ever.
@@ -690,6 +698,7 @@ unsafe fn raw(number: libc::c_long, a: usize, b: usize, c: usize, d: usize, e: u
 }
 
 /// The waiter, from its first instruction to its last.
+#[cfg_attr(zind_sanitize, sanitize(thread = "off", address = "off"))]
 unsafe extern "C" fn waiter(task: *mut u8) -> ! {
     let task: *mut Task = task.cast();
     // SAFETY: raw code, see the top of the file. The task stays until we are reaped; the launcher's stack is its own.
@@ -722,6 +731,7 @@ unsafe extern "C" fn waiter(task: *mut u8) -> ! {
 ///
 /// # Safety
 /// `dirs` points to `len` bytes of paths, each with its NUL.
+#[cfg_attr(zind_sanitize, sanitize(thread = "off", address = "off"))]
 unsafe fn remove_dirs(dirs: *const u8, len: usize) {
     let pause = libc::timespec { tv_sec: 0, tv_nsec: 2_000_000 };
     let (mut at, mut tries) = (0, 0);
@@ -748,6 +758,7 @@ unsafe fn remove_dirs(dirs: *const u8, len: usize) {
 ///
 /// # Safety
 /// `groups` points to `len` numbers.
+#[cfg_attr(zind_sanitize, sanitize(thread = "off", address = "off"))]
 unsafe fn attach(pid: i32, groups: *const i32, len: usize, done: i32) {
     let mut text = [0u8; 12];
     let mut start = text.len();
@@ -780,6 +791,7 @@ unsafe fn attach(pid: i32, groups: *const i32, len: usize, done: i32) {
 }
 
 /// The launcher's process before it is the launcher: its descriptors lose close-on-exec, in its own table only.
+#[cfg_attr(zind_sanitize, sanitize(thread = "off", address = "off"))]
 unsafe extern "C" fn execute_launcher(task: *mut u8) -> ! {
     let task: *mut Task = task.cast();
     // SAFETY: raw code, see the top of the file; the waiter sleeps meanwhile.
