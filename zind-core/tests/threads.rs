@@ -6,6 +6,8 @@
 #[path = "support/images.rs"]
 mod images;
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -143,4 +145,32 @@ fn images_of_one_store() {
             store.gc().unwrap();
         }
     });
+}
+
+/// The same promises without privilege.
+#[test]
+fn all_of_it_as_an_ordinary_user() {
+    if !nix::unistd::geteuid().is_root() || std::env::var_os("ZIND_TEST_INNER").is_some() {
+        return;
+    }
+    // That user may read neither the program nor what a sanitizer reads.
+    let temp = Temp::new("threads-user");
+    let (binary, suppressions) = (temp.join("threads"), temp.join("suppressions"));
+    fs::copy(std::env::current_exe().unwrap(), &binary).unwrap();
+    fs::copy(concat!(env!("CARGO_MANIFEST_DIR"), "/sanitize/suppressions"), &suppressions).unwrap();
+    for (path, mode) in [(&temp.0, 0o755), (&binary, 0o755), (&suppressions, 0o644)] {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+    let output = std::process::Command::new("setpriv")
+        .args(["--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all"])
+        .arg(&binary)
+        .arg("--test-threads=2")
+        .env("ZIND_TEST_INNER", "1")
+        .env("TSAN_OPTIONS", format!("suppressions={} exitcode=66", suppressions.display()))
+        .current_dir("/")
+        .output()
+        .unwrap();
+    let all = [output.stdout, output.stderr].concat();
+    let all = String::from_utf8_lossy(&all);
+    assert!(output.status.success() && all.contains("0 failed"), "{all}");
 }
