@@ -366,6 +366,7 @@ def exchanged(one: pathlib.Path, other: pathlib.Path, stop: pathlib.Path):
             assert peer.wait(30) == 0
 
 
+@pytest.mark.limit(240)
 @pytest.mark.parametrize("name", ["console", "null"])
 def test_a_console_that_is_swapped_for_a_link(name, tmp_path, victim):
     """CVE-2025-52565 as a race: whoever shares the directory at /dev exchanges the file with a link all the time."""
