@@ -32,6 +32,9 @@ pub(crate) fn mount(ops: &mut Ops, mount: &Mount, index: usize, situation: Situa
         What::FileSystem { kind, .. } if kind == "cgroup" && mount.options.data.is_empty() => {
             groups(ops, mount, situation)
         }
+        What::FileSystem { kind, .. } if kind == "cgroup2" && is_the_hosts(mount, situation) => {
+            hosts_groups(ops, mount, situation)
+        }
         What::FileSystem { kind, source } => file_system(ops, mount, kind, source.as_deref(), situation),
         What::Overlay { lower, upper } => overlay(ops, mount, index, lower, upper.as_ref(), situation),
         What::File { content, mode } => file(ops, mount, index, content, *mode),
@@ -175,6 +178,21 @@ fn file_system(ops: &mut Ops, mount: &Mount, kind: &str, source: Option<&Path>, 
     Ok(())
 }
 
+/// True if version 2 is to be looked at in the host's control group namespace, by who may mount it there.
+fn is_the_hosts(mount: &Mount, situation: Situation) -> bool {
+    let options = &mount.options;
+    let plain = options.data.is_empty() && options.super_names().next().is_none();
+    plain && wants_read_only(mount) && !situation.user_namespace && !situation.cgroup_namespace
+}
+
+/// The host's own mount of version 2. The options of a new one there would be the whole machine's: what systemd keeps groups of users
+/// apart by (nsdelegate) would be gone.
+fn hosts_groups(ops: &mut Ops, mount: &Mount, situation: Situation) -> Result<()> {
+    let Some(hierarchy) = Layout::read()?.v2 else { return file_system(ops, mount, "cgroup2", None, situation) };
+    let bound = Mount::bind(&hierarchy.mount, &mount.target).read_only(true).create(mount.create);
+    bind(ops, &bound.with_options(["nosuid", "nodev", "noexec"])?, &hierarchy.mount, false, situation)
+}
+
 /// What OCI calls a cgroup: version 2 where there is nothing else, and otherwise every hierarchy under the name that it has
 /// here, in a tmpfs, as programs look for them.
 fn groups(ops: &mut Ops, mount: &Mount, situation: Situation) -> Result<()> {
@@ -188,7 +206,11 @@ fn groups(ops: &mut Ops, mount: &Mount, situation: Situation) -> Result<()> {
         return bind(ops, &bound.with_options(["rnosuid", "rnodev", "rnoexec"])?, source, true, situation);
     }
     if layout.v1.is_empty() {
-        return file_system(ops, mount, "cgroup2", None, situation);
+        return if is_the_hosts(mount, situation) {
+            hosts_groups(ops, mount, situation)
+        } else {
+            file_system(ops, mount, "cgroup2", None, situation)
+        };
     }
     let top = Op::mount(c"tmpfs", &target(mount)?, &[("mode", "0755"), ("size", "64k")], 0);
     let mut top = attributes(mount, top);

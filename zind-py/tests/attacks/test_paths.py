@@ -306,7 +306,8 @@ def test_writable_control_groups_are_written_to():
 @pytest.mark.parametrize("user", [{}, {"user": "new"}], ids=["plain", "user"])
 @pytest.mark.parametrize("mounted", [False, True], ids=["as it is", "cgroup mounted"])
 def test_control_groups_are_read_only(cgroup, user, mounted):
-    """CVE-2023-25809: without a control group namespace /sys/fs/cgroup was the host's, and writable."""
+    """CVE-2023-25809: without a control group namespace /sys/fs/cgroup was the host's, and writable. Whoever mounts version 2 there sets the
+    options of the whole machine's: where it is alone with nsdelegate, the look for what is left behind would see that it is gone."""
     options = {"namespaces": {"cgroup": cgroup, **user}, "mounts": [Mount.cgroup()] if mounted else []}
     try:
         found = set(probe(WRITE_CGROUPS, **options))
