@@ -138,7 +138,8 @@ fn members() -> Result<Vec<u8>> {
     let pid = std::process::id();
     let mut kept = MEMBERS.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some((_, file)) = kept.as_ref().filter(|(of, _)| *of == pid) {
-        if let Some(text) = read_once(file).filter(|text| is_v2_alone(text)) {
+        // A hierarchy of version 1 may have come meanwhile.
+        if let Some(text) = read_once(file).filter(|text| are_memberships(text)) {
             return Ok(text);
         }
         // Somebody has closed all descriptors, and the number is another file's now, which is not ours to close.
@@ -165,6 +166,18 @@ fn read_once(file: &OwnedFd) -> Option<Vec<u8>> {
 /// True for the one line of where only version 2 is mounted.
 fn is_v2_alone(text: &[u8]) -> bool {
     text.starts_with(b"0::/") && text.iter().position(|byte| *byte == b'\n') == text.len().checked_sub(1)
+}
+
+/// True for lines of numbers, controllers and paths, and nothing else.
+fn are_memberships(text: &[u8]) -> bool {
+    let is_one = |line: &[u8]| {
+        let mut parts = line.splitn(3, |byte| *byte == b':');
+        let number = parts.next().unwrap_or(b"");
+        !number.is_empty()
+            && number.iter().all(u8::is_ascii_digit)
+            && parts.nth(1).is_some_and(|path| path.starts_with(b"/"))
+    };
+    text.strip_suffix(b"\n").is_some_and(|lines| lines.split(|byte| *byte == b'\n').all(is_one))
 }
 
 fn identity(path: &Path) -> Option<(u64, u64)> {
@@ -294,6 +307,10 @@ mod tests {
     #[test]
     fn one_line_of_version_2_is_told_apart() {
         assert!(is_v2_alone(b"0::/\n") && is_v2_alone(b"0::/a/b.scope\n"));
+        assert!(are_memberships(b"0::/a\n") && are_memberships(b"5:net_cls,net_prio:/a:b\n1:name=systemd:/\n0::/\n"));
+        for other in ["", "0::/", "\n", "root:x:0:0::/root:/bin/sh\n", "0::/\nx\n", "1:2\n"] {
+            assert!(!are_memberships(other.as_bytes()), "{other:?}");
+        }
         for text in ["", "0::/", "0::/\n0::/\n", "0::/\n\n", "1:cpu:/\n0::/\n", "4:memory:/\n", "rubbish\n"] {
             assert!(!is_v2_alone(text.as_bytes()), "{text:?}");
         }
