@@ -55,7 +55,7 @@ EXPECTED = {
 MISSING = {"needs the program node", "needs the program initdb"}
 
 
-@pytest.mark.limit(1200)
+@pytest.mark.limit(1800)
 def test_everything_as_an_ordinary_user(user_python, debian_root):
     home = pathlib.Path(user_python.home) / "suite"
     shutil.copytree(kit.TESTS, home / "zind-py/tests", ignore=shutil.ignore_patterns("__pycache__"))
@@ -69,7 +69,7 @@ def test_everything_as_an_ordinary_user(user_python, debian_root):
         path = f"{home}/package:{home}/zind-py/tests:{pathlib.Path(pytest.__file__).parents[1]}"
         result = user_python(
             *("-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", "--rootdir", home, *files),
-            timeout=1180,
+            timeout=1780,
             PYTHONPATH=path,
             ZIND_TEST_CACHE=str(debian_root.parent),
         )
