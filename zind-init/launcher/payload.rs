@@ -13,6 +13,7 @@ use crate::sys::{self, AT_FDCWD};
 use crate::{At, Done, Failure, hooks, labels, landlock, listener, measured, report};
 
 const PR_SET_PDEATHSIG: i32 = 1;
+const PR_GET_DUMPABLE: i32 = 3;
 const PR_SET_DUMPABLE: i32 = 4;
 const PR_SET_KEEPCAPS: i32 = 8;
 const PR_CAPBSET_READ: i32 = 23;
@@ -266,12 +267,16 @@ fn change_credentials(plan: &PlanFile) -> Done {
         measured::ids(plan, Part::Gid, plan.gid, sys::group_ids())?;
     }
     if plan.has(UID) {
+        let is_same = sys::user_ids().at(Step::Setuid)?.iter().all(|id| *id == plan.uid);
+        let was_dumpable = is_same && sys::prctl(PR_GET_DUMPABLE, 0, 0) == Ok(1);
         sys::setuid(plan.uid).at(Step::Setuid)?;
-        // As the change leaves it, but where `fs.suid_dumpable` says 1: those with the same id must find nothing in us, nor in who
+        // As a change leaves it, but where `fs.suid_dumpable` says 1: those with the same id must find nothing in us, nor in who
         // lends us its memory.
-        sys::prctl(PR_SET_DUMPABLE, 0, 0).at(Step::Setuid)?;
+        sys::prctl(PR_SET_DUMPABLE, usize::from(was_dumpable), 0).at(Step::Setuid)?;
         measured::ids(plan, Part::Uid, plan.uid, sys::user_ids())?;
-        measured::not_dumpable(plan)?;
+        if !was_dumpable {
+            measured::not_dumpable(plan)?;
+        }
     }
     if plan.securebits >= 0 {
         sys::prctl(PR_SET_SECUREBITS, plan.securebits as usize, 0).at(Step::Securebits)?;

@@ -236,6 +236,14 @@ class Session:
                 pytest.fail(f"{words!r} are not on the screen:\n{self.screen.text()}")
         self.shown = b""
 
+    def has_lines(self, count: int, patience: float = PATIENCE) -> None:
+        """Waits until so many lines of the screen are in use."""
+        end = time.monotonic() + patience
+        while len(self.screen.text().splitlines()) < count:
+            if not self._read(end):
+                pytest.fail(f"there are fewer than {count} lines:\n{self.screen.text()}")
+        self.shown = b""
+
     def looks_like(self, text: str, patience: float = PATIENCE) -> None:
         """Waits until the screen is this."""
         end = time.monotonic() + patience

@@ -117,7 +117,7 @@ answer([call(435, 0, 0), subprocess.run(["true"]).returncode])
     assert probe(source) == ["ENOSYS", 0]
 
 
-def test_the_init_cannot_be_traced_but_own_children_can():
+def test_nobody_is_traced_without_the_capability_and_the_init_never():
     source = CALLS + """
 found = [call(101, 16, 1, 0, 0), call(101, 0x4206, 1, 0, 0)]
 pid = os.fork()
@@ -127,7 +127,8 @@ found.append(call(101, 16, pid, 0, 0))
 os.kill(pid, 9)
 answer(found)
 """
-    assert probe(source) == ["EPERM", "EPERM", "done"]
+    assert probe(source) == ["EPERM", "EPERM", "EPERM"]
+    assert probe(source, capabilities=["SYS_PTRACE"])[2] == "done"
 
 
 def test_ordinary_programs_find_nothing_missing():
