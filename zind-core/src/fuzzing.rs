@@ -46,6 +46,17 @@ pub const TARGETS: [Target; 14] = [
     ("words", words),
 ];
 
+/// Messages, each behind its length; empty ones, which a socket takes for its end, are left out.
+pub(crate) fn messages(mut bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        let (length, rest) = bytes.split_first()?;
+        let (message, rest) = rest.split_at(usize::from(*length).min(rest.len()));
+        bytes = rest;
+        Some(message)
+    })
+    .filter(|message| !message.is_empty())
+}
+
 /// A directory to work in, gone with this: things to be unpacked upon, and something beside them that stays as it is.
 pub struct Ground(PathBuf, Vec<String>);
 

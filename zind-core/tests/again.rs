@@ -1,44 +1,19 @@
 //! Launchers of programs in running containers, one after the other in the same one, on the real kernel.
 
+#[path = "support/sleeper.rs"]
+mod sleeper;
 mod support;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use sleeper::{end, exec, output, sleeper, traces};
 use zind_core::{Command, Exec, ExitKind, Process, Stdio, Step};
 
 /// Who looks at what is left behind has to be alone.
 fn alone() -> MutexGuard<'static, ()> {
     static LOCK: Mutex<()> = Mutex::new(());
     LOCK.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn sleeper() -> Process {
-    let mut command = Command::new("sleep");
-    command.arg("600").stdin(Stdio::Null);
-    command.spawn().unwrap()
-}
-
-/// What zind keeps for good is made before somebody looks.
-fn traces() -> support::Traces {
-    Command::new("true").status().unwrap();
-    support::Traces::now()
-}
-
-fn exec(argv: &[&str]) -> Exec {
-    let mut exec = Exec::new(argv.iter().copied());
-    (exec.stdin, exec.stdout, exec.stderr) = (Stdio::Null, Stdio::Pipe, Stdio::Stdout);
-    exec
-}
-
-fn output(container: &Process, exec: &Exec) -> String {
-    let output = container.exec(exec).unwrap().communicate(Vec::new(), &mut || false).unwrap();
-    String::from_utf8_lossy(&output.stdout.to_vec()).into_owned()
-}
-
-fn end(container: &Process) {
-    container.kill().unwrap();
-    container.wait(None).unwrap();
 }
 
 /// The launcher of the program that tells its number, which it ends with.

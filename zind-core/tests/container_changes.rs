@@ -3,6 +3,8 @@
 #![allow(missing_docs)]
 
 mod support;
+#[path = "support/user.rs"]
+mod user;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -312,20 +314,5 @@ fn what_has_its_changes_nowhere_says_why() {
 #[test]
 fn all_of_it_as_an_ordinary_user() {
     let _turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    if !is_root() {
-        return;
-    }
-    let dir = std::env::temp_dir().join(format!("zind-test-changes-{}", std::process::id()));
-    fs::create_dir_all(&dir).unwrap();
-    let binary = dir.join("changes");
-    fs::copy(std::env::current_exe().unwrap(), &binary).unwrap();
-    for path in [&dir, &binary] {
-        fs::set_permissions(path, PermissionsExt::from_mode(0o755)).unwrap();
-    }
-    let mut user = std::process::Command::new("setpriv");
-    user.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all"]).arg(&binary).current_dir("/");
-    let output = user.output().unwrap();
-    fs::remove_dir_all(&dir).unwrap();
-    let all = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && all.contains("0 failed"), "{all}");
+    user::run_all_as_an_ordinary_user();
 }

@@ -1,5 +1,7 @@
 //! Programs in running containers, and terminals, on the real kernel.
 
+#[path = "support/sleeper.rs"]
+mod sleeper;
 mod support;
 
 use std::fs::File;
@@ -7,36 +9,9 @@ use std::io::{Read, Write};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
+use sleeper::{end, exec, output, sleeper, traces};
 use zind_core::terminal::{DetachKeys, Left, Pty, Relay, Size};
-use zind_core::{Command, Error, Exec, ExitKind, Process, Stdio, Step};
-
-fn sleeper() -> Process {
-    let mut command = Command::new("sleep");
-    command.arg("600").stdin(Stdio::Null);
-    command.spawn().unwrap()
-}
-
-/// What zind keeps for good is made before somebody looks.
-fn traces() -> support::Traces {
-    Command::new("true").status().unwrap();
-    support::Traces::now()
-}
-
-fn exec(argv: &[&str]) -> Exec {
-    let mut exec = Exec::new(argv.iter().copied());
-    (exec.stdin, exec.stdout, exec.stderr) = (Stdio::Null, Stdio::Pipe, Stdio::Stdout);
-    exec
-}
-
-fn output(container: &Process, exec: &Exec) -> String {
-    let output = container.exec(exec).unwrap().communicate(Vec::new(), &mut || false).unwrap();
-    String::from_utf8_lossy(&output.stdout.to_vec()).into_owned()
-}
-
-fn end(container: &Process) {
-    container.kill().unwrap();
-    container.wait(None).unwrap();
-}
+use zind_core::{Command, Error, Exec, ExitKind, Step};
 
 #[test]
 fn a_program_runs_in_all_namespaces_of_the_container() {

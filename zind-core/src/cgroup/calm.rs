@@ -110,7 +110,11 @@ mod tests {
     fn the_files_stay_open_and_go_to_nobody() {
         let _ = MEMORY.was_calm_since(Instant::now());
         let last = MEMORY.last.lock().unwrap();
-        let Some(known) = &*last else { return };
+        let Some(known) = &*last else {
+            assert!(std::fs::read(MEMORY.path).is_err(), "there is an account, which was not kept");
+            println!("skipped: this kernel keeps no account of pressure");
+            return;
+        };
         let flags = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", known.file.as_raw_fd())).unwrap();
         let flags = flags.lines().find_map(|line| line.strip_prefix("flags:")).unwrap().trim().to_owned();
         assert_eq!(i32::from_str_radix(&flags, 8).unwrap() & nix::libc::O_CLOEXEC, nix::libc::O_CLOEXEC);

@@ -14,6 +14,7 @@ use super::journal::{Entry, read_from};
 use super::logs;
 use super::monitor::Connection;
 use super::state::{Ended, Phase, Record, Running};
+use crate::fuzzing::messages;
 
 /// `state`, `running` and `exit`.
 pub(crate) fn state(bytes: &[u8]) {
@@ -50,15 +51,10 @@ const RECORD: &str = r#"{"zind-container":1,"id":"0123456789abcdef0123456789abcd
 "init":true,"has_users":false,"uid_map":[],"gid_map":[],"user":null,"overlay":null,"isolation":{}}}"#;
 
 /// Answers of a monitor, each behind its length.
-pub(crate) fn replies(mut bytes: &[u8]) {
+pub(crate) fn replies(bytes: &[u8]) {
     let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
     let connection = Connection::of(ours);
-    while let [length, rest @ ..] = bytes {
-        let (message, rest) = rest.split_at(usize::from(*length).min(rest.len()));
-        bytes = rest;
-        if message.is_empty() {
-            continue;
-        }
+    for message in messages(bytes) {
         send(&theirs, message, SendFlags::empty()).unwrap();
         match connection.reply().unwrap() {
             Some((errno, value, fd)) => {

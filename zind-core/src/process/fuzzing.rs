@@ -14,16 +14,12 @@ use zind_init::step::Step;
 use super::launch::{Received, receive};
 use super::plan::blank;
 use super::planfile::PlanWriter;
+use crate::fuzzing::messages;
 
 /// Messages as a launcher sends them, each behind its length.
-pub(crate) fn reports(mut bytes: &[u8]) {
+pub(crate) fn reports(bytes: &[u8]) {
     let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
-    while let [length, rest @ ..] = bytes {
-        let (message, rest) = rest.split_at(usize::from(*length).min(rest.len()));
-        bytes = rest;
-        if message.is_empty() {
-            continue;
-        }
+    for message in messages(bytes) {
         send(&theirs, message, SendFlags::empty()).unwrap();
         match receive(ours.as_fd()) {
             Ok(Received::Report(found)) => {

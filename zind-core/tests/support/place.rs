@@ -1,7 +1,9 @@
 //! A place of containers for one test at a time, of which nothing is left; and all tests of a program once more as an ordinary user.
 
+#[path = "user.rs"]
+mod user;
+
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -52,20 +54,5 @@ impl Place {
 /// Runs all tests of this program as an ordinary user, if root runs them.
 pub fn once_more_as_an_ordinary_user() {
     let _turn = turn();
-    if !nix::unistd::geteuid().is_root() {
-        return;
-    }
-    let dir = std::env::temp_dir().join(format!("zind-test-user-{}", std::process::id()));
-    fs::create_dir_all(&dir).unwrap();
-    let binary = dir.join("tests");
-    fs::copy(std::env::current_exe().unwrap(), &binary).unwrap();
-    for path in [&dir, &binary] {
-        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
-    }
-    let mut user = std::process::Command::new("setpriv");
-    user.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all"]).arg(&binary).current_dir("/");
-    let output = user.output().unwrap();
-    fs::remove_dir_all(&dir).unwrap();
-    let all = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && all.contains("0 failed"), "{all}");
+    user::run_all_as_an_ordinary_user();
 }
