@@ -360,6 +360,24 @@ impl Trial {
         outcome
     }
 
+    /// The work with a fault at that point. A run that waits less makes fewer calls: then at the last one like it of that run.
+    fn meet(&mut self, mut point: Point, fault: Fault) -> bool {
+        for _ in 0..4 {
+            let outcome = self.once(Some(&point), fault);
+            let calls = outcome.calls.get(&point.who).map_or(&[][..], Vec::as_slice);
+            let last = match fault {
+                Fault::Error { call, .. } => calls.iter().rposition(|made| made.kind == call),
+                _ => calls.len().checked_sub(1),
+            };
+            match last {
+                _ if outcome.is_met => return true,
+                Some(last) => point.number = point.number.min(last + 1),
+                None => return false,
+            }
+        }
+        false
+    }
+
     /// Whether work and container are as they have to be.
     fn judge(&self, is_first: bool, fault: Fault, outcome: &Outcome) -> Result<(), String> {
         let said = &outcome.said;
@@ -721,7 +739,7 @@ fn points_of(name: &str, dir: &Path) {
         told += &format!(" {who} ({name}) {} at {} calls;", all.len(), calls.len());
         for (point, fault) in all {
             tried += 1;
-            met += usize::from(trial.once(Some(&point), fault).is_met);
+            met += usize::from(trial.meet(point, fault));
         }
     }
     if what == "kill" {
