@@ -1,7 +1,7 @@
 """What needs control groups of version 2 alone, and the attacks there, too, in throw-away virtual machines: ``make test-vm``.
 
-One boot for each suite. The guest's root is this machine's, so that nothing is installed there; what the suites need is put into one
-directory first, which everybody may read, as the sources may lie where an ordinary user cannot go.
+One boot for each suite, two of them at a time. The guest's root is this machine's, so that nothing is installed there; what the
+suites need is put into one directory first, which everybody may read, as the sources may lie where an ordinary user cannot go.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import attacks
 
@@ -167,7 +168,7 @@ def run(name: str, suite: dict, where: pathlib.Path, more: list[str]) -> bool:
     script += f"{python} {' '.join(modules)} {' '.join(more)} || ok=1\nexit $ok"
     environment = {"PYTHONPATH": f"{where}/package:{where}/zind-py/tests", "PYTHONDONTWRITEBYTECODE": "1"}
     options = [item for key, value in environment.items() for item in ("--env", f"{key}={value}")]
-    command = [str(HERE / "run-in-vm"), *suite["vm"], "--timeout", "1200", *options, str(where), "--", "sh", "-c", script]
+    command = [str(HERE / "run-in-vm"), *suite["vm"], "--timeout", "1800", *options, str(where), "--", "sh", "-c", script]
     began = time.monotonic()
     log = TOP / "build" / f"test-vm-{name}.log"
     log.parent.mkdir(exist_ok=True)
@@ -217,9 +218,11 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="zind-vm-", dir="/var/tmp") as directory:
         where = pathlib.Path(directory)
         stage(where, with_rust=not more)
-        results = {name: run(name, SUITES[name], where, more) for name in arguments.suites or SUITES}
-    say(f"{sum(results.values())} of {len(results)} suites passed in {time.monotonic() - began:.0f} s")
-    return 0 if all(results.values()) else 1
+        names = arguments.suites or list(SUITES)
+        with ThreadPoolExecutor(max_workers=min(2, os.cpu_count() or 1)) as pool:
+            results = list(pool.map(lambda name: run(name, SUITES[name], where, more), names))
+    say(f"{sum(results)} of {len(results)} suites passed in {time.monotonic() - began:.0f} s")
+    return 0 if all(results) else 1
 
 
 if __name__ == "__main__":
