@@ -177,12 +177,12 @@ def test_cpu_quota_in_a_period_of_its_own():
 )
 def test_cpu_share_of_two_that_want_one_cpu(much, little):
     need("cpu")
-    # One CPU for both by affinity, which a process hands down; a cpuset is not everybody's. Both begin at the same time.
+    # One CPU for both by affinity, which a process hands down; a cpuset is not everybody's. Both want it until the same moment: who
+    # gets none for now does not even read that the other one has begun.
     source = """
 import sys, time
 print("ready", flush=True)
-sys.stdin.readline()
-end, used = time.monotonic() + 4, time.process_time()
+end, used = float(sys.stdin.readline()), time.process_time()
 while time.monotonic() < end: pass
 print(time.process_time() - used)
 """
@@ -194,8 +194,9 @@ print(time.process_time() - used)
             options = {"stdin": zind.PIPE, "stdout": zind.PIPE, "text": True, "resources": zind.Resources(**limits)}
             pair.append(zind.Popen(["/usr/bin/python3", "-S", "-c", source], **options))
             assert pair[-1].stdout.readline() == "ready\n"
+        end = time.monotonic() + 4
         for process in pair:
-            process.stdin.write("go\n")
+            process.stdin.write(f"{end}\n")
             process.stdin.flush()
         got = [float(process.stdout.read()) for process in pair]
     finally:
