@@ -528,7 +528,7 @@ fn groups_in_use_keep_those_below_and_hold_no_start_up() {
         assert!(all_exist(), "a later start took them");
         rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), rustix::process::Signal::KILL)
             .unwrap();
-        let until = Instant::now() + Duration::from_secs(10);
+        let until = Instant::now() + Duration::from_secs(60);
         // Each start looks after the group and, once it has ended, the waiter.
         while !groups().is_empty() || !Traces::now().is_within(&before) {
             assert!(Instant::now() < until, "{:?}", groups());
@@ -565,7 +565,7 @@ fn a_dropped_handle_leaves_the_group_to_a_later_start() {
         assert_ne!(groups(), BTreeSet::new());
         rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), rustix::process::Signal::KILL)
             .unwrap();
-        let until = Instant::now() + Duration::from_secs(10);
+        let until = Instant::now() + Duration::from_secs(60);
         while !groups().is_empty() || !Traces::now().is_within(&before) {
             assert!(Instant::now() < until, "{:?}", groups());
             Command::new("true").output().unwrap();
@@ -656,7 +656,7 @@ fn all_of_it_as_an_ordinary_user_with_groups() {
     let result = std::panic::catch_unwind(|| {
         again(&format!("{enter}{AS_NOBODY} \"$1\""), &[("ZIND_TEST_DELEGATED", &format!("/{name}"))])
     });
-    let until = Instant::now() + Duration::from_secs(10);
+    let until = Instant::now() + Duration::from_secs(60);
     for dir in dirs.iter().rev() {
         while fs::remove_dir(dir).is_err() {
             assert!(Instant::now() < until, "{dir:?} is in use");

@@ -97,7 +97,7 @@ def nothing_is_left(_warm):
     before = _state()
     yield
     gc.collect()
-    deadline = time.monotonic() + 3
+    deadline = time.monotonic() + 20
     while (left := _left(before)) and time.monotonic() < deadline:
         time.sleep(0.02)
     if left:

@@ -163,7 +163,7 @@ def running(*argv: str) -> list[int]:
     return [pid for pid, (state, _, _) in processes().items() if state not in "ZX" and cmdline(pid) == list(argv)]
 
 
-def wait_until(condition, timeout: float = 5.0, pause: float = 0.01):
+def wait_until(condition, timeout: float = 30.0, pause: float = 0.01):
     """The first true answer of ``condition``; the last one when the time is over."""
     end = time.monotonic() + timeout
     while True:
@@ -171,6 +171,17 @@ def wait_until(condition, timeout: float = 5.0, pause: float = 0.01):
         if found or time.monotonic() >= end:
             return found
         time.sleep(pause)
+
+
+def times_out(call, has_begun, patience=(0.3, 4, 30)) -> zind.TimeoutExpired:
+    """The error of ``call(timeout)``, for the first of some timeouts in which the program has come so far: on a busy machine it may
+    not even have begun in the shorter ones."""
+    for timeout in patience:
+        with pytest.raises(zind.TimeoutExpired) as info:
+            call(timeout)
+        if has_begun(info.value):
+            break
+    return info.value
 
 
 def kill_from_outside(running) -> None:

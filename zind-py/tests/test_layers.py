@@ -505,7 +505,9 @@ def test_a_clone_killed_at_any_moment(layers, tmp_path):
     chance = random.Random(3)
     half = 0
     with Writer(layers, "i=0; while [ $i -lt 400 ]; do echo $i >/f$i; i=$((i+1)); done"):
-        for turn in range(12):
+        for turn in range(80):
+            if turn >= 12 and half:
+                break
             target = tmp_path / "clone"
             command = [sys.executable, "-c", source, layers.dir, target]
             p = subprocess.Popen(command, env=kit.child_env(), stdout=subprocess.PIPE)
@@ -697,7 +699,9 @@ while True:
 """
     chance = random.Random(7)
     seen = set()
-    for _ in range(30):
+    for turn in range(100):
+        if turn >= 30 and len(seen) > 1:
+            break
         p = subprocess.Popen([sys.executable, "-c", source, layers.dir], env=kit.child_env(), stdout=subprocess.PIPE)
         p.stdout.readline()
         time.sleep(chance.random() * 0.06)

@@ -228,7 +228,7 @@ def test_pause_resume_and_kill_while_paused():
         assert p.stats().cpu_user == used
         p.resume()
         assert not p.paused
-        kit.wait_until(lambda: p.stats().cpu_user > used)
+        assert kit.wait_until(lambda: p.stats().cpu_user > used)
         p.pause()
         p.kill()
         assert p.wait(timeout=10) == -9 and p.exit.kind == "signaled"
@@ -239,7 +239,7 @@ def test_pause_resume_and_kill_while_paused():
 def test_readings_are_typed():
     with zind.Popen(["sh", "-c", "sleep 60 & echo; wait"], stdout=zind.PIPE, resources=Resources()) as p:
         p.stdout.readline()
-        kit.wait_until(lambda: any(info.name == "sleep" for info in p.processes()))
+        assert kit.wait_until(lambda: any(info.name == "sleep" for info in p.processes()))
         stats = p.stats()
         assert stats.memory_current > 0 and stats.memory_peak >= stats.memory_current and stats.pids == 2
         if stats.pressure is not None:

@@ -73,7 +73,9 @@ assert not caught and not reaped, (caught, reaped)
 child = os.fork()
 if child == 0:
     os._exit(3)
-time.sleep(0.3)
+for _ in range(3000):
+    if reaped: break
+    time.sleep(0.01)
 assert reaped == [child], reaped
 """
 

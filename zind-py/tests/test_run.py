@@ -258,16 +258,21 @@ def test_stream_options_exclude_each_other_as_in_subprocess(given):
 @pytest.mark.parametrize("init", [True, False])
 def test_timeout_keeps_what_was_written_and_kills_everything(init):
     script = "echo out; echo err >&2; setsid sleep 4321.5 & nohup sleep 4321.5 >/dev/null 2>&1 & sleep 4321.5"
-    began = time.monotonic()
-    with pytest.raises(zind.TimeoutExpired) as info:
-        zind.run(["sh", "-c", script], capture_output=True, timeout=0.5, init=init)
-    took = time.monotonic() - began
-    e = info.value
+    took = []
+
+    def call(timeout: float) -> None:
+        began = time.monotonic()
+        try:
+            zind.run(["sh", "-c", script], capture_output=True, timeout=timeout, init=init)
+        finally:
+            took[:] = [timeout, time.monotonic() - began]
+
+    e = kit.times_out(call, lambda e: e.stderr)
     assert isinstance(e, subprocess.TimeoutExpired) and isinstance(e, zind.Error)
     assert (e.stdout, e.output, e.stderr) == (b"out\n", b"out\n", b"err\n")
-    assert e.timeout == 0.5 and e.cmd[0] == "sh"
+    assert e.timeout == took[0] and e.cmd[0] == "sh"
     assert (e.exit.kind, e.exit.signal) == ("timeout", signal.SIGKILL)
-    assert 0.45 < took < 3
+    assert took[1] >= took[0]
     assert running("sleep", "4321.5") == []
 
 
@@ -283,16 +288,14 @@ def test_timeout_of_a_program_that_ignores_signals():
 
 
 def test_timeout_of_a_program_that_floods():
-    with pytest.raises(zind.TimeoutExpired) as info:
-        zind.run(["sh", "-c", "yes & yes >&2"], capture_output=True, timeout=0.3)
-    assert info.value.stdout.startswith(b"y\ny\n") and info.value.stderr.startswith(b"y\ny\n")
+    call = lambda timeout: zind.run(["sh", "-c", "yes & yes >&2"], capture_output=True, timeout=timeout)  # noqa: E731
+    e = kit.times_out(call, lambda e: e.stdout and e.stderr, (0.3, 2, 8))
+    assert e.stdout.startswith(b"y\ny\n") and e.stderr.startswith(b"y\ny\n")
 
 
 def test_timeout_of_a_program_that_does_not_read_its_input():
-    began = time.monotonic()
     with pytest.raises(zind.TimeoutExpired):
-        zind.run(["sleep", "100"], input=b"x" * (4 << 20), timeout=0.3)
-    assert time.monotonic() - began < 3
+        zind.run(["sleep", "1000"], input=b"x" * (4 << 20), timeout=0.3)
 
 
 def test_a_generous_timeout_does_nothing():
@@ -306,10 +309,10 @@ def test_a_program_that_kills_itself_in_time_did_not_time_out():
 
 
 def test_the_exceptions_survive_pickling():
-    with pytest.raises(zind.TimeoutExpired) as info:
-        zind.run(["sh", "-c", "echo x; sleep 9"], capture_output=True, timeout=0.3)
-    again = pickle.loads(pickle.dumps(info.value))
-    assert (again.stdout, again.exit.kind, again.timeout, again.stats) == (b"x\n", "timeout", 0.3, info.value.stats)
+    call = lambda timeout: zind.run(["sh", "-c", "echo x; sleep 100"], capture_output=True, timeout=timeout)  # noqa: E731
+    e = kit.times_out(call, lambda e: e.stdout)
+    again = pickle.loads(pickle.dumps(e))
+    assert (again.stdout, again.exit.kind, again.timeout, again.stats) == (b"x\n", "timeout", e.timeout, e.stats)
 
 
 # --- much ------------------------------------------------------------------------------------------------------------
@@ -401,7 +404,7 @@ def test_wait_with_a_timeout_does_not_kill():
     began = time.monotonic()
     with pytest.raises(zind.TimeoutExpired):
         p.wait(timeout=0.2)
-    assert 0.15 < time.monotonic() - began < 2
+    assert time.monotonic() - began >= 0.2
     assert p.poll() is None
     p.stdin.close()
     assert p.wait(timeout=10) == 6
@@ -425,11 +428,13 @@ def test_communicate_in_text_mode():
 
 
 def test_communicate_after_a_timeout_loses_nothing():
-    p = zind.Popen(["sh", "-c", "echo a; sleep 0.6; echo b; cat"], stdin=zind.PIPE, stdout=zind.PIPE)
-    with pytest.raises(zind.TimeoutExpired) as info:
-        p.communicate(b"input", timeout=0.2)
-    assert info.value.stdout == b"a\n"
+    script = "echo a; until [ -e /tmp/go ]; do sleep 0.02; done; echo b; cat"
+    p = zind.Popen(["sh", "-c", script], stdin=zind.PIPE, stdout=zind.PIPE)
+    given = [b"input"]
+    e = kit.times_out(lambda timeout: p.communicate(given.pop() if given else None, timeout=timeout), lambda e: e.stdout)
+    assert e.stdout == b"a\n"
     assert p.poll() is None
+    assert p.exec(["touch", "/tmp/go"]).returncode == 0
     out, err = p.communicate(timeout=10)
     assert (out, err) == (b"a\nb\ninput", None)
     assert p.returncode == 0

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use nix::unistd::{Gid, ResGid, ResUid, getgroups, getresgid, getresuid};
-use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use rustix::net::{AddressFamily, Shutdown, SocketFlags, SocketType, shutdown, socketpair};
 use rustix::process::{Resource, Rlimit, getpriority_process, getrlimit};
 use rustix::thread::{CapabilitySets, CpuSet, capabilities, no_new_privs, sched_getaffinity, secure_computing_mode};
 use zind_init::plan::{AGAIN_MOST, AGAIN_NUMBERS};
@@ -194,6 +194,10 @@ impl Launcher {
     fn end(self) {
         let Launcher { mut waiter, hold } = self;
         let is_ours = hold.likeness.process == std::process::id();
+        if is_ours {
+            // A child that was forked from us meanwhile may have the other copy of our end.
+            let _ = shutdown(&hold.control, Shutdown::Both);
+        }
         drop(hold);
         if is_ours {
             // It has nothing more to do; a bounded wait keeps a debugger's stop from stopping us.

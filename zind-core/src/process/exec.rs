@@ -448,8 +448,10 @@ pub(super) fn kill(pid: i32, pidfd: BorrowedFd<'_>) -> Result<()> {
                 continue;
             }
             let Ok(fd) = pidfd_open(child) else { continue };
-            // Its number may be another one's by now; that one is not below ours.
-            if table::descendants(pid).contains(&child) && pidfd_send_signal(fd.as_fd(), libc::SIGSTOP).is_ok() {
+            // Its number may be another one's by now, which is not below ours; nor is anybody any more once ours has ended: somebody
+            // else in the container may kill it, and then its number is another one's, too.
+            let is_below = table::descendants(pid).contains(&child) && !has_ended(pidfd);
+            if is_below && pidfd_send_signal(fd.as_fd(), libc::SIGSTOP).is_ok() {
                 found.push((child, fd));
             }
         }
@@ -464,5 +466,33 @@ pub(super) fn kill(pid: i32, pidfd: BorrowedFd<'_>) -> Result<()> {
     match result {
         Ok(()) | Err(Errno::ESRCH) => Ok(()),
         Err(errno) => Err(Error::sys(Step::Kill, "pidfd_send_signal", pid.to_string(), errno)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead, BufReader};
+    use std::process::{Command, Stdio};
+
+    use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
+
+    use super::*;
+
+    #[test]
+    fn who_has_the_number_of_one_that_has_ended_keeps_its_children() {
+        let mut ended = Command::new("true").spawn().unwrap();
+        let pidfd = pidfd_open(ended.id() as i32).unwrap();
+        let id = WaitId::Pid(Pid::from_child(&ended));
+        waitid(id, WaitIdOptions::EXITED | WaitIdOptions::NOWAIT).unwrap();
+        let mut other = Command::new("sh");
+        other.args(["-c", "sleep 600 & echo $!; wait $!; echo $?"]).stdout(Stdio::piped());
+        let mut other = other.spawn().unwrap();
+        let mut lines = BufReader::new(other.stdout.take().unwrap()).lines();
+        let child = lines.next().unwrap().unwrap().parse().unwrap();
+        kill(other.id() as i32, pidfd.as_fd()).unwrap();
+        rustix::process::kill_process(Pid::from_raw(child).unwrap(), rustix::process::Signal::TERM).unwrap();
+        // By us, and not by SIGKILL before.
+        assert_eq!(lines.next().unwrap().unwrap(), "143");
+        assert!(other.wait().unwrap().success() && ended.wait().unwrap().success());
     }
 }

@@ -21,7 +21,7 @@ impl Traces {
 
     /// Fails if there is more than there was, for longer than a while: PID 1 of some machines reaps at leisure.
     pub fn assert_same(&self) {
-        let until = Instant::now() + Duration::from_secs(5);
+        let until = Instant::now() + Duration::from_secs(30);
         while !Traces::now().is_within(self) {
             assert!(Instant::now() < until, "left behind:\nbefore {self:#?}\nafter {:#?}", Traces::now());
             std::thread::sleep(Duration::from_millis(10));
