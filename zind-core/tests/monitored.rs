@@ -115,7 +115,14 @@ fn what_is_to_be_removed_is_gone_with_nobody_looking() {
         container.start().unwrap();
         let other = place.containers.find("brief").unwrap();
         other.rename("another").unwrap();
-        let waits = std::thread::spawn(move || other.wait(None).unwrap().unwrap());
+        let (begins, begun) = std::sync::mpsc::channel();
+        // It is asked when it waits; somebody who comes when it is gone is told that it is not there.
+        let mut asked = move || {
+            let _ = begins.send(());
+            false
+        };
+        let waits = std::thread::spawn(move || other.wait_interruptible(None, &mut asked).unwrap().unwrap());
+        begun.recv().unwrap();
         assert_eq!(place.containers.find("another").unwrap().stop(Duration::from_secs(20)).unwrap().signal, Some(15));
         assert_eq!(waits.join().unwrap().signal, Some(15));
         until("it is gone", || place.is_empty());

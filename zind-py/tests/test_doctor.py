@@ -133,5 +133,6 @@ def test_a_filter_around_it(number, name, detail):
 
 
 def test_it_leaves_nothing(tmp_path):
-    before = zind.doctor().checks
-    assert zind.doctor().checks == before
+    look = lambda: [(check["name"], check["ok"]) for check in zind.doctor().checks]  # noqa: E731
+    before = look()
+    assert look() == before

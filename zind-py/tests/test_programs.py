@@ -12,6 +12,9 @@ import kit
 import pytest
 import zind
 
+# Real programs take their time on a busy machine.
+pytestmark = pytest.mark.limit(180)
+
 
 def run(script: str, **options) -> str:
     options.setdefault("stdin", zind.DEVNULL)

@@ -363,11 +363,16 @@ impl Container {
         interrupted: &mut dyn FnMut() -> bool,
     ) -> Result<Option<Exit>> {
         let deadline = timeout.map(|timeout| Instant::now() + timeout);
+        // What has told of an end that was not written down yet, or of that of its monitor.
+        let mut last: Option<Connection> = None;
         loop {
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
             let (record, phase) = match self.phase() {
                 // Somebody else has deleted it since, its monitor above all.
-                Err(Error::NotFound { .. }) => return self.end_of_the_gone(mine, left, interrupted),
+                Err(Error::NotFound { .. }) => {
+                    let last = last.as_ref().filter(|_| self.held().is_none());
+                    return self.end_of_the_gone(mine.or(last), left, interrupted);
+                }
                 result => result?,
             };
             match phase {
@@ -402,7 +407,7 @@ impl Container {
                         return self.end_of_the_gone(Some(&connection), left, interrupted);
                     }
                     // It is told by what is written, which says more. Or it has hung up.
-                    _ => continue,
+                    _ => last = Some(connection),
                 }
             }
         }
