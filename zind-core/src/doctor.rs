@@ -397,7 +397,9 @@ fn system_calls() -> Vec<Check> {
         judge("openat2", errno(openat2), Errno::ENOENT),
         judge("clone3", probe::clone3(), Errno::EINVAL),
         judge("pidfd_open", errno(pidfd_open), Errno::ESRCH),
+        judge("pidfd_send_signal", probe::pidfd_send_signal(), Errno::EBADF),
         judge("close_range", probe::close_range(), Errno::EINVAL),
+        judge("statx", probe::statx(), Errno::EINVAL),
     ]
 }
 

@@ -176,7 +176,9 @@ fn usual_cause(errno: Errno) -> &'static str {
         Errno::ELOOP => "there is a symbolic link where none may be, or too many of them",
         Errno::EEXIST => "it is there already",
         Errno::EACCES => "its permissions do not allow it to this user",
-        Errno::EPERM => "this user lacks the privilege; doctor() tells what it may do here",
+        Errno::EPERM => {
+            "this user lacks the privilege, or a filter around this process refuses the call; doctor() tells what it may do here"
+        }
         Errno::EROFS => "the file system is read-only",
         Errno::ENOSPC => "the disk, or a limit of the kernel, is full",
         Errno::EDQUOT => "the disk quota is used up",

@@ -557,7 +557,7 @@ fn readonly(plan: &mut PlanFile, place: &Place, op: &FsOp) -> sys::Result<()> {
 fn pivot(plan: &mut PlanFile, place: &mut Place) -> Done {
     const MOST_LAYERS: usize = 3;
     sys::fchdir(place.root).at(Step::PivotRoot)?;
-    let new = sys::mount_id(place.root, EMPTY).at(Step::PivotRoot)?;
+    let new = sys::mount_id(place.root, EMPTY).at(Step::OldRoot)?;
     match sys::pivot_root_here().or_else(|_| pivot_from_the_topmost(place)) {
         Err(_) if !plan.has(MUST_PIVOT) => {
             move_over_the_root(place, new).at(Step::PivotRoot)?;
@@ -566,7 +566,7 @@ fn pivot(plan: &mut PlanFile, place: &mut Place) -> Done {
         other => other.at(Step::PivotRoot).map(drop)?,
     }
     let mut layers = 0;
-    while sys::mount_id(AT_FDCWD, c"/..".as_ptr().cast()).at(Step::PivotRoot)? != new {
+    while sys::mount_id(AT_FDCWD, c"/..".as_ptr().cast()).at(Step::OldRoot)? != new {
         if layers == MOST_LAYERS {
             return Err(Failure(Step::PivotRoot, 0, sys::EBUSY));
         }

@@ -24,7 +24,7 @@ pub fn install(plan: &PlanFile, filter: &[u64]) -> Done {
     // SAFETY: the one use of the stack; it is called once.
     let stack = unsafe { &mut *(&raw mut STACK) };
     sys::thread(stack, send, (&raw const *plan).cast()).at(Step::Seccomp)?;
-    sys::set_all_signals_blocked(false);
+    let _ = sys::set_all_signals_blocked(false);
     let installed = sys::seccomp(filter, plan.seccomp_flags | NEW_LISTENER);
     let is_there = if plan.has(MARKED) && installed.is_ok() { measured::filter_answers() } else { Ok(()) };
     LISTENER.store(installed.ok().filter(|_| is_there.is_ok()).map_or(FAILED, |fd| fd as i32), Ordering::Release);

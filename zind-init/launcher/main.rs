@@ -122,8 +122,13 @@ fn fail(plan: &PlanFile, Failure(step, index, errno): Failure) -> i32 {
 fn carry_out(plan: &mut PlanFile) -> Result<i32, Failure> {
     planfile::close_other_descriptors(plan)?;
     measured::descriptors_are_closed(plan, plan.list(plan.keep))?;
-    sys::set_all_signals_blocked(true);
+    // One that is not blocked would not come where it is waited for.
+    sys::set_all_signals_blocked(true).at(Step::Signals)?;
     sys::reset_signals();
+    match sys::wait_any(sys::WNOHANG) {
+        Err(errno) if sys::is_hidden(errno) => return Err(Failure(Step::Wait, 0, errno)),
+        _ => {}
+    }
     // Named by hand: the program is a memory file, whose name says nothing.
     const PR_SET_NAME: i32 = 15;
     let _ = sys::prctl(PR_SET_NAME, c"zind-init".as_ptr() as usize, 0);

@@ -676,9 +676,8 @@ impl State<'_> {
             sys::send(self.control, bytes_of(&Begun { clone_errno: ECANCELED, ..Begun::default() }), -1);
         }
         self.thaw();
-        if self.first >= 0 {
-            let _ = sys::pidfd_send_signal(self.first, sys::SIGKILL);
-        } else if self.launcher > 0 {
+        let is_sent = self.first >= 0 && !sys::pidfd_send_signal(self.first, sys::SIGKILL).is_err_and(sys::is_hidden);
+        if !is_sent && self.launcher > 0 {
             let _ = sys::kill(self.launcher, sys::SIGKILL);
         }
         self.thaw();

@@ -128,7 +128,7 @@ fn install_filter(plan: &PlanFile) -> Done {
     if plan.has(LISTENER) {
         return listener::install(plan, filter);
     }
-    sys::set_all_signals_blocked(false);
+    let _ = sys::set_all_signals_blocked(false);
     sys::seccomp(filter, plan.seccomp_flags).at(Step::Seccomp)?;
     if plan.has(MARKED) { measured::filter_answers() } else { Ok(()) }
 }
@@ -307,7 +307,7 @@ fn execute(plan: &mut PlanFile) -> Failure {
     let envp = plan.pointers(plan.envp);
     let mut failure = Failure(Step::Exec, 0, sys::ENOENT);
     if !plan.has(SECCOMP) {
-        sys::set_all_signals_blocked(false);
+        let _ = sys::set_all_signals_blocked(false);
     }
     for (index, &entry) in plan.list(plan.programs).iter().enumerate() {
         let program = plan.str(Str(entry.0));

@@ -150,7 +150,47 @@ fn from_descriptor(fd: i32) -> Option<PlanFile> {
 
 /// Closes what the caller left open for others: everything between the descriptors of the plan.
 pub fn close_other_descriptors(plan: &PlanFile) -> Done {
-    close_all_but(plan.list(plan.keep), u32::MAX).at(Step::CloseFds)
+    let keep = plan.list(plan.keep);
+    match close_all_but(keep, u32::MAX) {
+        Err(errno) if sys::is_hidden(errno) => close_listed_but(keep).map_err(|_| errno).at(Step::CloseFds),
+        other => other.at(Step::CloseFds),
+    }
+}
+
+/// The same where close_range(2) is hidden: by the list of the caller's procfs, which is still the one that is mounted here.
+fn close_listed_but(keep: &[i32]) -> sys::Result<()> {
+    const PROCFS: u64 = 0x9fa0;
+    const NAME: usize = 19;
+    let flags = sys::O_DIRECTORY | sys::O_CLOEXEC;
+    let list = sys::openat(sys::AT_FDCWD, c"/proc/self/fd".as_ptr().cast(), flags, 0)?;
+    if sys::statfs_type(list)? != PROCFS {
+        return Err(sys::ENODEV);
+    }
+    let mut highest = keep.last().copied().unwrap_or(0);
+    let mut entries = [0u8; 1024];
+    loop {
+        let length = sys::getdents(list, &mut entries)?;
+        // `struct linux_dirent64`: inode, offset, length, type, name.
+        let mut rest = entries.get(..length).unwrap_or(&[]);
+        if rest.is_empty() {
+            break;
+        }
+        while let Some(size) = rest.get(16..18).map(|size| usize::from(u16::from_ne_bytes([size[0], size[1]]))) {
+            let name = rest.get(NAME..size).unwrap_or(&[]);
+            let digits = name.iter().take_while(|byte| byte.is_ascii_digit());
+            let number = digits.fold(0i32, |number, digit| number.wrapping_mul(10).wrapping_add(i32::from(digit - b'0')));
+            // The others are `.` and `..`.
+            let is_number = name.first().is_some_and(u8::is_ascii_digit);
+            if is_number && number != list && !keep.contains(&number) {
+                sys::close(number);
+            }
+            rest = rest.get(size.max(1)..).unwrap_or(&[]);
+        }
+    }
+    sys::close(list);
+    highest = highest.max(list);
+    sys::set_highest_descriptor(highest);
+    Ok(())
 }
 
 /// Closes all descriptors up to `last` but these, which are in ascending order.

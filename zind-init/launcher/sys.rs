@@ -4,14 +4,17 @@
 //! or from locals of the caller; the kernel checks them all and answers `EFAULT` for a bad one.
 
 use core::arch::asm;
+use core::sync::atomic::{AtomicI32, Ordering};
 
 pub type Result<T = usize> = core::result::Result<T, i32>;
 
+pub const EPERM: i32 = 1;
 pub const ENOENT: i32 = 2;
 pub const EINTR: i32 = 4;
 /// Of a socket whose other end is gone.
 pub const EPIPE: i32 = 32;
 pub const ECONNRESET: i32 = 104;
+pub const EBADF: i32 = 9;
 pub const ECHILD: i32 = 10;
 pub const EAGAIN: i32 = 11;
 pub const EACCES: i32 = 13;
@@ -24,6 +27,7 @@ pub const EPROTO: i32 = 71;
 pub const ETIMEDOUT: i32 = 110;
 pub const EINVAL: i32 = 22;
 pub const ENAMETOOLONG: i32 = 36;
+pub const ENOSYS: i32 = 38;
 pub const ELOOP: i32 = 40;
 
 pub const ESTALE: i32 = 116;
@@ -52,6 +56,7 @@ pub const CLONE_VM: u64 = 0x100;
 pub const CLONE_VFORK: u64 = 0x4000;
 pub const CLONE_PIDFD: u64 = 0x1000;
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+const F_SETFD: usize = 2;
 pub const SIGKILL: i32 = 9;
 pub const SIGTRAP: i32 = 5;
 pub const SIGCHLD: i32 = 17;
@@ -211,7 +216,8 @@ pub const EMPTY: CStr = c"".as_ptr().cast();
 
 pub fn exit(code: i32) -> ! {
     let _ = call!(EXIT_GROUP, code);
-    // A filter of the payload's may refuse even that.
+    // A filter may refuse even that. There is one thread, or none that matters any more.
+    let _ = call!(EXIT, code);
     die()
 }
 
@@ -260,14 +266,48 @@ pub fn close(fd: i32) {
     let _ = call!(CLOSE, fd);
 }
 
+/// Where close_range(2) is hidden: no descriptor of ours is above it, once those that came with us were looked through. -1: not so.
+static HIGHEST: AtomicI32 = AtomicI32::new(-1);
+
+/// How many descriptors are opened here beyond those that are kept; many times as many as there ever are.
+const MOST_OPENED: i32 = 4096;
+
+/// close_range(2) is hidden, and of what is open now `highest` is the last: from here on it is done one by one.
+pub fn set_highest_descriptor(highest: i32) {
+    HIGHEST.store(highest.saturating_add(MOST_OPENED), Ordering::Relaxed);
+}
+
+/// It is the call that is hidden: the kernel itself has no such answer to it.
+pub fn is_hidden(errno: i32) -> bool {
+    matches!(errno, ENOSYS | EPERM)
+}
+
 /// `flags`: 0 closes, 4 marks close-on-exec.
 pub fn close_range(first: u32, last: u32, flags: u32) -> Result {
-    call!(CLOSE_RANGE, first, last, flags)
+    const FD_CLOEXEC: usize = 1;
+    let errno = match call!(CLOSE_RANGE, first, last, flags) {
+        Err(errno) if is_hidden(errno) => errno,
+        other => return other,
+    };
+    let Ok(highest) = u32::try_from(HIGHEST.load(Ordering::Relaxed)) else { return Err(errno) };
+    for fd in first..=last.min(highest) {
+        match if flags == 0 { call!(CLOSE, fd) } else { call!(FCNTL, fd, F_SETFD, FD_CLOEXEC) } {
+            Ok(_) | Err(EBADF | EINTR) => {}
+            // What close(2) has to say besides is about what was written.
+            Err(_) if flags == 0 => {}
+            other => return other,
+        }
+    }
+    Ok(0)
 }
 
 pub fn dup_above(fd: i32, least: i32) -> Result<i32> {
     const F_DUPFD_CLOEXEC: usize = 1030;
-    call!(FCNTL, fd, F_DUPFD_CLOEXEC, least).map(|fd| fd as i32)
+    let fd = call!(FCNTL, fd, F_DUPFD_CLOEXEC, least)? as i32;
+    if HIGHEST.load(Ordering::Relaxed) >= 0 {
+        HIGHEST.fetch_max(fd, Ordering::Relaxed);
+    }
+    Ok(fd)
 }
 
 pub fn dup_to(from: i32, to: i32) -> Result {
@@ -276,7 +316,6 @@ pub fn dup_to(from: i32, to: i32) -> Result {
 
 /// Takes close-on-exec away.
 pub fn keep_over_exec(fd: i32) -> Result {
-    const F_SETFD: usize = 2;
     call!(FCNTL, fd, F_SETFD, 0)
 }
 
@@ -366,10 +405,10 @@ pub fn map_shared_page() -> Result<*mut u32> {
 }
 
 /// Blocks or unblocks every signal.
-pub fn set_all_signals_blocked(blocked: bool) {
+pub fn set_all_signals_blocked(blocked: bool) -> Result {
     const SIG_SETMASK: usize = 2;
     let mask: u64 = if blocked { !0 } else { 0 };
-    let _ = call!(RT_SIGPROCMASK, SIG_SETMASK, &raw const mask, 0, 8);
+    call!(RT_SIGPROCMASK, SIG_SETMASK, &raw const mask, 0, 8)
 }
 
 /// Every disposition back to the default: what the caller ignores is no business of the payload's.
@@ -670,8 +709,23 @@ pub fn process_mrelease(pidfd: i32) -> Result {
     call!(PROCESS_MRELEASE, pidfd, 0)
 }
 
+/// To a process, or to the group of one (`-pid`), or to all (-1).
 pub fn kill(pid: i32, signal: i32) -> Result {
-    call!(KILL, pid, signal)
+    const PIDFD_SIGNAL_PROCESS_GROUP: u32 = 4;
+    let errno = match call!(KILL, pid, signal) {
+        Err(errno) if is_hidden(errno) && pid != -1 => errno,
+        other => return other,
+    };
+    // Also where it is this user that may not.
+    let pidfd = pidfd_open(pid.saturating_abs()).map_err(|_| errno)?;
+    let send = |flags: u32| call!(PIDFD_SEND_SIGNAL, pidfd, signal, 0, flags);
+    let sent = match pid {
+        // Before Linux 6.9 it is for the one process only.
+        ..0 => send(PIDFD_SIGNAL_PROCESS_GROUP).or_else(|_| send(0)),
+        _ => send(0),
+    };
+    close(pidfd);
+    sent
 }
 
 /// Until this child has ended.

@@ -309,6 +309,8 @@ steps! {
     ReadMount = 258, "read back the mount";
     /// The payload stands ready, and is looked at from outside; no failure.
     LookAtMe = 259, "look at the payload";
+    /// Look that nothing of the old root is left: by the mount that `/..` is on.
+    OldRoot = 260, "look for the old root";
 
     // 230..: around OCI's documents.
     /// Read a `config.json`.

@@ -691,7 +691,7 @@ impl Starting {
             }
             None if memory_ran_out => Error::sys(Step::Report, "", "zind-init", Errno::ENOMEM).with_hint(too_little),
             None => Error::sys(Step::Report, "", "zind-init", Errno::ECHILD)
-                .with_hint("the launcher ended before the program ran: somebody killed it, or memory ran out"),
+                .with_hint("the launcher ended before the program ran: somebody killed it, memory ran out, or a filter around this process hides one of the calls that it begins with"),
         }
     }
 
@@ -1083,7 +1083,11 @@ fn syscall_of(step: Step) -> &'static str {
     match step {
         Step::Setns => "setns",
         Step::Unshare => "unshare",
-        Step::Fork => "clone3",
+        Step::CloseFds => "close_range",
+        Step::Fork => "clone",
+        Step::Wait => "wait4",
+        Step::Signals => "rt_sigprocmask",
+        Step::OldRoot => "statx",
         Step::Hostname => "sethostname",
         Step::Domainname => "setdomainname",
         Step::Mkdir => "mkdirat",
@@ -1176,6 +1180,7 @@ impl Names {
             | Step::MountSetattr
             | Step::OpenRoot
             | Step::PivotRoot
+            | Step::OldRoot
             | Step::Chroot
             | Step::Mask
             | Step::ReadonlyPath
@@ -1288,6 +1293,9 @@ impl Names {
             }
             (Step::Bind, Errno::ENOTDIR) => "a directory was to be mounted over a file",
             (Step::Bind, Errno::EISDIR) => "a file was to be mounted over a directory",
+            (Step::MountTarget, Errno::ENOSYS | Errno::EPERM) => {
+                "a filter around this process hides the call, and nothing else keeps a path inside of a root: let the outer container allow it"
+            }
             (Step::MountTarget, Errno::EROFS) => {
                 "the mount point is missing and the root is read-only; make it there, or use an overlay"
             }
@@ -1309,6 +1317,9 @@ impl Names {
                 "the seccomp profile does not let execve pass, without which no program begins"
             }
             (Step::Seccomp, Errno::EACCES) => "a filter needs no_new_privileges or CAP_SYS_ADMIN",
+            (Step::CloseFds, Errno::ENOSYS | Errno::EPERM) => {
+                "a filter around this process hides the call, and no procfs on /proc tells what is open: let the outer container allow it, or mount /proc"
+            }
             (Step::ArrangeFds, Errno::EBADF) => "the descriptor is not open in this process",
             _ => "",
         };

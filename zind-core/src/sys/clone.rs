@@ -490,7 +490,7 @@ impl Drop for NetworkMaker {
         let mut poll = [libc::pollfd { fd: self.task.pidfd.as_raw_fd(), events: libc::POLLIN, revents: 0 }];
         // SAFETY: one live pollfd.
         if unsafe { libc::poll(poll.as_mut_ptr(), 1, 1000) } == 0 {
-            // It has an end of the pipe that it should have closed.
+            // It has an end of the pipe that it should have closed. It is our child, and its number its own until we reap it.
             let _ = crate::sys::descriptors::pidfd_send_signal(self.pidfd(), libc::SIGKILL);
             // SAFETY: as above.
             unsafe { libc::poll(poll.as_mut_ptr(), 1, 1000) };
@@ -558,12 +558,78 @@ unsafe fn keep_only<const N: usize>(kept: &[i32; N]) {
         let last = if smallest < 0 { u32::MAX } else { (smallest as u32).wrapping_sub(1) };
         if smallest != next as i32 || smallest < 0 {
             // SAFETY: raw code, see the top of the file; numbers only.
-            unsafe { raw(libc::SYS_close_range, next as usize, last as usize, 0, 0, 0) };
+            let result = unsafe { raw(libc::SYS_close_range, next as usize, last as usize, 0, 0, 0) };
+            if result < 0 {
+                // SAFETY: as above.
+                return unsafe { keep_only_by_list(kept) };
+            }
         }
         if smallest < 0 {
             return;
         }
         next = (smallest as u32).wrapping_add(1);
+    }
+}
+
+#[cfg_attr(zind_sanitize, sanitize(thread = "off", address = "off"))]
+fn is_one_of<const N: usize>(kept: &[i32; N], fd: i32) -> bool {
+    let mut i = 0;
+    // SAFETY: within the array; raw code has no panics.
+    while i < N && unsafe { *kept.as_ptr().add(i) } != fd {
+        i += 1;
+    }
+    i < N
+}
+
+/// The same where a filter hides `close_range(2)`: by the list in procfs. Without that the first ones, of which some are mostly
+/// ours; the launcher refuses to go on there.
+///
+/// # Safety
+/// The calling task has descriptors of its own.
+#[cfg_attr(zind_sanitize, sanitize(thread = "off", address = "off"))]
+unsafe fn keep_only_by_list<const N: usize>(kept: &[i32; N]) {
+    const NAME: usize = 19;
+    const FIRST_ONES: i32 = 1024;
+    // SAFETY: raw code, see the top of the file. What the kernel writes is within the array, and so is what is read of it: an entry
+    // (`struct linux_dirent64`: inode, offset, length, type, name) ends with its NUL.
+    unsafe {
+        let flags = (libc::O_RDONLY | libc::O_DIRECTORY | libc::O_CLOEXEC) as usize;
+        let path = c"/proc/self/fd".as_ptr() as usize;
+        let list = raw(libc::SYS_openat, libc::AT_FDCWD as usize, path, flags, 0, 0);
+        if list < 0 {
+            let mut fd = 0;
+            while fd < FIRST_ONES {
+                if !is_one_of(kept, fd) {
+                    raw(libc::SYS_close, fd as usize, 0, 0, 0, 0);
+                }
+                fd += 1;
+            }
+            return;
+        }
+        let mut entries = [0u64; 128];
+        let start: *const u8 = (&raw mut entries).cast();
+        loop {
+            let length = raw(libc::SYS_getdents64, list as usize, start as usize, size_of_val(&entries), 0, 0);
+            if length <= 0 {
+                break;
+            }
+            let mut at = 0;
+            while at < length as usize {
+                let entry = start.add(at);
+                let (mut fd, mut name) = (-1i32, entry.add(NAME));
+                // `.` and `..` are no numbers.
+                while (*name).is_ascii_digit() {
+                    fd = if fd < 0 { 0 } else { fd.wrapping_mul(10) };
+                    fd = fd.wrapping_add((*name - b'0') as i32);
+                    name = name.add(1);
+                }
+                if fd >= 0 && fd as isize != list && !is_one_of(kept, fd) {
+                    raw(libc::SYS_close, fd as usize, 0, 0, 0, 0);
+                }
+                at += entry.add(16).cast::<u16>().read_unaligned() as usize;
+            }
+        }
+        raw(libc::SYS_close, list as usize, 0, 0, 0, 0);
     }
 }
 
@@ -713,7 +779,7 @@ unsafe extern "C" fn waiter(task: *mut u8) -> ! {
         if (*task).groups_done >= 0 {
             attach(pid, (*task).groups, (*task).groups_len, (*task).groups_done);
         }
-        raw(libc::SYS_close_range, 0, u32::MAX as usize, 0, 0, 0);
+        keep_only(&[]);
         raw(libc::SYS_prctl, libc::PR_SET_NAME as usize, c"zind-waiter".as_ptr() as usize, 0, 0, 0);
         let mut status = 0i32;
         while raw(libc::SYS_wait4, pid as usize, (&raw mut status) as usize, libc::__WALL as usize, 0, 0)
@@ -842,7 +908,10 @@ unsafe fn keep_capabilities() {
 #[inline(always)]
 unsafe fn exit_group(status: i32) -> ! {
     loop {
-        // SAFETY: has no demands.
-        unsafe { raw(libc::SYS_exit_group, status as usize, 0, 0, 0, 0) };
+        // SAFETY: have no demands. A task is one thread, so that both end it; a filter may hide one of them.
+        unsafe {
+            raw(libc::SYS_exit_group, status as usize, 0, 0, 0, 0);
+            raw(libc::SYS_exit, status as usize, 0, 0, 0, 0);
+        }
     }
 }

@@ -24,13 +24,37 @@ pub(crate) fn pidfd_open(pid: i32) -> Result<OwnedFd, Errno> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
 }
 
-/// `pidfd_send_signal(2)`.
+/// `pidfd_send_signal(2)`; where a filter hides it, `kill(2)` with the number that the descriptor has in that moment.
 pub(crate) fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> Result<(), Errno> {
     // SAFETY: numbers and a null pointer, which stands for the usual siginfo.
-    Errno::result(unsafe {
+    let result = Errno::result(unsafe {
         libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, std::ptr::null::<u8>(), 0)
-    })
-    .map(drop)
+    });
+    match result.map(drop) {
+        // The kernel, too, says EPERM: then the other call does so as well.
+        Err(errno @ (Errno::ENOSYS | Errno::EPERM)) => match pid_of(pidfd) {
+            // SAFETY: two numbers, of which the first is above 0: one process.
+            Some(Some(pid)) => Errno::result(unsafe { libc::kill(pid, signal) }).map(drop),
+            Some(None) => Err(Errno::ESRCH),
+            None => Err(errno),
+        },
+        other => other,
+    }
+}
+
+/// The number of the process behind a pidfd in our own pid namespace: `Some(None)` if it has ended and was reaped, `None` where that
+/// cannot be told: proc_pid_fdinfo(5).
+fn pid_of(pidfd: BorrowedFd<'_>) -> Option<Option<i32>> {
+    // A procfs of another pid namespace has other numbers.
+    let own = std::fs::read_link("/proc/self").ok()?;
+    (own.to_str()?.parse() == Ok(std::process::id())).then_some(())?;
+    let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd())).ok()?;
+    let pid: i32 = text.lines().find_map(|line| line.strip_prefix("Pid:"))?.trim().parse().ok()?;
+    match pid {
+        1.. => Some(Some(pid)),
+        -1 => Some(None),
+        _ => None,
+    }
 }
 
 /// A descriptor number given by the caller, borrowed for as long as the request it stands in.

@@ -63,9 +63,27 @@ pub(crate) fn newer_mounts_are_hidden() -> bool {
         ]
     };
     let mount_setattr = mount_setattr();
-    // Those two look at their arguments first, so that EPERM can only be a filter's.
+    // Those look at their arguments first, so that EPERM can only be a filter's; the others at the privilege.
+    let mut may_not_refuse = vec![fsconfig, open_tree, mount_setattr];
+    if crate::lowlevel::has_capability(CAP_SYS_ADMIN) {
+        may_not_refuse.extend([fsopen, fsmount, move_mount]);
+    }
     [fsopen, fsconfig, fsmount, open_tree, move_mount, mount_setattr].contains(&Errno::ENOSYS)
-        || [open_tree, mount_setattr].contains(&Errno::EPERM)
+        || may_not_refuse.contains(&Errno::EPERM)
+}
+
+const CAP_SYS_ADMIN: u32 = 21;
+
+/// `statx(2)` with flags that there are none of: `EINVAL` where the call exists.
+pub fn statx() -> Errno {
+    // SAFETY: the path is a live C string; flags and mask that nobody knows are refused before anything is written.
+    refusal(unsafe { libc::syscall(libc::SYS_statx, -1, c"".as_ptr(), -1, u32::MAX, ptr::null_mut::<libc::c_void>()) })
+}
+
+/// `pidfd_send_signal(2)` with a descriptor that cannot be: `EBADF` where the call exists.
+pub fn pidfd_send_signal() -> Errno {
+    // SAFETY: no process is behind -1, and the null pointer stands for the usual siginfo.
+    refusal(unsafe { libc::syscall(libc::SYS_pidfd_send_signal, -1, 0, ptr::null::<libc::c_void>(), 0) })
 }
 
 /// `close_range(2)` of a range that ends before it begins: `EINVAL` where the call exists.
