@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use support::Traces;
 use zind_core::security::syscalls::Arch;
-use zind_core::{Command, Error, Landlock, LandlockPolicy, Profile, Seccomp, Stdio, Step};
+use zind_core::terminal::Size;
+use zind_core::{Command, Error, Exec, Landlock, LandlockPolicy, Profile, Seccomp, Stdio, Step};
 
 static TURN: Mutex<()> = Mutex::new(());
 
@@ -90,6 +91,95 @@ fn whoever_has_the_listener_decides() {
         assert_eq!(codes, ["0", "1", "0"], "{said}");
         assert!(said.contains("out of domain"), "{said}");
         process.wait(None).unwrap();
+    });
+}
+
+/// Of a further program: with a terminal or pipes, and whatever else of the caller's it gets.
+#[test]
+fn further_programs_hand_their_listener_over() {
+    alone(|| {
+        let container = Command::new("sleep").arg("1000").seccomp(profile("NOTIFY")).spawn().unwrap();
+        let of_container = container.take_notifier().unwrap();
+        let script =
+            "exec 7>&1 2>&1; for i in a b; do mkdir /tmp/$i; echo $?; done; ls -l /proc/self/fd | grep -c socket";
+        for passed in [vec![], vec![of_container.fd().as_raw_fd()]] {
+            let mut exec = Exec::new(["sh", "-c", script]);
+            (exec.stdout, exec.pass_fds) = (Stdio::Pipe, passed);
+            let process = container.exec(&exec).unwrap();
+            let notifier = process.take_notifier().unwrap();
+            let call = notifier.receive(LONG).unwrap().unwrap();
+            assert_eq!(notifier.read_text(&call, call.arguments[0], 64).unwrap(), b"/tmp/a");
+            // Each asks whoever started it.
+            assert_eq!(of_container.receive(Some(Duration::ZERO)).unwrap(), None);
+            notifier.answer(&call, 0).unwrap();
+            let call = notifier.receive(LONG).unwrap().unwrap();
+            notifier.refuse(&call, libc::EDOM).unwrap();
+            assert_eq!(notifier.receive(LONG).unwrap(), None);
+            let mut said = String::new();
+            std::io::Read::read_to_string(&mut std::fs::File::from(process.take_stdout().unwrap()), &mut said).unwrap();
+            let lines: Vec<&str> = said.lines().collect();
+            assert!(lines.len() == 4 && lines[1].contains("out of domain"), "{said}");
+            assert_eq!((lines[0], lines[2], lines[3]), ("0", "1", "0"), "{said}");
+            process.wait(None).unwrap();
+        }
+        let mut exec = Exec::new(["mkdir", "/tmp/c"]);
+        exec.terminal = Some(Size::new(24, 80));
+        let process = container.exec(&exec).unwrap();
+        let notifier = process.take_notifier().unwrap();
+        notifier.proceed(&notifier.receive(LONG).unwrap().unwrap()).unwrap();
+        assert!(process.wait(None).unwrap().unwrap().success());
+        container.kill().unwrap();
+        container.wait(None).unwrap();
+    });
+}
+
+#[test]
+fn what_comes_before_a_further_program_asks_nobody() {
+    alone(|| {
+        let container = Command::new("sleep").arg("1000").spawn().unwrap();
+        let all = "{\"defaultAction\": \"SCMP_ACT_NOTIFY\", \"syscalls\": []}";
+        for words in [&["true"][..], &["sh", "-c", "exec /usr/bin/true"]] {
+            let mut exec = Exec::new(words);
+            exec.seccomp = Some(Seccomp::Profile(Profile::from_json(all).unwrap()));
+            let process = container.exec(&exec).unwrap();
+            let notifier = process.take_notifier().unwrap();
+            let mut names = Vec::new();
+            while let Some(call) = notifier.receive(LONG).unwrap() {
+                names.push(call.name().unwrap());
+                notifier.proceed(&call).unwrap();
+            }
+            assert_eq!(names[0], "brk", "{names:?}");
+            assert_eq!(names.iter().filter(|name| **name == "execve").count(), words.len() / 3, "{names:?}");
+            assert!(process.wait(None).unwrap().unwrap().success());
+        }
+        let mut exec = Exec::new(["there-is-no-such-program"]);
+        exec.seccomp = Some(Seccomp::Profile(Profile::from_json(all).unwrap()));
+        assert_eq!(container.exec(&exec).unwrap_err().errno(), Some(zind_core::Errno::ENOENT));
+        container.kill().unwrap();
+        container.wait(None).unwrap();
+    });
+}
+
+#[test]
+fn who_only_waits_is_told_that_nobody_answers() {
+    alone(|| {
+        let unsupported = |error: Error| assert!(matches!(error, Error::Unsupported { .. }), "{error}");
+        unsupported(Command::new("true").seccomp(profile("NOTIFY")).output().unwrap_err());
+        unsupported(Command::new("true").seccomp(profile("NOTIFY")).status().unwrap_err());
+        let container = Command::new("sleep").arg("1000").spawn().unwrap();
+        let mut exec = Exec::new(["mkdir", "/tmp/c"]);
+        exec.seccomp = Some(profile("NOTIFY"));
+        unsupported(container.exec(&exec).unwrap().expect_no_questions().unwrap_err());
+        exec.no_new_privileges = Some(false);
+        unsupported(container.exec(&exec).unwrap_err());
+        exec.seccomp = Some(Seccomp::Learn);
+        exec.no_new_privileges = None;
+        let process = container.exec(&exec).unwrap();
+        process.expect_no_questions().unwrap();
+        assert!(process.wait(None).unwrap().unwrap().success());
+        assert!(process.learned().unwrap().to_string().contains("\"mkdir\""));
+        container.kill().unwrap();
+        container.wait(None).unwrap();
     });
 }
 

@@ -199,7 +199,7 @@ pub unsafe extern "C" fn zind_process_resize(
 /// capabilities, privileged, no_new_privileges, seccomp, keyring, streams, terminal, passed descriptors, time limit,
 /// die_with_owner. What it leaves at its default is as the container has it; the rest of it does not count.
 /// out: receives a handle as of zind_run(). Killed, the program takes what it has started along and leaves the container
-/// alone; it ends with the container.
+/// alone; it ends with the container. Under a profile with SCMP_ACT_NOTIFY it has a listener of its own: zind_process_take_notifier().
 /// Returns also ZIND_STATUS_STATE (the container has ended or is paused), and what zind_run() returns.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn zind_process_exec(

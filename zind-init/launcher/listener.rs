@@ -8,13 +8,16 @@ use core::sync::atomic::{AtomicI32, Ordering};
 use crate::plan::MARKED;
 use crate::planfile::PlanFile;
 use crate::step::Step;
-use crate::{At, Done, measured, report, sys};
+use crate::report::Report;
+use crate::{At, Done, Failure, measured, planfile, sys};
 
 /// The listener's number, or one of these.
 static LISTENER: AtomicI32 = AtomicI32::new(NOT_YET);
 const NOT_YET: i32 = -1;
 const FAILED: i32 = -2;
 const SENT: i32 = -3;
+/// It could not be sent: this, and the errno below it.
+const UNSENT: i32 = -0x1_0000;
 
 const NEW_LISTENER: u64 = 1 << 3;
 
@@ -30,10 +33,13 @@ pub fn install(plan: &PlanFile, filter: &[u64]) -> Done {
     LISTENER.store(installed.ok().filter(|_| is_there.is_ok()).map_or(FAILED, |fd| fd as i32), Ordering::Release);
     installed.at(Step::Seccomp)?;
     is_there?;
-    while LISTENER.load(Ordering::Acquire) != SENT {
-        core::hint::spin_loop();
+    loop {
+        match LISTENER.load(Ordering::Acquire) {
+            SENT => return Ok(()),
+            unsent if unsent <= UNSENT => return Err(Failure(Step::Seccomp, 0, UNSENT - unsent)),
+            _ => core::hint::spin_loop(),
+        }
     }
-    Ok(())
 }
 
 /// The other thread, with every signal blocked and no filter.
@@ -45,11 +51,24 @@ extern "C" fn send(plan: *const u8) -> ! {
             NOT_YET => sys::yield_cpu(),
             FAILED => break,
             fd => {
-                report(plan, Step::HandedListener, 0, 0, fd);
-                LISTENER.store(SENT, Ordering::Release);
+                LISTENER.store(hand_over(plan, fd).map_or_else(|errno| UNSENT - errno, |()| SENT), Ordering::Release);
                 break;
             }
         }
     }
     sys::exit_thread()
+}
+
+/// To the library, by the report socket or by what stands for it.
+fn hand_over(plan: &PlanFile, listener: i32) -> sys::Result<()> {
+    let socket = if plan.handover >= 0 { plan.handover } else { plan.socket };
+    match sys::tell(socket, planfile::bytes_of(&Report::new(Step::HandedListener, 0, 0)), listener) {
+        // A library that is gone needs to know nothing.
+        Ok(_) | Err(sys::EPIPE | sys::ECONNRESET) => Ok(()),
+        Err(errno) => {
+            // Else calls that it asks about would wait for an answer, the exit among them.
+            sys::close(listener);
+            Err(errno)
+        }
+    }
 }

@@ -151,7 +151,9 @@ pub fn descriptors_are_closed(plan: &PlanFile, keep: &[i32]) -> Done {
 pub fn descriptors_end(plan: &PlanFile, is_closed_already: bool) -> Done {
     const FD_CLOEXEC: usize = 1;
     let list = plan.list(plan.fds);
-    for &fd in plan.list(plan.keep).iter().filter(|&&fd| list.iter().all(|map| map.to != fd)) {
+    // Where a listener goes has moved, perhaps to the number of one that is closed.
+    let is_none_of_them = |fd: i32| fd != plan.handover && list.iter().all(|map| map.to != fd);
+    for &fd in plan.list(plan.keep).iter().filter(|&&fd| is_none_of_them(fd)) {
         match sys::descriptor_flags(fd) {
             Err(_) => {}
             Ok(flags) if flags & FD_CLOEXEC != 0 && !is_closed_already => {}

@@ -167,12 +167,12 @@ pub enum Others {
 /// Gives every descriptor its number.
 pub fn arrange_descriptors(plan: &mut PlanFile, others: Others) -> Done {
     let list = plan.list(plan.fds);
-    let Some(last) = list.last() else {
-        sys::close_range(0, u32::MAX, others as u32).at(Step::ArrangeFds)?;
-        return measured::descriptors_end(plan, others == Others::Close);
-    };
-    // Sources, and the report socket, move out of the way of the numbers to come.
-    let above = last.to + 1;
+    // Sources, and the report socket or what stands for it, move out of the way of the numbers to come.
+    let above = list.last().map_or(0, |last| last.to + 1);
+    if plan.handover >= 0 {
+        let handover = sys::dup_above(plan.handover, above).at(Step::ArrangeFds)?;
+        plan.set_handover(handover);
+    }
     if plan.socket < above && others == Others::CloseOnExec {
         let socket = sys::dup_above(plan.socket, above).at(Step::ArrangeFds)?;
         plan.set_socket(socket);
@@ -199,6 +199,14 @@ pub fn arrange_descriptors(plan: &mut PlanFile, others: Others) -> Done {
             sys::close_range(next, map.to as u32 - 1, others as u32).at_index(Step::ArrangeFds, index)?;
         }
         next = map.to as u32 + 1;
+    }
+    if plan.handover >= 0 {
+        // It stays until the program is executed.
+        let kept = plan.handover as u32;
+        if kept > next {
+            sys::close_range(next, kept - 1, others as u32).at(Step::ArrangeFds)?;
+        }
+        next = kept + 1;
     }
     sys::close_range(next, u32::MAX, others as u32).at(Step::ArrangeFds)?;
     measured::descriptors_end(plan, others == Others::Close)

@@ -27,6 +27,11 @@ impl PlanFile {
         self.header.socket = fd;
     }
 
+    /// The same of where a listener goes.
+    pub fn set_handover(&mut self, fd: i32) {
+        self.header.handover = fd;
+    }
+
     /// Descriptors that are ours take the place of the plan's: a pidfd of the owner and one of the container.
     pub fn set_standing(&mut self, owner: i32, container: i32) {
         (self.header.owner, self.header.container) = (owner, container);

@@ -10,7 +10,7 @@ use crate::monitor::Monitor;
 pub const MAGIC: u32 = 0x7a69_6e64;
 
 /// The version of this layout. Library and launcher are built together; this catches a stale build.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// The offset of a NUL-terminated string in the plan; 0 is "none".
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -519,6 +519,8 @@ pub struct Plan {
     /// Where a launcher of [`Topology::Exec`] waits for another program when this one has ended; -1: it ends, too. The plan and
     /// descriptors of each come in one message; in such a plan any number that is not negative says that it waits again.
     pub control: i32,
+    /// Where whoever becomes a payload of [`Topology::Exec`] sends the listener of its filter, since it has no report socket; or -1.
+    pub handover: i32,
     /// The root of that container, where its mount namespace begins with another one; or -1.
     pub root: i32,
     /// Its control group of version 2, for whom the payload is born into; or -1.

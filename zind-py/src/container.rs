@@ -469,9 +469,16 @@ impl Container {
     }
 
     /// Runs a further program in it.
-    fn exec(&self, py: Python<'_>, argv: &Bound<'_, PyAny>, options: &Bound<'_, PyDict>) -> PyResult<Process> {
+    #[pyo3(signature = (argv, options, cancel=None))]
+    fn exec(
+        &self,
+        py: Python<'_>,
+        argv: &Bound<'_, PyAny>,
+        options: &Bound<'_, PyDict>,
+        cancel: Option<Py<Cancel>>,
+    ) -> PyResult<Process> {
         let exec = options::exec(py, argv, options)?;
-        detached(py, |interrupted| self.container.exec_interruptible(&exec, interrupted)).map(Process)
+        stoppable(py, cancel, |interrupted| self.container.exec_interruptible(&exec, interrupted)).map(Process)
     }
 
     /// The same to its end: exit, stats, isolation, stdout, stderr.

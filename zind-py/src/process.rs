@@ -266,6 +266,11 @@ impl Process {
         self.0.take_notifier().map(Notifier::of)
     }
 
+    /// Ends it, and says so, if it waits for answers that nobody gives.
+    fn expect_no_questions(&self, py: Python<'_>) -> PyResult<()> {
+        py.detach(|| self.0.expect_no_questions()).map_err(|error| raise(py, &error))
+    }
+
     fn violations(&self, py: Python<'_>) -> PyResult<Violations> {
         self.0.violations().map(Violations).map_err(|error| raise(py, &error))
     }
@@ -304,6 +309,7 @@ pub(crate) fn to_end(
     input: Vec<u8>,
     interrupted: &mut dyn FnMut() -> bool,
 ) -> zind_core::Result<zind_core::Output> {
+    process.expect_no_questions()?;
     process.communicate(input, interrupted).inspect_err(|_| {
         let _ = process.kill();
         let _ = process.wait(None);

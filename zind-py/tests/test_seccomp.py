@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import json
 import os
@@ -225,8 +226,6 @@ def test_further_programs_have_the_same_filter():
         inside = lambda **options: p.exec(["/usr/bin/python3", "-c", script], capture_output=True, text=True, **options).stdout.strip()
         assert inside() == "EPROTO" and inside(seccomp=None) == "EPERM"
         assert inside(seccomp=allow_but(rule("ERRNO", "sethostname", errnoRet=72))) == errno.errorcode[72]
-        with pytest.raises(zind.UnsupportedError):
-            p.exec(["true"], seccomp=allow_but(rule("NOTIFY", "sethostname")))
         p.kill()
 
 
@@ -330,6 +329,95 @@ def test_everything_can_be_asked_about():
     assert result.stdout == "42\n" and {"write", "exit_group", "brk"} <= seen
 
 
+SAYS = ["/usr/bin/python3", "-c", CALL + f"print(call({SETHOSTNAME}, 0, 0))"]
+
+
+def test_further_programs_ask_who_starts_them():
+    profile = allow_but(rule("NOTIFY", "sethostname"))
+    refuse = lambda number: {"notify": lambda call: call.refuse(number), "capture_output": True, "text": True}
+    with zind.Popen(SAYS, seccomp=profile, stdout=zind.PIPE, text=True) as p:
+        first = p.notifier.get(30)
+        assert p.exec(SAYS, **refuse(errno.EDOM)).stdout == "EDOM\n"
+        assert p.exec(SAYS, pty=True, **refuse(errno.ERANGE)).stdout == "ERANGE\n"
+        with p.popen(SAYS, stdout=zind.PIPE, text=True) as inner:
+            call = inner.notifier.get(30)
+            assert call.syscall == "sethostname" and call.pid != first.pid and p.notifier.get(0) is None
+            call.refuse(errno.ENODATA)
+            assert inner.stdout.read() == "ENODATA\n" and inner.notifier.get(30) is None and inner.notifier.over
+        with p.popen(SAYS, stdout=zind.PIPE, text=True) as inner:
+            inner.notifier.close()
+            assert inner.stdout.read() == "ENOSYS\n"
+        with pytest.raises(ZeroDivisionError):
+            p.exec(SAYS, notify=lambda call: 1 / 0, capture_output=True)
+        assert p.exec(["true"], seccomp="learn").profile["defaultAction"] == "SCMP_ACT_ERRNO"
+        with pytest.raises(zind.UnsupportedError, match="no_new_privileges"):
+            p.exec(SAYS, no_new_privileges=False, **refuse(1))
+        assert first.waiting
+        first.refuse(errno.EXDEV)
+        assert p.communicate()[0] == "EXDEV\n"
+
+
+def test_who_only_waits_is_told_that_nobody_answers():
+    profile = allow_but(rule("NOTIFY", "sethostname"))
+    with zind.Popen(["sleep", "1033"]) as p:
+        for call in (zind.run, p.exec):
+            with pytest.raises(zind.UnsupportedError, match="notify="):
+                call(SAYS, seccomp=profile)
+            assert call(SAYS, seccomp=profile, notify=lambda call: 0, stdout=zind.DEVNULL).returncode == 0
+
+        async def main():
+            with pytest.raises(zind.UnsupportedError, match="notify="):
+                await zind.aio.run(SAYS, seccomp=profile)
+
+        asyncio.run(main())
+        p.kill()
+
+
+def test_what_comes_before_a_further_program_asks_nobody():
+    everything = {"defaultAction": "SCMP_ACT_NOTIFY", "syscalls": []}
+    seen = []
+    proceed = lambda call: (seen.append(call.syscall), call.proceed())[1]
+    with zind.Popen(["sleep", "1034"]) as p:
+        assert p.exec(["sh", "-c", "exec /usr/bin/true"], seccomp=everything, notify=proceed, timeout=60).returncode == 0
+        # Only the shell's own execution of another program.
+        assert seen.count("execve") == 1 and seen[0] == "brk" and "exit_group" in seen
+        with pytest.raises(zind.SysError) as caught:
+            p.exec(["there-is-no-such-program"], seccomp=everything, notify=proceed, timeout=60)
+        assert (caught.value.errno, caught.value.step) == (errno.ENOENT, "Exec")
+        p.kill()
+
+
+def test_programs_in_containers_that_live_on_ask_who_starts_them(tmp_path):
+    profile = allow_but(rule("NOTIFY", "sethostname"))
+    with zind.Container(["sleep", "1035"], containers=tmp_path / "place") as c:
+        c.start()
+        found = c.exec(SAYS, seccomp=profile, notify=lambda call: call.refuse(errno.EDOM), capture_output=True, text=True)
+        assert found.stdout == "EDOM\n"
+        with pytest.raises(zind.UnsupportedError, match="notify="):
+            c.exec(SAYS, seccomp=profile)
+        with c.popen(SAYS, seccomp=profile, stdout=zind.PIPE, text=True) as p:
+            p.notifier.get(30).refuse(errno.ERANGE)
+            assert p.stdout.read() == "ERANGE\n"
+
+        async def slow(call):
+            await asyncio.sleep(0.01)
+            call.refuse(errno.ENODATA)
+
+        async def main():
+            options = {"seccomp": profile, "notify": slow, "capture_output": True, "text": True}
+            inner = await zind.aio.Container.open(c.id, containers=tmp_path / "place")
+            p = await zind.aio.Popen.start(["sleep", "1036"])
+            for one in (inner, p):
+                assert (await one.exec(SAYS, **options)).stdout == "ENODATA\n"
+                with pytest.raises(zind.UnsupportedError, match="notify="):
+                    await one.exec(SAYS, seccomp=profile)
+            p.kill()
+            await p.wait()
+
+        asyncio.run(main())
+        c.kill()
+
+
 def test_the_loop_answers():
     async def slow(call):
         await asyncio.sleep(0.01)
@@ -355,6 +443,71 @@ def test_the_loop_answers():
     asyncio.run(main())
 
 
+def refuse_by_hand(listener: int, number: int) -> None:
+    """struct seccomp_notif and seccomp_notif_resp."""
+    import fcntl
+
+    buffer = bytearray(80)
+    fcntl.ioctl(listener, 0xC0502100, buffer)
+    fcntl.ioctl(listener, 0xC0182101, bytearray(struct.pack("QqiI", *struct.unpack_from("Q", buffer), 0, -number, 0)))
+    os.close(listener)
+
+
+def test_an_agent_gets_the_listener_of_each_program(tmp_path):
+    path = tmp_path / "agent"
+    documents = []
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen(4)
+        path.chmod(0o777)
+
+        def agent():
+            for number in (errno.EDOM, errno.ERANGE, errno.ENODATA):
+                connection, _ = listener.accept()
+                with connection:
+                    data, fds, _, _ = socket.recv_fds(connection, 65536, 4)
+                    while piece := connection.recv(65536):
+                        data += piece
+                documents.append(json.loads(data))
+                refuse_by_hand(fds[0], number)
+
+        thread = threading.Thread(target=agent)
+        thread.start()
+        profile = allow_but(rule("NOTIFY", "sethostname"), listenerPath=str(path), listenerMetadata="meta")
+        then_sleep = [*SAYS[:2], SAYS[2] + "; import sys, time; sys.stdout.flush(); time.sleep(1037)"]
+        with zind.Container(then_sleep, containers=tmp_path / "place", seccomp=profile) as c:
+            c.start()
+            c.wait_ready(line="EDOM")
+            assert c.exec(SAYS, capture_output=True, text=True).stdout == "ERANGE\n"
+            p = c.popen(SAYS, stdout=zind.PIPE, text=True)
+            assert p.communicate()[0] == "ENODATA\n" and p.notifier is None
+            thread.join()
+            c.kill()
+    assert len({one["pid"] for one in documents}) == 3 and {one["metadata"] for one in documents} == {"meta"}
+
+
+def test_a_busy_agent_keeps_nobody_from_giving_up(tmp_path):
+    path = tmp_path / "agent"
+    profile = allow_but(rule("NOTIFY", "sethostname"), listenerPath=str(path))
+    with socket.socket(socket.AF_UNIX) as listener, contextlib.ExitStack() as waiting:
+        listener.bind(str(path))
+        listener.listen(0)
+        path.chmod(0o777)
+        with pytest.raises(BlockingIOError):
+            for _ in range(100):
+                one = waiting.enter_context(socket.socket(socket.AF_UNIX))
+                one.setblocking(False)
+                one.connect(str(path))
+        with pytest.raises((TimeoutError, zind.TimeoutExpired)):
+            zind.run(SAYS, seccomp=profile, timeout=0.5, stdout=zind.DEVNULL)
+        with zind.Popen(["sleep", "1038"]) as p:
+            try:
+                with pytest.raises((TimeoutError, zind.TimeoutExpired)):
+                    p.exec(SAYS, seccomp=profile, timeout=0.5, stdout=zind.DEVNULL)
+            finally:
+                p.kill()
+
+
 def test_an_agent_gets_the_listener(tmp_path):
     path = tmp_path / "agent"
     got = {}
@@ -370,13 +523,7 @@ def test_an_agent_gets_the_listener(tmp_path):
                 while piece := connection.recv(65536):
                     data += piece
             got.update(json.loads(data), count=len(fds))
-            # struct seccomp_notif and seccomp_notif_resp, by hand.
-            import fcntl
-
-            buffer = bytearray(80)
-            fcntl.ioctl(fds[0], 0xC0502100, buffer)
-            fcntl.ioctl(fds[0], 0xC0182101, bytearray(struct.pack("QqiI", *struct.unpack_from("Q", buffer), 0, -errno.EDOM, 0)))
-            os.close(fds[0])
+            refuse_by_hand(fds[0], errno.EDOM)
 
         thread = threading.Thread(target=agent)
         thread.start()

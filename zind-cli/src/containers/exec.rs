@@ -45,14 +45,17 @@ pub fn run(given: &ArgMatches, context: &Context) -> Result {
     if given.is_on("detach") {
         (exec.stdin, exec.stdout, exec.stderr) = (Stdio::Null, Stdio::Null, Stdio::Null);
         exec.outlive_owner = true;
-        container.exec(&exec)?;
+        container.exec(&exec)?.expect_no_questions()?;
         return Ok(0);
     }
     if given.is_on("tty") {
         exec.terminal = Some(Size::of(std::io::stdout()).unwrap_or_default());
-        return foreground::in_terminal(&container.exec(&exec)?, interactive, None);
+        let process = container.exec(&exec)?;
+        process.expect_no_questions()?;
+        return foreground::in_terminal(&process, interactive, None);
     }
     let signals = Signals::hold(Signals::PASSED_ON)?;
     let process = container.exec(&exec)?;
+    process.expect_no_questions()?;
     foreground::stay(&process, Some(&signals), foreground::Terminal::Apart { passes_signals: true }, None)
 }

@@ -45,6 +45,7 @@ pub fn run_and(
     let signals = holds.then(|| Signals::hold(Signals::PASSED_ON)).transpose()?;
     let deadline = spec.timeout.map(|timeout| Instant::now() + timeout);
     let process = zind_core::Command::from(spec).spawn()?;
+    process.expect_no_questions()?;
     let signals = signals.as_ref();
     let end = match context {
         Some(context) if !found::ends_soon(&process, signals) => std::thread::scope(|scope| {

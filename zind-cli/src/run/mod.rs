@@ -36,6 +36,7 @@ pub fn run(given: &ArgMatches, context: &Context) -> Result {
         spec.terminal = Some(Size::of(std::io::stdout()).unwrap_or_default());
         let interactive = given.is_on("interactive");
         let process = zind_core::Command::from(spec).spawn()?;
+        process.expect_no_questions()?;
         return foreground::in_terminal(&process, interactive, Some(context));
     }
     foreground::run(spec, apart(given), Some(context))

@@ -96,6 +96,7 @@ impl Container {
                     Err(Error::State(_)) => return Ok(false),
                     result => result?,
                 };
+                process.expect_no_questions()?;
                 let left = deadline.saturating_duration_since(Instant::now());
                 match process.wait_interruptible(Some(left), interrupted) {
                     Ok(Some(exit)) => Ok(exit.success()),

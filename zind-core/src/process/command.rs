@@ -280,7 +280,9 @@ impl Command {
 
     /// Runs it to its end, with the caller's streams.
     pub fn status(&self) -> Result<Exit> {
-        self.spawn()?.wait(None)?.ok_or(Error::Interrupted)
+        let process = self.spawn()?;
+        process.expect_no_questions()?;
+        process.wait(None)?.ok_or(Error::Interrupted)
     }
 
     /// Runs it to its end and returns what it wrote. Streams that were not set are piped; stdin is empty.
@@ -310,6 +312,7 @@ impl Command {
     /// Runs `spec` to its end with its streams as they are, feeding `input` into a piped stdin.
     pub fn run(spec: Spec, input: Vec<u8>, interrupted: &mut dyn FnMut() -> bool) -> Result<Output> {
         let process = Starting::begin(spec, interrupted)?.finish(interrupted)?;
+        process.expect_no_questions()?;
         process.communicate(input, interrupted).inspect_err(|_| {
             let _ = process.kill();
             let _ = process.wait(None);

@@ -318,6 +318,7 @@ fn prepare(target: &Target<'_>, exec: &Exec) -> Result<(Prepared, Option<Wish>)>
     let is_joined = |kind: Kind| target.isolation.namespaces.get(&kind).is_some_and(|how| *how != "host");
     let setgroups = is_joined(Kind::User).then(|| may_set_groups(target.pid));
     builder.credentials(&spec, &identity, None, setgroups.or(Some(true)))?;
+    builder.handover()?;
     let landlock = builder.landlock(&spec)?;
     builder.labels(&spec)?;
     builder.process(&spec)?;

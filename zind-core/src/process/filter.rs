@@ -6,6 +6,7 @@ use std::io::IoSlice;
 use std::mem::MaybeUninit;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::net::{
     AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType,
@@ -103,11 +104,13 @@ pub(super) fn of_container(base: &Spec) -> Seccomp {
     if base.seccomp == Seccomp::Learn { Seccomp::None } else { base.seccomp.clone() }
 }
 
-/// A further program has no way to hand a listener over.
+/// Who becomes a further program has another's memory until it has given its privileges up, and nobody to answer there.
 pub(super) fn check_exec(spec: &Spec) -> Result<()> {
-    let needs = "a further program in a container cannot hand a listener over: give it another seccomp=";
-    let has_listener = spec.seccomp == Seccomp::Learn || choose(spec)?.is_some_and(|chosen| chosen.has_listener);
-    if has_listener { Err(Error::unsupported("a seccomp listener", needs)) } else { Ok(()) }
+    if spec.no_new_privileges || choose(spec)?.is_none_or(|chosen| !chosen.has_listener) {
+        return Ok(());
+    }
+    let needs = "a further program in a container has one only with no_new_privileges";
+    Err(Error::unsupported("a seccomp listener", needs))
 }
 
 /// Below a monitor nobody is left who could hold a listener.
@@ -121,6 +124,9 @@ pub(super) fn check_watched(spec: &Spec, is_restarted: bool) -> Result<()> {
     Err(Error::unsupported("a seccomp listener", needs))
 }
 
+/// Between two attempts to reach an agent that has no room for us: its queue is nothing that can be waited for.
+const PAUSE: Duration = Duration::from_millis(5);
+
 /// Hands the listener to an agent, as OCI has it: the state of the container's process as JSON, with the descriptor.
 ///
 /// Source: <https://github.com/opencontainers/runtime-spec/blob/v1.2.0/config-linux.md#containerprocessstate>
@@ -129,6 +135,7 @@ pub(super) fn hand_over(
     listener: BorrowedFd<'_>,
     pid: i32,
     annotations: Option<&BTreeMap<String, String>>,
+    interrupted: &mut dyn FnMut() -> bool,
 ) -> Result<()> {
     const VERSION: &str = "1.2.0";
     let path = &agent.path;
@@ -148,23 +155,38 @@ pub(super) fn hand_over(
     }
     let text = document.to_string().into_bytes();
     let address = SocketAddrUnix::new(path).at(step, "connect", path)?;
-    let socket =
-        socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).at(step, "socket", path)?;
-    rustix::io::retry_on_intr(|| connect(&socket, &address)).at(step, "connect", path).map_err(|error| {
-        error.with_hint("listenerPath of the profile is a unix socket of streams on which an agent listens")
-    })?;
+    // An agent that is busy, or stopped, must not keep who starts this from giving up.
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).at(step, "socket", path)?;
+    let mut again = |errno| match errno {
+        rustix::io::Errno::INTR if !interrupted() => Ok(()),
+        rustix::io::Errno::AGAIN if !interrupted() => {
+            std::thread::sleep(PAUSE);
+            Ok(())
+        }
+        rustix::io::Errno::INTR | rustix::io::Errno::AGAIN => Err(Error::Interrupted),
+        errno => Err(errno).at(step, "connect", path).map_err(|error| {
+            error.with_hint("listenerPath of the profile is a unix socket of streams on which an agent listens")
+        }),
+    };
+    while let Err(errno) = connect(&socket, &address) {
+        again(errno)?;
+    }
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let fds = [listener];
     let mut sent = loop {
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
         ancillary.push(SendAncillaryMessage::ScmRights(&fds));
         match sendmsg(&socket, &[IoSlice::new(&text)], &mut ancillary, SendFlags::NOSIGNAL) {
-            Err(rustix::io::Errno::INTR) => {}
+            Err(errno @ (rustix::io::Errno::INTR | rustix::io::Errno::AGAIN)) => again(errno)?,
             other => break other.at(step, "sendmsg", path)?,
         }
     };
     while let Some(rest) = text.get(sent..).filter(|rest| !rest.is_empty()) {
-        sent += rustix::io::retry_on_intr(|| send(&socket, rest, SendFlags::NOSIGNAL)).at(step, "send", path)?;
+        match send(&socket, rest, SendFlags::NOSIGNAL) {
+            Err(errno @ (rustix::io::Errno::INTR | rustix::io::Errno::AGAIN)) => again(errno)?,
+            other => sent += other.at(step, "send", path)?,
+        }
     }
     Ok(())
 }

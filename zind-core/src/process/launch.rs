@@ -33,6 +33,7 @@ use crate::error::{At, Error, Result, Step};
 use crate::image::apply;
 use crate::namespace::idmap::IdMap;
 use crate::namespace::{idmap, pin};
+use crate::proc::Proc;
 use crate::rootfs::fuse::{self, Fuse, Launcher};
 use crate::rootfs::layers::Lock;
 use crate::rootfs::ops::{Op, Ops};
@@ -70,6 +71,8 @@ pub(crate) struct Starting {
     fuse: Option<Box<Fuse>>,
     /// The listener of the payload's filter, and who is about to become the payload.
     listener: Option<(OwnedFd, i32)>,
+    /// Where the listener of a further program's filter comes from: that one has no report socket.
+    handover: Option<OwnedFd>,
     /// Answers for the caller.
     watch: Option<Watch>,
     /// Of a launcher that waits for another program when this one has ended.
@@ -252,12 +255,13 @@ impl Starting {
     }
 
     fn of(
-        prepared: Prepared,
+        mut prepared: Prepared,
         waiter: Option<Above>,
         socket: OwnedFd,
         deadline: Option<Instant>,
         began: Instant,
     ) -> Starting {
+        let handover = prepared.handover.take();
         Starting {
             prepared,
             waiter,
@@ -271,6 +275,7 @@ impl Starting {
             to_fill: None,
             fuse: None,
             listener: None,
+            handover,
             watch: None,
             hold: None,
             ended: false,
@@ -413,7 +418,7 @@ impl Starting {
                 Some(Step::LookAtMe) => self.measure(message.pid)?,
                 Some(Step::HandedOver) => self.hand_back(message.fd, message.pid, interrupted)?,
                 Some(Step::HandedTerminal) => self.prepared.streams.terminal = message.fd,
-                Some(Step::HandedListener) => self.take_listener(message.fd, message.pid)?,
+                Some(Step::HandedListener) => self.take_listener(message.fd, message.pid, interrupted)?,
                 Some(Step::Started) => {
                     if let Some(network) = &mut self.prepared.network {
                         network.let_go();
@@ -484,9 +489,10 @@ impl Starting {
             if timeout == Some(Duration::ZERO) {
                 return Err(Error::Timeout(self.began.elapsed()));
             }
-            let is_told = match &self.listener {
-                Some((listener, pid)) => self.wait_beside(listener.as_fd(), *pid, timeout, interrupted)?,
-                None => wait_readable(self.socket.as_fd(), timeout, interrupted)?,
+            let is_told = match (&self.listener, &self.handover) {
+                (Some((listener, pid)), _) => self.wait_beside(listener.as_fd(), *pid, timeout, interrupted)?,
+                (None, Some(_)) => self.wait_for_handover(timeout, interrupted)?,
+                (None, None) => wait_readable(self.socket.as_fd(), timeout, interrupted)?,
             };
             if !is_told {
                 continue;
@@ -501,7 +507,12 @@ impl Starting {
     }
 
     /// The filter is in force: its listener goes to whom it is for.
-    fn take_listener(&mut self, listener: Option<OwnedFd>, pid: Option<i32>) -> Result<()> {
+    fn take_listener(
+        &mut self,
+        listener: Option<OwnedFd>,
+        pid: Option<i32>,
+        interrupted: &mut dyn FnMut() -> bool,
+    ) -> Result<()> {
         let (Some(listener), Some(pid)) = (listener, pid) else {
             return Err(Error::sys(Step::Report, "recvmsg", "", Errno::EPROTO));
         };
@@ -510,11 +521,42 @@ impl Starting {
             Some(Listening::Learn(compiled)) => self.watch = Some(Watch::begin(listener, compiled, true)?),
             Some(Listening::Agent(agent)) => {
                 let annotations = self.prepared.spec.as_ref().map(|spec| &spec.annotations);
-                filter::hand_over(agent, listener.as_fd(), pid, annotations)?;
+                let listener = listener.as_fd();
+                self.in_time(interrupted, |stop| filter::hand_over(agent, listener, pid, annotations, stop))?;
             }
             Some(Listening::Caller) | None => self.listener = Some((listener, pid)),
         }
         Ok(())
+    }
+
+    /// Waits for a report, or for the listener that comes before the last of them. True if there is a report.
+    fn wait_for_handover(&mut self, timeout: Option<Duration>, interrupted: &mut dyn FnMut() -> bool) -> Result<bool> {
+        let Some(handover) = &self.handover else { return Ok(false) };
+        let slice = timeout.map_or(SLICE, |timeout| timeout.min(SLICE));
+        let time = rustix::event::Timespec { tv_sec: slice.as_secs() as i64, tv_nsec: i64::from(slice.subsec_nanos()) };
+        // In this order: who is seen to have started has handed its listener over before.
+        let mut fds = [PollFd::new(&self.socket, PollFlags::IN), PollFd::new(handover, PollFlags::IN)];
+        match poll(&mut fds, Some(&time)) {
+            Ok(0) | Err(rustix::io::Errno::INTR) if interrupted() => return Err(Error::Interrupted),
+            Ok(0) | Err(rustix::io::Errno::INTR) => return Ok(false),
+            Ok(_) => {}
+            Err(errno) => return Err(errno).at(Step::Wait, "poll", ""),
+        }
+        let (is_reported, is_handed) = (!fds[0].revents().is_empty(), !fds[1].revents().is_empty());
+        if !is_handed {
+            return Ok(is_reported);
+        }
+        let received = receive(handover.as_fd())?;
+        self.handover = None;
+        match received {
+            Received::Report(message) if message.report.step == Step::HandedListener as u16 => {
+                self.take_listener(message.fd, message.pid, interrupted)?;
+                Ok(false)
+            }
+            // It has ended without a word, of which the report tells.
+            Received::End => Ok(false),
+            _ => Err(protocol()),
+        }
     }
 
     /// Waits for a report beside a listener that nobody reads yet. True if there is one.
@@ -546,21 +588,28 @@ impl Starting {
             return wait_readable(self.socket.as_fd(), timeout, interrupted);
         }
         let program = format!("/proc/{pid}/exe");
-        let found = match rustix::fs::stat(&program) {
-            Ok(found) => found,
+        let is_launcher = match rustix::fs::stat(&program) {
+            Ok(found) => {
+                let launcher = rustix::fs::fstat(&*image()?).at(Step::Memfd, "fstat", "zind-init")?;
+                (found.st_dev, found.st_ino) == (launcher.st_dev, launcher.st_ino)
+            }
             // It has ended.
             Err(rustix::io::Errno::NOENT | rustix::io::Errno::SRCH) => {
                 return wait_readable(self.socket.as_fd(), timeout, interrupted);
             }
             // Nobody may look at who ends in this moment.
             Err(_) if !has_question(listener) => return Ok(false),
+            // Who becomes a further program is forked from a launcher that nobody may look into, who executes nothing else.
+            Err(rustix::io::Errno::ACCESS | rustix::io::Errno::PERM) if self.prepared.is_guest() => {
+                const PF_FORKNOEXEC: u32 = 0x40;
+                Proc::open(pid).and_then(|process| process.stat()).is_ok_and(|stat| stat.flags & PF_FORKNOEXEC != 0)
+            }
             Err(errno) => {
                 let hint = "the filter notifies of calls that zind makes on the way to the program; whose they are is seen by who may trace it";
                 return Err(errno).at(Step::Notify, "stat", &program).map_err(|error| error.with_hint(hint));
             }
         };
-        let launcher = rustix::fs::fstat(&*image()?).at(Step::Memfd, "fstat", "zind-init")?;
-        if (found.st_dev, found.st_ino) != (launcher.st_dev, launcher.st_ino) {
+        if !is_launcher {
             return wait_readable(self.socket.as_fd(), timeout, interrupted);
         }
         let notification = match sys::seccomp::receive(listener) {
@@ -766,7 +815,7 @@ fn start_launcher(
 }
 
 /// The report socket: our end, and the launcher's.
-fn pair() -> Result<(OwnedFd, OwnedFd)> {
+pub(super) fn pair() -> Result<(OwnedFd, OwnedFd)> {
     let flags = SocketFlags::CLOEXEC;
     socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).at(Step::Socket, "socketpair", "")
 }

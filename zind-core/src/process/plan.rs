@@ -9,13 +9,14 @@ use std::sync::Arc;
 
 use nix::errno::Errno;
 use rustix::fs::{Mode, OFlags};
+use rustix::net::sockopt;
 use zind_init::plan::{self as wire, Enter, FsKind, List, MAGIC, Plan, SchedAttr, Str, Topology, VERSION};
 
 use super::filter::{self, Listening};
 use super::identity::{self, Caller, Identity};
 use super::planfile::PlanWriter;
 use super::stdio::Streams;
-use super::{exec, hooks, measured};
+use super::{exec, hooks, launch, measured};
 use crate::cgroup::{self, Cgroup, Resources};
 use crate::error::{At, Error, Result, Step};
 use crate::image::apply::Origin;
@@ -63,6 +64,8 @@ pub(crate) struct Prepared {
     pub(crate) spec: Option<Arc<Spec>>,
     /// What becomes of the listener of its filter.
     pub(crate) listening: Option<Listening>,
+    /// Where that comes from, if not with the reports.
+    pub(super) handover: Option<OwnedFd>,
     /// Somebody has something to do when its namespaces are there.
     pub(super) waits: bool,
     pub(crate) names: Names,
@@ -205,6 +208,7 @@ pub(super) fn blank() -> Plan {
         memory_news: -1,
         container: -1,
         control: -1,
+        handover: -1,
         root: -1,
         group: -1,
         terminal: -1,
@@ -275,6 +279,7 @@ pub(crate) fn prepare_mount_namespace(ops: &Ops) -> Prepared {
         overlay: None,
         spec: None,
         listening: None,
+        handover: None,
         waits: false,
         names: Names { fs: ops.list.clone(), ..Names::default() },
         forked: false,
@@ -585,6 +590,7 @@ pub(crate) fn prepare_with(
         overlay,
         spec: Some(Arc::new(exec::keep(spec, identity))),
         listening: builder.listening,
+        handover: None,
         waits: false,
         names: builder.names,
         forked: !have_clone3,
@@ -681,6 +687,7 @@ pub(super) struct Builder {
     clone_flags: u64,
     network: Option<NetworkMaker>,
     listening: Option<Listening>,
+    handover: Option<OwnedFd>,
     /// Detached trees, each of which is attached once.
     trees: Vec<RawFd>,
     /// Copies of them for further starts.
@@ -700,6 +707,7 @@ impl Builder {
             clone_flags: 0,
             network: None,
             listening: None,
+            handover: None,
             trees: Vec::new(),
             kept_trees: Vec::new(),
             has_hooks: false,
@@ -726,6 +734,7 @@ impl Builder {
             overlay: None,
             spec: Some(spec),
             listening: self.listening,
+            handover: self.handover,
             waits: false,
             names: self.names,
             forked,
@@ -734,6 +743,19 @@ impl Builder {
             is_init: false,
             kept_trees: Vec::new(),
         }
+    }
+
+    /// Where the listener of a further program's filter comes from, if it has one.
+    pub(super) fn handover(&mut self) -> Result<()> {
+        if self.listening.is_none() {
+            return Ok(());
+        }
+        let (ours, theirs) = launch::pair()?;
+        sockopt::set_socket_passcred(&ours, true).at(Step::Socket, "setsockopt", "")?;
+        self.plan.handover = theirs.as_raw_fd();
+        self.descriptors.push(theirs);
+        self.handover = Some(ours);
+        Ok(())
     }
 
     pub(super) fn streams(&mut self, spec: &Spec, streams: &Streams) {

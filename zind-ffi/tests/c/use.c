@@ -440,6 +440,28 @@ static void filters_ask_tell_and_learn(void) {
     zind_notifier_free(notifier);
     zind_process_free(process);
     process = NULL;
+    /* A further program asks whoever starts it. */
+    zind_spec *sleeper = container("exec sleep 1000");
+    zind_process *around = NULL;
+    OK(zind_run(sleeper, &around, &error));
+    OK(zind_process_exec(around, spec, &process, &error));
+    OK(zind_process_take_notifier(process, &notifier, &error));
+    for (int number = 0; number < 3; number++) {
+        OK(zind_notifier_next(notifier, -1, &call, &error));
+        SAME(call.name, "sethostname");
+        OK(zind_notifier_answer(notifier, &call, 0, &error));
+    }
+    OK(zind_notifier_next(notifier, -1, &call, &error));
+    CHECK(call.id == 0);
+    OK(zind_process_wait(process, -1, &end, &error));
+    CHECK(end.code == 0);
+    zind_notifier_free(notifier);
+    zind_process_free(process);
+    process = NULL;
+    OK(zind_process_kill(around, &error));
+    OK(zind_process_wait(around, -1, &end, &error));
+    zind_process_free(around);
+    zind_spec_free(sleeper);
     OK(zind_spec_set_seccomp(spec, "default", &error));
     OK(zind_spec_set_violations(spec, true, &error));
     OK(zind_run(spec, &process, &error));

@@ -131,6 +131,7 @@ if TYPE_CHECKING:
         capabilities: Iterable[str] | Literal["docker", "podman"] | None
         privileged: bool
         no_new_privileges: bool
-        seccomp: Literal["default"] | Path | Mapping[str, Any] | None
+        seccomp: Literal["default", "learn"] | Path | Mapping[str, Any] | None
+        notify: NotifyFunction | None
         keyring: bool
         die_with_owner: bool

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ._images import Compression, Image, ProgressFunction
     from ._options import Argv, ExecOptions, Options, Path
     from ._resources import Resources
+    from ._seccomp import NotifyFunction, ViolationFunction
     from ._zind import Mount
 
     class _PtyBase(NamedTuple):
@@ -94,20 +95,30 @@ def run(
         only_terminal(given, capture_output)
         given["timeout"] = timeout
         if not captured and input is None:
-            return _interact(_zind.spawn(argv, given, False), argv, mode, timeout, check)
+            notify, violations = _seccomp.take(given)
+            return _interact(_zind.spawn(argv, given, False), argv, mode, timeout, check, notify, violations)
         out, err = captured, False
     else:
         out, err = streams(given, input is not None, capture_output)
-    if given.get("notify") or given.get("violations") or given.get("seccomp") == "learn":
-        return _served(argv, given, mode, input, out, err, timeout, check)
     given["timeout"] = timeout
+    if _is_served(given):
+        process = Popen._with(argv, -1, Text(None, None, None), given)
+        return _served(process, argv, given, mode, input, out, err, timeout, check)
     exit_, stats, isolation, stdout, stderr = _zind.run(argv, given, mode.encode(input))
     return completed(
         argv, Exit(*exit_), stats, isolation, mode, stdout if out else None, stderr if err else None, timeout, check
     )
 
 
+def _is_served(given: dict[str, Any]) -> bool:
+    """There are functions to call meanwhile, or something to be read at the end."""
+    if given.get("notify") is None:
+        given.pop("notify", None)
+    return bool("notify" in given or given.get("violations") or given.get("seccomp") == "learn")
+
+
 def _served(
+    process: Popen,
     argv: Any,
     given: dict[str, Any],
     mode: Text,
@@ -118,8 +129,6 @@ def _served(
     check: bool,
 ) -> CompletedProcess:
     """A command whose filter asks or tells, or learns, to its end."""
-    given["timeout"] = timeout
-    process = Popen._with(argv, -1, Text(None, None, None), given)
     try:
         stdout, stderr = process.communicate(None if input is None else mode.encode(input))
     except BaseException:
@@ -166,9 +175,20 @@ def only_terminal(given: dict[str, Any], capture_output: bool) -> None:
         raise ValueError("pty is all three streams: stdin, stdout and stderr may not be used with it, except for PIPE")
 
 
-def _interact(process: _zind.Process, argv: Any, mode: Text, timeout: float | None, check: bool) -> CompletedProcess:
+def _interact(
+    process: _zind.Process,
+    argv: Any,
+    mode: Text,
+    timeout: float | None,
+    check: bool,
+    notify: NotifyFunction | None,
+    violations: ViolationFunction | None,
+) -> CompletedProcess:
     """Between this program's own terminal and the container's, to the end."""
+    serving = _seccomp.serving(process, notify, violations)
     try:
+        if serving is None:
+            process.expect_no_questions()
         process.interact(0, 1)
         exit = process.wait()
     except BaseException:
@@ -176,6 +196,8 @@ def _interact(process: _zind.Process, argv: Any, mode: Text, timeout: float | No
         process.wait()
         raise
     assert exit is not None
+    if serving is not None:
+        serving.join()
     return completed(
         argv, Exit(*exit), process.stats(), Isolation(process.isolation), mode, None, None, timeout, check
     )
@@ -245,10 +267,14 @@ def exec_in(
         captured = capture_output or _is(given.get("stdout"), PIPE)
         only_terminal(given, capture_output)
         if not captured and input is None:
-            return _interact(inside.exec(argv, given), argv, mode, timeout, check)
+            notify, violations = _seccomp.take(given)
+            return _interact(inside.exec(argv, given), argv, mode, timeout, check, notify, violations)
         out, err = captured, False
     else:
         out, err = streams(given, input is not None, capture_output)
+    if _is_served(given):
+        process = popen_in(inside, argv, -1, Text(None, None, None), given)
+        return _served(process, argv, given, mode, input, out, err, timeout, check)
     exit_, stats, isolation, stdout, stderr = inside.exec_to_end(argv, given, mode.encode(input))
     return completed(
         argv, Exit(*exit_), stats, isolation, mode, stdout if out else None, stderr if err else None, timeout, check
@@ -262,8 +288,10 @@ def popen_in(
     if given.get("pty"):
         _caller_s_size(given)
         only_terminal(given, False)
+    notify, violations = _seccomp.take(given)
     other = Popen.__new__(Popen)
     other._start(inside.exec(argv, given), argv, bufsize, mode)
+    other._serving = _seccomp.serving(other._process, notify, violations)
     return other
 
 
@@ -305,8 +333,7 @@ class Popen:
     def _begin(self, argv: Any, bufsize: int, mode: Text, given: dict[str, Any]) -> None:
         notify, violations = _seccomp.take(given)
         self._start(_zind.spawn(argv, given, False), argv, bufsize, mode)
-        if notify is not None or violations is not None:
-            self._serving = _seccomp.Serving(self._process, notify, violations)
+        self._serving = _seccomp.serving(self._process, notify, violations)
 
     #: Calls the functions of ``notify=`` and ``violations=``.
     _serving: _seccomp.Serving | None = None

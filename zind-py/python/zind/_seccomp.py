@@ -229,6 +229,13 @@ def settle(call: Call, value: Any) -> None:
         pass
 
 
+def serving(
+    process: _zind.Process, notify: NotifyFunction | None, violations: ViolationFunction | None
+) -> Serving | None:
+    """Threads for the functions; ``None`` where there are none to call."""
+    return None if notify is None and violations is None else Serving(process, notify, violations)
+
+
 class Serving:
     """Threads that call the functions of a process: the first exception of theirs is kept."""
 

@@ -33,7 +33,7 @@ from ._process import _caller_s_size, _is, completed, only_terminal, streams
 from ._resources import ProcessInfo
 from ._results import CompletedProcess, Exit, Isolation, Stats
 from ._text import Text
-from .errors import NotFoundError, StateError, SysError
+from .errors import NotFoundError, StateError, SysError, UnsupportedError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ if TYPE_CHECKING:
 
     from ._options import Argv, ExecOptions, IdMaps, Options, Path
     from ._resources import Resources
-    from ._seccomp import Call, Violation
+    from ._seccomp import Call, NotifyFunction, Violation, ViolationFunction
     from ._zind import Mount
 
     T = TypeVar("T")
@@ -227,14 +227,7 @@ class Popen:
             _caller_s_size(given)
             only_terminal(given, False)
         notify, violations = _seccomp.take(given)
-        self = await cls._of(await _start(argv, given), argv)
-        found = self._process.take_notifier()
-        self._notifier = None if found is None else Notifier(_seccomp.Notifier(found))
-        if notify is not None and self._notifier is not None:
-            self._serve(_answer(self._notifier, notify))
-        if violations is not None:
-            self._serve(_tell(self.violations(), violations))
-        return self
+        return await cls._of(await _start(argv, given), argv, notify, violations)
 
     _notifier: Notifier | None = None
     #: They call the functions of ``notify=`` and ``violations=``.
@@ -257,7 +250,13 @@ class Popen:
         return _seccomp.learned(self._process)
 
     @classmethod
-    async def _of(cls, process: _zind.Process, argv: Any) -> Popen:
+    async def _of(
+        cls,
+        process: _zind.Process,
+        argv: Any,
+        notify: NotifyFunction | None,
+        violations: ViolationFunction | None = None,
+    ) -> Popen:
         self = cls.__new__(cls)
         self.args = argv
         self._process = process
@@ -266,6 +265,12 @@ class Popen:
         self.stdin, self.stdout, self.stderr = await _writer(stdin), await _reader(stdout), await _reader(stderr)
         terminal = process.take_terminal()
         self.terminal = None if terminal < 0 else io.FileIO(terminal, "r+")
+        found = process.take_notifier()
+        self._notifier = None if found is None else Notifier(_seccomp.Notifier(found))
+        if notify is not None and self._notifier is not None:
+            self._serve(_answer(self._notifier, notify))
+        if violations is not None:
+            self._serve(_tell(self.violations(), violations))
         return self
 
     #: As in :class:`zind.Popen`: for ``loop.add_reader``, or :meth:`communicate`.
@@ -283,13 +288,14 @@ class Popen:
         if given.get("pty"):
             _caller_s_size(given)
             only_terminal(given, False)
+        notify, _ = _seccomp.take(given)
         start = self._process.begin_exec(argv, given)
         try:
             await _readable(start.fileno())
         except BaseException:
             start.cancel()
             raise
-        return await type(self)._of(start.finish(), argv)
+        return await type(self)._of(start.finish(), argv, notify)
 
     async def exec(
         self,
@@ -309,7 +315,10 @@ class Popen:
         given: dict[str, Any] = dict(options)
         out, err = _streams(given, input is not None, capture_output)
         process = await self.popen(argv, **given)
-        return await _to_end(process, argv, mode, mode.encode(input), out, err, timeout, check)
+        result = await _to_end(process, argv, mode, mode.encode(input), out, err, timeout, check)
+        if given.get("seccomp") == "learn":
+            result.profile = process.learned()
+        return result
 
     _process: _zind.Process
     _exit: Exit | None
@@ -622,7 +631,8 @@ class Container(_Known):
         if given.get("pty"):
             _caller_s_size(given)
             only_terminal(given, False)
-        return await Popen._of(self._container.exec(argv, given), argv)
+        notify, _ = _seccomp.take(given)
+        return await Popen._of(self._container.exec(argv, given), argv, notify)
 
     async def exec(
         self,
@@ -642,7 +652,10 @@ class Container(_Known):
         given: dict[str, Any] = dict(options)
         out, err = _streams(given, input is not None, capture_output)
         process = await self.popen(argv, **given)
-        return await _to_end(process, argv, mode, mode.encode(input), out, err, timeout, check)
+        result = await _to_end(process, argv, mode, mode.encode(input), out, err, timeout, check)
+        if given.get("seccomp") == "learn":
+            result.profile = process.learned()
+        return result
 
     async def wait(self) -> Exit:
         """Waits for its end, through all restarts. :raises zind.StateError: it was never started."""
@@ -1174,6 +1187,11 @@ async def _to_end(
     timeout: float | None,
     check: bool,
 ) -> CompletedProcess:
+    if process._notifier is not None and not process._tasks:
+        process.kill()
+        await process.wait()
+        needs = "SCMP_ACT_NOTIFY takes somebody who answers: give notify=, or a profile with listenerPath"
+        raise UnsupportedError(f"a seccomp listener is not available here: {needs}", "a seccomp listener", needs)
     exchange = asyncio.ensure_future(process.communicate(data))
     timer = None
     if timeout is not None:
