@@ -22,6 +22,8 @@ use tracer::Stand;
 use zind_core::{CapSet, Command, Container, Containers, Exec, Kind, Mount, Source, Spec, Stdio, User};
 
 const NAME: &str = "it";
+/// How long a program sleeps that must not be there.
+const STAYS: &str = "1234.5";
 
 /// For each number that it is told, what this process can see and open of that one.
 const LOOK: &str = r#"
@@ -176,6 +178,11 @@ fn worker() {
     let pid = container.pid().unwrap().unwrap();
     tracer::pause();
     match &*work {
+        "given up" => {
+            let mut exec = Exec::new(["sleep", STAYS]);
+            (exec.stdin, exec.stdout, exec.stderr) = (Stdio::Null, Stdio::Null, Stdio::Null);
+            assert!(container.exec(&exec).is_err());
+        }
         "exec" => {
             let mut exec = Exec::new(["true"]);
             (exec.stdin, exec.stdout, exec.stderr) = (Stdio::Null, Stdio::Null, Stdio::Null);
@@ -233,6 +240,53 @@ fn who_waits_inside_gets_nothing_of_who_joins() {
             }
         }
     }
+}
+
+/// Killed, or given up by who asked for it, in the moment in which the program's process is there and does not end with it yet.
+#[test]
+fn a_program_does_not_outlive_a_launcher_that_was_killed_as_it_was_made() {
+    tracer::adopt_orphans();
+    let dir = std::env::temp_dir().join(format!("zind-test-given-up-{}", std::process::id()));
+    let place = Containers::open(Some(&dir.join("place"))).unwrap();
+    let container = Container::builder(Spec::new(["sleep", "1000"])).containers(&place).name(NAME).create().unwrap();
+    container.start().unwrap();
+    let home = fs::read_link(format!("/proc/{}/ns/pid", container.pid().unwrap().unwrap())).unwrap();
+    let mut command = Host::new(std::env::current_exe().unwrap());
+    command.args(["worker", "--exact", "--nocapture"]);
+    command.env("ZIND_TEST_WORKER", "given up").env("ZIND_TEST_DIR", dir.join("place"));
+    let mut killed = Vec::new();
+    let outcome = tracer::look(&mut command, &mut |pid, stand| {
+        let is_new = stand == Stand::Born && killed.is_empty();
+        if is_new && fs::read_link(format!("/proc/{pid}/ns/pid")).is_ok_and(|its| its == home) {
+            let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+            let watcher = status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap().trim().parse().unwrap();
+            tracer::kill(watcher);
+            let is_there =
+                || fs::read_to_string(format!("/proc/{watcher}/stat")).is_ok_and(|stat| !stat.contains(") Z "));
+            while is_there() {
+                std::thread::sleep(std::time::Duration::from_millis(1));
+            }
+            killed.push(pid);
+        }
+    });
+    assert!(!outcome.hangs && outcome.said.contains("<done>") && killed.len() == 1, "{}", outcome.said);
+    // It may be dying still, and is ours to reap: until then its container cannot end.
+    let program = killed[0];
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    let is_there = || {
+        tracer::reap(program);
+        Path::new(&format!("/proc/{program}")).exists()
+    };
+    while is_there() && std::time::Instant::now() < until {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    let is_left = is_there();
+    tracer::kill(program);
+    while is_there() {}
+    assert!(!container.processes().unwrap().iter().any(|one| one.cmdline.iter().any(|word| word == STAYS)));
+    container.delete(true).unwrap();
+    fs::remove_dir_all(&dir).unwrap();
+    assert!(!is_left, "the program is left in the container");
 }
 
 /// A container that is made in the pid namespace of another one is put together before the eyes of that one. A pid namespace is

@@ -46,6 +46,17 @@ impl Outcome {
         self.word(0).store(u32::from(step as u16), Ordering::Release);
     }
 
+    /// Whether the watcher ends is written here by the kernel.
+    fn watch_over(&self) {
+        self.word(3).store(sys::getpid() as u32, Ordering::Relaxed);
+        let _ = sys::mark_at_death(self.0.wrapping_add(3));
+    }
+
+    /// The watcher has ended. Asked by a child of it that is killed with it from now on: so it is not that it ended before.
+    fn is_abandoned(&self) -> bool {
+        self.word(3).load(Ordering::Relaxed) & sys::OWNER_DIED != 0
+    }
+
     /// Nothing but failures of a payload.
     fn failure(&self) -> Option<Failure> {
         let step = match self.word(0).load(Ordering::Acquire) {
@@ -100,6 +111,7 @@ pub fn start(plan: &mut PlanFile) -> Result<i32, Failure> {
 fn run(plan: &mut PlanFile, standing: &Standing, outcome: Outcome) -> Result<i32, Failure> {
     static mut STACK: [u8; 16384] = [0; 16384];
     let group = plan.group;
+    outcome.watch_over();
     let mut shared = Shared { plan, outcome, result: Err(Failure(Step::Fork, 0, sys::ECHILD)) };
     let argument = (&raw mut shared).cast_const().cast();
     // SAFETY: one use of the stack at a time; there is one thread.
@@ -135,7 +147,12 @@ extern "C" fn join(shared: *const u8) -> ! {
     let shared = unsafe { &mut *shared.cast::<Shared<'_>>().cast_mut() };
     shared.result = enter(shared.plan).and_then(|()| sys::fork_sibling().at(Step::Fork));
     if let Ok(0) = shared.result {
-        let failure = payload::become_settled_payload(shared.plan);
+        let failure = match payload::die_with_the_watcher(shared.plan) {
+            // Whoever asked for it takes it for one that has never been.
+            Ok(()) if shared.plan.owner >= 0 && shared.outcome.is_abandoned() => sys::exit(crate::FAILED),
+            Ok(()) => payload::become_settled_payload(shared.plan),
+            Err(failure) => failure,
+        };
         shared.outcome.set(failure);
         sys::exit(crate::FAILED);
     }

@@ -131,6 +131,7 @@ pub mod number {
     pub const EXIT: usize = 60;
     pub const SCHED_YIELD: usize = 24;
     pub const KEYCTL: usize = 250;
+    pub const SET_ROBUST_LIST: usize = 273;
     pub const OPENAT: usize = 257;
     pub const MKDIRAT: usize = 258;
     pub const MKNODAT: usize = 259;
@@ -402,6 +403,21 @@ pub fn map_shared_page() -> Result<*mut u32> {
     const PROT_READ_WRITE: usize = 3;
     const MAP_SHARED_ANONYMOUS: usize = 0x1 | 0x20;
     call!(MMAP, 0, 4096, PROT_READ_WRITE, MAP_SHARED_ANONYMOUS, -1i32, 0).map(|address| address as *mut u32)
+}
+
+/// What the kernel sets in the word of [`mark_at_death`]: `FUTEX_OWNER_DIED`.
+pub const OWNER_DIED: u32 = 0x4000_0000;
+
+/// When this process ends, however that comes, the kernel marks a word that has its number: before its children lose it. An error
+/// means that nobody will. Source: set_robust_list(2), the kernel's `Documentation/locking/robust-futexes.rst`
+pub fn mark_at_death(word: *mut u32) -> Result {
+    use core::sync::atomic::{AtomicUsize, Ordering};
+    // `struct robust_list_head`: a list of none, how far words are from their entries, and the entry that is being worked on.
+    static HEAD: [AtomicUsize; 3] = [const { AtomicUsize::new(0) }; 3];
+    let head = (&raw const HEAD) as usize;
+    HEAD[0].store(head, Ordering::Relaxed);
+    HEAD[2].store(word as usize, Ordering::Relaxed);
+    call!(SET_ROBUST_LIST, head, size_of_val(&HEAD))
 }
 
 /// Blocks or unblocks every signal.
