@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::mount::Mount;
 use crate::security::capabilities::CapSet;
 use crate::security::labels;
-use crate::spec::{IdMap, Kind};
+use crate::spec::{IdMap, Kind, Rlimit};
 
 /// What is in force. It is made from the plan that the launcher carries out step by step. A step that fails ends the start, and
 /// so does one whose effect, read back by another call, is not what was planned ([`Isolation::measured`]).
@@ -71,8 +71,10 @@ pub struct Isolation {
     pub user: Option<(u32, u32)>,
     /// Supplementary groups of the caller that could not be dropped.
     pub keeps_groups: bool,
-    /// Resource limits that were set, by name.
+    /// Resource limits that were asked for, by name.
     pub rlimits: Vec<&'static str>,
+    /// What every resource limit was set to, by name: those that were asked for, and the usual ones of a container without its own.
+    pub rlimit_values: BTreeMap<&'static str, RlimitReport>,
     /// A PID 1 of zind's reaps and forwards signals.
     pub init: bool,
     /// The container ends when the caller's process ends.
@@ -92,6 +94,29 @@ pub struct Isolation {
     /// Who has read back that all this is so before the payload ran: `"inside"` (the launcher, of itself), or `"outside"` too
     /// (the library, of the process that stood ready): with `require`.
     pub measured: &'static str,
+}
+
+/// A resource limit that was set: setrlimit(2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RlimitReport {
+    /// In the limit's own unit; `None` is unlimited.
+    pub soft: Option<u64>,
+    /// The same of the limit that the soft one can be raised to.
+    pub hard: Option<u64>,
+    /// Nobody asked for it: a container has it that has none of its own.
+    pub is_usual: bool,
+}
+
+impl RlimitReport {
+    pub(crate) fn of(limit: &Rlimit, is_usual: bool) -> RlimitReport {
+        let finite = |value: Option<u64>| value.filter(|value| *value != u64::MAX);
+        RlimitReport { soft: finite(limit.soft), hard: finite(limit.hard), is_usual }
+    }
+
+    fn to_json(self) -> Value {
+        json!({"soft": self.soft, "hard": self.hard, "usual": self.is_usual})
+    }
 }
 
 /// A domain of Landlock.
@@ -306,6 +331,7 @@ impl Isolation {
             "user": self.user.map(|(uid, gid)| json!({"uid": uid, "gid": gid})),
             "keeps_groups": self.keeps_groups,
             "rlimits": self.rlimits,
+            "rlimit_values": self.rlimit_values.iter().map(|(name, limit)| ((*name).to_owned(), limit.to_json())).collect::<serde_json::Map<_, _>>(),
             "init": self.init,
             "die_with_owner": self.die_with_owner,
             "pass_fds": self.pass_fds,

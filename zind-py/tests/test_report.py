@@ -166,3 +166,43 @@ def test_an_ordinary_user_cannot_go_without_a_user_namespace():
     else:
         with pytest.raises(zind.UnsupportedError):
             zind.run(["true"], namespaces={"user": "host"})
+
+
+LIMITS = """
+import resource
+names = [name for name in dir(resource) if name.startswith("RLIMIT_")]
+answer({name[7:].lower(): resource.getrlimit(getattr(resource, name)) for name in names})
+"""
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"require": {"rootfs"}}, {"rlimits": {"nofile": (64, 128), "core": 0}}, {"uid_map": "single"}, {"uid_map": "single", "rlimits": {"nproc": 99}}],
+    ids=str,
+)
+def test_limits_that_nobody_asked_for_are_told_too(options):
+    found = kit.probe(LIMITS, **options)
+    told = zind.run(["true"], stdin=zind.DEVNULL, **options).isolation
+    values = {name: [limit["soft"], limit["hard"]] for name, limit in told.rlimit_values.items()}
+    unlimited = {name: [None if value == -1 else value for value in pair] for name, pair in found.items()}
+    assert values == {name: unlimited[name] for name in values}
+    asked = set(options.get("rlimits", {}))
+    assert {name for name, limit in told.rlimit_values.items() if not limit["usual"]} == asked == set(told.rlimits)
+    in_user_namespace = told.namespaces["user"] == "new"
+    assert set(values) == asked | {"core"} | ({"nproc"} if in_user_namespace else set())
+    assert "core" in asked or values["core"] == [1, 1]
+    assert ("rlimits" in told.in_force) is bool(asked)
+
+
+def test_a_container_without_limits_of_zind_s_tells_none():
+    assert zind.run(["true"], stdin=zind.DEVNULL, privileged=True).isolation.rlimit_values == {}
+
+
+def test_a_further_program_has_its_own_limits_told():
+    with zind.Popen(["cat"], stdin=zind.PIPE, stdout=zind.DEVNULL) as process:
+        source = LIMITS.replace("answer(", "print(").replace("})", "}['nofile'])").replace("print({", "print({", 1)
+        result = process.exec(["/usr/bin/python3", "-c", source], rlimits={"nofile": 77}, capture_output=True, text=True, stdin=zind.DEVNULL)
+        process.communicate(b"")
+    assert result.stdout == "(77, 77)\n", result.stderr
+    told = result.isolation.rlimit_values
+    assert told["nofile"] == {"soft": 77, "hard": 77, "usual": False} and told["core"] == {"soft": 1, "hard": 1, "usual": True}

@@ -349,6 +349,8 @@ fn prepare(target: &Target<'_>, exec: &Exec) -> Result<(Prepared, Option<Wish>)>
         apparmor: spec.apparmor.clone(),
         selinux: spec.selinux.clone(),
         keyring: spec.keyring,
+        rlimits: spec.rlimits.iter().map(|limit| crate::spec::parse::rlimit_name(limit.resource)).collect(),
+        rlimit_values: plan::rlimit_values(&spec),
         init: false,
         die_with_owner: spec.die_with_owner,
         pass_fds: spec.pass_fds.clone(),

@@ -27,6 +27,7 @@ pub(super) fn check(pid: i32, isolation: &mut Isolation) -> Result<()> {
             return Err(error("read", file, &format!("expected {wanted:?}, found {found:?}")));
         }
     }
+    limits(pid, isolation)?;
     groups(&process, isolation)?;
     mounts(pid, isolation)?;
     isolation.measured = "outside";
@@ -69,6 +70,52 @@ fn status(status: &Status, isolation: &Isolation) -> Result<()> {
         }
         _ => Ok(()),
     }
+}
+
+/// `/proc/<pid>/limits`: proc_pid_limits(5).
+fn limits(pid: i32, isolation: &Isolation) -> Result<()> {
+    if isolation.rlimit_values.is_empty() {
+        return Ok(());
+    }
+    let path = format!("/proc/{pid}/limits");
+    let text = std::fs::read_to_string(&path).at(Step::Proc, "read", &path)?;
+    for (name, wanted) in &isolation.rlimit_values {
+        let found = limit(&text, name);
+        if found != Some((wanted.soft, wanted.hard)) {
+            let shown = |value: Option<u64>| value.map_or("unlimited".to_owned(), |value| value.to_string());
+            let both = |(soft, hard)| format!("{}:{}", shown(soft), shown(hard));
+            let words = found.map_or("none".to_owned(), both);
+            let wanted = both((wanted.soft, wanted.hard));
+            return Err(error("read", "rlimits", &format!("{name}: expected {wanted}, found {words}")));
+        }
+    }
+    Ok(())
+}
+
+/// The soft and the hard limit of this name; `None` inside is unlimited.
+fn limit(text: &str, name: &str) -> Option<(Option<u64>, Option<u64>)> {
+    let title = match name {
+        "cpu" => "Max cpu time",
+        "fsize" => "Max file size",
+        "data" => "Max data size",
+        "stack" => "Max stack size",
+        "core" => "Max core file size",
+        "rss" => "Max resident set",
+        "nproc" => "Max processes",
+        "nofile" => "Max open files",
+        "memlock" => "Max locked memory",
+        "as" => "Max address space",
+        "locks" => "Max file locks",
+        "sigpending" => "Max pending signals",
+        "msgqueue" => "Max msgqueue size",
+        "nice" => "Max nice priority",
+        "rtprio" => "Max realtime priority",
+        "rttime" => "Max realtime timeout",
+        _ => return None,
+    };
+    let mut words = text.lines().find_map(|line| line.strip_prefix(title))?.split_ascii_whitespace();
+    let value = |word: &str| if word == "unlimited" { Some(None) } else { word.parse().ok().map(Some) };
+    Some((value(words.next()?)?, value(words.next()?)?))
 }
 
 /// In each hierarchy the process is in the group that the report names. The names are zind's own, and no two are the same.
@@ -174,6 +221,18 @@ fn is_there(pid: i32, path: &str) -> Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_limit_is_found_in_our_own_list() {
+        let text = std::fs::read_to_string("/proc/self/limits").unwrap();
+        for number in 0..16 {
+            let name = crate::spec::parse::rlimit_name(number);
+            assert!(limit(&text, name).is_some(), "{name}");
+        }
+        let text = "Max core file size        1                    unlimited            bytes     \n";
+        assert_eq!(limit(text, "core"), Some((Some(1), None)));
+        assert!(limit(text, "nproc").is_none() && limit("Max processes x", "nproc").is_none());
+    }
 
     #[test]
     fn lines_of_mountinfo_are_taken_apart() {

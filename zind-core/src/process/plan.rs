@@ -1,6 +1,7 @@
 //! From a [`Spec`] to a [`Plan`]: every decision is made here, so that the launcher has none to make.
 #![forbid(unsafe_code)]
 
+use std::collections::BTreeMap;
 use std::ffi::{CString, OsStr, OsString};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -20,7 +21,7 @@ use super::{exec, hooks, launch, measured};
 use crate::cgroup::{self, Cgroup, Resources};
 use crate::error::{At, Error, Result, Step};
 use crate::image::apply::Origin;
-use crate::isolation::{Isolation, MountReport};
+use crate::isolation::{Isolation, MountReport, RlimitReport};
 use crate::namespace::idmap::{self, IdMaps, ReadyMaps};
 use crate::rootfs::devices::{self, Devices};
 use crate::rootfs::host::ExtraUser;
@@ -1342,6 +1343,14 @@ fn usual_limits(spec: &Spec) -> Vec<crate::spec::Rlimit> {
         .collect()
 }
 
+/// What its limits are set to, by name.
+pub(super) fn rlimit_values(spec: &Spec) -> BTreeMap<&'static str, RlimitReport> {
+    let of = |is_usual: bool| {
+        move |limit: &crate::spec::Rlimit| (rlimit_name(limit.resource), RlimitReport::of(limit, is_usual))
+    };
+    spec.rlimits.iter().map(of(false)).chain(usual_limits(spec).iter().map(of(true))).collect()
+}
+
 fn isolation(spec: &Spec, situation: Situation, identity: &Identity, maps: Option<&ReadyMaps>) -> Isolation {
     let how = |kind: Kind| match spec.namespaces.get(&kind) {
         Some(Source::New) => "new",
@@ -1383,6 +1392,7 @@ fn isolation(spec: &Spec, situation: Situation, identity: &Identity, maps: Optio
         keeps_groups: identity.groups.is_some()
             && (maps.is_some_and(|maps| !maps.setgroups) || (spec.is_joined(Kind::User) && spec.groups.is_none())),
         rlimits: spec.rlimits.iter().map(|limit| rlimit_name(limit.resource)).collect(),
+        rlimit_values: rlimit_values(spec),
         init: spec.init && spec.is_new(Kind::Pid) && !spec.is_low_level(),
         die_with_owner: spec.die_with_owner,
         pass_fds: spec.pass_fds.clone(),
