@@ -1,7 +1,8 @@
 //! [`doctor`]: what works here, what not, and the cure.
 //!
-//! Nearly everything is read or asked for. What no reading tells is tried out: the root of a container is made in namespaces that
-//! are thrown away, and a file without a name where the launcher could be executed from. Nothing of it is left.
+//! Nearly everything is read or asked for. What no reading tells is tried out: a container is started, with all options at their
+//! default and a program that there is none of, and a file without a name is made where the launcher could be executed from. Nothing
+//! of it is left, and nobody's program was run.
 #![forbid(unsafe_code)]
 
 #[cfg(any(test, fuzzing))]
@@ -23,7 +24,7 @@ use crate::lowlevel;
 use crate::namespace::kind::Kind;
 use crate::proc::{self, Proc, Status};
 use crate::process::launch;
-use crate::spec::Spec;
+use crate::spec::{Spec, Stdio};
 use crate::sys::probe;
 
 /// Capabilities that decide what a container can be given: capabilities(7).
@@ -118,7 +119,7 @@ pub fn doctor() -> Doctor {
     checks.extend(file_systems());
     checks.extend(system_calls());
     let (memory, files) = (memfd(), executable_files());
-    checks.push(root(memory.ok || files.ok));
+    checks.push(root(memory.ok || files.ok, &mounts));
     checks.extend([memory, files, seccomp(&caller), landlock(), no_new_privs(&caller)]);
     checks.extend(id_map_helpers(&caller));
     checks.extend(subordinate_ids(&caller));
@@ -272,7 +273,7 @@ fn proc_visible(mounts: &[MountLine]) -> Check {
     if mounts.is_empty() {
         return check("/proc visible", false, NO_PROC, MOUNT_PROC);
     }
-    let covers = covered_proc(mounts);
+    let covers = covered(mounts, &PROC);
     let detail = match &covers {
         None => "a container in a user namespace can mount its own /proc".to_owned(),
         Some(covers) if covers.is_empty() => "no whole procfs is mounted here".to_owned(),
@@ -290,22 +291,52 @@ fn proc_visible(mounts: &[MountLine]) -> Check {
     check("/proc visible", covers.is_none(), detail, cure)
 }
 
-/// `None` if some procfs is visible as a whole; else what covers the one on `/proc`.
-fn covered_proc(mounts: &[MountLine]) -> Option<Vec<&Path>> {
-    // Directories of procfs that are made to be mounted on, and so hide nothing.
-    const EMPTY: [&str; 3] = ["sys/fs/binfmt_misc", "fs/nfsd", "fs/rpc_pipefs"];
+/// A file system of which a user namespace gets a new one only where an old one can be seen as a whole: mount_too_revealing() in the
+/// kernel's fs/namespace.c.
+struct Revealing {
+    kind: &'static str,
+    point: &'static str,
+    /// Its directories that are made to be mounted on, and so hide nothing.
+    empty: &'static [&'static str],
+}
+
+const PROC: Revealing =
+    Revealing { kind: "proc", point: "/proc", empty: &["sys/fs/binfmt_misc", "fs/nfsd", "fs/rpc_pipefs"] };
+const SYS: Revealing = Revealing {
+    kind: "sysfs",
+    point: "/sys",
+    empty: &[
+        "firmware/efi/efivars",
+        "fs/bpf",
+        "fs/cgroup",
+        "fs/fuse/connections",
+        "fs/pstore",
+        "fs/selinux",
+        "fs/smackfs",
+        "kernel/config",
+        "kernel/debug",
+        "kernel/security",
+        "kernel/tracing",
+    ],
+};
+
+/// `None` if some file system of this kind is visible as a whole; else what covers the one on its usual place.
+fn covered<'a>(mounts: &'a [MountLine], of: &Revealing) -> Option<Vec<&'a Path>> {
     let covers = |whole: &MountLine| -> Vec<&Path> {
         let below = mounts.iter().filter(|mount| mount.parent == whole.id && mount.id != whole.id);
         let harmless = |mount: &&MountLine| {
-            mount.point.strip_prefix(&whole.point).is_ok_and(|rest| EMPTY.iter().any(|empty| rest == Path::new(empty)))
+            mount
+                .point
+                .strip_prefix(&whole.point)
+                .is_ok_and(|rest| of.empty.iter().any(|empty| rest == Path::new(empty)))
         };
         below.filter(|mount| !harmless(mount)).map(|mount| mount.point.as_path()).collect()
     };
-    let whole = || mounts.iter().filter(|mount| mount.fstype == "proc" && mount.root == Path::new("/"));
+    let whole = || mounts.iter().filter(|mount| mount.fstype == of.kind && mount.root == Path::new("/"));
     if whole().any(|mount| covers(mount).is_empty()) {
         return None;
     }
-    let main = whole().find(|mount| mount.point == Path::new("/proc")).or_else(|| whole().next());
+    let main = whole().find(|mount| mount.point == Path::new(of.point)).or_else(|| whole().next());
     Some(main.map(covers).unwrap_or_default())
 }
 
@@ -443,8 +474,8 @@ fn has_noexec(place: &str) -> bool {
     flags.is_ok_and(|flags| flags.contains(rustix::fs::StatVfsMountFlags::NOEXEC))
 }
 
-/// The root of a container, with its overlays, is made where nobody sees it.
-fn root(can_execute: bool) -> Check {
+/// A start of which every option is at its default comes as far as its program, which does not exist.
+fn root(can_execute: bool, mounts: &[MountLine]) -> Check {
     const NAME: &str = "root of a container";
     if !can_execute {
         return check(
@@ -454,24 +485,46 @@ fn root(can_execute: bool) -> Check {
             "see memfd executable and executable files",
         );
     }
-    match launch::look_at_root(&Spec::new(["true"]), &mut || false, |_, _| Ok(())) {
-        Ok(()) => check(
-            NAME,
-            true,
-            "made on trial, with overlays, in namespaces of its own; its network, and /sys, which needs one, were not tried",
-            "",
-        ),
-        Err(error) => {
-            let is_overlay = matches!(error.step(), Some(Step::Mount | Step::Template));
-            let cure = if is_overlay {
-                "overlays are refused here: read_only=True and overlay=False need none; fuse-overlayfs(1) stands in for \
-                 directories and images where it is installed"
-            } else {
-                "see what else is told here; zind.run([\"true\"]) fails in the same way"
-            };
-            check(NAME, false, format!("refused: {error}"), cure)
+    let nobody = Spec { stdin: Stdio::Null, stdout: Stdio::Null, stderr: Stdio::Null, ..Spec::new(["/dev/null/none"]) };
+    let error = match launch::spawn(nobody) {
+        Err(error) if (error.step(), error.errno()) == (Some(Step::Exec), Some(Errno::ENOENT)) => {
+            let detail = "made on trial, with overlays, network, /proc and /sys, up to a program that there is none of";
+            return check(NAME, true, detail, "");
         }
-    }
+        Err(error) => error,
+        Ok(_) => return check(NAME, true, "made on trial", ""),
+    };
+    let is_refused = |step: Step, path: &str| {
+        error.step() == Some(step)
+            && error.path() == Some(Path::new(path))
+            && matches!(error.errno(), Some(Errno::EPERM | Errno::EBUSY))
+    };
+    let cure = if is_refused(Step::Mount, SYS.point) {
+        let covers = covered(mounts, &SYS).unwrap_or_default();
+        let what = match &covers[..] {
+            [] => {
+                "no whole sysfs is mounted here, or this user namespace does not own its network namespace".to_owned()
+            }
+            [first, ..] => {
+                format!("mounts cover parts of /sys ({})", proc::printable(first.as_os_str()))
+            }
+        };
+        return check(
+            NAME,
+            false,
+            format!("refused: {error}; {what}"),
+            "this process seems to be in a container: start that one with unmasked paths (docker run --security-opt \
+             systempaths=unconfined); network=\"host\" from a user namespace needs no /sys",
+        );
+    } else if is_refused(Step::Mount, PROC.point) {
+        "see /proc visible"
+    } else if matches!(error.step(), Some(Step::Mount | Step::Template)) {
+        "overlays are refused here: read_only=True and overlay=False need none; fuse-overlayfs(1) stands in for \
+         directories and images where it is installed"
+    } else {
+        "see what else is told here; zind.run([\"true\"]) fails in the same way"
+    };
+    check(NAME, false, format!("refused: {error}"), cure)
 }
 
 fn seccomp(caller: &Caller) -> Check {
@@ -739,12 +792,12 @@ mod tests {
     #[test]
     fn a_covered_proc_is_seen() {
         let free = "22 27 0:21 / /proc rw - proc proc rw\n30 22 0:30 / /proc/sys/fs/binfmt_misc rw - binfmt_misc b rw";
-        assert_eq!(covered_proc(&lines(free)), None);
+        assert_eq!(covered(&lines(free), &PROC), None);
         let masked = "22 27 0:21 / /proc rw - proc proc rw\n23 22 0:5 /null /proc/kcore rw - devtmpfs d rw";
-        assert_eq!(covered_proc(&lines(masked)), Some(vec![Path::new("/proc/kcore")]));
+        assert_eq!(covered(&lines(masked), &PROC), Some(vec![Path::new("/proc/kcore")]));
         let second = format!("{masked}\n40 27 0:44 / /mnt/proc rw - proc proc rw");
-        assert_eq!(covered_proc(&lines(&second)), None);
+        assert_eq!(covered(&lines(&second), &PROC), None);
         let part = "22 27 0:21 /sys /proc/sys ro - proc proc rw";
-        assert_eq!(covered_proc(&lines(part)), Some(vec![]));
+        assert_eq!(covered(&lines(part), &PROC), Some(vec![]));
     }
 }

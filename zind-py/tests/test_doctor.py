@@ -26,7 +26,8 @@ print(json.dumps({"started": started, **checks}))
 
 def doctor(setup: str, *flags: str, source: str = ASK, drop: bool = False, **env: str) -> dict:
     """What it says after ``setup`` in new mount and user namespaces (root: mount namespace only) with these flags besides."""
-    user = [] if ROOT else ["-U", "-r"]
+    # A sysfs is for who owns the network namespace.
+    user = [] if ROOT else ["-U", "-r", "-n"]
     # Neither owner nor capabilities of the files then.
     less = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if drop else []
     # The library may lie below a directory that is covered.
@@ -38,6 +39,8 @@ def doctor(setup: str, *flags: str, source: str = ASK, drop: bool = False, **env
     assert result.returncode == 0, result.stderr
     found = json.loads(result.stdout)
     assert isinstance(found, dict)
+    # It has tried what a start does.
+    assert found["root of a container"]["ok"] is (found["started"] == "0"), found
     return found
 
 
@@ -108,6 +111,31 @@ def test_no_further_overlay():
 def test_a_covered_proc():
     found = doctor("mount --bind /dev/null /proc/uptime")
     bad(found, "/proc visible", "/proc/uptime", "systempaths=unconfined")
+
+
+def test_a_covered_sys():
+    """As in a container of another engine's, whose network namespace is its own."""
+    found = doctor("mount -t tmpfs tmpfs /sys/kernel", *(["-U", "-r"] if ROOT else []))
+    bad(found, "root of a container", "mounts cover parts of /sys (/sys/kernel)", "systempaths=unconfined")
+    assert "/sys" in found["started"]
+
+
+def test_no_network_namespaces():
+    found = doctor("echo 0 > /proc/sys/user/max_net_namespaces", *(["-U", "-r"] if ROOT else []))
+    bad(found, "net namespace", "at most 0", "sysctl -w user.max_net_namespaces=")
+    bad(found, "root of a container", "refused", "zind.run")
+
+
+@pytest.mark.parametrize("flags", [["-U", "-r"], ["-U", "-r", "-n"], ["-U", "-r", "-p", "-f", "--mount-proc"]], ids=" ".join)
+def test_one_in_another(flags):
+    """What it says of a start is what a start does, whatever that is here."""
+    doctor("true", *flags)
+
+
+@pytest.mark.parametrize("number", [170, 317, 126, 436, 434], ids=["sethostname", "seccomp", "capset", "close_range", "pidfd_open"])
+def test_what_only_the_way_to_the_program_needs_is_tried(number):
+    """A filter around it hides a call."""
+    doctor("true", source=LIAR.replace("0x00050000)", "0x00050001)") + f"lie({number}, -1)\n" + ASK)
 
 
 @pytest.mark.parametrize("file", ["/etc/subuid", "/etc/subgid"])
