@@ -59,7 +59,7 @@ pub use image::{
     ArchiveFormat, CommitOptions, Compression, Digest, Image, ImageConfig, Limits, PackStats, Platform, Progress,
     ProgressEvent, ProgressKind, Reference, RunConfig, interruptible,
 };
-pub use isolation::{Isolation, LandlockReport, MountReport};
+pub use isolation::{Isolation, LandlockReport, MountReport, RlimitReport};
 pub use mount::{Mount, flags};
 pub use namespace::idmap::{IdMap, IdMaps};
 pub use namespace::kind::Kind;

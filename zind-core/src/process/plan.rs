@@ -495,7 +495,11 @@ pub(crate) fn prepare_with(
         tty_group: !spec.is_joined(Kind::User)
             && maps.as_ref().map_or(caller.initial_user_namespace, |maps| idmap::to_host(&maps.gid, 5).is_some()),
     };
-    let mut builder = Builder { descriptors: tree.into_iter().collect(), network, ..Builder::new() };
+    let keeps_groups = maps.is_none()
+        && spec.groups.is_none()
+        && !caller.initial_user_namespace
+        && std::fs::read_to_string("/proc/self/setgroups").is_ok_and(|text| text.trim() == "deny");
+    let mut builder = Builder { descriptors: tree.into_iter().collect(), network, keeps_groups, ..Builder::new() };
     if let (Overlay::Dir(dir), RootFrom::Request, false, Some(maps)) = (&spec.overlay, root, spec.read_only, &maps) {
         layers::let_into(dir, maps)?;
     }
@@ -551,6 +555,7 @@ pub(crate) fn prepare_with(
         builder.plan.flags |= wire::MUST_PIVOT;
     }
     let mut isolation = isolation(&spec, situation, &identity, maps.as_ref());
+    isolation.keeps_groups |= keeps_groups && identity.groups.is_some();
     isolation.devices.extend(devices.paths());
     isolation.extra_devices = devices.report();
     (isolation.rootfs, isolation.overlay, isolation.copy_on_write) = told;
@@ -608,9 +613,11 @@ pub(crate) fn may_make_file_systems() -> Result<bool> {
 }
 
 /// Has the network namespace made from now on, if that is nobody's but the caller's own to make: with a user namespace it
-/// has to belong to that.
+/// has to belong to that. In a user namespace a sysfs can be mounted only while the one before is still to be seen, which is before the
+/// network would be there.
 fn begin_network(spec: &Spec, caller: Caller, have_clone3: bool) -> Result<Option<NetworkMaker>> {
-    let is_own = caller.admin && !spec.is_new(Kind::User) && !spec.is_joined(Kind::User);
+    let is_own =
+        caller.admin && caller.initial_user_namespace && !spec.is_new(Kind::User) && !spec.is_joined(Kind::User);
     let is_wanted = spec.is_new(Kind::Net) && !spec.is_low_level() && spec.pins.is_empty();
     if !(is_own && is_wanted && have_clone3) {
         return Ok(None);
@@ -695,6 +702,8 @@ pub(super) struct Builder {
     kept_trees: Vec<(OwnedFd, RawFd)>,
     /// Programs are run on the way.
     pub(super) has_hooks: bool,
+    /// The caller's own user namespace lets nobody drop groups, and nobody has asked for other ones.
+    keeps_groups: bool,
 }
 
 impl Builder {
@@ -712,6 +721,7 @@ impl Builder {
             trees: Vec::new(),
             kept_trees: Vec::new(),
             has_hooks: false,
+            keeps_groups: false,
         }
     }
 
@@ -1070,7 +1080,8 @@ impl Builder {
     ) -> Result<()> {
         // In a user namespace that is joined, dropping groups may be denied; asked for, it is tried all the same.
         let joined_quietly = spec.is_joined(Kind::User) && spec.groups.is_none();
-        let may_setgroups = maps.map_or(!spec.is_new(Kind::User) && !joined_quietly, |maps| maps.setgroups);
+        let may_setgroups =
+            maps.map_or(!spec.is_new(Kind::User) && !joined_quietly && !self.keeps_groups, |maps| maps.setgroups);
         if let (Some(groups), true) = (&identity.groups, setgroups.unwrap_or(may_setgroups)) {
             self.plan.flags |= wire::GROUPS;
             self.plan.groups = self.writer.list(groups);
