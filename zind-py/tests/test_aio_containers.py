@@ -8,6 +8,7 @@ import contextlib
 import fcntl
 import os
 import pathlib
+import socket
 import threading
 
 import pytest
@@ -173,3 +174,80 @@ def test_what_has_no_thread_yet_is_called_off_at_once(place):
 
     asyncio.run(main())
     assert zind.containers(all=True, containers=place) == []
+
+
+# --- programs in a container -----------------------------------------------------------------------------------------
+class Agent:
+    """Who gets the listeners of a container's programs, and takes none before he is asked to: a start waits for that."""
+
+    def __init__(self, path: pathlib.Path) -> None:
+        self.profile = {
+            "defaultAction": "SCMP_ACT_ALLOW",
+            "syscalls": [{"names": ["sethostname"], "action": "SCMP_ACT_NOTIFY"}],
+            "listenerPath": str(path),
+        }
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(str(path))
+        self.listener.listen(0)
+        self.listener.setblocking(False)
+        self.others: list[socket.socket] = []
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                one = socket.socket(socket.AF_UNIX)
+                self.others.append(one)
+                one.setblocking(False)
+                one.connect(str(path))
+
+    async def serve(self, done) -> None:
+        """Lets everybody in, in the loop."""
+        while not done():
+            with contextlib.suppress(BlockingIOError):
+                self.others.append(self.listener.accept()[0])
+            await asyncio.sleep(0.005)
+
+    def close(self) -> None:
+        for one in (self.listener, *self.others):
+            one.close()
+
+
+def test_a_program_that_is_started_in_a_container_leaves_the_loop_alone(place, tmp_path):
+    async def main() -> None:
+        async with await zind.aio.Container.create(["sleep", "1039"], containers=place) as c:
+            await c.start()
+            with contextlib.closing(Agent(tmp_path / "agent")) as agent:
+                task = asyncio.ensure_future(c.popen(["echo", "here"], seccomp=agent.profile, stdout=zind.PIPE))
+                # It waits for what only the loop does.
+                await agent.serve(task.done)
+                p = await task
+                assert (await p.stdout.read(), await p.wait()) == (b"here\n", 0)
+
+    asyncio.run(main())
+
+
+def test_a_program_whose_start_is_called_off_is_gone(place, tmp_path):
+    async def main() -> None:
+        async with await zind.aio.Container.create(["sleep", "1040"], containers=place) as c:
+            await c.start()
+            with contextlib.closing(Agent(tmp_path / "agent")) as agent:
+                task = asyncio.ensure_future(c.popen(["sleep", "1041"], seccomp=agent.profile))
+                # It executes, and the agent has not heard of it yet.
+                await until(lambda: task.done() or kit.running("sleep", "1041"))
+                await called_off(task)
+            assert not kit.running("sleep", "1041")
+            # At whatever point it is called off.
+            for turns in range(12):
+                task = asyncio.ensure_future(c.popen(["sleep", "1041"], stdin=zind.PIPE, stdout=zind.PIPE, stderr=zind.PIPE))
+                for _ in range(turns):
+                    await asyncio.sleep(0.002 if turns % 2 else 0)
+                task.cancel()
+                try:
+                    p = await task
+                except asyncio.CancelledError:
+                    pass
+                else:
+                    p.kill()
+                    await p.communicate()
+                assert not kit.running("sleep", "1041")
+            assert (await c.exec(["true"])).returncode == 0
+
+    asyncio.run(main())

@@ -262,7 +262,18 @@ class Popen:
         self._process = process
         self._exit = None
         stdin, stdout, stderr = process.take_streams()
-        self.stdin, self.stdout, self.stderr = await _writer(stdin), await _reader(stdout), await _reader(stderr)
+        left = [stdin, stdout, stderr]
+        try:
+            self.stdin = await _writer(left.pop(0))
+            self.stdout = await _reader(left.pop(0))
+            self.stderr = await _reader(left.pop(0))
+        except BaseException:
+            # Nobody will have this object. Who was given a stream closes it at its end.
+            for fd in left:
+                if fd >= 0:
+                    os.close(fd)
+            await _undone(lambda: _killed(process))
+            raise
         terminal = process.take_terminal()
         self.terminal = None if terminal < 0 else io.FileIO(terminal, "r+")
         found = process.take_notifier()
@@ -626,13 +637,22 @@ class Container(_Known):
         await _in_thread(lambda cancel: self._container.wait_ready(port, line, command, timeout, cancel))
 
     async def popen(self, argv: Argv, **options: Unpack[ExecOptions]) -> Popen:
-        """As :meth:`zind.Container.popen`."""
+        """As :meth:`zind.Container.popen`. Cancelled, it is called off, and nothing of it runs: a program that has been started
+        before it could be is killed."""
         given: dict[str, Any] = dict(options)
         if given.get("pty"):
             _caller_s_size(given)
             only_terminal(given, False)
         notify, _ = _seccomp.take(given)
-        return await Popen._of(self._container.exec(argv, given), argv, notify)
+        started: list[_zind.Process] = []
+        try:
+            # What there is to know of it is read from disk, and it may be somebody else's group that is to be entered.
+            await _in_thread(lambda cancel: started.append(self._container.exec(argv, given, cancel)))
+        except BaseException:
+            for one in started:
+                await _undone(lambda: _killed(one))
+            raise
+        return await Popen._of(started[0], argv, notify)
 
     async def exec(
         self,
@@ -796,6 +816,12 @@ class Container(_Known):
                 await self.delete(force=True)
             except NotFoundError:
                 self._is_ours = False
+
+
+def _killed(process: _zind.Process) -> None:
+    """Kills it and waits until it is gone."""
+    process.kill()
+    process.wait()
 
 
 async def _undone(work: Callable[[], object]) -> None:
