@@ -132,18 +132,28 @@ pub fn descriptors_are_closed(plan: &PlanFile, keep: &[i32]) -> Done {
         slot.fd = number as i32;
     }
     let mut fds = fds.as_mut_slice();
-    if sys::poll_for(fds, 0) == Err(sys::EINVAL) {
+    if poll(fds) == Err(sys::EINVAL) {
         // As many as a process may have open here, which is fewer.
         const RLIMIT_NOFILE: u64 = 7;
         let part = Part::Descriptors as usize;
         let [most, _] = sys::get_limit(RLIMIT_NOFILE).at_index(Step::ReadBack, part)?;
         fds = fds.split_at_mut(MANY.min(most as usize)).0;
-        sys::poll_for(fds, 0).at_index(Step::ReadBack, part)?;
+        poll(fds).at_index(Step::ReadBack, part)?;
     }
     let is_other = |slot: &&sys::PollFd| slot.revents & POLLNVAL == 0 && !keep.contains(&slot.fd);
     match fds.iter().find(is_other) {
         Some(open) => Err(differs(plan, Part::Descriptors, 0, open.fd as u64)),
         None => Ok(()),
+    }
+}
+
+/// What a signal interrupts says nothing of any descriptor.
+fn poll(fds: &mut [sys::PollFd]) -> sys::Result {
+    loop {
+        match sys::poll_for(fds, 0) {
+            Err(sys::EINTR) => {}
+            other => return other,
+        }
     }
 }
 

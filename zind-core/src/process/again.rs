@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use nix::unistd::{Gid, ResGid, ResUid, getgroups, getresgid, getresuid};
 use rustix::net::{AddressFamily, Shutdown, SocketFlags, SocketType, shutdown, socketpair};
-use rustix::process::{Resource, Rlimit, getpriority_process, getrlimit};
+use rustix::process::getpriority_process;
 use rustix::thread::{CapabilitySets, CpuSet, capabilities, no_new_privs, sched_getaffinity, secure_computing_mode};
 use zind_init::plan::{AGAIN_MOST, AGAIN_NUMBERS};
 
@@ -60,30 +60,15 @@ struct Likeness {
     main_groups: ResGid,
     groups: Vec<Gid>,
     capabilities: CapabilitySets,
-    limits: [Rlimit; 16],
+    /// Soft and hard ones, by their numbers.
+    limits: Vec<(u64, u64)>,
     nice: i32,
     scheduling: (i32, i32),
     processors: CpuSet,
 }
 
-const LIMITS: [Resource; 16] = [
-    Resource::As,
-    Resource::Core,
-    Resource::Cpu,
-    Resource::Data,
-    Resource::Fsize,
-    Resource::Locks,
-    Resource::Memlock,
-    Resource::Msgqueue,
-    Resource::Nice,
-    Resource::Nofile,
-    Resource::Nproc,
-    Resource::Rss,
-    Resource::Rtprio,
-    Resource::Rttime,
-    Resource::Sigpending,
-    Resource::Stack,
-];
+/// `RLIM_NLIMITS`
+const LIMITS: u32 = 16;
 
 impl Likeness {
     /// `None` for a caller that is confined: by what, nobody can ask.
@@ -101,7 +86,7 @@ impl Likeness {
             main_groups: getresgid().ok()?,
             groups: getgroups().ok()?,
             capabilities: capabilities(None).ok()?,
-            limits: LIMITS.map(getrlimit),
+            limits: (0..LIMITS).map(probe::limit).collect::<Option<_>>()?,
             nice: getpriority_process(None).ok()?,
             scheduling: probe::scheduling()?,
             processors: sched_getaffinity(None).ok()?,

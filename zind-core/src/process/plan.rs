@@ -1335,20 +1335,19 @@ fn root_report(spec: &Spec, stand_in: Option<&StandIn>) -> (String, String, &'st
 /// fs/coredump.c. And a bound for fork bombs where a user namespace of its own counts processes for each of its users: setrlimit(2),
 /// RLIMIT_NPROC; `is_rlimit_overlimit()` in the kernel's kernel/ucount.c.
 fn usual_limits(spec: &Spec) -> Vec<crate::spec::Rlimit> {
-    use rustix::process::{Resource, getrlimit};
     const MOST_PROCESSES: u64 = 2048;
     if spec.is_low_level() || !spec.system_mounts || spec.privileged {
         return Vec::new();
     }
     let counts_processes = matches!(spec.namespaces.get(&Kind::User), Some(Source::New));
-    let processes = counts_processes.then_some((libc::RLIMIT_NPROC, Resource::Nproc, MOST_PROCESSES));
-    let usual = [(libc::RLIMIT_CORE, Resource::Core, 1)].into_iter().chain(processes);
+    let processes = counts_processes.then_some((libc::RLIMIT_NPROC, MOST_PROCESSES));
+    let usual = [(libc::RLIMIT_CORE, 1)].into_iter().chain(processes);
     let is_its_own = |resource: u32| spec.rlimits.iter().any(|limit| limit.resource == resource);
     usual
         .filter(|(number, ..)| !is_its_own(*number))
-        .map(|(number, resource, most)| {
+        .map(|(number, most)| {
             // What the caller has less of cannot be raised.
-            let most = Some(getrlimit(resource).maximum.unwrap_or(u64::MAX).min(most));
+            let most = Some(probe::limit(number).map_or(most, |(_, hard)| hard.min(most)));
             crate::spec::Rlimit { resource: number, soft: most, hard: most }
         })
         .collect()

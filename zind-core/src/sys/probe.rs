@@ -15,6 +15,14 @@ fn refusal(result: libc::c_long) -> Errno {
     }
 }
 
+/// Soft and hard limit of this process by its number. `None` where a filter refuses to tell.
+pub(crate) fn limit(resource: u32) -> Option<(u64, u64)> {
+    let mut found = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: our own process; the kernel writes the one structure, which is live and of its type.
+    let result = unsafe { libc::prlimit64(0, resource as _, std::ptr::null(), &raw mut found) };
+    (result == 0).then_some((found.rlim_cur, found.rlim_max))
+}
+
 /// Policy and priority of the calling thread.
 pub(crate) fn scheduling() -> Option<(i32, i32)> {
     let mut priority: libc::c_int = 0;
