@@ -63,6 +63,10 @@ def shell(way: str, **options):
             # The first one was written before anybody was there.
             terminal.type("\r")
         terminal.until(PROMPT)
+        # It may have been written anew for the size of this terminal: what follows is to be the answer to what is typed.
+        terminal.type("echo he''re\r")
+        terminal.until("here\r\n")
+        terminal.until(PROMPT)
         assert terminal.is_raw()
         yield terminal
 
