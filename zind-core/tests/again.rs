@@ -165,3 +165,118 @@ fn many_programs_at_once_have_a_launcher_each() {
     drop(container);
     reaped(&traces);
 }
+
+/// Those that the launcher has made ready: children of its, outside of the container's pid namespace.
+fn made_ready(launcher: i32) -> Vec<i32> {
+    let children = std::fs::read_to_string(format!("/proc/{launcher}/task/{launcher}/children")).unwrap_or_default();
+    let is_outside = |pid: &i32| field(*pid, "NSpid").is_some_and(|numbers| numbers.split_whitespace().count() == 1);
+    children.split_whitespace().map(|pid| pid.parse().unwrap()).filter(is_outside).collect()
+}
+
+fn field(pid: i32, name: &str) -> Option<String> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    line.map(|line| line.trim().to_owned())
+}
+
+/// Runs programs until a launcher has made a joiner ready, which has done all of its work, and gives both.
+fn one_made_ready(container: &Process) -> (i32, i32) {
+    let mut request = exec(&["sh", "-c", "read go"]);
+    request.stdin = Stdio::Pipe;
+    let found = (0..400).find_map(|_| {
+        let process = container.exec(&request).unwrap();
+        let launcher = field(process.pid(), "PPid").unwrap().parse().unwrap();
+        process.communicate(b"go\n".to_vec(), &mut || false).unwrap();
+        // A slow machine may let the launcher grow too old before. The one that asks once has none.
+        (0..20).find_map(|_| {
+            std::thread::sleep(Duration::from_millis(2));
+            let ready = made_ready(launcher).into_iter().find(|pid| field(*pid, "Seccomp").as_deref() == Some("2"));
+            ready.map(|ready| (launcher, ready))
+        })
+    });
+    found.expect("a launcher that was asked twice makes a joiner ready")
+}
+
+#[test]
+fn a_joiner_that_is_ready_has_nothing_but_the_program_s_rights() {
+    let _alone = alone();
+    let traces = traces();
+    let container = sleeper();
+    let (_, joiner) = one_made_ready(&container);
+    let own = output(&container, &exec(&["cat", "/proc/self/status"]));
+    let (_, other) = one_made_ready(&container);
+    assert_ne!(joiner, other);
+    for name in ["Uid", "Gid", "Groups", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs", "Seccomp"] {
+        let line = own.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).unwrap();
+        // It may have run out of patience meanwhile.
+        if let Some(found) = field(other, name) {
+            let normal = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+            let is_id = matches!(name, "Uid" | "Gid" | "Groups") && !rustix::process::geteuid().is_root();
+            assert!(is_id || normal(&found) == normal(line), "{name}: {found} and {line}");
+        }
+    }
+    // Two sockets, and nothing of the caller's or the container's.
+    if let Ok(links) = std::fs::read_dir(format!("/proc/{other}/fd")) {
+        let links: Vec<_> = links.filter_map(|link| std::fs::read_link(link.ok()?.path()).ok()).collect();
+        assert!(links.iter().all(|link| link.to_string_lossy().starts_with("socket:")), "{links:?}");
+        assert!(links.len() <= 2, "{links:?}");
+    }
+    // Nobody in the container sees it.
+    let seen = output(&container, &exec(&["sh", "-c", "cat /proc/[0-9]*/comm"]));
+    assert!(seen.lines().filter(|name| *name == "zind-init").count() <= 1, "{seen}");
+    let (launcher, last) = one_made_ready(&container);
+    end(&container);
+    assert!(!is_there(launcher) && !is_there(last));
+    drop(container);
+    traces.assert_same();
+}
+
+#[test]
+fn a_joiner_that_is_ready_serves_one_program_that_is_let_in_as_the_last_one_was() {
+    let _alone = alone();
+    let traces = traces();
+    let container = sleeper();
+    // One that was made ready has made its session keyring, set its mask and joined already: the program is as any other.
+    let look = "umask; grep -E '^(Cap|NoNew|Seccomp|SigBlk|SigIgn|Groups)' /proc/self/status; readlink /proc/self/ns/pid; \
+                readlink /proc/self/ns/mnt; pwd; ls /proc/self/fd | wc -l; ulimit -c";
+    let first = output(&container, &exec(&["sh", "-c", look]));
+    for _ in 0..20 {
+        assert_eq!(output(&container, &exec(&["sh", "-c", look])), first);
+    }
+    // Others in between.
+    one_made_ready(&container);
+    let mut other = exec(&["sh", "-c", "umask; pwd"]);
+    (other.umask, other.cwd) = (Some(0o027), Some("/usr".into()));
+    assert_eq!(output(&container, &other), "0027\n/usr\n");
+    assert_eq!(output(&container, &exec(&["sh", "-c", look])), first);
+    one_made_ready(&container);
+    let error = container.exec(&exec(&["no-such-program"])).unwrap_err();
+    assert_eq!((error.step(), error.errno().map(|errno| errno as i32)), (Some(Step::Exec), Some(2)));
+    // Killed, it costs time.
+    for _ in 0..5 {
+        let (_, joiner) = one_made_ready(&container);
+        let pid = rustix::process::Pid::from_raw(joiner).unwrap();
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        while is_there(joiner) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        assert_eq!(output(&container, &exec(&["sh", "-c", look])), first);
+    }
+    // Nor does it outlive its launcher's patience.
+    let (launcher, joiner) = one_made_ready(&container);
+    let begin = std::time::Instant::now();
+    while is_there(launcher) || is_there(joiner) {
+        assert!(begin.elapsed() < Duration::from_secs(60));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let (launcher, joiner) = one_made_ready(&container);
+    let pid = rustix::process::Pid::from_raw(launcher).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    while is_there(launcher) || is_there(joiner) {
+        assert!(begin.elapsed() < Duration::from_secs(120));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    end(&container);
+    drop(container);
+    traces.assert_same();
+}

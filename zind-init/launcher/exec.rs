@@ -8,7 +8,8 @@
 
 use core::sync::atomic::{AtomicU32, Ordering};
 
-use crate::again::Standing;
+use crate::again::{Standing, Turn};
+use crate::next::Next;
 use crate::payload::{self, Others};
 use crate::plan::{CAPABILITIES, Str};
 use crate::planfile::PlanFile;
@@ -29,35 +30,55 @@ struct Shared<'a> {
     result: Result<i32, Failure>,
 }
 
-/// How the payload's process fared before its program: three words of a page that it shares with us. Somebody who may trace
+/// How the payload's process fared before its program: words of a page that it shares with us. Somebody who may trace
 /// it can write there whatever he likes.
 #[derive(Clone, Copy)]
-struct Outcome(*mut u32);
+pub struct Outcome(*mut u32);
 
 impl Outcome {
+    /// Of a page of its own.
+    pub fn new() -> sys::Result<Outcome> {
+        sys::map_shared_page().map(Outcome)
+    }
+
+    /// Nobody asks any more.
+    pub fn forget(self) {
+        sys::unmap(self.0.cast(), PAGE);
+    }
+
     fn word(&self, number: usize) -> &AtomicU32 {
-        // SAFETY: a page of its own, unmapped when nobody asks any more; `number` is below 4.
+        // SAFETY: a page of its own, unmapped when nobody asks any more; `number` is below 5.
         unsafe { AtomicU32::from_ptr(self.0.add(number)) }
     }
 
-    fn set(&self, Failure(step, index, errno): Failure) {
+    pub fn set(&self, Failure(step, index, errno): Failure) {
         self.word(1).store(index as u32, Ordering::Relaxed);
         self.word(2).store(errno as u32, Ordering::Relaxed);
         self.word(0).store(u32::from(step as u16), Ordering::Release);
     }
 
     /// Whether the watcher ends is written here by the kernel.
-    fn watch_over(&self) {
+    pub fn watch_over(&self) {
         self.word(3).store(sys::getpid() as u32, Ordering::Relaxed);
         let _ = sys::mark_at_death(self.0.wrapping_add(3));
     }
 
     /// The watcher has ended. Asked by a child of it that is killed with it from now on: so it is not that it ended before.
-    fn is_abandoned(&self) -> bool {
+    pub fn is_abandoned(&self) -> bool {
         self.word(3).load(Ordering::Relaxed) & sys::OWNER_DIED != 0
     }
 
-    /// Nothing but failures of a payload.
+    /// By a joiner with memory of its own, when the payload's process executes its program or has ended, and so cannot write here.
+    pub fn set_payload(&self, pid: i32) {
+        self.word(4).store(pid as u32, Ordering::Release);
+    }
+
+    /// The process that such a joiner has forked; 0: none, or nothing is known of it.
+    fn payload(&self) -> i32 {
+        self.word(4).load(Ordering::Acquire) as i32
+    }
+
+    /// Nothing but failures of a payload, and of who forks it.
     fn failure(&self) -> Option<Failure> {
         let step = match self.word(0).load(Ordering::Acquire) {
             0 => return None,
@@ -69,8 +90,10 @@ impl Outcome {
     }
 }
 
-/// What the payload's process does by itself.
-const PAYLOAD_STEPS: [Step; 10] = [
+/// What the payload's process does by itself, or a joiner that was made ready.
+const PAYLOAD_STEPS: [Step; 12] = [
+    Step::ArrangeFds,
+    Step::Fork,
     Step::ReadBack,
     Step::Setsid,
     Step::Setpgid,
@@ -98,13 +121,32 @@ pub fn start(plan: &mut PlanFile) -> Result<i32, Failure> {
         sys::setns(plan.container, CLONE_NEWTIME).at(Step::Setns)?;
     }
     let mut standing = Standing::new(plan)?;
+    let mut turn = Turn::Plan;
+    let mut status = 0;
     loop {
-        let page = sys::map_shared_page().at(Step::Fork)?;
-        let status = run(plan, &standing, Outcome(page))?;
-        sys::unmap(page.cast(), PAGE);
-        if !standing.wait(plan) {
-            return Ok(status);
-        }
+        let outcome = match turn {
+            Turn::Over => return Ok(status),
+            Turn::Plan => {
+                let outcome = Outcome::new().at(Step::Fork)?;
+                status = run(plan, &standing, outcome)?;
+                outcome
+            }
+            Turn::Begun(next) => {
+                status = follow(plan, &standing, &next)?;
+                next.outcome
+            }
+        };
+        outcome.forget();
+        turn = standing.wait(plan);
+    }
+}
+
+/// A joiner that was made ready has begun with a program.
+fn follow(plan: &PlanFile, standing: &Standing, next: &Next) -> Result<i32, Failure> {
+    sys::reap(next.pid);
+    match next.outcome.payload() {
+        0 => Err(next.outcome.failure().unwrap_or(Failure(Step::Fork, 0, sys::ECHILD))),
+        pid => watch_over(plan, standing, pid, next.outcome),
     }
 }
 
@@ -125,8 +167,12 @@ fn run(plan: &mut PlanFile, standing: &Standing, outcome: Outcome) -> Result<i32
         joiner
     };
     sys::reap(joiner);
-    let plan = shared.plan;
     let pid = shared.result?;
+    watch_over(shared.plan, standing, pid, outcome)
+}
+
+/// The payload's process has executed its program, or ended.
+fn watch_over(plan: &PlanFile, standing: &Standing, pid: i32, outcome: Outcome) -> Result<i32, Failure> {
     if let Some(failure) = outcome.failure() {
         sys::reap(pid);
         return Err(failure);
@@ -138,7 +184,7 @@ fn run(plan: &mut PlanFile, standing: &Standing, outcome: Outcome) -> Result<i32
     }
     sys::close(pidfd);
     standing.lay_down();
-    watch::watch(plan, standing.signals, pid, Role::Watcher, standing.control(), Shortage::begin(plan))
+    watch::watch(plan, standing.signals, pid, Role::Watcher, standing.sockets(), Shortage::begin(plan))
 }
 
 /// The joiner, in the watcher's memory, which sleeps meanwhile.

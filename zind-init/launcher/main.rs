@@ -29,6 +29,7 @@ mod monitor_remove;
 #[path = "monitor.rs"]
 mod monitoring;
 mod namespaces;
+mod next;
 mod older;
 #[allow(dead_code)]
 #[path = "../src/measured.rs"]

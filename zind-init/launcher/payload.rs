@@ -50,6 +50,15 @@ pub fn become_settled_payload(plan: &mut PlanFile) -> Failure {
     }
 }
 
+/// The same in one that has its filter, too.
+pub fn become_confined_payload(plan: &mut PlanFile) -> Failure {
+    if let Err(failure) = join_session(plan).and_then(|()| die_in_time(plan)) {
+        return failure;
+    }
+    let _ = sys::set_all_signals_blocked(false);
+    execute(plan)
+}
+
 /// Limits, directory, keyring, ids and capabilities: what takes privileges, and gives them up.
 pub fn settle(plan: &PlanFile) -> Done {
     if plan.has(UMASK) {
@@ -98,13 +107,7 @@ pub fn settle(plan: &PlanFile) -> Done {
 
 /// The last things before the program.
 pub fn seal(plan: &PlanFile) -> Done {
-    // The change of ids has cleared what was set before.
-    if plan.has(PDEATHSIG) {
-        sys::prctl(PR_SET_PDEATHSIG, plan.pdeathsig as usize, 0).at(Step::ParentDeath)?;
-        measured::parent_death(plan, plan.pdeathsig)?;
-    } else if plan.topology != Topology::Init {
-        die_with_the_watcher(plan)?;
-    }
+    die_in_time(plan)?;
     if plan.has(PTRACE) {
         sys::ptrace_me().at(Step::Ptrace)?;
     }
@@ -122,6 +125,30 @@ pub fn seal(plan: &PlanFile) -> Done {
     Ok(())
 }
 
+/// With whom the plan says. The change of ids has cleared what was set before.
+fn die_in_time(plan: &PlanFile) -> Done {
+    if plan.has(PDEATHSIG) {
+        sys::prctl(PR_SET_PDEATHSIG, plan.pdeathsig as usize, 0).at(Step::ParentDeath)?;
+        measured::parent_death(plan, plan.pdeathsig)
+    } else if plan.topology != Topology::Init {
+        die_with_the_watcher(plan)
+    } else {
+        Ok(())
+    }
+}
+
+/// `no_new_privs` and the filter, for a process that forks the payload's: it still makes calls of its own.
+pub fn confine(plan: &PlanFile) -> Done {
+    if plan.has(NO_NEW_PRIVILEGES) {
+        sys::prctl(PR_SET_NO_NEW_PRIVS, 1, 0).at(Step::NoNewPrivileges)?;
+        measured::no_new_privileges(plan)?;
+        if plan.has(SECCOMP) {
+            put_filter(plan)?;
+        }
+    }
+    Ok(())
+}
+
 /// From here on the filter judges our own calls, too, so there are as few as can be.
 fn install_filter(plan: &PlanFile) -> Done {
     let filter = plan.list(plan.seccomp);
@@ -129,7 +156,11 @@ fn install_filter(plan: &PlanFile) -> Done {
         return listener::install(plan, filter);
     }
     let _ = sys::set_all_signals_blocked(false);
-    sys::seccomp(filter, plan.seccomp_flags).at(Step::Seccomp)?;
+    put_filter(plan)
+}
+
+fn put_filter(plan: &PlanFile) -> Done {
+    sys::seccomp(plan.list(plan.seccomp), plan.seccomp_flags).at(Step::Seccomp)?;
     if plan.has(MARKED) { measured::filter_answers() } else { Ok(()) }
 }
 

@@ -53,7 +53,7 @@ pub fn start_as_init(plan: &mut PlanFile) -> Result<i32, Failure> {
     // A mistake of ours must not be worth anything to the payload; KILL is for payloads of another user.
     let _ = sys::capset(CAP_KILL, CAP_KILL, 0);
     let mounts = if plan.has(UNMOUNT_LATER) { sys::mount_namespace(own).unwrap_or(-1) } else { -1 };
-    let status = watch(plan, signals, pid, Role::Init, mounts, shortage);
+    let status = watch(plan, signals, pid, Role::Init, [mounts, -1], shortage);
     if mounts >= 0 {
         // Taking all mounts down costs several grace periods of the kernel; nobody needs to wait for that.
         sys::close_later(mounts);
@@ -131,7 +131,7 @@ pub fn start_as_watcher(plan: &mut PlanFile) -> Result<i32, Failure> {
         sys::exit(crate::FAILED);
     }
     sys::close(pidfd);
-    watch(plan, signals, pid, Role::Watcher, -1, shortage)
+    watch(plan, signals, pid, Role::Watcher, [-1; 2], shortage)
 }
 
 pub fn set_oom_score(plan: &PlanFile) -> Result<(), Failure> {
@@ -186,12 +186,13 @@ impl End {
     }
 }
 
-/// Until the payload has ended; `keep` is a further descriptor to keep, or -1. A watcher that has one goes on afterwards, so it
+/// Until the payload has ended; `keep` are further descriptors to keep, or -1. A watcher that has one goes on afterwards, so it
 /// tells what this payload has used, not what all have.
-pub fn watch(plan: &PlanFile, signals: i32, payload: i32, role: Role, keep: i32, mut shortage: Shortage) -> Result<i32, Failure> {
+pub fn watch(plan: &PlanFile, signals: i32, payload: i32, role: Role, keep: [i32; 2], mut shortage: Shortage) -> Result<i32, Failure> {
     let proc = if plan.has(KILL_DESCENDANTS) { plan.proc } else { -1 };
     let [kills, news] = shortage.fds();
-    close_all_but([signals, plan.owner, plan.socket, plan.container, proc, keep, kills, news], plan.list(plan.holds));
+    let [one, other] = keep;
+    close_all_but(&[signals, plan.owner, plan.socket, plan.container, proc, one, other, kills, news], plan.list(plan.holds));
     let _ = sys::chdir(c"/".as_ptr().cast());
     let [signal, owner, socket, container] = [signals, plan.owner, plan.socket, plan.container].map(PollFd::readable);
     let mut fds = [signal, owner, socket, container, shortage.news()];
@@ -228,7 +229,7 @@ pub fn watch(plan: &PlanFile, signals: i32, payload: i32, role: Role, keep: i32,
     let was_killed = end.step as u16 == Step::Signaled as u16 && end.value == sys::SIGKILL;
     let why = if was_killed { shortage.verdict() } else { 0 };
     end_the_others(plan, role);
-    let goes_on = role == Role::Watcher && keep >= 0;
+    let goes_on = role == Role::Watcher && one >= 0;
     let (user_us, system_us, max_rss) = if goes_on { used } else { sys::usage_of_children() };
     let usage = Usage { user_us, system_us, max_rss };
     report_all(plan, &Report { usage, ..Report::new(end.step, why, end.value) }, -1);
@@ -236,7 +237,7 @@ pub fn watch(plan: &PlanFile, signals: i32, payload: i32, role: Role, keep: i32,
 }
 
 /// The payload's streams above all: a reader waits for their last holder.
-pub fn close_all_but(keep: [i32; 8], holds: &[i32]) {
+pub fn close_all_but(keep: &[i32], holds: &[i32]) {
     let mut next = 0;
     while let Some(fd) = keep.iter().chain(holds).copied().filter(|&fd| fd >= next).min() {
         if fd > next {

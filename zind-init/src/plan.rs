@@ -416,6 +416,9 @@ pub const MEASURE: u64 = 1 << 52;
 /// The network namespace is to be a new one.
 pub const NEW_NETWORK: u64 = 1 << 51;
 
+/// When this program has ended, another one is likely to be let into the container in the same way: its joiner may be made ready.
+pub const MAKE_NEXT_READY: u64 = 1 << 53;
+
 /// How many descriptors can be sent to a launcher that waits for another program.
 pub const AGAIN_MOST: usize = 40;
 /// Their numbers are below this one, and its own from there on.
@@ -521,6 +524,8 @@ pub struct Plan {
     pub control: i32,
     /// Where whoever becomes a payload of [`Topology::Exec`] sends the listener of its filter, since it has no report socket; or -1.
     pub handover: i32,
+    /// Where it, or a joiner that it has made ready, waits for a program that is let in as the last one was; or -1.
+    pub ready: i32,
     /// The root of that container, where its mount namespace begins with another one; or -1.
     pub root: i32,
     /// Its control group of version 2, for whom the payload is born into; or -1.

@@ -20,6 +20,7 @@ use rustix::thread::{CapabilitySets, CpuSet, capabilities, no_new_privs, sched_g
 use zind_init::plan::{AGAIN_MOST, AGAIN_NUMBERS};
 
 use super::launch::wait_readable;
+use super::settled::Settled;
 use crate::error::{At, Result, Step};
 use crate::spec::Spec;
 use crate::sys::clone::Waiter;
@@ -44,6 +45,10 @@ struct Launcher {
 pub(crate) struct Hold {
     /// Where it is told of the next program; when it is closed the launcher ends after the one it has.
     control: OwnedFd,
+    /// The same for a program that is let in as the last one was, for which it may have made a joiner ready.
+    ready: OwnedFd,
+    /// How the last one was, if that can be.
+    settled: Option<Settled>,
     began: Instant,
     likeness: Likeness,
     home: Weak<Launchers>,
@@ -126,14 +131,14 @@ impl Wish {
         found.map(|launcher| (launcher.waiter, launcher.hold))
     }
 
-    /// For a launcher that is about to be started: our end, and its own.
-    pub(super) fn hold(self) -> Result<(Hold, OwnedFd)> {
-        let (control, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).at(
-            Step::Socket,
-            "socketpair",
-            "",
-        )?;
-        Ok((Hold { control, began: Instant::now(), likeness: self.likeness, home: Arc::downgrade(&self.home) }, theirs))
+    /// For a launcher that is about to be started: our ends, and its own.
+    pub(super) fn hold(self, settled: Option<Settled>) -> Result<(Hold, [OwnedFd; 2])> {
+        let pair = || socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None);
+        let (control, their_control) = pair().at(Step::Socket, "socketpair", "")?;
+        let (ready, their_ready) = pair().at(Step::Socket, "socketpair", "")?;
+        let (likeness, home) = (self.likeness, Arc::downgrade(&self.home));
+        let hold = Hold { control, ready, settled, began: Instant::now(), likeness, home };
+        Ok((hold, [their_control, their_ready]))
     }
 }
 
@@ -144,7 +149,7 @@ impl Hold {
 
     /// Sends a plan and its descriptors: `keep`, in ascending order. False if this launcher cannot take it, because it has ended
     /// or there are too many: nothing has happened then.
-    pub(super) fn send(&self, plan: RawFd, keep: &[RawFd]) -> bool {
+    pub(super) fn send(&mut self, plan: RawFd, keep: &[RawFd], settled: Option<Settled>) -> bool {
         let mut all: Vec<RawFd> = keep.iter().copied().chain([plan]).collect();
         all.sort_unstable();
         if all.len() > AGAIN_MOST || all.last().is_none_or(|last| *last >= AGAIN_NUMBERS) {
@@ -153,7 +158,10 @@ impl Hold {
         let text: Vec<u8> = [plan].iter().chain(&all).flat_map(|number| number.to_ne_bytes()).collect();
         let rights = [ControlMessage::ScmRights(&all)];
         let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
-        sendmsg::<()>(self.control.as_raw_fd(), &[IoSlice::new(&text)], &rights, flags, None) == Ok(text.len())
+        let is_alike = settled.is_some() && settled == self.settled;
+        let socket = if is_alike { &self.ready } else { &self.control };
+        self.settled = settled;
+        sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(&text)], &rights, flags, None) == Ok(text.len())
     }
 
     /// Its program has ended: it waits for the next one, or ends.

@@ -20,6 +20,7 @@ use super::handle::Process;
 use super::identity::{self, Identity};
 use super::launch::Starting;
 use super::plan::{self, Attach, Builder, Prepared};
+use super::settled::Settled;
 use super::stdio::Streams;
 use super::table;
 use crate::cgroup::{self, Cgroup};
@@ -339,6 +340,10 @@ fn prepare(target: &Target<'_>, exec: &Exec) -> Result<(Prepared, Option<Wish>)>
         0 => Wish::of(&spec, target.launchers, target.pid, bounding),
         _ => None,
     };
+    let settled = Settled::of(&builder, &spec).filter(|_| wish.is_some());
+    if settled.is_some() {
+        builder.plan.flags |= wire::MAKE_NEXT_READY;
+    }
     let isolation = Isolation {
         user: identity.user,
         capabilities: plan::payload_capabilities(&spec),
@@ -359,6 +364,7 @@ fn prepare(target: &Target<'_>, exec: &Exec) -> Result<(Prepared, Option<Wish>)>
     };
     let mut prepared = builder.finish(streams, isolation, Arc::clone(target.spec), !have_clone3);
     prepared.attach = attach;
+    prepared.settled = settled;
     Ok((prepared, wish))
 }
 

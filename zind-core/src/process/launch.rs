@@ -227,8 +227,9 @@ impl Starting {
         let Some(wish) = wish.filter(|_| is_simple) else {
             return Starting::start(prepared, deadline, began, &mut || false);
         };
-        let Some((waiter, hold)) = wish.take() else {
-            let (hold, theirs) = wish.hold()?;
+        let settled = prepared.settled.take();
+        let Some((waiter, mut hold)) = wish.take() else {
+            let (hold, theirs) = wish.hold(settled)?;
             prepared.wait_again(Some(theirs));
             let mut starting = Starting::start(prepared, deadline, began, &mut || false)?;
             starting.hold = Some(hold);
@@ -238,7 +239,7 @@ impl Starting {
         prepared.wait_again(None);
         let (mut bytes, keep) = prepared.encode(theirs.as_fd());
         let plan = memory_file("zind-plan", &bytes)?;
-        let (waiter, hold) = if hold.send(plan.as_raw_fd(), &keep) {
+        let (waiter, hold) = if hold.send(plan.as_raw_fd(), &keep, settled) {
             (waiter, Some(hold))
         } else {
             hold.give_up(waiter);

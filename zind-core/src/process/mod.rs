@@ -19,6 +19,7 @@ mod measured;
 mod outside;
 pub(crate) mod plan;
 pub(crate) mod planfile;
+mod settled;
 mod stdio;
 pub(crate) mod table;
 mod volumes;

@@ -16,6 +16,7 @@ use zind_init::plan::{self as wire, Enter, FsKind, List, MAGIC, Plan, SchedAttr,
 use super::filter::{self, Listening};
 use super::identity::{self, Caller, Identity};
 use super::planfile::PlanWriter;
+use super::settled::Settled;
 use super::stdio::Streams;
 use super::{exec, hooks, launch, measured};
 use crate::cgroup::{self, Cgroup, Resources};
@@ -79,6 +80,8 @@ pub(crate) struct Prepared {
     pub(crate) is_init: bool,
     /// Detached trees for further starts, with the number that a copy of each takes in the plan.
     pub(super) kept_trees: Vec<(OwnedFd, RawFd)>,
+    /// What of a further program in a container can be done before it is asked for.
+    pub(super) settled: Option<Settled>,
 }
 
 /// Files to write the launcher's pid to, and where to tell it that this is done.
@@ -152,11 +155,12 @@ impl Prepared {
         self.waits = true;
     }
 
-    /// Has the launcher wait for another program when this one has ended, at its end of a pair of sockets; or, without one, where
-    /// it has waited already.
-    pub(super) fn wait_again(&mut self, theirs: Option<OwnedFd>) {
-        self.header.control = theirs.as_ref().map_or(0, AsRawFd::as_raw_fd);
-        self.descriptors.extend(theirs);
+    /// Has the launcher wait for another program when this one has ended, at its ends of two pairs of sockets; or, without them,
+    /// where it has waited already.
+    pub(super) fn wait_again(&mut self, theirs: Option<[OwnedFd; 2]>) {
+        let numbers = theirs.as_ref().map(|both| both.each_ref().map(AsRawFd::as_raw_fd));
+        [self.header.control, self.header.ready] = numbers.unwrap_or_default();
+        self.descriptors.extend(theirs.into_iter().flatten());
     }
 
     /// The number of the pipe that tells that the launcher is in its groups, or -1.
@@ -210,6 +214,7 @@ pub(super) fn blank() -> Plan {
         container: -1,
         control: -1,
         handover: -1,
+        ready: -1,
         root: -1,
         group: -1,
         terminal: -1,
@@ -288,6 +293,7 @@ pub(crate) fn prepare_mount_namespace(ops: &Ops) -> Prepared {
         forks_first: false,
         is_init: false,
         kept_trees: Vec::new(),
+        settled: None,
     }
 }
 
@@ -604,6 +610,7 @@ pub(crate) fn prepare_with(
         forks_first: builder.plan.flags & wire::FORK_FIRST != 0,
         is_init: builder.plan.topology == Topology::Init,
         kept_trees: builder.kept_trees,
+        settled: None,
     })
 }
 
@@ -753,6 +760,7 @@ impl Builder {
             forks_first: false,
             is_init: false,
             kept_trees: Vec::new(),
+            settled: None,
         }
     }
 

@@ -65,6 +65,12 @@ impl PlanWriter {
         List { offset, len, of: PhantomData }
     }
 
+    /// The bytes of a list.
+    pub(crate) fn bytes_of<T>(&self, list: List<T>) -> Option<&[u8]> {
+        let start = list.offset as usize;
+        self.bytes.get(start..start + list.len as usize * size_of::<T>())
+    }
+
     /// The finished file.
     pub(crate) fn finish(mut self, mut header: Plan) -> Vec<u8> {
         self.align();
