@@ -750,12 +750,22 @@ impl Starting {
         if std::mem::replace(&mut self.ended, true) {
             return;
         }
+        if self.prepared.is_guest() {
+            // For who watches over a program already, and waits for no other one.
+            let _ = send(&self.socket, &[libc::SIGKILL as u8], SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
+            self.hold = None;
+        }
         let _ = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Both);
         let waiter = match &mut self.waiter {
             Some(Above::Waiter(waiter)) => waiter,
             Some(Above::Monitor(link)) => return link.give_up(),
             None => return,
         };
+        if self.prepared.is_guest() {
+            // It reaps the program then. Killed, it would leave that to whoever adopts orphans, and the container could not end
+            // where that one never reaps.
+            let _ = wait_readable(waiter.pidfd(), Some(Duration::from_secs(1)), &mut || false);
+        }
         // The launcher may not be there yet; then it will be in a moment, unless its waiter ends first.
         while waiter.try_reap().is_none() {
             // Its number stays its own until the waiter reaps it, which ends the waiter too.
