@@ -60,12 +60,10 @@ def session(way: str, *program: str, rows: int = 24, cols: int = 80, **options):
 def shell(way: str, **options):
     with session(way, **options) as terminal:
         if way == "attach":
-            # The first one was written before anybody was there.
-            terminal.type("\r")
-        terminal.until(PROMPT)
-        # It may have been written anew for the size of this terminal: what follows is to be the answer to what is typed.
-        terminal.type("echo he''re\r")
-        terminal.until("here\r\n")
+            # The first one was written before anybody was there, and comes once more for the size of this terminal: what is read from
+            # here on is to be the answer to what is typed.
+            terminal.type("echo he''re\r")
+            terminal.until("here\r\n")
         terminal.until(PROMPT)
         assert terminal.is_raw()
         yield terminal
