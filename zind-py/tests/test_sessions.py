@@ -228,8 +228,8 @@ def test_to_attach_to_what_has_no_terminal_from_one():
 @pytest.mark.parametrize("way", WAYS)
 def test_a_terminal_that_vanishes(way):
     with shell(way) as terminal:
-        terminal.type("kept=here\r")
-        terminal.until(PROMPT)
+        terminal.type("kept=here; echo ke''pt\r")
+        terminal.until("kept\r\n")
         terminal.hang_up()
         # Of bash that it is hung up, or of zind that it was.
         assert terminal.end_without_terminal() == 129
