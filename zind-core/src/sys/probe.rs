@@ -84,8 +84,9 @@ const CAP_SYS_ADMIN: u32 = 21;
 
 /// `statx(2)` with flags that there are none of: `EINVAL` where the call exists.
 pub fn statx() -> Errno {
-    // SAFETY: the path is a live C string; flags and mask that nobody knows are refused before anything is written.
-    refusal(unsafe { libc::syscall(libc::SYS_statx, -1, c"".as_ptr(), -1, u32::MAX, ptr::null_mut::<libc::c_void>()) })
+    let mut found = std::mem::MaybeUninit::<libc::statx>::uninit();
+    // SAFETY: the path is a live C string, and so is the structure; flags and mask that nobody knows are refused before it is written.
+    refusal(unsafe { libc::syscall(libc::SYS_statx, -1, c"".as_ptr(), -1, u32::MAX, found.as_mut_ptr()) })
 }
 
 /// `pidfd_send_signal(2)` with a descriptor that cannot be: `EBADF` where the call exists.
