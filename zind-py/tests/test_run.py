@@ -272,7 +272,7 @@ def test_timeout_keeps_what_was_written_and_kills_everything(init):
     assert (e.stdout, e.output, e.stderr) == (b"out\n", b"out\n", b"err\n")
     assert e.timeout == took[0] and e.cmd[0] == "sh"
     assert (e.exit.kind, e.exit.signal) == ("timeout", signal.SIGKILL)
-    assert took[1] >= took[0]
+    assert took[0] <= took[1] < took[0] + 2.5
     assert running("sleep", "4321.5") == []
 
 
@@ -294,8 +294,10 @@ def test_timeout_of_a_program_that_floods():
 
 
 def test_timeout_of_a_program_that_does_not_read_its_input():
+    began = time.monotonic()
     with pytest.raises(zind.TimeoutExpired):
         zind.run(["sleep", "1000"], input=b"x" * (4 << 20), timeout=0.3)
+    assert time.monotonic() - began < 3
 
 
 def test_a_generous_timeout_does_nothing():
@@ -404,7 +406,7 @@ def test_wait_with_a_timeout_does_not_kill():
     began = time.monotonic()
     with pytest.raises(zind.TimeoutExpired):
         p.wait(timeout=0.2)
-    assert time.monotonic() - began >= 0.2
+    assert 0.2 <= time.monotonic() - began < 2
     assert p.poll() is None
     p.stdin.close()
     assert p.wait(timeout=10) == 6

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 
 import pytest
 
@@ -94,7 +95,9 @@ def test_ctrl_c_ends_a_run_and_its_container():
         [sys.executable, "-c", INTERRUPTED, seconds], env=kit.child_env(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as child:
         assert child.stderr.readline() == "ready\n"
+        began = time.monotonic()
         os.kill(child.pid, signal.SIGINT)
-        out, err = child.communicate(timeout=30)
+        out, err = child.communicate(timeout=20)
         assert out == "interrupted\n", err
+        assert time.monotonic() - began < 5
     assert kit.wait_until(lambda: not kit.running("sleep", seconds))

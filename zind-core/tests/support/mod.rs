@@ -32,8 +32,7 @@ impl Traces {
 impl Traces {
     /// The test harness has descriptors of its own, which come and go.
     pub fn is_within(&self, before: &Traces) -> bool {
-        // Somebody else may have unmounted something meanwhile.
-        self.mounts.is_subset(&before.mounts)
+        self.mounts == before.mounts
             && self.descriptors.len() <= before.descriptors.len()
             && self.processes.is_subset(&before.processes)
     }
