@@ -126,6 +126,12 @@ fn find(table: &[(&str, Effect)], name: &str) -> Option<Effect> {
     table.iter().find(|(known, _)| *known == name).map(|(_, effect)| *effect)
 }
 
+/// Whether a word is an option of mounts and not the file system's.
+fn is_ours(word: &str) -> bool {
+    [TABLE, OTHERS].into_iter().any(|table| find(table, word).is_some())
+        || word.strip_prefix('r').is_some_and(|name| find(TABLE, name).is_some())
+}
+
 fn excludes(word: &str) -> Error {
     Error::spec("mounts", format!("option {word} excludes one that was given before it"))
 }
@@ -177,6 +183,10 @@ impl Options {
         let (name, value) = word.split_once('=').unwrap_or((word, ""));
         if name.is_empty() {
             return Err(Error::spec("mounts", format!("option {word:?} has no name")));
+        }
+        // The file system would be given a flag of that name, which means something else here.
+        if value.is_empty() && is_ours(name) {
+            return Err(Error::spec("mounts", format!("option {word:?}: {name} takes no value")));
         }
         self.data.push((name.to_owned(), value.to_owned()));
         Ok(())
@@ -319,6 +329,9 @@ mod tests {
             let _ = parse(text);
         }
         assert!(parse("=x").is_err());
+        for text in ["ro=", "rro=", "iversion=", "rslave="] {
+            assert!(parse(text).unwrap_err().to_string().contains("takes no value"), "{text}");
+        }
         assert_eq!(parse("a=b=c").unwrap().data, [("a".to_owned(), "b=c".to_owned())]);
     }
 
@@ -348,7 +361,7 @@ mod tests {
                 0 => TABLE[chance.below(TABLE.len())].0.to_owned(),
                 1 => format!("r{}", TABLE[chance.below(TABLE.len())].0),
                 2 => OTHERS[chance.below(OTHERS.len())].0.to_owned(),
-                _ => ["size=1m", "noswap", "a=b=c", "mode=1777", "x=,:\\"][chance.below(5)].to_owned(),
+                _ => ["size=1m", "noswap", "a=b=c", "mode=1777", "x=,:\\", "y=", "nosuid="][chance.below(7)].to_owned(),
             };
             words.push(word);
         }
