@@ -93,7 +93,7 @@ def test_create_that_is_called_off_too_late_is_taken_back(place, monkeypatch):
                 assert heard.wait(PATIENCE)
                 return made[0]
 
-        monkeypatch.setattr(zind.aio, "_opened", lambda _: Late())
+        monkeypatch.setattr(zind.aio._container, "_opened", lambda _: Late())
         task = asyncio.ensure_future(zind.aio.Container.create(["true"], name="a", containers=place))
         with pytest.raises(asyncio.CancelledError):
             await task
