@@ -1,6 +1,9 @@
 //! [`Process`]: a running payload, and how it ended.
 #![forbid(unsafe_code)]
 
+mod exit;
+mod resources;
+
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -11,19 +14,17 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::net::{SendFlags, send};
-use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec};
-use zind_init::report::{KILLED_FOR_MEMORY, Report, SPARED};
 
 use super::again::{Hold, Launchers};
 use super::command::Start;
 use super::exec::{self, Exec, Groups, Target};
 use super::identity::Caller;
-use super::launch::{self, Received, receive, wait_readable};
+use super::launch;
 use super::plan::Inside;
 use super::stdio::Streams;
 use super::table::{self, ProcessInfo};
 use super::watched::Facts;
-use crate::cgroup::{self, Cgroup, Events, PressureTrigger, Resources, Stats};
+use crate::cgroup::{self, Cgroup, Stats};
 use crate::copy::{CopyOptions, CopyStats, Root};
 use crate::error::{At, Error, Result, Step};
 use crate::image::apply::Origin;
@@ -33,7 +34,7 @@ use crate::isolation::Isolation;
 use crate::mount::Mount;
 use crate::namespace::idmap;
 use crate::rootfs::fuse::Server;
-use crate::rootfs::layers::{self, Ids, Marks};
+use crate::rootfs::layers::{Ids, Marks};
 use crate::rootfs::ops::Ops;
 use crate::rootfs::resolve::PLACE;
 use crate::security::seccomp::{Notifier, Violations, Watch};
@@ -45,54 +46,8 @@ use crate::sys::descriptors::pidfd_send_signal;
 use crate::sys::probe;
 use crate::terminal::{Left, Raw, Relay};
 
-/// In what way a payload ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum ExitKind {
-    /// It exited by itself.
-    Exited,
-    /// A signal ended it.
-    Signaled,
-    /// zind killed it because its time was over.
-    Timeout,
-    /// The kernel killed it because memory ran out: the limit of its own control group, or the machine's.
-    Oom,
-}
-
-impl ExitKind {
-    /// `"exited"`, `"signaled"`, `"timeout"`, `"oom"`.
-    pub const fn name(self) -> &'static str {
-        match self {
-            ExitKind::Exited => "exited",
-            ExitKind::Signaled => "signaled",
-            ExitKind::Timeout => "timeout",
-            ExitKind::Oom => "oom",
-        }
-    }
-}
-
-/// How a payload ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Exit {
-    /// In what way.
-    pub kind: ExitKind,
-    /// The exit code, if it exited.
-    pub code: Option<i32>,
-    /// The signal, if one ended it.
-    pub signal: Option<i32>,
-}
-
-impl Exit {
-    /// Exited with code 0.
-    pub fn success(self) -> bool {
-        self.code == Some(0)
-    }
-
-    /// As `subprocess` has it: the exit code, or the negative signal number.
-    pub fn returncode(self) -> i32 {
-        self.code.unwrap_or_else(|| -self.signal.unwrap_or(libc::SIGKILL))
-    }
-}
+pub use exit::{Exit, ExitKind};
+pub use resources::StatsEvery;
 
 /// A running payload.
 ///
@@ -488,198 +443,6 @@ impl Process {
         self.deadline
     }
 
-    /// The exit, if the container has ended.
-    pub fn try_wait(&self) -> Result<Option<Exit>> {
-        let mut state = lock(&self.state);
-        let (waiter, lock, server, hold) = match &mut *state {
-            State::Ended(exit, _) => return Ok(Some(*exit)),
-            State::Running(waiter, _, lock, server, hold) => (waiter, lock, server, hold),
-        };
-        let (status, last) = match hold {
-            None => {
-                let Some(status) = waiter.try_reap() else { return Ok(None) };
-                (status, self.last_report()?)
-            }
-            // The launcher goes on.
-            Some(_) => match receive(self.socket.as_fd()) {
-                Ok(Received::Report(message)) => (0, Some(message.report).filter(is_end)),
-                Ok(Received::Log(_) | Received::Reading(_)) => return Ok(None),
-                Ok(Received::End) => {
-                    // It was killed.
-                    let _ = wait_readable(waiter.pidfd(), Some(Duration::from_secs(10)), &mut || false);
-                    (waiter.try_reap().unwrap_or(128 + libc::SIGKILL), None)
-                }
-                Err(error) if error.errno() == Some(Errno::EAGAIN) => return Ok(None),
-                Err(error) => return Err(error),
-            },
-        };
-        self.launchers.end();
-        // With its last process the container's mounts are gone too.
-        lock.iter().for_each(|lock| layers::release(lock.as_fd()));
-        if let Some(server) = server.take() {
-            server.end();
-        }
-        let wall = self.began.elapsed();
-        let (exit, stats) = match &last {
-            Some(report) => (exit_of(report), stats_of(report, wall)),
-            None => (killed(status), Stats { wall, ..Stats::default() }),
-        };
-        let (stats, ran_out) = self.close_group(stats);
-        // Who has watched over it knows better than a count of all that were killed.
-        let ran_out = match last.as_ref().map(|report| usize::from(report.index)) {
-            Some(KILLED_FOR_MEMORY) => true,
-            Some(SPARED) => false,
-            _ => ran_out,
-        };
-        let killed = exit.signal == Some(libc::SIGKILL);
-        // Who is killed by us tells nothing: what PID 1 has told was before, whatever we did then.
-        let by_us = self.was_killed.load(Ordering::Acquire) && !(self.is_init && last.is_some());
-        let exit = if killed && ran_out && !by_us {
-            Exit { kind: ExitKind::Oom, ..exit }
-        } else if killed && self.timed_out.load(Ordering::Acquire) {
-            Exit { kind: ExitKind::Timeout, ..exit }
-        } else {
-            exit
-        };
-        let before = std::mem::replace(&mut *state, State::Ended(exit, Box::new(stats)));
-        if let (State::Running(waiter, .., Some(hold)), true) = (before, last.is_some()) {
-            hold.release(waiter);
-        }
-        Ok(Some(exit))
-    }
-
-    /// Waits for the end. `None` when `timeout` is over first; the container goes on then.
-    ///
-    /// The time limit of the request itself (`timeout` of the spec) kills the container when it is over.
-    pub fn wait(&self, timeout: Option<Duration>) -> Result<Option<Exit>> {
-        self.wait_interruptible(timeout, &mut || false)
-    }
-
-    /// As [`Process::wait`]; `interrupted` is asked when a signal arrives, and ends the wait with
-    /// [`Error::Interrupted`] when it says so.
-    pub fn wait_interruptible(
-        &self,
-        timeout: Option<Duration>,
-        interrupted: &mut dyn FnMut() -> bool,
-    ) -> Result<Option<Exit>> {
-        let until = timeout.map(|timeout| Instant::now() + timeout);
-        loop {
-            if let Some(exit) = self.try_wait()? {
-                return Ok(Some(exit));
-            }
-            let next =
-                [until, self.deadline.filter(|_| !self.timed_out.load(Ordering::Acquire))].into_iter().flatten().min();
-            let left = next.map(|next| next.saturating_duration_since(Instant::now()));
-            if !wait_readable(self.end.as_fd(), left, interrupted)? {
-                if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-                    self.expire()?;
-                }
-                if until.is_some_and(|until| Instant::now() >= until) {
-                    return self.try_wait();
-                }
-            }
-        }
-    }
-
-    /// Kills the container because its time is over.
-    pub fn expire(&self) -> Result<()> {
-        self.timed_out.store(true, Ordering::Release);
-        self.kill()
-    }
-
-    /// What the container uses now; once it has ended, what it used over its whole life.
-    pub fn stats(&self) -> Result<Stats> {
-        match &*lock(&self.state) {
-            State::Ended(_, stats) => Ok((**stats).clone()),
-            State::Running(..) => {
-                let used = self.group.as_ref().map(|group| group.stats()).unwrap_or_default();
-                Ok(Stats { wall: self.began.elapsed(), ..used })
-            }
-        }
-    }
-
-    /// [`Process::stats`] now and then every `interval`, until the container has ended: the last reading is that of its whole
-    /// life. It blocks between them, and ends the wait early when the container ends; a reading that came too late is left
-    /// out, not made up for.
-    pub fn stats_every(&self, interval: Duration) -> StatsEvery<'_> {
-        StatsEvery { process: self, interval, due: Some(Instant::now()), clock: None }
-    }
-
-    /// What the group has counted over the container's life, and whether memory ran out; then the group goes.
-    fn close_group(&self, reported: Stats) -> (Stats, bool) {
-        let Some(group) = &self.group else { return (reported, false) };
-        let stats = group.last_stats().at_the_end(&reported);
-        let ran_out = stats.oom_kills.is_some_and(|count| count > 0);
-        // What could not be removed now is removed by a later start; the exit is what counts here.
-        if group.delete().is_err() {
-            cgroup::abandon(group.clone());
-        }
-        (stats, ran_out)
-    }
-
-    /// The group, or why there is none.
-    fn own_group(&self) -> Result<&Arc<Cgroup>> {
-        let refused = &self.isolation.cgroup_refused;
-        match &self.group {
-            Some(group) if refused.is_empty() => Ok(group),
-            _ if self.is_guest => Err(Error::State(
-                "a program in a container has no control group of its own: ask the container".to_owned(),
-            )),
-            _ if !refused.is_empty() => Err(Error::State(format!("the container has no control group: {refused}"))),
-            _ => Err(Error::State(
-                "the container was started without a control group: give resources= at the start, be it without limits"
-                    .to_owned(),
-            )),
-        }
-    }
-
-    /// The container's control group, while it has one.
-    pub(crate) fn group(&self) -> Result<&Arc<Cgroup>> {
-        if self.try_wait()?.is_some() {
-            return Err(Error::State("the container has ended, and its control group with it".to_owned()));
-        }
-        self.own_group()
-    }
-
-    /// Changes limits of the running container; what is `None` stays as it is, and `u64::MAX` takes a limit away.
-    ///
-    /// Errors: [`Error::State`] for a container that has ended, that was started without resources, or without the
-    /// controller; those of [`Cgroup::update`].
-    pub fn update(&self, resources: &Resources) -> Result<()> {
-        self.group()?.update(resources)
-    }
-
-    /// Stops everything in the container until [`Process::resume`], and waits until all of it has stopped.
-    ///
-    /// Errors: [`Error::State`] as for [`Process::update`], and when it is being killed; those of [`Cgroup::freeze`].
-    pub fn pause(&self) -> Result<()> {
-        self.group()?.freeze_unless(&|| self.was_killed.load(Ordering::SeqCst))
-    }
-
-    /// Lets everything go on.
-    ///
-    /// Errors: as for [`Process::pause`].
-    pub fn resume(&self) -> Result<()> {
-        self.group()?.thaw()
-    }
-
-    /// What happens in the container from its start on, as it happens: memory that runs out, processes killed for it, limits
-    /// met, freezing, and its end. `pressure` asks for the time lost waiting, too.
-    ///
-    /// Errors: [`Error::State`] for a container that was started without resources; [`Error::Spec`] for a trigger without
-    /// sense; [`Error::Unsupported`] for triggers where the kernel has none; [`Error::Sys`] at [`Step::Watch`].
-    pub fn events(&self, pressure: &[PressureTrigger]) -> Result<Events> {
-        let group = self.own_group()?;
-        group.events(self.end_fd(), pressure)
-    }
-
-    /// True between [`Process::pause`] and [`Process::resume`].
-    ///
-    /// Errors: as for [`Process::pause`].
-    pub fn is_paused(&self) -> Result<bool> {
-        self.group()?.is_frozen()
-    }
-
     /// Everything that runs in the container, zind's PID 1 included, as `ps` would list it; ended, there is nothing.
     ///
     /// Errors: [`Error::Sys`] at [`Step::ReadCgroup`].
@@ -759,120 +522,6 @@ impl Process {
         let process = self.pidfd.try_clone().at(Step::OpenNamespace, "dup", "")?;
         Ok(Inside { process, has_users, ids: ids.filter(|_| has_users) })
     }
-
-    /// The last thing the launcher said, if that was how the payload ended.
-    fn last_report(&self) -> Result<Option<Report>> {
-        let mut last = None;
-        loop {
-            match receive(self.socket.as_fd()) {
-                Ok(Received::Report(message)) => last = Some(message.report),
-                Ok(Received::Log(_) | Received::Reading(_)) => {}
-                Ok(Received::End) => break,
-                Err(error) if error.errno() == Some(Errno::EAGAIN) => break,
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(last.filter(is_end))
-    }
-}
-
-/// Readings at intervals: [`Process::stats_every`]. An iterator that blocks, or with a descriptor for an event loop.
-#[derive(Debug)]
-pub struct StatsEvery<'a> {
-    process: &'a Process,
-    interval: Duration,
-    /// `None` after the last one.
-    due: Option<Instant>,
-    /// Readable when one is due: made when somebody asks for it.
-    clock: Option<Clock>,
-}
-
-/// A timer, and the end of the container.
-#[derive(Debug)]
-struct Clock {
-    epoll: OwnedFd,
-    timer: OwnedFd,
-}
-
-impl Clock {
-    fn new(end: BorrowedFd<'_>) -> Result<Clock> {
-        use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
-        let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
-        let timer =
-            rustix::time::timerfd_create(TimerfdClockId::Monotonic, flags).at(Step::Watch, "timerfd_create", "")?;
-        let epoll = epoll::create(CreateFlags::CLOEXEC).at(Step::Watch, "epoll_create1", "")?;
-        for (number, fd) in [(0, timer.as_fd()), (1, end)] {
-            epoll::add(&epoll, fd, EventData::new_u64(number), EventFlags::IN).at(Step::Watch, "epoll_ctl", "")?;
-        }
-        Ok(Clock { epoll, timer })
-    }
-
-    fn set(&self, due: Instant) -> Result<()> {
-        // Zero would switch it off.
-        let left = due.saturating_duration_since(Instant::now()).max(Duration::from_nanos(1));
-        let it_value = Timespec::try_from(left).unwrap_or(Timespec { tv_sec: i64::MAX, tv_nsec: 0 });
-        let once = Itimerspec { it_interval: Timespec::default(), it_value };
-        let set = rustix::time::timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &once);
-        set.map(drop).at(Step::Watch, "timerfd_settime", "")
-    }
-}
-
-impl StatsEvery<'_> {
-    /// Readable when [`StatsEvery::next_within`] of zero has a reading; for an event loop.
-    ///
-    /// Errors: [`Error::Sys`] at [`Step::Watch`].
-    pub fn fd(&mut self) -> Result<BorrowedFd<'_>> {
-        if self.clock.is_none() {
-            let clock = Clock::new(self.process.end_fd())?;
-            self.due.map_or(Ok(()), |due| clock.set(due))?;
-            self.clock = Some(clock);
-        }
-        Ok(self.clock.as_ref().map_or(self.process.end_fd(), |clock| clock.epoll.as_fd()))
-    }
-
-    /// The next reading. `None` when `timeout` is over first (`None`: never), and when there will be no more
-    /// ([`StatsEvery::is_over`]).
-    pub fn next_within(&mut self, timeout: Option<Duration>) -> Result<Option<Stats>> {
-        let Some(due) = self.due else { return Ok(None) };
-        let left = due.saturating_duration_since(Instant::now());
-        let has_ended = self.process.wait(Some(timeout.map_or(left, |timeout| timeout.min(left))))?.is_some();
-        if has_ended {
-            self.due = None;
-            return self.process.stats().map(Some);
-        }
-        if Instant::now() < due {
-            return Ok(None);
-        }
-        self.due = due.checked_add(self.interval).map(|due| due.max(Instant::now()));
-        if let (Some(clock), Some(due)) = (&self.clock, self.due) {
-            clock.set(due)?;
-        }
-        self.process.stats().map(Some)
-    }
-
-    /// True once the last reading was given.
-    pub fn is_over(&self) -> bool {
-        self.due.is_none()
-    }
-}
-
-impl Iterator for StatsEvery<'_> {
-    type Item = Result<Stats>;
-
-    fn next(&mut self) -> Option<Result<Stats>> {
-        while !self.is_over() {
-            match self.next_within(None) {
-                Ok(None) => {}
-                result => {
-                    if result.is_err() {
-                        self.due = None;
-                    }
-                    return result.transpose();
-                }
-            }
-        }
-        None
-    }
 }
 
 impl Drop for Process {
@@ -911,32 +560,4 @@ pub(crate) fn ops_of_mount(mount: &Mount) -> Result<Ops> {
         ));
     }
     crate::rootfs::plan::hot_mount(mount, Caller::now()?.admin)
-}
-
-fn is_end(report: &Report) -> bool {
-    [Step::Exited as u16, Step::Signaled as u16].contains(&report.step)
-}
-
-fn exit_of(report: &Report) -> Exit {
-    if report.step == Step::Exited as u16 {
-        Exit { kind: ExitKind::Exited, code: Some(report.value), signal: None }
-    } else {
-        Exit { kind: ExitKind::Signaled, code: None, signal: Some(report.value) }
-    }
-}
-
-/// Nobody was left to report: whoever watched over the payload was killed, and the payload with it.
-fn killed(status: i32) -> Exit {
-    let signal = if status > 128 { status - 128 } else { libc::SIGKILL };
-    Exit { kind: ExitKind::Signaled, code: None, signal: Some(signal) }
-}
-
-fn stats_of(report: &Report, wall: Duration) -> Stats {
-    Stats {
-        cpu_user: Some(Duration::from_micros(report.usage.user_us)),
-        cpu_system: Some(Duration::from_micros(report.usage.system_us)),
-        max_rss: Some(report.usage.max_rss),
-        wall,
-        ..Stats::default()
-    }
 }
