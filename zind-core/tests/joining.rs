@@ -183,6 +183,12 @@ fn worker() {
             (exec.stdin, exec.stdout, exec.stderr) = (Stdio::Null, Stdio::Null, Stdio::Null);
             assert!(container.exec(&exec).is_err());
         }
+        _ if KINDS.contains(&&*work) => {
+            if let Ok(process) = of_kind(&work, pid).spawn() {
+                process.kill().unwrap();
+                process.wait(None).unwrap();
+            }
+        }
         "exec" => {
             let mut exec = Exec::new(["true"]);
             (exec.stdin, exec.stdout, exec.stderr) = (Stdio::Null, Stdio::Null, Stdio::Null);
@@ -242,6 +248,117 @@ fn who_waits_inside_gets_nothing_of_who_joins() {
     }
 }
 
+/// A field of `/proc/<pid>/status`.
+fn status_of(pid: i32, field: &str) -> String {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(":")).unwrap().trim().to_owned()
+}
+
+/// Kills the parent of one that stands still, and waits until that has ended.
+fn kill_above(pid: i32) {
+    let above = status_of(pid, "PPid").parse().unwrap();
+    tracer::kill(above);
+    let is_there = || fs::read_to_string(format!("/proc/{above}/stat")).is_ok_and(|stat| !stat.contains(") Z "));
+    while is_there() {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+}
+
+/// Whether it stays. It may be dying still, and is ours to reap: until then its container cannot end.
+fn is_left(program: i32) -> bool {
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    let is_there = || {
+        tracer::reap(program);
+        Path::new(&format!("/proc/{program}")).exists()
+    };
+    while is_there() && std::time::Instant::now() < until {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    let is_left = is_there();
+    if is_left {
+        tracer::kill(program);
+        while is_there() {}
+    }
+    is_left
+}
+
+/// Starts in which a launcher forks one that is to end with it.
+const KINDS: [&str; 4] =
+    ["an init in a joined namespace", "without an init", "without an init, as a user", "low level"];
+
+/// A start of that kind, beside a container with this process.
+fn of_kind(kind: &str, pid: i32) -> Command {
+    let mut command = if kind == "low level" { Command::low_level("sleep") } else { Command::new("sleep") };
+    command.arg(STAYS).stdin(Stdio::Null).stdout(Stdio::Null).stderr(Stdio::Null);
+    match kind {
+        "an init in a joined namespace" => _ = command.namespace(Kind::Uts, Source::Pid(pid)),
+        "low level" => _ = command.namespace(Kind::User, Source::New).namespace(Kind::Pid, Source::New),
+        _ => command.spec_mut().init = false,
+    }
+    if kind.ends_with("as a user") {
+        command.user(1000, 1000);
+    }
+    command
+}
+
+/// Killed before the process that it has forked has said that it ends with it, and each further time that this has to be said since a
+/// change of ids has made the kernel forget it.
+#[test]
+fn nobody_outlives_a_launcher_that_was_killed_before_it_was_said() {
+    tracer::adopt_orphans();
+    let dir = std::env::temp_dir().join(format!("zind-test-outlives-{}", std::process::id()));
+    let place = Containers::open(Some(&dir.join("place"))).unwrap();
+    let container = Container::builder(Spec::new(["sleep", "1000"])).containers(&place).name(NAME).create().unwrap();
+    container.start().unwrap();
+    let mut left = Vec::new();
+    // Others are root's to join, and to be.
+    let is_ours = |kind: &&str| nix::unistd::geteuid().is_root() || ["without an init", "low level"].contains(kind);
+    for kind in KINDS.into_iter().filter(is_ours) {
+        let mut command = Host::new(std::env::current_exe().unwrap());
+        command.args(["worker", "--exact", "--nocapture"]);
+        command.env("ZIND_TEST_WORKER", kind).env("ZIND_TEST_DIR", dir.join("place"));
+        for number in 0.. {
+            let (mut child, mut said, mut is_met) = (None, 0, false);
+            let outcome = tracer::look(&mut command, &mut |pid, stand| {
+                let is_launcher = |pid: i32| status_of(pid, "Name") == "zind-init";
+                if stand == Stand::Born
+                    && child.is_none()
+                    && is_launcher(pid)
+                    && is_launcher(status_of(pid, "PPid").parse().unwrap())
+                {
+                    child = Some(pid);
+                }
+                if child != Some(pid) || is_met {
+                    return;
+                }
+                if stand == Stand::Call {
+                    let [call, option, signal] = tracer::call_of(pid);
+                    let is_said = [call, option] == [libc::SYS_prctl, i64::from(libc::PR_SET_PDEATHSIG)];
+                    said += usize::from(is_said && signal == i64::from(libc::SIGKILL));
+                }
+                // Before anything at all, then before each time that it is said.
+                if (number, stand) == (0, Stand::Born) || number == said && stand == Stand::Call {
+                    is_met = true;
+                    kill_above(pid);
+                }
+            });
+            assert!(!outcome.hangs && outcome.said.contains("<done>"), "{kind}: {}", outcome.said);
+            if is_left(child.expect(kind)) {
+                left.push(format!("{kind}, {number}"));
+            }
+            if !is_met {
+                // It is said at least once, once more after a change of ids.
+                let least = if kind == "an init in a joined namespace" { 2 } else { 3 };
+                assert!(number >= least, "{kind}: {number}");
+                break;
+            }
+        }
+    }
+    container.delete(true).unwrap();
+    fs::remove_dir_all(&dir).unwrap();
+    assert!(left.is_empty(), "{left:?}");
+}
+
 /// Killed, or given up by who asked for it, in the moment in which the program's process is there and does not end with it yet.
 #[test]
 fn a_program_does_not_outlive_a_launcher_that_was_killed_as_it_was_made() {
@@ -258,31 +375,12 @@ fn a_program_does_not_outlive_a_launcher_that_was_killed_as_it_was_made() {
     let outcome = tracer::look(&mut command, &mut |pid, stand| {
         let is_new = stand == Stand::Born && killed.is_empty();
         if is_new && fs::read_link(format!("/proc/{pid}/ns/pid")).is_ok_and(|its| its == home) {
-            let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-            let watcher = status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap().trim().parse().unwrap();
-            tracer::kill(watcher);
-            let is_there =
-                || fs::read_to_string(format!("/proc/{watcher}/stat")).is_ok_and(|stat| !stat.contains(") Z "));
-            while is_there() {
-                std::thread::sleep(std::time::Duration::from_millis(1));
-            }
+            kill_above(pid);
             killed.push(pid);
         }
     });
     assert!(!outcome.hangs && outcome.said.contains("<done>") && killed.len() == 1, "{}", outcome.said);
-    // It may be dying still, and is ours to reap: until then its container cannot end.
-    let program = killed[0];
-    let until = std::time::Instant::now() + std::time::Duration::from_secs(20);
-    let is_there = || {
-        tracer::reap(program);
-        Path::new(&format!("/proc/{program}")).exists()
-    };
-    while is_there() && std::time::Instant::now() < until {
-        std::thread::sleep(std::time::Duration::from_millis(10));
-    }
-    let is_left = is_there();
-    tracer::kill(program);
-    while is_there() {}
+    let is_left = is_left(killed[0]);
     assert!(!container.processes().unwrap().iter().any(|one| one.cmdline.iter().any(|word| word == STAYS)));
     container.delete(true).unwrap();
     fs::remove_dir_all(&dir).unwrap();

@@ -41,6 +41,11 @@ impl Outcome {
         sys::map_shared_page().map(Outcome)
     }
 
+    /// The same words, for a child of which more can fail than of a payload's process.
+    pub fn told(&self) -> payload::Told {
+        payload::Told::new(self.0)
+    }
+
     /// Nobody asks any more.
     pub fn forget(self) {
         sys::unmap(self.0.cast(), PAGE);

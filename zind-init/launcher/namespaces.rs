@@ -2,7 +2,7 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use crate::plan::{Enter, FORK_FIRST, LOOPBACK, NEW_NETWORK, OWNER, SETUP_IDS, Str, TEMPLATE, TIME_OFFSETS};
+use crate::plan::{Enter, FORK_FIRST, LOOPBACK, NEW_NETWORK, OWNER, SETUP_IDS, Str, TEMPLATE, TIME_OFFSETS, Topology};
 use crate::part::Part;
 use crate::planfile::PlanFile;
 use crate::step::Step;
@@ -54,7 +54,7 @@ pub fn set_up(plan: &PlanFile) -> Done {
         let is_visitor = plan.list(plan.enter).iter().any(is_seen);
         // Else the change made /proc/self root's, where nobody else is in the container yet.
         let _ = sys::prctl(PR_SET_DUMPABLE, usize::from(!is_visitor), 0);
-        if plan.has(FORK_FIRST) {
+        if plan.has(FORK_FIRST) || plan.topology != Topology::Init {
             // It was cleared with the ids.
             crate::payload::die_with_the_watcher(plan)?;
         }

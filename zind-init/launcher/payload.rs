@@ -129,6 +129,7 @@ pub fn seal(plan: &PlanFile) -> Done {
 fn die_in_time(plan: &PlanFile) -> Done {
     if plan.has(PDEATHSIG) {
         sys::prctl(PR_SET_PDEATHSIG, plan.pdeathsig as usize, 0).at(Step::ParentDeath)?;
+        end_if_abandoned(plan);
         measured::parent_death(plan, plan.pdeathsig)
     } else if plan.topology != Topology::Init {
         die_with_the_watcher(plan)
@@ -170,7 +171,15 @@ pub fn die_with_the_watcher(plan: &PlanFile) -> Done {
         return Ok(());
     }
     sys::prctl(PR_SET_PDEATHSIG, sys::SIGKILL as usize, 0).at(Step::ParentDeath)?;
+    end_if_abandoned(plan);
     measured::parent_death(plan, sys::SIGKILL)
+}
+
+/// A watcher that has ended before we said so kills nobody any more. Whoever asked for it takes it for one that has never been.
+fn end_if_abandoned(plan: &PlanFile) {
+    if plan.is_abandoned() {
+        sys::exit(crate::FAILED)
+    }
 }
 
 fn join_session(plan: &PlanFile) -> Done {

@@ -2,6 +2,7 @@
 
 use core::ops::Deref;
 
+use crate::exec::Outcome;
 use crate::plan::{List, MAGIC, Plan, ROOT_MOVED, Str, VERSION};
 use crate::step::Step;
 use crate::sys::{self, CStr};
@@ -11,6 +12,8 @@ use crate::{At, Done};
 pub struct PlanFile {
     base: *mut u8,
     header: &'static mut Plan,
+    /// Of whoever has forked us, if we end with it.
+    above: Option<Outcome>,
 }
 
 impl Deref for PlanFile {
@@ -35,6 +38,19 @@ impl PlanFile {
     /// Descriptors that are ours take the place of the plan's: a pidfd of the owner and one of the container.
     pub fn set_standing(&mut self, owner: i32, container: i32) {
         (self.header.owner, self.header.container) = (owner, container);
+    }
+
+    /// Before a fork: with whom the child ends, if there is an owner for whose sake it does.
+    pub fn set_above(&mut self, outcome: Outcome) {
+        if self.owner >= 0 {
+            outcome.watch_over();
+            self.above = Some(outcome);
+        }
+    }
+
+    /// That one has ended. Asked by a child of it that is killed with it from now on.
+    pub fn is_abandoned(&self) -> bool {
+        self.above.is_some_and(|above| above.is_abandoned())
     }
 
     /// The plan of the next program, when nothing of this one is in use any more: it is unmapped. False if it is none.
@@ -150,7 +166,7 @@ fn from_descriptor(fd: i32) -> Option<PlanFile> {
     sys::close(fd);
     // SAFETY: mapped, page-aligned, long enough, and unmapped only by `replace`; written by the library as this very type.
     let header: &'static mut Plan = unsafe { &mut *base.cast() };
-    (header.magic == MAGIC && header.version == VERSION && header.size as usize == size).then_some(PlanFile { base, header })
+    (header.magic == MAGIC && header.version == VERSION && header.size as usize == size).then_some(PlanFile { base, header, above: None })
 }
 
 /// Closes what the caller left open for others: everything between the descriptors of the plan.

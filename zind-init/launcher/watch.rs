@@ -2,6 +2,7 @@
 //!
 //! It reaps, forwards signals, ends with the caller's process, and reports how the payload ended.
 
+use crate::exec::Outcome;
 use crate::plan::{FORWARD_SIGNALS, KILL_DESCENDANTS, OOM_SCORE_ADJ, PTRACE, UNMOUNT_LATER, ROOT_MOVED};
 use crate::planfile::PlanFile;
 use crate::report::{Report, Usage};
@@ -63,8 +64,9 @@ pub fn start_as_init(plan: &mut PlanFile) -> Result<i32, Failure> {
 
 /// Forks into the namespaces of `fork_flags`. `None` in the child; the parent's exit status in the parent, once the child
 /// has ended.
-pub fn go_on_in_a_child(plan: &PlanFile) -> Result<Option<i32>, Failure> {
+pub fn go_on_in_a_child(plan: &mut PlanFile) -> Result<Option<i32>, Failure> {
     groups::join(plan)?;
+    plan.set_above(Outcome::new().at(Step::Fork)?);
     let mut pidfd = -1;
     let (above, is_first) = (measured::Forker::now(), plan.fork_flags & CLONE_NEWPID != 0);
     let pid = sys::clone(plan.fork_flags, &mut pidfd).at(Step::Fork)?;
@@ -104,7 +106,9 @@ extern "C" fn payload_in_our_memory(shared: *const u8) -> ! {
 pub fn start_as_watcher(plan: &mut PlanFile) -> Result<i32, Failure> {
     groups::join(plan)?;
     let signals = sys::signalfd().at(Step::Fork)?;
-    let told = payload::Told::new(sys::map_shared_page().at(Step::Fork)?);
+    let outcome = Outcome::new().at(Step::Fork)?;
+    let told = outcome.told();
+    plan.set_above(outcome);
     if plan.has(KILL_DESCENDANTS) {
         sys::prctl(PR_SET_CHILD_SUBREAPER, 1, 0).at(Step::Fork)?;
     }
