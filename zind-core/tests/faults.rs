@@ -710,6 +710,9 @@ fn errors_of(number: usize, call: i64) -> Vec<Fault> {
     all
 }
 
+/// What is tried of starts always: all who take part send each other words, and a signal may come meanwhile.
+const SENDS: &str = "interrupted sends";
+
 /// In a process of its own: the points of one piece.
 fn points_of(name: &str, dir: &Path) {
     let (name, what) = name.rsplit_once(" by ").unwrap();
@@ -728,6 +731,13 @@ fn points_of(name: &str, dir: &Path) {
             "kill" => {
                 let count = if is_first { 14 } else { 5 };
                 all.extend(choice.some(&kills(calls), count).into_iter().map(|number| (of(who, number), Fault::Kill)));
+            }
+            SENDS => {
+                let is_send = |call: &Call| [libc::SYS_sendto, libc::SYS_sendmsg].contains(&call.kind);
+                let row = calls.iter().enumerate().filter(|(_, call)| is_send(call)).collect();
+                let row = that_differ(row, |(_, call)| **call);
+                let fault = |call: i64| Fault::Error { call, errno: libc::EINTR, times: 200 };
+                all.extend(row.into_iter().map(|(index, call)| (of(who, index + 1), fault(call.kind))));
             }
             _ => {
                 // Helpers that share the caller's memory do next to nothing, and none of that on a disk.
@@ -794,8 +804,10 @@ fn all_pieces(what: &str) {
     let wanted = std::env::var("ZIND_TEST_PIECE").ok();
     // Of the others single points are not settled yet, or wait for somebody, and so make another number of calls each time: they
     // are tried when all are.
-    let has_settled = |name: &str| {
-        what == "kill" || wants_all() || ["create", "exec", "stop", "delete", "delete by force"].contains(&name)
+    let has_settled = |name: &str| match what {
+        "kill" => true,
+        SENDS => ["start", "run"].contains(&name),
+        _ => wants_all() || ["create", "exec", "stop", "delete", "delete by force"].contains(&name),
     };
     let is_wanted = |piece: &&Piece| wanted.as_ref().map_or(has_settled(piece.name), |wanted| wanted == piece.name);
     let next = std::sync::Mutex::new(PIECES.iter().filter(is_wanted));
@@ -843,4 +855,9 @@ fn a_kill_before_any_system_call_of_anybody_leaves_nothing() {
 #[test]
 fn a_system_call_that_fails_is_an_error_that_leaves_nothing() {
     all_pieces("error");
+}
+
+#[test]
+fn a_word_whose_sending_a_signal_interrupts_is_sent_again() {
+    all_pieces(SENDS);
 }

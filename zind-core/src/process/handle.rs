@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use rustix::fs::{CWD, Mode, OFlags};
+use rustix::io::retry_on_intr;
 use rustix::net::{SendFlags, send};
 
 use super::again::{Hold, Launchers};
@@ -485,7 +486,7 @@ impl Process {
         match signal {
             libc::SIGKILL => self.kill(),
             // What stands above the payload sends it on, so that no pid has to be trusted.
-            1..=64 => match send(&self.socket, &[signal as u8], SendFlags::NOSIGNAL) {
+            1..=64 => match retry_on_intr(|| send(&self.socket, &[signal as u8], SendFlags::NOSIGNAL)) {
                 Ok(_) | Err(rustix::io::Errno::PIPE | rustix::io::Errno::CONNRESET) => Ok(()),
                 Err(errno) => Err(errno).at(Step::Kill, "send", signal.to_string()),
             },

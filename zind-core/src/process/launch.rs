@@ -473,7 +473,7 @@ impl Starting {
             (Some(device), None, Some(fuse)) => drop(fuse.serve(device, launcher)),
             _ => return Err(self.died_early()),
         }
-        send(&self.socket, &[GO], SendFlags::NOSIGNAL).at(Step::Report, "send", "").map(drop)
+        go(&self.socket).at(Step::Report, "send", "")
     }
 
     /// Does something long, which asks whether it is to stop.
@@ -520,9 +520,9 @@ impl Starting {
         }
         pin::pin(pid, &self.prepared.pins)?;
         ready(pid)?;
-        match send(&self.socket, &[GO], SendFlags::NOSIGNAL) {
+        match go(&self.socket) {
             Err(rustix::io::Errno::PIPE | rustix::io::Errno::CONNRESET) => Err(self.died_early()),
-            result => result.at(Step::Report, "send", "").map(drop),
+            result => result.at(Step::Report, "send", ""),
         }
     }
 
@@ -530,7 +530,7 @@ impl Starting {
     fn measure(&mut self, pid: Option<i32>) -> Result<()> {
         let pid = pid.ok_or_else(protocol)?;
         outside::check(pid, &mut self.prepared.isolation)?;
-        send(&self.socket, &[GO], SendFlags::NOSIGNAL).at(Step::Report, "send", "").map(drop)
+        go(&self.socket).at(Step::Report, "send", "")
     }
 
     fn process(mut self, First { pid, pidfd }: First) -> Result<Process> {
@@ -568,7 +568,8 @@ impl Starting {
         }
         if self.prepared.is_guest() {
             // For who watches over a program already, and waits for no other one.
-            let _ = send(&self.socket, &[libc::SIGKILL as u8], SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
+            let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+            let _ = rustix::io::retry_on_intr(|| send(&self.socket, &[libc::SIGKILL as u8], flags));
             self.hold = None;
         }
         let _ = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Both);
@@ -632,6 +633,11 @@ fn start_launcher(
         dirs: prepared.group.as_ref().map(|group| group.leavings()).unwrap_or_default(),
     };
     if prepared.forked { clone::start_by_fork(start) } else { clone::start(start) }.at(Step::Clone, "clone3", "")
+}
+
+/// Lets a launcher that waits go on. A signal in between is nothing to it.
+fn go(socket: &OwnedFd) -> std::result::Result<(), rustix::io::Errno> {
+    rustix::io::retry_on_intr(|| send(socket, &[GO], SendFlags::NOSIGNAL)).map(drop)
 }
 
 impl Prepared {

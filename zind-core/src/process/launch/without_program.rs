@@ -6,10 +6,8 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use rustix::fs::{Mode, OFlags};
-use rustix::net::{SendFlags, send};
-use zind_init::report::GO;
 
-use super::Starting;
+use super::{Starting, go};
 use crate::copy::Root;
 use crate::error::{At, Result, Step};
 use crate::namespace::idmap;
@@ -28,7 +26,7 @@ pub(crate) fn make_mount_namespace<T>(ops: &Ops, take: impl FnOnce(i32) -> Resul
     match (Step::from_number(message.report.step), starting.waiter.as_ref().and_then(Above::launcher_pid)) {
         (Some(Step::Ready), Some(pid)) => {
             let result = take(pid);
-            send(&starting.socket, &[GO], SendFlags::NOSIGNAL).at(Step::Report, "send", "")?;
+            go(&starting.socket).at(Step::Report, "send", "")?;
             result
         }
         _ => Err(starting.failure(&message.report)),
