@@ -11,6 +11,7 @@ import select
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 
 import pytest
@@ -365,6 +366,40 @@ def test_paused_and_limited(place):
             c.resume()
         c.pause()
         c.delete(force=True)
+
+
+@pytest.mark.parametrize("end", ["c.delete(force=True)", "c.kill(); assert c.wait().signal == 9; c.delete()", "c.stop(0)"])
+def test_programs_that_were_run_in_it_leave_no_zombie(place, end):
+    """What has run them waits for the next one, and ends with the container, whose object is still there."""
+    script = """
+        def children():
+            text = open(f"/proc/self/task/{os.getpid()}/children").read()
+            return {int(pid): open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()[0] for pid in text.split()}
+
+        def nobody_is_waited_for():
+            try:
+                os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return True
+
+        assert children() == {}
+        c = zind.Container(["sleep", "1000"], containers=sys.argv[1])
+        c.start()
+        for _ in range(20):
+            assert c.exec(["true"]).returncode == 0
+            # It waits, unless this took seconds.
+            if children():
+                break
+        assert nobody_is_waited_for()
+        END
+        assert nobody_is_waited_for()
+        # What does not end within a second is seen to by the next call.
+        until = time.monotonic() + 60
+        while children():
+            assert time.monotonic() < until, children()
+            zind.Container(["true"], containers=sys.argv[1]).delete()
+    """
+    elsewhere(textwrap.dedent(script).replace("END", end), place.path)
 
 
 def test_further_programs_run_in_it_and_it_is_waited_for(place):

@@ -20,6 +20,7 @@ use crate::process::launch::{SLICE, wait_readable};
 use crate::process::watched::{self, Facts, Keep};
 use crate::process::{Exit, ExitKind};
 use crate::spec::{Hooks, Kind, Overlay, Rootfs, Spec, Stdio};
+use crate::sys::clone;
 use crate::sys::descriptors::{pidfd_open, pidfd_send_signal};
 
 /// How long something may take that mostly takes no time.
@@ -338,6 +339,7 @@ impl Container {
         };
         let is_first = self.0.told.lock().unwrap_or_else(PoisonError::into_inner).replace(exit).is_none();
         *self.held() = None;
+        self.reap_programs();
         if is_first {
             self.after_its_deletion(interrupted);
         }
@@ -380,6 +382,7 @@ impl Container {
                 Phase::Ended(_) => {
                     let exit = exit_of(&record, &phase);
                     self.settle(&record, &phase, interrupted)?;
+                    self.reap_programs();
                     if record.auto_remove {
                         let _ = self.delete(false);
                     }
@@ -514,6 +517,21 @@ impl Container {
 
     /// As [`Container::delete`], and [`Container::wait_interruptible`].
     pub fn delete_interruptible(&self, force: bool, interrupted: &mut dyn FnMut() -> bool) -> Result<()> {
+        let result = self.delete_all(force, interrupted);
+        if let Ok(()) | Err(Error::NotFound { .. }) = result {
+            self.reap_programs();
+        }
+        result
+    }
+
+    /// It has ended, and so have the programs that were run in it by this value: none of their launchers stays a zombie of this
+    /// process.
+    fn reap_programs(&self) {
+        self.0.launchers.end();
+        clone::reap_orphans();
+    }
+
+    fn delete_all(&self, force: bool, interrupted: &mut dyn FnMut() -> bool) -> Result<()> {
         let dir = self.dir();
         let mut killed = None;
         let deadline = Instant::now() + 2 * PATIENCE;
