@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::path::PathBuf;
-use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -18,7 +17,7 @@ use zind_core::{Error, Result};
 
 use crate::convert::to_python;
 use crate::copy::Root;
-use crate::errors::{detached, raise};
+use crate::errors::{detached, raise, stoppable};
 use crate::events::{self, Events, TriggerTuple};
 use crate::images::{Cancel, CommitTuple, Image, PackTuple, Watch, commit_options, compression, pack_tuple, watched};
 use crate::layers::{ChangeTuple, SnapshotTuple, change_tuple, snapshot_tuple};
@@ -43,18 +42,6 @@ pub(crate) fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Containers>()?;
     module.add_class::<Ending>()?;
     module.add_class::<Logs>()
-}
-
-/// As [`detached`], and a [`Cancel`] of another thread ends it, too.
-fn stoppable<T: Send>(
-    py: Python<'_>,
-    cancel: Option<Py<Cancel>>,
-    body: impl FnOnce(&mut dyn FnMut() -> bool) -> Result<T> + Send,
-) -> PyResult<T> {
-    detached(py, |interrupted| {
-        let is_cancelled = || cancel.as_ref().is_some_and(|cancel| cancel.get().0.load(Ordering::Acquire));
-        body(&mut || is_cancelled() || interrupted())
-    })
 }
 
 fn seconds(time: SystemTime) -> f64 {

@@ -1,10 +1,14 @@
 //! From [`zind_core::Error`] to the exceptions of `zind.errors`.
 
+use std::sync::atomic::Ordering;
+
 use pyo3::BoundObject as _;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyTuple;
 use zind_core::{Errno, Error};
+
+use crate::images::Cancel;
 
 /// `zind.errors.<name>`, called with `arguments`.
 fn exception<'py>(py: Python<'py>, name: &str, arguments: impl IntoPyObject<'py, Target = PyTuple>) -> PyErr {
@@ -87,4 +91,16 @@ pub(crate) fn detached<T: Send>(
         (Ok(value), None) => Ok(value),
         (Err(error), None) => Err(raise(py, &error)),
     }
+}
+
+/// As [`detached`], and a [`Cancel`] of another thread ends it, too.
+pub(crate) fn stoppable<T: Send>(
+    py: Python<'_>,
+    cancel: Option<Py<Cancel>>,
+    body: impl FnOnce(&mut dyn FnMut() -> bool) -> Result<T, Error> + Send,
+) -> PyResult<T> {
+    detached(py, |interrupted| {
+        let is_cancelled = || cancel.as_ref().is_some_and(|cancel| cancel.get().0.load(Ordering::Acquire));
+        body(&mut || is_cancelled() || interrupted())
+    })
 }

@@ -11,9 +11,9 @@ use zind_core::{Captured, Command, Exit, Spec, parse_duration};
 use crate::bytes::from_captured;
 use crate::convert::to_python;
 use crate::copy::Root;
-use crate::errors::{detached, raise};
+use crate::errors::{detached, raise, stoppable};
 use crate::events::{self, Events, TriggerTuple};
-use crate::images::{CommitTuple, Image, Watch, commit_options, watched};
+use crate::images::{Cancel, CommitTuple, Image, Watch, commit_options, watched};
 use crate::mount::Mount;
 use crate::options;
 use crate::seccomp::{Notifier, Violations};
@@ -69,14 +69,16 @@ impl Isolation {
 
 /// Starts a container and waits until its program runs.
 #[pyfunction]
+#[pyo3(signature = (argv, options, low_level, cancel=None))]
 pub(crate) fn spawn(
     py: Python<'_>,
     argv: &Bound<'_, PyAny>,
     options: &Bound<'_, PyDict>,
     low_level: bool,
+    cancel: Option<Py<Cancel>>,
 ) -> PyResult<Process> {
     let spec = options::spec(py, argv, options, low_level)?;
-    detached(py, |interrupted| begin_spec(spec, interrupted)?.finish_interruptible(interrupted)).map(Process)
+    stoppable(py, cancel, |interrupted| begin_spec(spec, interrupted)?.finish_interruptible(interrupted)).map(Process)
 }
 
 /// Begins a start, for an event loop.
@@ -164,9 +166,16 @@ impl Process {
     }
 
     /// Runs a further program in the container.
-    fn exec(&self, py: Python<'_>, argv: &Bound<'_, PyAny>, options: &Bound<'_, PyDict>) -> PyResult<Process> {
+    #[pyo3(signature = (argv, options, cancel=None))]
+    fn exec(
+        &self,
+        py: Python<'_>,
+        argv: &Bound<'_, PyAny>,
+        options: &Bound<'_, PyDict>,
+        cancel: Option<Py<Cancel>>,
+    ) -> PyResult<Process> {
         let exec = options::exec(py, argv, options)?;
-        detached(py, |interrupted| self.0.exec_interruptible(&exec, interrupted)).map(Process)
+        stoppable(py, cancel, |interrupted| self.0.exec_interruptible(&exec, interrupted)).map(Process)
     }
 
     /// The same to its end: exit, stats, isolation, stdout, stderr.
@@ -182,13 +191,6 @@ impl Process {
         let output =
             detached(py, |interrupted| to_end(&self.0.exec_interruptible(&exec, interrupted)?, input, interrupted))?;
         run_tuple(py, output)
-    }
-
-    /// Begins the same, for an event loop.
-    fn begin_exec(&self, py: Python<'_>, argv: &Bound<'_, PyAny>, options: &Bound<'_, PyDict>) -> PyResult<Start> {
-        let exec = options::exec(py, argv, options)?;
-        let start = detached(py, |_| self.0.begin_exec(&exec))?;
-        Ok(Start(Mutex::new(Some(start))))
     }
 
     fn poll(&self, py: Python<'_>) -> PyResult<Option<ExitTuple>> {

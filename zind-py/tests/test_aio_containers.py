@@ -1,4 +1,5 @@
-"""zind.aio.Container, called off: in the middle of what is done on a thread, before it has one, and too late."""
+"""zind.aio.Container, called off: in the middle of what is done on a thread, before it has one, and too late. So are starts of
+zind.aio.Popen, and of programs in one."""
 
 from __future__ import annotations
 
@@ -249,5 +250,85 @@ def test_a_program_whose_start_is_called_off_is_gone(place, tmp_path):
                     await p.communicate()
                 assert not kit.running("sleep", "1041")
             assert (await c.exec(["true"])).returncode == 0
+
+    asyncio.run(main())
+
+
+def test_a_program_that_is_started_in_a_popen_leaves_the_loop_alone(tmp_path):
+    async def main() -> None:
+        async with await zind.aio.Popen.start(["sleep", "1042"]) as p:
+            with contextlib.closing(Agent(tmp_path / "agent")) as agent:
+                task = asyncio.ensure_future(p.popen(["echo", "here"], seccomp=agent.profile, stdout=zind.PIPE))
+                # It waits for what only the loop does.
+                await agent.serve(task.done)
+                inner = await task
+                assert (await inner.stdout.read(), await inner.wait()) == (b"here\n", 0)
+            p.kill()
+
+    asyncio.run(main())
+
+
+def test_a_program_in_a_popen_whose_start_is_called_off_is_gone(tmp_path):
+    async def main() -> None:
+        async with await zind.aio.Popen.start(["sleep", "1043"]) as p:
+            with contextlib.closing(Agent(tmp_path / "agent")) as agent:
+                task = asyncio.ensure_future(p.popen(["sleep", "1044"], seccomp=agent.profile))
+                # It executes, and the agent has not heard of it yet.
+                await until(lambda: task.done() or kit.running("sleep", "1044"))
+                await called_off(task)
+            assert not kit.running("sleep", "1044")
+            # At whatever point it is called off.
+            for turns in range(12):
+                task = asyncio.ensure_future(p.popen(["sleep", "1044"], stdin=zind.PIPE, stdout=zind.PIPE, stderr=zind.PIPE))
+                for _ in range(turns):
+                    await asyncio.sleep(0.002 if turns % 2 else 0)
+                task.cancel()
+                try:
+                    inner = await task
+                except asyncio.CancelledError:
+                    pass
+                else:
+                    inner.kill()
+                    await inner.communicate()
+                assert not kit.running("sleep", "1044")
+            assert (await p.exec(["true"])).returncode == 0
+            p.kill()
+
+    asyncio.run(main())
+
+
+def test_a_start_that_waits_for_somebody_leaves_the_loop_alone(tmp_path):
+    async def main() -> None:
+        with contextlib.closing(Agent(tmp_path / "agent")) as agent:
+            task = asyncio.ensure_future(zind.aio.run(["echo", "here"], seccomp=agent.profile, capture_output=True))
+            # It waits for what only the loop does.
+            await agent.serve(task.done)
+            assert (await task).stdout == b"here\n"
+
+    asyncio.run(main())
+
+
+def test_a_start_that_waits_for_somebody_is_called_off(tmp_path):
+    async def main() -> None:
+        with contextlib.closing(Agent(tmp_path / "agent")) as agent:
+            task = asyncio.ensure_future(zind.aio.Popen.start(["sleep", "1045"], seccomp=agent.profile))
+            # It executes, or is about to, and the agent has not heard of it yet.
+            await until(lambda: task.done() or kit.running("sleep", "1045"))
+            await called_off(task)
+            assert not kit.running("sleep", "1045")
+        # At whatever point it is called off.
+        for turns in range(12):
+            task = asyncio.ensure_future(zind.aio.Popen.start(["sleep", "1045"], mounts=[zind.Mount.tmpfs("/mnt")]))
+            for _ in range(turns):
+                await asyncio.sleep(0.002 if turns % 2 else 0)
+            task.cancel()
+            try:
+                p = await task
+            except asyncio.CancelledError:
+                pass
+            else:
+                p.kill()
+                await p.wait()
+            assert not kit.running("sleep", "1045")
 
     asyncio.run(main())

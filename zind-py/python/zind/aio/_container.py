@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal as _signal
 
-from .. import _images, _layers, _seccomp, _zind
+from .. import _images, _layers, _zind
 from .._container import _given, _one_of
 from .._containers import Containers, _opened
 from .._events import Events as _Events
@@ -15,7 +15,6 @@ from .._layers import Snapshot
 from .._output import Attachment as _Attachment
 from .._output import Logs as _Logs
 from .._output import _seconds
-from .._process import _caller_s_size, only_terminal
 from .._resources import ProcessInfo
 from .._results import CompletedProcess, Exit
 from .._text import Text
@@ -23,7 +22,7 @@ from ..errors import NotFoundError, StateError, SysError
 from ._events import Events
 from ._loop import _in_thread, _on_loop, _readable, _undone
 from ._output import Attachment, Logs
-from ._process import Popen, _killed, _to_end
+from ._process import Popen, _popen_in, _to_end
 from ._streams import _streams
 
 TYPE_CHECKING = False
@@ -134,20 +133,7 @@ class Container(_Known):
     async def popen(self, argv: Argv, **options: Unpack[ExecOptions]) -> Popen:
         """As :meth:`zind.Container.popen`. Cancelled, it is called off, and nothing of it runs: a program that has been started
         before it could be is killed."""
-        given: dict[str, Any] = dict(options)
-        if given.get("pty"):
-            _caller_s_size(given)
-            only_terminal(given, False)
-        notify, _ = _seccomp.take(given)
-        started: list[_zind.Process] = []
-        try:
-            # What there is to know of it is read from disk, and it may be somebody else's group that is to be entered.
-            await _in_thread(lambda cancel: started.append(self._container.exec(argv, given, cancel)))
-        except BaseException:
-            for one in started:
-                await _undone(lambda: _killed(one))
-            raise
-        return await Popen._of(started[0], argv, notify)
+        return await _popen_in(Popen, self._container, argv, dict(options))
 
     async def exec(
         self,

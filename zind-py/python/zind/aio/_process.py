@@ -22,7 +22,7 @@ from ._streams import _converse, _reader, _streams, _writer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Coroutine, Iterable
+    from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
     from typing import IO, Any
 
     from typing_extensions import Unpack
@@ -50,23 +50,33 @@ async def _settle(given: dict[str, Any]) -> None:
     await _in_thread(work)
 
 
-async def _begin(argv: Any, given: dict[str, Any]) -> _zind.Start:
-    if given.get("resources") is None:
-        return _zind.begin(argv, given)
-    # systemd may be asked for a scope, and the kernel has to make groups.
-    begun: list[_zind.Start] = []
+def _may_wait(given: dict[str, Any]) -> bool:
+    """A start that may wait for somebody else, or copy: for systemd and the groups it makes, whoever fills the same volume, the
+    agent of a profile. Files of a root may have to be copied where the kernel refuses an overlay."""
+    return (
+        any(given.get(name) is not None for name in ("resources", "mounts", "config", "image"))
+        or given.get("rootfs") not in (None, "host")
+        or given.get("seccomp") not in (None, "default", "learn")
+    )
+
+
+async def _started(work: Callable[[_zind.Cancel], _zind.Process]) -> _zind.Process:
+    """Starts something on a thread. Cancelled at whatever point, nothing of it is left."""
+    started: list[_zind.Process] = []
     try:
-        await _in_thread(lambda _: begun.append(_zind.begin(argv, given)))
+        await _in_thread(lambda cancel: started.append(work(cancel)))
     except BaseException:
-        for start in begun:
-            start.cancel()
+        for one in started:
+            await _undone(lambda: _killed(one))
         raise
-    return begun[0]
+    return started[0]
 
 
 async def _start(argv: Any, given: dict[str, Any]) -> _zind.Process:
     await _settle(given)
-    start = await _begin(argv, given)
+    if _may_wait(given):
+        return await _started(lambda cancel: _zind.spawn(argv, given, False, cancel))
+    start = _zind.begin(argv, given)
     try:
         await _readable(start.fileno())
     except BaseException:
@@ -79,6 +89,19 @@ def _killed(process: _zind.Process) -> None:
     """Kills it and waits until it is gone."""
     process.kill()
     process.wait()
+
+
+async def _popen_in(
+    kind: type[Popen], inside: _zind.Process | _zind.Container, argv: Argv, given: dict[str, Any]
+) -> Popen:
+    """A further program in a container."""
+    if given.get("pty"):
+        _caller_s_size(given)
+        only_terminal(given, False)
+    notify, _ = _seccomp.take(given)
+    # What there is to know of it is read from disk, it may be somebody else's group that is to be entered, and its profile may
+    # have an agent.
+    return await kind._of(await _started(lambda cancel: inside.exec(argv, given, cancel)), argv, notify)
 
 
 class Popen:
@@ -167,19 +190,9 @@ class Popen:
         _zind.resize(self.terminal.fileno(), rows, cols)
 
     async def popen(self, argv: Argv, **options: Unpack[ExecOptions]) -> Popen:
-        """As :meth:`zind.Popen.popen`."""
-        given: dict[str, Any] = dict(options)
-        if given.get("pty"):
-            _caller_s_size(given)
-            only_terminal(given, False)
-        notify, _ = _seccomp.take(given)
-        start = self._process.begin_exec(argv, given)
-        try:
-            await _readable(start.fileno())
-        except BaseException:
-            start.cancel()
-            raise
-        return await type(self)._of(start.finish(), argv, notify)
+        """As :meth:`zind.Popen.popen`. Cancelled, it is called off, and nothing of it runs: a program that has been started
+        before it could be is killed."""
+        return await _popen_in(type(self), self._process, argv, dict(options))
 
     async def exec(
         self,
