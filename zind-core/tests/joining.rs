@@ -283,20 +283,29 @@ fn is_left(program: i32) -> bool {
 }
 
 /// Starts in which a launcher forks one that is to end with it.
-const KINDS: [&str; 4] =
-    ["an init in a joined namespace", "without an init", "without an init, as a user", "low level"];
+const KINDS: [&str; 5] = [
+    "an init in a joined namespace",
+    "without an init",
+    "without an init, as a user",
+    "low level",
+    "low level, with a signal of its own",
+];
 
 /// A start of that kind, beside a container with this process.
 fn of_kind(kind: &str, pid: i32) -> Command {
-    let mut command = if kind == "low level" { Command::low_level("sleep") } else { Command::new("sleep") };
+    let is_low_level = kind.starts_with("low level");
+    let mut command = if is_low_level { Command::low_level("sleep") } else { Command::new("sleep") };
     command.arg(STAYS).stdin(Stdio::Null).stdout(Stdio::Null).stderr(Stdio::Null);
     match kind {
         "an init in a joined namespace" => _ = command.namespace(Kind::Uts, Source::Pid(pid)),
-        "low level" => _ = command.namespace(Kind::User, Source::New).namespace(Kind::Pid, Source::New),
+        _ if is_low_level => _ = command.namespace(Kind::User, Source::New).namespace(Kind::Pid, Source::New),
         _ => command.spec_mut().init = false,
     }
     if kind.ends_with("as a user") {
         command.user(1000, 1000);
+    }
+    if kind.ends_with("of its own") {
+        (command.spec_mut().die_with_owner, command.spec_mut().pdeathsig) = (false, Some(libc::SIGKILL));
     }
     command
 }
@@ -312,7 +321,8 @@ fn nobody_outlives_a_launcher_that_was_killed_before_it_was_said() {
     container.start().unwrap();
     let mut left = Vec::new();
     // Others are root's to join, and to be.
-    let is_ours = |kind: &&str| nix::unistd::geteuid().is_root() || ["without an init", "low level"].contains(kind);
+    let is_roots = |kind: &str| kind == "an init in a joined namespace" || kind.ends_with("as a user");
+    let is_ours = |kind: &&str| nix::unistd::geteuid().is_root() || !is_roots(kind);
     for kind in KINDS.into_iter().filter(is_ours) {
         let mut command = Host::new(std::env::current_exe().unwrap());
         command.args(["worker", "--exact", "--nocapture"]);
@@ -347,8 +357,9 @@ fn nobody_outlives_a_launcher_that_was_killed_before_it_was_said() {
                 left.push(format!("{kind}, {number}"));
             }
             if !is_met {
-                // It is said at least once, once more after a change of ids.
-                let least = if kind == "an init in a joined namespace" { 2 } else { 3 };
+                // It is said at least once, and once more where it ends with its owner and ids may have been changed.
+                let is_once = kind == "an init in a joined namespace" || kind.ends_with("of its own");
+                let least = if is_once { 2 } else { 3 };
                 assert!(number >= least, "{kind}: {number}");
                 break;
             }

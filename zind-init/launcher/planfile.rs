@@ -3,7 +3,7 @@
 use core::ops::Deref;
 
 use crate::exec::Outcome;
-use crate::plan::{List, MAGIC, Plan, ROOT_MOVED, Str, VERSION};
+use crate::plan::{List, MAGIC, PDEATHSIG, Plan, ROOT_MOVED, Str, Topology, VERSION};
 use crate::step::Step;
 use crate::sys::{self, CStr};
 use crate::{At, Done};
@@ -40,9 +40,9 @@ impl PlanFile {
         (self.header.owner, self.header.container) = (owner, container);
     }
 
-    /// Before a fork: with whom the child ends, if there is an owner for whose sake it does.
+    /// Before a fork: with whom the child ends, if there is an owner for whose sake it does, or it is the payload and asks for a signal.
     pub fn set_above(&mut self, outcome: Outcome) {
-        if self.owner >= 0 {
+        if self.owner >= 0 || self.topology != Topology::Init && self.has(PDEATHSIG) {
             outcome.watch_over();
             self.above = Some(outcome);
         }
