@@ -193,6 +193,13 @@ impl Process {
         run_tuple(py, output)
     }
 
+    /// Begins the same, for an event loop.
+    fn begin_exec(&self, py: Python<'_>, argv: &Bound<'_, PyAny>, options: &Bound<'_, PyDict>) -> PyResult<Start> {
+        let exec = options::exec(py, argv, options)?;
+        let start = detached(py, |_| self.0.begin_exec(&exec))?;
+        Ok(Start(Mutex::new(Some(start))))
+    }
+
     fn poll(&self, py: Python<'_>) -> PyResult<Option<ExitTuple>> {
         let exit = self.0.try_wait().map_err(|error| raise(py, &error))?;
         Ok(exit.map(exit_tuple))

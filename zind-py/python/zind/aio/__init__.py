@@ -3,12 +3,12 @@
 Starts, ends and streams are watched as descriptors in the running loop; there is no helper thread. But what works on
 images (:class:`Store`, and a start whose image has to be pulled or unpacked first) cannot be watched that way, since files
 have no readiness and decompression is work: it goes to a thread of the loop's default executor, one per call, and is
-stopped when the call is cancelled. So does what may have to wait for somebody else: a start with ``resources=``, ``mounts=``, a
-root other than the machine's, or a profile or document of the caller's, and that of each further program in a container
-(:meth:`Popen.popen`, :meth:`Popen.exec`). :meth:`Popen.update`, :meth:`Popen.pause`, :meth:`Popen.resume` and
-:meth:`Popen.processes` go there, too, and cannot be stopped half way; cancelled, the call waits until it is through. Of a
-:class:`Container`, what changes its files and may wait for others who do is done there too: making, starting and deleting it.
-Its end, its log, its streams and its events are watched in the loop.
+stopped when the call is cancelled. So does what may have to wait for somebody else: a start with ``resources=``, a
+volume, a root other than the machine's, or a profile or document of the caller's, and that of each further program in a
+:class:`Container`. :meth:`Popen.update`, :meth:`Popen.pause`, :meth:`Popen.resume` and :meth:`Popen.processes` go
+there, too, and cannot be stopped half way; cancelled, the call waits until it is through. Of a :class:`Container`, what
+changes its files and may wait for others who do is done there too: making, starting and deleting it. Its end, its log,
+its streams and its events are watched in the loop.
 """
 
 from __future__ import annotations

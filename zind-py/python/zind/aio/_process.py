@@ -53,11 +53,24 @@ async def _settle(given: dict[str, Any]) -> None:
 def _may_wait(given: dict[str, Any]) -> bool:
     """A start that may wait for somebody else, or copy: for systemd and the groups it makes, whoever fills the same volume, the
     agent of a profile. Files of a root may have to be copied where the kernel refuses an overlay."""
+    if given.get("mounts") is not None:
+        given["mounts"] = list(given["mounts"])
     return (
-        any(given.get(name) is not None for name in ("resources", "mounts", "config", "image"))
+        any(given.get(name) is not None for name in ("resources", "config", "image"))
+        or any(getattr(mount, "type", None) == "volume" for mount in given.get("mounts") or ())
         or given.get("rootfs") not in (None, "host")
         or given.get("seccomp") not in (None, "default", "learn")
     )
+
+
+async def _finished(start: _zind.Start) -> _zind.Process:
+    """What has begun is waited for in the loop."""
+    try:
+        await _readable(start.fileno())
+    except BaseException:
+        start.cancel()
+        raise
+    return start.finish()
 
 
 async def _started(work: Callable[[_zind.Cancel], _zind.Process]) -> _zind.Process:
@@ -76,13 +89,7 @@ async def _start(argv: Any, given: dict[str, Any]) -> _zind.Process:
     await _settle(given)
     if _may_wait(given):
         return await _started(lambda cancel: _zind.spawn(argv, given, False, cancel))
-    start = _zind.begin(argv, given)
-    try:
-        await _readable(start.fileno())
-    except BaseException:
-        start.cancel()
-        raise
-    return start.finish()
+    return await _finished(_zind.begin(argv, given))
 
 
 def _killed(process: _zind.Process) -> None:
@@ -99,9 +106,12 @@ async def _popen_in(
         _caller_s_size(given)
         only_terminal(given, False)
     notify, _ = _seccomp.take(given)
-    # What there is to know of it is read from disk, it may be somebody else's group that is to be entered, and its profile may
-    # have an agent.
-    return await kind._of(await _started(lambda cancel: inside.exec(argv, given, cancel)), argv, notify)
+    if isinstance(inside, _zind.Process) and not _may_wait(given):
+        process = await _finished(inside.begin_exec(argv, given))
+    else:
+        # What there is to know of a container is read from disk, and it may be somebody else's group that is to be entered.
+        process = await _started(lambda cancel: inside.exec(argv, given, cancel))
+    return await kind._of(process, argv, notify)
 
 
 class Popen:
