@@ -469,6 +469,10 @@ typedef struct zind_id_map {
     uint32_t size;
 } zind_id_map;
 
+/* Asked whether to stop waiting. It runs in the caller's process, in the thread that waits; it must return (no
+ * longjmp, no C++ exception). */
+typedef bool (*zind_interrupted)(void *data);
+
 /* How a payload ended. Begin with ZIND_EXIT_INIT. */
 typedef struct zind_exit {
     /* sizeof(zind_exit), set by the caller; no more than this is written. */
@@ -482,10 +486,6 @@ typedef struct zind_exit {
     /* The exit code, or the negative number of the signal. */
     int32_t returncode;
 } zind_exit;
-
-/* Asked whether to stop waiting. It runs in the caller's process, in the thread that waits; it must return (no
- * longjmp, no C++ exception). */
-typedef bool (*zind_interrupted)(void *data);
 
 /* What a container used over its whole life, or uses now. Begin with ZIND_STATS_INIT; -1 is "unknown". */
 typedef struct zind_stats {
@@ -1279,6 +1279,16 @@ zind_status zind_spec_to_json(const zind_spec *spec, char **json, zind_error **e
  * _UNSUPPORTED (this machine or user cannot, or what was required is not in force), _NOT_FOUND (a user), _TIMEOUT. */
 zind_status zind_run(const zind_spec *spec, zind_process **process, zind_error **err);
 
+/* As zind_run(), and asks a function of the caller's whether to stop: after each signal that this thread handled, and a few
+ * times a second. Nothing of it is left then.
+ * interrupted: NULL asks nobody. data: its argument.
+ * Returns also ZIND_STATUS_INTERRUPTED. */
+zind_status zind_run_interruptible(const zind_spec *spec,
+                                   zind_interrupted interrupted,
+                                   void *data,
+                                   zind_process **process,
+                                   zind_error **err);
+
 /* Begins a start, for an event loop: it goes on by itself while the caller does something else.
  * spec: borrowed. start: receives the handle; free it with zind_start_free().
  * Returns also ZIND_STATUS_SPEC, _SYS, _UNSUPPORTED, _NOT_FOUND as zind_run(), as far as they can be told by now. */
@@ -1292,6 +1302,15 @@ int32_t zind_start_fd(const zind_start *start);
  * process: receives the handle; free it with zind_process_free().
  * Returns also what zind_run() returns, and ZIND_STATUS_STATE when it is called for the second time. */
 zind_status zind_start_finish(zind_start *start, zind_process **process, zind_error **err);
+
+/* As zind_start_finish(), and asks a function of the caller's whether to stop, as zind_run_interruptible(): nothing of the start is
+ * left then.
+ * Returns also ZIND_STATUS_INTERRUPTED. */
+zind_status zind_start_finish_interruptible(zind_start *start,
+                                            zind_interrupted interrupted,
+                                            void *data,
+                                            zind_process **process,
+                                            zind_error **err);
 
 /* Frees a start; one that was not finished is called off, and nothing of it is left. start: NULL is fine. */
 void zind_start_free(zind_start *start);
@@ -1339,6 +1358,16 @@ zind_status zind_process_exec(const zind_process *process,
                               zind_process **out,
                               zind_error **err);
 
+/* As zind_process_exec(), and asks a function of the caller's whether to stop, as zind_run_interruptible(): nothing of the program is
+ * left then, and the container goes on.
+ * Returns also ZIND_STATUS_INTERRUPTED. */
+zind_status zind_process_exec_interruptible(const zind_process *process,
+                                            const zind_spec *spec,
+                                            zind_interrupted interrupted,
+                                            void *data,
+                                            zind_process **out,
+                                            zind_error **err);
+
 /* Ends the whole container at once, by SIGKILL. Nothing happens if it has ended. Returns also ZIND_STATUS_SYS. */
 zind_status zind_process_kill(zind_process *process, zind_error **err);
 
@@ -1381,6 +1410,19 @@ zind_status zind_process_communicate(zind_process *process,
                                      size_t len,
                                      zind_output **output,
                                      zind_error **err);
+
+/* As zind_process_communicate(), and asks a function of the caller's whether to stop: after each signal that this thread handled,
+ * and a few times a second.
+ * interrupted: true ends it: the streams are closed, what was read is gone, and the container goes on; NULL asks nobody.
+ * data: its argument.
+ * Returns also ZIND_STATUS_INTERRUPTED. */
+zind_status zind_process_communicate_interruptible(zind_process *process,
+                                                   const void *input,
+                                                   size_t len,
+                                                   zind_interrupted interrupted,
+                                                   void *data,
+                                                   zind_output **output,
+                                                   zind_error **err);
 
 /* What the container uses now; once a wait or poll has seen its end, what it used over its whole life.
  * stats: begin with ZIND_STATS_INIT. Returns also ZIND_STATUS_SPEC for a struct_size that is too small. */
@@ -2153,6 +2195,16 @@ zind_status zind_process_stop(const zind_process *process,
                               zind_exit *exit,
                               zind_error **err);
 
+/* As zind_process_stop(), and asks a function of the caller's whether to stop waiting, as zind_process_wait_interruptible(). The program
+ * was asked to end then, and may still do so.
+ * Returns also ZIND_STATUS_INTERRUPTED. */
+zind_status zind_process_stop_interruptible(const zind_process *process,
+                                            uint32_t timeout_ms,
+                                            zind_interrupted interrupted,
+                                            void *data,
+                                            zind_exit *exit,
+                                            zind_error **err);
+
 /* A new description without steps.
  * base: the image it is made from, in the same store; NULL for nothing. builder: receives the handle; free it with
  * zind_builder_free(). */
@@ -2373,6 +2425,14 @@ zind_status zind_container_start_attached(const zind_container *container,
                                           zind_attachment **attachment,
                                           zind_error **err);
 
+/* As zind_container_start_attached(), and asks a function of the caller's whether to stop, as zind_container_start_interruptible().
+ * Returns also ZIND_STATUS_INTERRUPTED. */
+zind_status zind_container_start_attached_interruptible(const zind_container *container,
+                                                        zind_interrupted interrupted,
+                                                        void *data,
+                                                        zind_attachment **attachment,
+                                                        zind_error **err);
+
 /* Waits for its end, through all restarts. One with ZIND_CONTAINER_AUTO_REMOVE, which is deleted then, still tells it to the handle
  * that has started it.
  * timeout_ms: how long to wait, in milliseconds; negative: as long as it takes.
@@ -2492,12 +2552,31 @@ zind_status zind_container_wait_port(const zind_container *container,
                                      uint64_t timeout_ms,
                                      zind_error **err);
 
+/* As zind_container_wait_port(), and asks a function of the caller's whether to stop waiting, a few times a second.
+ * interrupted: true ends the wait, the container goes on; NULL asks nobody. data: its argument.
+ * Returns also ZIND_STATUS_INTERRUPTED. */
+zind_status zind_container_wait_port_interruptible(const zind_container *container,
+                                                   uint16_t port,
+                                                   uint64_t timeout_ms,
+                                                   zind_interrupted interrupted,
+                                                   void *data,
+                                                   zind_error **err);
+
 /* Waits until a line with this in it has been written since its start. Returns also ZIND_STATUS_UTF8, and what
  * zind_container_wait_port() returns. */
 zind_status zind_container_wait_line(const zind_container *container,
                                      const char *part,
                                      uint64_t timeout_ms,
                                      zind_error **err);
+
+/* As zind_container_wait_line(), and asks a function of the caller's, as zind_container_wait_port_interruptible().
+ * Returns also ZIND_STATUS_INTERRUPTED. */
+zind_status zind_container_wait_line_interruptible(const zind_container *container,
+                                                   const char *part,
+                                                   uint64_t timeout_ms,
+                                                   zind_interrupted interrupted,
+                                                   void *data,
+                                                   zind_error **err);
 
 /* Waits until a program that is run in it, again and again, exits with 0. spec: as for zind_container_exec().
  * Returns also what zind_container_wait_port() and zind_container_exec() return. */
@@ -2506,12 +2585,32 @@ zind_status zind_container_wait_command(const zind_container *container,
                                         uint64_t timeout_ms,
                                         zind_error **err);
 
+/* As zind_container_wait_command(), and asks a function of the caller's, as zind_container_wait_port_interruptible(). A program that
+ * runs then is killed.
+ * Returns also ZIND_STATUS_INTERRUPTED. */
+zind_status zind_container_wait_command_interruptible(const zind_container *container,
+                                                      const zind_spec *spec,
+                                                      uint64_t timeout_ms,
+                                                      zind_interrupted interrupted,
+                                                      void *data,
+                                                      zind_error **err);
+
 /* Runs a further program in a running container; all as zind_process_exec() has it.
  * Returns also ZIND_STATUS_STATE if it does not run or is paused, _NOT_FOUND, and what zind_process_exec() returns. */
 zind_status zind_container_exec(const zind_container *container,
                                 const zind_spec *spec,
                                 zind_process **process,
                                 zind_error **err);
+
+/* As zind_container_exec(), and asks a function of the caller's whether to stop, as zind_run_interruptible(): nothing of the program is
+ * left then, and the container goes on.
+ * Returns also ZIND_STATUS_INTERRUPTED. */
+zind_status zind_container_exec_interruptible(const zind_container *container,
+                                              const zind_spec *spec,
+                                              zind_interrupted interrupted,
+                                              void *data,
+                                              zind_process **process,
+                                              zind_error **err);
 
 /* Stops everything in it until zind_container_resume(), and waits until all of it has stopped. It takes a spec with resources.
  * Returns also ZIND_STATUS_STATE (it does not run, is paused already, or has no control group), _UNSUPPORTED (no freezer),

@@ -12,7 +12,7 @@ use crate::container_attach::zind_attachment;
 use crate::containers::timeout_of;
 use crate::error::{zind_error, zind_status};
 use crate::exit::{Target, zind_exit};
-use crate::guard::{Out, free, guard, handle, quiet};
+use crate::guard::{Out, Outcome, free, guard, handle, quiet};
 use crate::process::{question, zind_interrupted};
 use crate::spec::zind_spec;
 use crate::strings::{give_string, text};
@@ -76,10 +76,24 @@ pub unsafe extern "C" fn zind_container_start_attached(
     err: *mut *mut zind_error,
 ) -> zind_status {
     // SAFETY: the header's demand.
+    unsafe { zind_container_start_attached_interruptible(container, None, std::ptr::null_mut(), attachment, err) }
+}
+
+/// As zind_container_start_attached(), and asks a function of the caller's whether to stop, as zind_container_start_interruptible().
+/// Returns also ZIND_STATUS_INTERRUPTED.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zind_container_start_attached_interruptible(
+    container: *const zind_container,
+    interrupted: zind_interrupted,
+    data: *mut c_void,
+    attachment: *mut *mut zind_attachment,
+    err: *mut *mut zind_error,
+) -> zind_status {
+    // SAFETY: the header's demand.
     unsafe {
         on(container, err, |container| {
             let attachment = Out::handle(attachment, "attachment")?;
-            attachment.give(zind_attachment::of(container.start_attached(&mut || false)?));
+            attachment.give(zind_attachment::of(container.start_attached(&mut question(interrupted, data))?));
             Ok(())
         })
     }
@@ -365,9 +379,24 @@ pub unsafe extern "C" fn zind_container_wait_port(
     timeout_ms: u64,
     err: *mut *mut zind_error,
 ) -> zind_status {
-    let timeout = Duration::from_millis(timeout_ms);
     // SAFETY: the header's demand.
-    unsafe { on(container, err, |container| Ok(container.wait_ready(&Ready::Port(port), timeout)?)) }
+    unsafe { zind_container_wait_port_interruptible(container, port, timeout_ms, None, std::ptr::null_mut(), err) }
+}
+
+/// As zind_container_wait_port(), and asks a function of the caller's whether to stop waiting, a few times a second.
+/// interrupted: true ends the wait, the container goes on; NULL asks nobody. data: its argument.
+/// Returns also ZIND_STATUS_INTERRUPTED.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zind_container_wait_port_interruptible(
+    container: *const zind_container,
+    port: u16,
+    timeout_ms: u64,
+    interrupted: zind_interrupted,
+    data: *mut c_void,
+    err: *mut *mut zind_error,
+) -> zind_status {
+    // SAFETY: the header's demand.
+    unsafe { wait_ready(container, timeout_ms, interrupted, data, err, || Ok(Ready::Port(port))) }
 }
 
 /// Waits until a line with this in it has been written since its start. Returns also ZIND_STATUS_UTF8, and what
@@ -380,11 +409,23 @@ pub unsafe extern "C" fn zind_container_wait_line(
     err: *mut *mut zind_error,
 ) -> zind_status {
     // SAFETY: the header's demand.
+    unsafe { zind_container_wait_line_interruptible(container, part, timeout_ms, None, std::ptr::null_mut(), err) }
+}
+
+/// As zind_container_wait_line(), and asks a function of the caller's, as zind_container_wait_port_interruptible().
+/// Returns also ZIND_STATUS_INTERRUPTED.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zind_container_wait_line_interruptible(
+    container: *const zind_container,
+    part: *const c_char,
+    timeout_ms: u64,
+    interrupted: zind_interrupted,
+    data: *mut c_void,
+    err: *mut *mut zind_error,
+) -> zind_status {
+    // SAFETY: the header's demand.
     unsafe {
-        on(container, err, |container| {
-            let ready = Ready::Line(text(part, "part")?.to_owned());
-            Ok(container.wait_ready(&ready, Duration::from_millis(timeout_ms))?)
-        })
+        wait_ready(container, timeout_ms, interrupted, data, err, || Ok(Ready::Line(text(part, "part")?.to_owned())))
     }
 }
 
@@ -398,10 +439,46 @@ pub unsafe extern "C" fn zind_container_wait_command(
     err: *mut *mut zind_error,
 ) -> zind_status {
     // SAFETY: the header's demand.
+    unsafe { zind_container_wait_command_interruptible(container, spec, timeout_ms, None, std::ptr::null_mut(), err) }
+}
+
+/// As zind_container_wait_command(), and asks a function of the caller's, as zind_container_wait_port_interruptible(). A program that
+/// runs then is killed.
+/// Returns also ZIND_STATUS_INTERRUPTED.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zind_container_wait_command_interruptible(
+    container: *const zind_container,
+    spec: *const zind_spec,
+    timeout_ms: u64,
+    interrupted: zind_interrupted,
+    data: *mut c_void,
+    err: *mut *mut zind_error,
+) -> zind_status {
+    // SAFETY: the header's demand.
+    unsafe {
+        wait_ready(container, timeout_ms, interrupted, data, err, || {
+            Ok(Ready::Command(Box::new(Exec::from(&handle(spec, "spec")?.0))))
+        })
+    }
+}
+
+/// Waits until a container is as `ready` says.
+///
+/// # Safety
+/// As of the functions above.
+unsafe fn wait_ready(
+    container: *const zind_container,
+    timeout_ms: u64,
+    interrupted: zind_interrupted,
+    data: *mut c_void,
+    err: *mut *mut zind_error,
+    ready: impl FnOnce() -> Outcome<Ready>,
+) -> zind_status {
+    let timeout = Duration::from_millis(timeout_ms);
+    // SAFETY: the header's demand.
     unsafe {
         on(container, err, |container| {
-            let ready = Ready::Command(Box::new(Exec::from(&handle(spec, "spec")?.0)));
-            Ok(container.wait_ready(&ready, Duration::from_millis(timeout_ms))?)
+            Ok(container.wait_ready_interruptible(&ready()?, timeout, &mut question(interrupted, data))?)
         })
     }
 }

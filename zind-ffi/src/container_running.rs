@@ -1,6 +1,6 @@
 //! `zind_container`: what can be done with one that runs.
 
-use std::ffi::c_char;
+use std::ffi::{c_char, c_void};
 
 use serde_json::Value;
 use zind_core::terminal::Size;
@@ -12,7 +12,7 @@ use crate::error::{zind_error, zind_status};
 use crate::events::{triggers, zind_events};
 use crate::exit::{Target, zind_stats};
 use crate::guard::{Out, handle};
-use crate::process::zind_process;
+use crate::process::{question, zind_interrupted, zind_process};
 use crate::spec::zind_spec;
 use crate::strings::{give_string, path, text};
 
@@ -26,11 +26,27 @@ pub unsafe extern "C" fn zind_container_exec(
     err: *mut *mut zind_error,
 ) -> zind_status {
     // SAFETY: the header's demand.
+    unsafe { zind_container_exec_interruptible(container, spec, None, std::ptr::null_mut(), process, err) }
+}
+
+/// As zind_container_exec(), and asks a function of the caller's whether to stop, as zind_run_interruptible(): nothing of the program is
+/// left then, and the container goes on.
+/// Returns also ZIND_STATUS_INTERRUPTED.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zind_container_exec_interruptible(
+    container: *const zind_container,
+    spec: *const zind_spec,
+    interrupted: zind_interrupted,
+    data: *mut c_void,
+    process: *mut *mut zind_process,
+    err: *mut *mut zind_error,
+) -> zind_status {
+    // SAFETY: the header's demand.
     unsafe {
         on(container, err, |container| {
             let process = Out::handle(process, "process")?;
             let exec = Exec::from(&handle(spec, "spec")?.0);
-            process.give(zind_process(container.exec(&exec)?));
+            process.give(zind_process(container.exec_interruptible(&exec, &mut question(interrupted, data))?));
             Ok(())
         })
     }

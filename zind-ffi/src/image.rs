@@ -17,7 +17,7 @@ use crate::exit::{Target, zind_exit};
 use crate::guard::{Failure, Out, Outcome, free, guard, handle, quiet};
 use crate::image_options::{self, Fields};
 use crate::layers::zind_layers;
-use crate::process::zind_process;
+use crate::process::{question, zind_interrupted, zind_process};
 use crate::spec::{set, zind_spec};
 use crate::strings::{c_string, give_string, list, optional_path, optional_text, owned, path, text};
 
@@ -791,11 +791,27 @@ pub unsafe extern "C" fn zind_process_stop(
     err: *mut *mut zind_error,
 ) -> zind_status {
     // SAFETY: the header's demand.
+    unsafe { zind_process_stop_interruptible(process, timeout_ms, None, std::ptr::null_mut(), exit, err) }
+}
+
+/// As zind_process_stop(), and asks a function of the caller's whether to stop waiting, as zind_process_wait_interruptible(). The program
+/// was asked to end then, and may still do so.
+/// Returns also ZIND_STATUS_INTERRUPTED.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zind_process_stop_interruptible(
+    process: *const zind_process,
+    timeout_ms: u32,
+    interrupted: zind_interrupted,
+    data: *mut c_void,
+    exit: *mut zind_exit,
+    err: *mut *mut zind_error,
+) -> zind_status {
+    // SAFETY: the header's demand.
     unsafe {
         guard(err, || {
             let exit = Target::optional(exit, "exit")?;
             let patience = Duration::from_millis(u64::from(timeout_ms));
-            let ended = handle(process, "process")?.0.stop(patience, &mut || false)?;
+            let ended = handle(process, "process")?.0.stop(patience, &mut question(interrupted, data))?;
             if let Some(exit) = exit {
                 exit.put(ended.into());
             }

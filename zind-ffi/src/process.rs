@@ -46,10 +46,28 @@ pub unsafe extern "C" fn zind_run(
     err: *mut *mut zind_error,
 ) -> zind_status {
     // SAFETY: the header's demand.
+    unsafe { zind_run_interruptible(spec, None, std::ptr::null_mut(), process, err) }
+}
+
+/// As zind_run(), and asks a function of the caller's whether to stop: after each signal that this thread handled, and a few
+/// times a second. Nothing of it is left then.
+/// interrupted: NULL asks nobody. data: its argument.
+/// Returns also ZIND_STATUS_INTERRUPTED.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zind_run_interruptible(
+    spec: *const zind_spec,
+    interrupted: zind_interrupted,
+    data: *mut c_void,
+    process: *mut *mut zind_process,
+    err: *mut *mut zind_error,
+) -> zind_status {
+    // SAFETY: the header's demand.
     unsafe {
         guard(err, || {
             let process = Out::handle(process, "process")?;
-            process.give(zind_process(Command::from(handle(spec, "spec")?.0.clone()).spawn()?));
+            let command = Command::from(handle(spec, "spec")?.0.clone());
+            let mut ask = question(interrupted, data);
+            process.give(zind_process(command.begin_interruptible(&mut ask)?.finish_interruptible(&mut ask)?));
             Ok(())
         })
     }
@@ -97,12 +115,27 @@ pub unsafe extern "C" fn zind_start_finish(
     err: *mut *mut zind_error,
 ) -> zind_status {
     // SAFETY: the header's demand.
+    unsafe { zind_start_finish_interruptible(start, None, std::ptr::null_mut(), process, err) }
+}
+
+/// As zind_start_finish(), and asks a function of the caller's whether to stop, as zind_run_interruptible(): nothing of the start is
+/// left then.
+/// Returns also ZIND_STATUS_INTERRUPTED.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zind_start_finish_interruptible(
+    start: *mut zind_start,
+    interrupted: zind_interrupted,
+    data: *mut c_void,
+    process: *mut *mut zind_process,
+    err: *mut *mut zind_error,
+) -> zind_status {
+    // SAFETY: the header's demand.
     unsafe {
         guard(err, || {
             let process = Out::handle(process, "process")?;
             let begun = handle(start, "start")?.0.lock().unwrap_or_else(PoisonError::into_inner).take();
             let begun = begun.ok_or_else(|| Error::State("this start was finished already".into()))?;
-            process.give(zind_process(begun.finish()?));
+            process.give(zind_process(begun.finish_interruptible(&mut question(interrupted, data))?));
             Ok(())
         })
     }
@@ -209,11 +242,28 @@ pub unsafe extern "C" fn zind_process_exec(
     err: *mut *mut zind_error,
 ) -> zind_status {
     // SAFETY: the header's demand.
+    unsafe { zind_process_exec_interruptible(process, spec, None, std::ptr::null_mut(), out, err) }
+}
+
+/// As zind_process_exec(), and asks a function of the caller's whether to stop, as zind_run_interruptible(): nothing of the program is
+/// left then, and the container goes on.
+/// Returns also ZIND_STATUS_INTERRUPTED.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zind_process_exec_interruptible(
+    process: *const zind_process,
+    spec: *const zind_spec,
+    interrupted: zind_interrupted,
+    data: *mut c_void,
+    out: *mut *mut zind_process,
+    err: *mut *mut zind_error,
+) -> zind_status {
+    // SAFETY: the header's demand.
     unsafe {
         guard(err, || {
             let out = Out::handle(out, "out")?;
             let exec = Exec::from(&handle(spec, "spec")?.0);
-            out.give(zind_process(handle(process, "process")?.0.exec(&exec)?));
+            let started = handle(process, "process")?.0.exec_interruptible(&exec, &mut question(interrupted, data))?;
+            out.give(zind_process(started));
             Ok(())
         })
     }
@@ -316,11 +366,31 @@ pub unsafe extern "C" fn zind_process_communicate(
     err: *mut *mut zind_error,
 ) -> zind_status {
     // SAFETY: the header's demand.
+    unsafe { zind_process_communicate_interruptible(process, input, len, None, std::ptr::null_mut(), output, err) }
+}
+
+/// As zind_process_communicate(), and asks a function of the caller's whether to stop: after each signal that this thread handled,
+/// and a few times a second.
+/// interrupted: true ends it: the streams are closed, what was read is gone, and the container goes on; NULL asks nobody.
+/// data: its argument.
+/// Returns also ZIND_STATUS_INTERRUPTED.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zind_process_communicate_interruptible(
+    process: *mut zind_process,
+    input: *const c_void,
+    len: usize,
+    interrupted: zind_interrupted,
+    data: *mut c_void,
+    output: *mut *mut zind_output,
+    err: *mut *mut zind_error,
+) -> zind_status {
+    // SAFETY: the header's demand.
     unsafe {
         guard(err, || {
             let output = Out::handle(output, "output")?;
             let input = optional_buffer(input, len, "input")?.unwrap_or_default();
-            output.give(handle(process, "process")?.0.communicate(input.to_vec(), &mut || false)?.into());
+            let process = &handle(process, "process")?.0;
+            output.give(process.communicate(input.to_vec(), &mut question(interrupted, data))?.into());
             Ok(())
         })
     }

@@ -10,6 +10,7 @@
 
 #include <zind.h>
 
+#include "agent.h"
 #include "check.h"
 
 static zind_error *error = NULL;
@@ -478,6 +479,30 @@ static void somebody_else_changes_names(const char *place) {
     delete_it(container);
 }
 
+/* Whoever waits for something of it is asked whether to go on; it goes on. */
+static void it_is_not_ready_and_nobody_waits(zind_container *container) {
+    zind_spec *spec = request("sleep 1000"), *plain = request("true");
+    zind_process *process = NULL;
+    struct agent agent;
+    int end = 0;
+    FAILS(zind_container_wait_port_interruptible(container, 1, 600000, at_once, &end, &error), ZIND_STATUS_INTERRUPTED);
+    FAILS(zind_container_wait_line_interruptible(container, "down", 600000, at_once, &end, &error), ZIND_STATUS_INTERRUPTED);
+    FAILS(zind_container_wait_command_interruptible(container, spec, 600000, at_once, &end, &error), ZIND_STATUS_INTERRUPTED);
+    CHECK(busy_agent(&agent) == 0);
+    OK((zind_error_clear(&error), zind_spec_set_seccomp(spec, agent.profile, &error)));
+    FAILS(zind_container_exec_interruptible(container, spec, at_once, &end, &process, &error), ZIND_STATUS_INTERRUPTED);
+    CHECK(process == NULL);
+    zind_error_clear(&error);
+    CHECK(agent_ends(&agent) == 0);
+    OK(zind_container_wait_command_interruptible(container, plain, 60000, NULL, NULL, &error));
+    OK(zind_container_exec_interruptible(container, plain, NULL, NULL, &process, &error));
+    OK(zind_process_wait(process, -1, NULL, &error));
+    zind_process_free(process);
+    zind_spec_free(plain);
+    zind_spec_free(spec);
+    CHECK(state_of(container) == ZIND_STATE_RUNNING);
+}
+
 /* With what hooks complain of, and with somebody who is asked whether to go on. */
 static void hooks_and_questions(void) {
     char *document = NULL, *text = NULL;
@@ -485,6 +510,7 @@ static void hooks_and_questions(void) {
     zind_container *container = NULL, *again = NULL;
     zind_container_options options = ZIND_CONTAINER_OPTIONS_INIT;
     zind_watch *watch = NULL;
+    zind_attachment *attachment = NULL;
     zind_exit end = ZIND_EXIT_INIT;
     OK(zind_spec_to_json(plain, &document, &error));
     zind_spec_free(plain);
@@ -503,6 +529,14 @@ static void hooks_and_questions(void) {
     FAILS(zind_container_start_interruptible(container, at_once, &end, &error), ZIND_STATUS_INTERRUPTED);
     zind_error_clear(&error);
     CHECK(state_of(container) == ZIND_STATE_CREATED);
+    FAILS(zind_container_start_attached_interruptible(container, at_once, &end, &attachment, &error), ZIND_STATUS_INTERRUPTED);
+    zind_error_clear(&error);
+    CHECK(attachment == NULL);
+    /* Whoever was to execute the hook may have been on its way. */
+    for (int turn = 0; state_of(container) != ZIND_STATE_CREATED; turn++) {
+        CHECK(turn < 6000);
+        poll(NULL, 0, 10);
+    }
     OK(zind_container_delete_interruptible(container, false, NULL, NULL, &error));
     OK(zind_container_take_warnings_json(container, &text, &error));
     HAS(text, "the poststop hook exited with 1");
@@ -532,7 +566,8 @@ static void hooks_and_questions(void) {
     zind_error_clear(&error);
     CHECK(state_of(container) == ZIND_STATE_RUNNING);
     OK(zind_container_restart_interruptible(container, 0, NULL, NULL, &error));
-    OK(zind_container_wait_line(container, "up", 60000, &error));
+    OK(zind_container_wait_line_interruptible(container, "up", 60000, NULL, NULL, &error));
+    it_is_not_ready_and_nobody_waits(container);
     delete_it(container);
     OK(zind_containers_watch_from(containers, 1, &watch, &error));
     what(watch, "\"number\":1");

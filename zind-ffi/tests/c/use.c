@@ -10,6 +10,7 @@
 
 #include <zind.h>
 
+#include "agent.h"
 #include "check.h"
 
 static zind_error *error = NULL;
@@ -708,6 +709,81 @@ static void waits_can_be_given_up(void) {
     zind_spec_free(spec);
 }
 
+static void what_waits_for_programs_can_be_given_up(void) {
+    zind_spec *spec = container("trap '' TERM; echo up; while :; do sleep 0.05; done");
+    zind_process *process = NULL;
+    zind_output *output = NULL;
+    zind_exit end = ZIND_EXIT_INIT;
+    char up[4] = "";
+    int questions = 2;
+    OK(zind_spec_set_stdout(spec, ZIND_STDIO_PIPE, &error));
+    OK(zind_run_interruptible(spec, NULL, NULL, &process, &error));
+    FAILS(zind_process_communicate_interruptible(process, NULL, 0, count_down, &questions, &output, &error),
+          ZIND_STATUS_INTERRUPTED);
+    CHECK(output == NULL && questions == 0);
+    zind_error_clear(&error);
+    OK(zind_process_kill(process, &error));
+    OK(zind_process_wait(process, -1, NULL, &error));
+    zind_process_free(process);
+    process = NULL;
+
+    OK(zind_run(spec, &process, &error));
+    int fd = zind_process_take_stdout(process);
+    CHECK(read(fd, up, 3) == 3);
+    SAME(up, "up\n");
+    questions = 2;
+    FAILS(zind_process_stop_interruptible(process, 600000, count_down, &questions, &end, &error), ZIND_STATUS_INTERRUPTED);
+    CHECK(questions == 0);
+    zind_error_clear(&error);
+    OK(zind_process_poll(process, &end, &error));
+    CHECK(end.kind == ZIND_EXIT_KIND_RUNNING);
+    OK(zind_process_stop_interruptible(process, 0, NULL, NULL, &end, &error));
+    CHECK(end.kind == ZIND_EXIT_KIND_SIGNALED && end.signal == SIGKILL);
+    CHECK(close(fd) == 0);
+    zind_process_free(process);
+    zind_spec_free(spec);
+}
+
+/* The agent of their profile does not let them in. */
+static void starts_can_be_given_up(void) {
+    zind_spec *plain = container("sleep 1000"), *spec = container("sleep 1000");
+    zind_start *start = NULL;
+    zind_process *process = NULL, *guest = NULL;
+    zind_exit end = ZIND_EXIT_INIT;
+    struct agent agent;
+    int questions = 2;
+    CHECK(busy_agent(&agent) == 0);
+    OK(zind_spec_set_seccomp(spec, agent.profile, &error));
+    FAILS(zind_run_interruptible(spec, count_down, &questions, &process, &error), ZIND_STATUS_INTERRUPTED);
+    CHECK(process == NULL && questions <= 0);
+    zind_error_clear(&error);
+    OK(zind_start_begin(spec, &start, &error));
+    questions = 2;
+    FAILS(zind_start_finish_interruptible(start, count_down, &questions, &process, &error), ZIND_STATUS_INTERRUPTED);
+    CHECK(process == NULL && questions <= 0);
+    FAILS(zind_start_finish_interruptible(start, NULL, NULL, &process, &error), ZIND_STATUS_STATE);
+    zind_error_clear(&error);
+    zind_start_free(start);
+    OK(zind_run(plain, &process, &error));
+    questions = 2;
+    FAILS(zind_process_exec_interruptible(process, spec, count_down, &questions, &guest, &error), ZIND_STATUS_INTERRUPTED);
+    CHECK(guest == NULL && questions <= 0);
+    zind_error_clear(&error);
+    CHECK(agent_ends(&agent) == 0);
+    /* The container goes on. */
+    OK(zind_process_exec_interruptible(process, plain, NULL, NULL, &guest, &error));
+    OK(zind_process_kill(guest, &error));
+    OK(zind_process_wait(guest, -1, NULL, &error));
+    zind_process_free(guest);
+    OK(zind_process_poll(process, &end, &error));
+    CHECK(end.kind == ZIND_EXIT_KIND_RUNNING);
+    OK(zind_process_kill(process, &error));
+    OK(zind_process_wait(process, -1, NULL, &error));
+    zind_process_free(process);
+    zind_spec_free(spec);
+    zind_spec_free(plain);
+}
+
 static void an_event_loop_starts_and_ends_it(void) {
     zind_spec *spec = container("exit 5");
     zind_start *start = NULL;
@@ -1213,6 +1289,8 @@ static void every_kind_of_start(void) {
     pipes_are_the_caller_s();
     streams_go_to_files_and_descriptors();
     waits_can_be_given_up();
+    what_waits_for_programs_can_be_given_up();
+    starts_can_be_given_up();
     an_event_loop_starts_and_ends_it();
     errors_name_step_object_and_cure();
     what_is_required_is_in_force_or_an_error();
