@@ -332,11 +332,21 @@ impl Container {
         if !wait_readable(connection.fd(), timeout, interrupted)? {
             return Ok(None);
         }
-        let exit = match connection.reply()? {
-            Some((_, value, _)) => exit_told(value),
-            // Another thread may have heard it.
-            None => known().ok_or_else(gone)?,
-        };
+        let told =
+            |connection: &Connection| connection.reply().map(|reply| reply.map(|(_, value, _)| exit_told(value)));
+        let mut heard = told(connection)?;
+        // Its monitor looked for the last time before it was asked there; by the start's it has told.
+        if heard.is_none()
+            && mine.is_some()
+            && let Some(held) = copy()?
+        {
+            if !wait_readable(held.fd(), timeout, interrupted)? {
+                return Ok(None);
+            }
+            heard = told(&held)?;
+        }
+        // Another thread may have heard it.
+        let exit = heard.or_else(known).ok_or_else(gone)?;
         let is_first = self.0.told.lock().unwrap_or_else(PoisonError::into_inner).replace(exit).is_none();
         *self.held() = None;
         self.reap_programs();
@@ -650,7 +660,31 @@ pub(super) fn run_of(number: u64, began_ns: u64, record: &Record, facts: Facts) 
 
 #[cfg(test)]
 mod tests {
+    use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, send, socketpair};
+
+    use super::super::Containers;
     use super::*;
+
+    /// Its monitor took in whoever asked at last, but heard no question of theirs any more.
+    #[test]
+    fn who_asks_too_late_is_told_by_what_was_asked_at_the_start() {
+        let place = std::env::temp_dir().join(format!("zind-life-{}", std::process::id()));
+        let gone = Container::new(Containers::open(Some(&place)).unwrap(), Dir(place.join("gone")), None);
+        let pair = || socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
+        let (late, held) = (pair(), pair());
+        drop(late.1);
+        let late = Connection::of(late.0);
+        let wait = || gone.end_of_the_gone(Some(&late), None, &mut || false);
+        assert!(matches!(wait(), Err(Error::NotFound { .. })));
+        let end = Exit { kind: ExitKind::Exited, code: Some(5), signal: None };
+        let reply = [0i32.to_ne_bytes(), told_of(end).to_ne_bytes()].concat();
+        send(&held.1, &reply, SendFlags::empty()).unwrap();
+        *gone.held() = Some(Connection::of(held.0));
+        assert_eq!(wait().unwrap(), Some(end));
+        // And whoever asks after that.
+        assert_eq!(gone.end_of_the_gone(None, None, &mut || false).unwrap(), Some(end));
+        std::fs::remove_dir_all(&place).unwrap();
+    }
 
     #[test]
     fn an_end_is_told_whole() {
