@@ -162,7 +162,7 @@ fn run_with(
         while !tracer.is_finished() {
             if Instant::now() > deadline && !hangs {
                 hangs = true;
-                eprintln!("hangs: {}", std::fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap_or_default());
+                eprintln!("hangs:\n{}", stands());
                 kill(pid);
             }
             std::thread::sleep(Duration::from_micros(300));
@@ -176,6 +176,24 @@ fn run_with(
         std::fs::remove_file(&path).unwrap();
         Outcome { pid, calls, names, is_met, hangs, status, said }
     })
+}
+
+/// Where each thread of each process below this one stands: whose it is, its state, its call, and who waits for what in the kernel.
+fn stands() -> String {
+    let (mut known, mut told) = (vec![std::process::id()], String::new());
+    let word = |file: String| std::fs::read_to_string(file).unwrap_or_default().trim().to_owned();
+    while let Some(process) = known.pop() {
+        for task in
+            std::fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().filter_map(|task| task.ok())
+        {
+            let of = |name: &str| word(task.path().join(name).display().to_string());
+            let stat = of("stat");
+            let stat = stat.split(' ').take(4).collect::<Vec<_>>().join(" ");
+            told += &format!("{process}: {stat}, call {}, in {}\n", of("syscall"), of("wchan"));
+            known.extend(of("children").split_whitespace().filter_map(|pid| pid.parse::<u32>().ok()));
+        }
+    }
+    told
 }
 
 pub fn kill(pid: i32) {
