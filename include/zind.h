@@ -1191,6 +1191,13 @@ zind_status zind_spec_set_selinux(zind_spec *spec,
                                   const char *context,
                                   zind_error **err);
 
+/* The context of SELinux that all files have of what is mounted new for the container: the overlay of its root, /dev, a tmpfs.
+ * context: "user:role:type:level"; NULL for what the policy says. The start fails with ZIND_STATUS_UNSUPPORTED on a machine
+ * without SELinux. Returns also ZIND_STATUS_UTF8. */
+zind_status zind_spec_set_mount_label(zind_spec *spec,
+                                      const char *context,
+                                      zind_error **err);
+
 /* A session keyring of its own. On for containers, off for the low level. */
 zind_status zind_spec_set_keyring(zind_spec *spec, bool on, zind_error **err);
 

@@ -48,6 +48,8 @@ pub struct Isolation {
     pub apparmor: Option<String>,
     /// The context of SELinux that was asked for.
     pub selinux: Option<String>,
+    /// The context of SELinux that new mounts have.
+    pub mount_label: Option<String>,
     /// The payload's capabilities; `None`: those of the caller.
     pub capabilities: Option<CapSet>,
     /// No privilege can be gained by executing a file.
@@ -319,6 +321,7 @@ impl Isolation {
             "landlock": self.landlock.as_ref().map(LandlockReport::to_json),
             "apparmor": self.apparmor,
             "selinux": self.selinux,
+            "mount_label": self.mount_label,
             "capabilities": self.capabilities.map(|set| set.names().collect::<Vec<_>>()),
             "no_new_privileges": self.no_new_privileges,
             "keyring": self.keyring,

@@ -331,6 +331,7 @@ const KNOWN: &[&str] = &[
     "keyring",
     "landlock",
     "load_interp",
+    "mount_label",
     "mount_proc",
     "mounts",
     "namespaces",
@@ -790,6 +791,9 @@ fn privileges(py: Python<'_>, spec: &mut Spec, key: &str, value: &Bound<'_, PyAn
         "seccomp" => spec.seccomp = seccomp(py, value)?,
         "landlock" => spec.landlock = landlock_policy(value)?,
         "apparmor" => spec.apparmor = Some(value.extract().map_err(|_| type_error("apparmor", "text", value))?),
+        "mount_label" => {
+            spec.mount_label = Some(value.extract().map_err(|_| type_error("mount_label", "text", value))?);
+        }
         "selinux" => spec.selinux = Some(value.extract().map_err(|_| type_error("selinux", "text", value))?),
         "violations" => spec.violations = value.extract()?,
         "require" => spec.require = texts("require", value)?,

@@ -14,15 +14,18 @@ APPARMOR = kit.has_apparmor()
 SELINUX = "selinuxfs" in pathlib.Path("/proc/filesystems").read_text().split()
 
 
-@pytest.mark.parametrize("name", ["apparmor", "selinux"])
+@pytest.mark.parametrize("name", ["apparmor", "selinux", "mount_label"])
 def test_a_label_without_its_module_is_an_error(name, tmp_path):
-    if {"apparmor": APPARMOR, "selinux": SELINUX}[name]:
+    if APPARMOR if name == "apparmor" else SELINUX:
         return  # test_apparmor.py
-    label = {"apparmor": "acme-profile", "selinux": "system_u:system_r:svirt_t:s0:c1,c2"}[name]
-    field = {"apparmor": "apparmorProfile", "selinux": "selinuxLabel"}[name]
+    place, field, label = {
+        "apparmor": ("process", "apparmorProfile", "acme-profile"),
+        "selinux": ("process", "selinuxLabel", "system_u:system_r:svirt_t:s0:c1,c2"),
+        "mount_label": ("linux", "mountLabel", "system_u:object_r:svirt_sandbox_file_t:s0:c1,c2"),
+    }[name]
     mounts = [zind.Mount.bind(tmp_path, "/data")]
     document = oci.config(["sh", "-c", ": >/data/ran"], rootfs="/", mounts=mounts, **{name: label})
-    assert document["process"][field] == label, "reading and writing a document is not having it"
+    assert document[place][field] == label, "reading and writing a document is not having it"
     for start in (
         lambda: zind.run(["sh", "-c", ": >/data/ran"], mounts=mounts, **{name: label}),
         lambda: zind.run(config=document),
@@ -43,7 +46,9 @@ def test_nothing_is_what_there_is_without():
         with pytest.raises(zind.UnsupportedError) as info:
             zind.run(["true"], require={name})
         assert info.value.feature == name
-        for label in ("", "a\nb", "x" * 401):
+    assert zind.run(["true"]).isolation.mount_label is None
+    for name in ("apparmor", "selinux", "mount_label"):
+        for label in ("", "a\nb", "x" * 401, *(["u:r:t:s0\",size=1", "u:r:t\\"] if name == "mount_label" else [])):
             with pytest.raises(zind.SpecError) as wrong:
                 zind.run(["true"], **{name: label})
             assert wrong.value.field == name

@@ -204,7 +204,8 @@ def test_what_is_refused_names_the_place(bundle):
     for change, field, rule in [
         (lambda d: d["process"].update(args=["sh", 5]), "process.args", "[1]: 5 is no text"),
         (lambda d: d["process"].update(apparmorProfile=5), "process.apparmorProfile", "5 is no text"),
-        (lambda d: d["linux"].update(mountLabel="u:r:t:s0"), "linux.mountLabel", "no labels on mounts"),
+        (lambda d: d["linux"].update(mountLabel=5), "linux.mountLabel", "5 is no text"),
+        (lambda d: d["linux"].update(mountLabel='u:r:t",size=1'), "mount_label", "a quote"),
         (lambda d: d["linux"].update(sysctl={"vm.swappiness": "1"}), "sysctl", "whole machine"),
         (lambda d: d["linux"].update(maskedPaths=["/opt"]), "linux.maskedPaths", "[0]"),
         (lambda d: d.update(hooks={"poststop": [{"path": "/bin/true"}]}), "hooks", "Container"),

@@ -207,7 +207,7 @@ fn security(command: Command) -> Command {
         .arg(list(
             "security-opt",
             "OPTION",
-            "no-new-privileges[=false], seccomp=unconfined|FILE, apparmor=PROFILE, label=CONTEXT",
+            "no-new-privileges[=false], seccomp=unconfined|FILE, apparmor=PROFILE, label=CONTEXT, mount-label=CONTEXT",
         ))
         .arg(list(
             "landlock",

@@ -66,15 +66,16 @@ fn option(spec: &mut Spec, text: &str) -> Result<()> {
         ("seccomp", "unconfined") => spec.seccomp = Seccomp::None,
         ("seccomp", "builtin") => spec.seccomp = Seccomp::Default,
         // Nothing is what there is without.
-        ("label", "disable") => spec.selinux = None,
+        ("label", "disable") => (spec.selinux, spec.mount_label) = (None, None),
         ("seccomp", file) => spec.seccomp = Seccomp::Profile(Profile::from_file(file)?),
         ("apparmor", profile) if !profile.is_empty() => spec.apparmor = Some(profile.to_owned()),
-        ("label", label) => spec.selinux = Some(context(text, label)?),
+        ("label", label) => spec.selinux = Some(context(text, label, "label=")?),
+        ("mount-label", label) => spec.mount_label = Some(context(text, label, "mount-label=")?),
         ("systempaths", _) => return Err(refuse(text, "--privileged hides nothing")),
         _ => {
             return Err(refuse(
                 text,
-                "there are no-new-privileges[=false], seccomp=builtin|unconfined|FILE, apparmor=PROFILE, label=CONTEXT",
+                "there are no-new-privileges[=false], seccomp=builtin|unconfined|FILE, apparmor=PROFILE, label=CONTEXT, mount-label=CONTEXT",
             ));
         }
     }
@@ -82,10 +83,11 @@ fn option(spec: &mut Spec, text: &str) -> Result<()> {
 }
 
 /// A whole context of SELinux. Docker takes parts of one, too, and puts them into what the machine's policy says.
-fn context(text: &str, label: &str) -> Result<String> {
+fn context(text: &str, label: &str, option: &str) -> Result<String> {
     let parts: Vec<&str> = label.splitn(4, ':').collect();
     if parts.len() < 3 || parts.iter().any(|part| part.is_empty()) {
-        return Err(refuse(text, "write the whole context, label=USER:ROLE:TYPE:LEVEL, or label=disable"));
+        let or = if option == "label=" { ", or label=disable" } else { "" };
+        return Err(refuse(text, &format!("write the whole context, {option}USER:ROLE:TYPE:LEVEL{or}")));
     }
     Ok(label.to_owned())
 }

@@ -219,21 +219,23 @@ impl Container {
 
     /// Mounts something in it while it runs: [`crate::Process::mount`]. The next start is without it.
     pub fn mount(&self, mount: &Mount) -> Result<()> {
-        let ops = handle::ops_of_mount(mount)?;
-        launch::carry_out_inside(self.inside()?, ops)
+        let (inside, label) = self.inside()?;
+        let ops = handle::ops_of_mount(mount, label.as_deref(), inside.has_users)?;
+        launch::carry_out_inside(inside, ops)
     }
 
     /// Takes away what is mounted at `target`: [`crate::Process::umount`].
     pub fn umount(&self, target: impl AsRef<Path>) -> Result<()> {
-        launch::carry_out_inside(self.inside()?, crate::rootfs::plan::hot_umount(target.as_ref())?)
+        launch::carry_out_inside(self.inside()?.0, crate::rootfs::plan::hot_umount(target.as_ref())?)
     }
 
     /// Where operations in it are carried out.
-    fn inside(&self) -> Result<Inside> {
+    fn inside(&self) -> Result<(Inside, Option<String>)> {
         let (run, _, process) = self.running("mount in")?;
         // What is made on the way has to belong to somebody the user namespace knows.
         let has_root = run.uid_map.is_empty() || idmap::to_host(&run.uid_map, 0).is_some();
         let ids = if has_root { Some((0, 0)) } else { run.user };
-        Ok(Inside { process, has_users: run.has_users, ids: ids.filter(|_| run.has_users) })
+        let label = run.isolation.get("mount_label").and_then(|label| label.as_str()).map(str::to_owned);
+        Ok((Inside { process, has_users: run.has_users, ids: ids.filter(|_| run.has_users) }, label))
     }
 }

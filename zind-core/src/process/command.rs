@@ -223,6 +223,12 @@ impl Command {
         self
     }
 
+    /// The context of SELinux that all files have of what is mounted new for the container.
+    pub fn mount_label(&mut self, context: impl Into<String>) -> &mut Command {
+        self.spec.mount_label = Some(context.into());
+        self
+    }
+
     /// Bytes for the payload's standard input; for [`Command::output`].
     pub fn input(&mut self, bytes: impl Into<Vec<u8>>) -> &mut Command {
         self.input = Some(bytes.into());

@@ -36,6 +36,7 @@ use crate::mount::Mount;
 use crate::namespace::idmap;
 use crate::rootfs::fuse::Server;
 use crate::rootfs::layers::{Ids, Marks};
+use crate::rootfs::mount_label;
 use crate::rootfs::ops::Ops;
 use crate::rootfs::resolve::PLACE;
 use crate::security::seccomp::{Notifier, Violations, Watch};
@@ -501,8 +502,9 @@ impl Process {
     /// not recursive of a directory with mounts in it is `EINVAL` at [`Step::Bind`], as it is at a start, and one that maps
     /// ids is [`Error::Unsupported`].
     pub fn mount(&self, mount: &Mount) -> Result<()> {
-        let ops = ops_of_mount(mount)?;
-        launch::carry_out_inside(self.inside()?, ops)
+        let inside = self.inside()?;
+        let ops = ops_of_mount(mount, self.isolation.mount_label.as_deref(), inside.has_users)?;
+        launch::carry_out_inside(inside, ops)
     }
 
     /// Takes away what is mounted at `target` in the running container, and what is mounted below it; what is in use goes on
@@ -551,8 +553,8 @@ pub(crate) fn root_of(pid: i32, pidfd: BorrowedFd<'_>) -> Result<Root> {
     Ok(Root::of(dir, PathBuf::new()))
 }
 
-/// The operations that mount something in a running container.
-pub(crate) fn ops_of_mount(mount: &Mount) -> Result<Ops> {
+/// The operations that mount something in a running container, with its label if it has one.
+pub(crate) fn ops_of_mount(mount: &Mount, label: Option<&str>, has_users: bool) -> Result<Ops> {
     mount.check(0)?;
     if probe::newer_mounts_are_hidden() {
         return Err(Error::unsupported(
@@ -560,5 +562,10 @@ pub(crate) fn ops_of_mount(mount: &Mount) -> Result<Ops> {
             "the mount interface of Linux 5.2 and 5.12, which a filter around this process hides",
         ));
     }
-    crate::rootfs::plan::hot_mount(mount, Caller::now()?.admin)
+    let caller = Caller::now()?;
+    let mut ops = crate::rootfs::plan::hot_mount(mount, caller.admin)?;
+    if let Some(label) = label {
+        mount_label::put(&mut ops.list, label, has_users || !caller.initial_user_namespace)?;
+    }
+    Ok(ops)
 }

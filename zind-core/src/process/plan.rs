@@ -34,7 +34,7 @@ use crate::rootfs::layers::{self, Lock, Tenancy};
 use crate::rootfs::ops::Op;
 use crate::rootfs::plan::{self as root_plan, RootFrom, Situation};
 use crate::rootfs::stand_in::StandIn;
-use crate::rootfs::{caller, template};
+use crate::rootfs::{caller, mount_label, template};
 use crate::spec::sysctl;
 use crate::spec::{Hook, Kind, Overlay, Rootfs, Seccomp, Spec};
 use crate::sys::clone::NetworkMaker;
@@ -354,7 +354,8 @@ pub(crate) fn prepare_with(
         admin: caller.admin && !older_mounts && !is_reusable,
         older_mounts,
         root,
-        template: may_have_template && template::is_worth_it(),
+        // What all containers share has no label of one of them.
+        template: may_have_template && template::is_worth_it() && spec.mount_label.is_none(),
         own_nodes: may_have_template && caller.may_make_nodes,
         user_namespace: in_user_namespace || !caller.initial_user_namespace,
         cgroup_namespace: spec.is_new(Kind::Cgroup),
@@ -599,6 +600,9 @@ impl Builder {
         let has_hooks = self.names.hooks.iter().any(|(when, _)| *when == "createContainer");
         if let (true, Some(place)) = (has_hooks, ops.list.iter().position(|op| op.kind == FsKind::Pivot)) {
             ops.list.insert(place, Op::new(FsKind::Hooks, c"/"));
+        }
+        if let Some(label) = &spec.mount_label {
+            mount_label::put(&mut ops.list, label, situation.user_namespace)?;
         }
         // A hook may mount whatever it likes.
         if !self.has_hooks {

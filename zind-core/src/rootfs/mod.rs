@@ -8,6 +8,7 @@ pub(crate) mod fuse;
 pub(crate) mod host;
 pub(crate) mod layers;
 pub(crate) mod mask;
+pub(crate) mod mount_label;
 pub(crate) mod ops;
 pub(crate) mod plan;
 pub(crate) mod resolve;

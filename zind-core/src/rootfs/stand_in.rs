@@ -52,7 +52,12 @@ pub(crate) fn is_refusal(errno: Errno) -> bool {
 /// True if a copy may stand in for the root's overlay.
 pub(crate) fn is_allowed(spec: &Spec) -> bool {
     let is_overlay = !spec.read_only && matches!(spec.overlay, Overlay::Tmpfs | Overlay::Dir(_));
-    is_overlay && matches!(spec.rootfs, Rootfs::Path(_)) && !spec.require.iter().any(|name| name == "overlay")
+    // Its files would have labels of their own.
+    let may_be_another = spec.mount_label.is_none();
+    is_overlay
+        && may_be_another
+        && matches!(spec.rootfs, Rootfs::Path(_))
+        && !spec.require.iter().any(|name| name == "overlay")
 }
 
 /// What an earlier start has left in the overlay directory: what was changed is in there. `admin`: as of [`make`].

@@ -41,8 +41,15 @@ fn has_apparmor() -> bool {
 }
 
 /// Does the kernel confine by contexts of SELinux? It registers its file system only then.
-fn has_selinux() -> bool {
+pub(crate) fn has_selinux() -> bool {
     fs::read_to_string("/proc/filesystems").is_ok_and(|text| text.split_whitespace().any(|word| word == "selinuxfs"))
+}
+
+/// That there is none, for a label that was asked for.
+pub(crate) fn no_selinux(option: &'static str, label: &str) -> Error {
+    let needs =
+        format!("the label {label} takes a kernel with SELinux that is on (lsm=, selinux=1 at boot), and /proc");
+    Error::unsupported(option, needs)
 }
 
 /// What has to be written for a program with these labels.
@@ -67,10 +74,7 @@ pub(crate) fn to_write(apparmor: Option<&str>, selinux: Option<&str>) -> Result<
     }
     if let Some(context) = selinux {
         if !has_selinux() {
-            let needs = format!(
-                "the label {context} takes a kernel with SELinux that is on (lsm=, selinux=1 at boot), and /proc"
-            );
-            return Err(Error::unsupported("selinux", needs));
+            return Err(no_selinux("selinux", context));
         }
         let (text, label) = (context.to_owned(), context.to_owned());
         all.push(Label { path: "self/attr/exec", older: None, text, label });

@@ -7,6 +7,7 @@ use super::{Kind, Overlay, Rootfs, Spec, Stdio, User, sysctl};
 use crate::error::{Error, Result};
 use crate::isolation;
 use crate::namespace::idmap::{self, IdMaps};
+use crate::rootfs::mount_label;
 use crate::security::labels;
 use crate::security::landlock::LandlockPolicy;
 
@@ -210,6 +211,7 @@ fn check_process(spec: &Spec) -> Result<()> {
     crate::terminal::check("terminal", spec.terminal)?;
     labels::check("apparmor", spec.apparmor.as_deref())?;
     labels::check("selinux", spec.selinux.as_deref())?;
+    mount_label::check(spec.mount_label.as_deref())?;
     if let LandlockPolicy::Rules(rules) = &spec.landlock {
         rules.check(!spec.is_low_level())?;
     }

@@ -280,6 +280,9 @@ pub struct Spec {
     pub apparmor: Option<String>,
     /// The context of SELinux that the payload runs in: `user:role:type:level`.
     pub selinux: Option<String>,
+    /// The context of SELinux that all files have of what is mounted new for the container (OCI `linux.mountLabel`): the overlay of
+    /// the root, `/dev`, a tmpfs. Binds, `/proc`, `/sys`, `/dev/mqueue`, control groups and disks have labels of their own.
+    pub mount_label: Option<String>,
     /// A session keyring of its own.
     pub keyring: bool,
     /// Kernel parameters of the container's own namespaces, by the names of `sysctl(8)`: `net.*`, `fs.mqueue.*`, System V IPC,
@@ -372,6 +375,7 @@ impl Default for Spec {
             landlock: LandlockPolicy::Default,
             apparmor: None,
             selinux: None,
+            mount_label: None,
             keyring: true,
             sysctl: BTreeMap::new(),
             init: true,

@@ -234,6 +234,24 @@ pub unsafe extern "C" fn zind_spec_set_selinux(
     }
 }
 
+/// The context of SELinux that all files have of what is mounted new for the container: the overlay of its root, /dev, a tmpfs.
+/// context: "user:role:type:level"; NULL for what the policy says. The start fails with ZIND_STATUS_UNSUPPORTED on a machine
+/// without SELinux. Returns also ZIND_STATUS_UTF8.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zind_spec_set_mount_label(
+    spec: *mut zind_spec,
+    context: *const c_char,
+    err: *mut *mut zind_error,
+) -> zind_status {
+    // SAFETY: the header's demand.
+    unsafe {
+        set(spec, err, |spec| {
+            spec.mount_label = optional_text(context, "context")?.map(str::to_owned);
+            Ok(())
+        })
+    }
+}
+
 /// A session keyring of its own. On for containers, off for the low level.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn zind_spec_set_keyring(

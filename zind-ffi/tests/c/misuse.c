@@ -61,6 +61,7 @@ static void names_are_utf8(void) {
     FAILS(zind_spec_add_landlock_path(spec, "reed", "/x", &error), ZIND_STATUS_SPEC);
     FAILS(zind_spec_set_apparmor(spec, BAD, &error), ZIND_STATUS_UTF8);
     FAILS(zind_spec_set_selinux(spec, BAD, &error), ZIND_STATUS_UTF8);
+    FAILS(zind_spec_set_mount_label(spec, BAD, &error), ZIND_STATUS_UTF8);
     FAILS(zind_spec_require(spec, BAD, &error), ZIND_STATUS_UTF8);
     FAILS(zind_spec_add_device(spec, "/dev/zero", NULL, BAD, &error), ZIND_STATUS_UTF8);
     FAILS(zind_mount(NULL, "/x", BAD, 0, NULL, &error), ZIND_STATUS_UTF8);
@@ -172,6 +173,10 @@ static void broken_rules_name_their_option(void) {
     spec = container("true");
     OK(zind_spec_set_selinux(spec, "a\nb", &error));
     broken(spec, "selinux");
+    spec = container("true");
+    OK(zind_spec_set_mount_label(spec, NULL, &error));
+    OK(zind_spec_set_mount_label(spec, "u:r:t:s0\",size=1", &error));
+    broken(spec, "mount_label");
     spec = container("true");
     OK(zind_spec_set_uid_map(spec, &map, 1, &error));
     broken(spec, "uid_map");

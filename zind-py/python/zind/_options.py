@@ -107,6 +107,7 @@ if TYPE_CHECKING:
         landlock: Literal["default"] | str | Landlock | None
         apparmor: str | None
         selinux: str | None
+        mount_label: str | None
         keyring: bool
         require: Iterable[str] | None
 

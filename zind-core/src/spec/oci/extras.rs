@@ -141,7 +141,7 @@ macro_rules! fields {
                 // mounts.rs
                 mounts: _, system_mounts: _,
                 // linux.rs
-                devices: _, namespaces: _, time_offsets: _, id_maps: _, personality: _, resources: _, cgroup_parent: _, sysctl: _,
+                devices: _, namespaces: _, time_offsets: _, id_maps: _, personality: _, resources: _, cgroup_parent: _, sysctl: _, mount_label: _,
             } = spec;
         }
     };

@@ -60,6 +60,11 @@ pub(super) fn write(spec: &Spec, out: &mut Out) -> Result<Value> {
             None => out.typed("personality", &personality),
         }
     }
+    match spec.mount_label.as_deref() {
+        Some("") => return Err(Error::spec("mount_label", "is empty")),
+        Some(label) => put("mountLabel", json!(label)),
+        None => {}
+    }
     if spec.system_mounts && !spec.privileged {
         put("maskedPaths", json!(mask::MASKED));
         put("readonlyPaths", json!(mask::READONLY));
@@ -102,6 +107,7 @@ pub(super) fn read(mut all: Fields, spec: &mut Spec, from: &mut In) -> Result<()
     }
     read_personality(all.take("personality"), spec, from)?;
     read_propagation(all.text("rootfsPropagation")?)?;
+    spec.mount_label = all.text("mountLabel")?.filter(|label| !label.is_empty());
     let masked = all.list("maskedPaths")?;
     check_paths(masked, "is not among the paths that zind hides", &[&mask::MASKED])?;
     let readonly = all.list("readonlyPaths")?;
@@ -118,7 +124,6 @@ pub(super) fn read(mut all: Fields, spec: &mut Spec, from: &mut In) -> Result<()
         spec.seccomp = Seccomp::Profile(profile);
     }
     for (name, why) in [
-        ("mountLabel", "cannot be set: zind puts no labels on mounts yet"),
         ("intelRdt", "cannot be set yet"),
         ("memoryPolicy", "cannot be set yet"),
         ("netDevices", "cannot be moved yet"),

@@ -382,6 +382,7 @@ fn any(chance: &mut Chance) -> Spec {
         landlock: chance.pick(&landlocks()),
         apparmor: chance.maybe(|chance| format!("p{}", chance.text())),
         selinux: chance.maybe(|chance| format!("u{}", chance.text())),
+        mount_label: chance.maybe(|chance| format!("m{}", chance.text())),
         keyring: chance.flag(),
         sysctl: chance.some(|chance| (chance.text(), chance.text())).into_iter().collect(),
         init: chance.flag(),
@@ -425,7 +426,7 @@ fn differences(one: &Spec, two: &Spec) -> Vec<String> {
         argv argv0 env clear_env inherit_env keep_env cwd rootfs entrypoint of_image make_dirs sealed overlay read_only tmpfs_size
         mounts devices system_mounts mount_proc binfmt chroot directories propagation pins time_offsets hostname domainname
         id_maps setgroups owner pass_fds user groups umask rlimits oom_score_adj nice scheduler session personality pdeathsig ptrace
-        resources cgroup_parent capabilities ambient cap_sets keep_caps privileged no_new_privileges seccomp violations landlock apparmor selinux keyring sysctl init
+        resources cgroup_parent capabilities ambient cap_sets keep_caps privileged no_new_privileges seccomp violations landlock apparmor selinux mount_label keyring sysctl init
         die_with_owner forward_signals timeout require terminal console_size hooks annotations;
         shown origin console namespaces stdin stdout stderr cgroup)
 }
@@ -610,7 +611,7 @@ fn what_zind_cannot_do_is_refused_by_its_name() {
         ("/linux/seccomp", json!({"defaultAction": "SCMP_ACT_DENY"}), "linux.seccomp"),
         ("/linux/seccomp", json!({"syscalls": []}), "linux.seccomp"),
         ("/linux/seccomp", json!("default"), "linux.seccomp"),
-        ("/linux/mountLabel", json!("x"), "linux.mountLabel"),
+        ("/linux/mountLabel", json!(["x"]), "linux.mountLabel"),
         ("/linux/intelRdt", json!({"closID": "x"}), "linux.intelRdt"),
         ("/linux/memoryPolicy", json!({"mode": "MPOL_BIND"}), "linux.memoryPolicy"),
         ("/linux/netDevices", json!({"eth0": {}}), "linux.netDevices"),
