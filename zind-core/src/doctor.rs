@@ -8,9 +8,7 @@
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 
-use std::ffi::OsString;
 use std::fmt;
-use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
@@ -22,7 +20,7 @@ use crate::cgroup::{delegation, outlook};
 use crate::error::{self, Step};
 use crate::lowlevel;
 use crate::namespace::kind::Kind;
-use crate::proc::{self, Proc, Status};
+use crate::proc::{self, Proc, Status, unescape_path};
 use crate::process::launch;
 use crate::spec::{Spec, Stdio};
 use crate::sys::probe;
@@ -243,30 +241,11 @@ fn mount_line(line: &[u8]) -> Option<MountLine> {
     Some(MountLine {
         id: number(words[0])?,
         parent: number(words[1])?,
-        root: unescape(words[3]),
-        point: unescape(words[4]),
+        root: unescape_path(words[3]),
+        point: unescape_path(words[4]),
         fstype: text(words.get(dash + 1)?),
         super_options: text(words.get(dash + 3)?),
     })
-}
-
-/// `\040` and the like, as the kernel writes spaces, tabs, newlines and backslashes.
-fn unescape(word: &[u8]) -> PathBuf {
-    let mut out = Vec::with_capacity(word.len());
-    let mut rest = word;
-    while let Some((first, tail)) = rest.split_first() {
-        match tail {
-            [a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', behind @ ..] if *first == b'\\' => {
-                out.push((a - b'0') << 6 | (b - b'0') << 3 | (c - b'0'));
-                rest = behind;
-            }
-            _ => {
-                out.push(*first);
-                rest = tail;
-            }
-        }
-    }
-    OsString::from_vec(out).into()
 }
 
 fn proc_visible(mounts: &[MountLine]) -> Check {

@@ -770,6 +770,25 @@ impl Status {
     }
 }
 
+/// A path of mountinfo, in which the kernel shows spaces, tabs, newlines and backslashes as `\040` and the like.
+pub(crate) fn unescape_path(word: &[u8]) -> PathBuf {
+    let mut out = Vec::with_capacity(word.len());
+    let mut rest = word;
+    while let Some((first, tail)) = rest.split_first() {
+        match tail {
+            [a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', behind @ ..] if *first == b'\\' => {
+                out.push((a - b'0') << 6 | (b - b'0') << 3 | (c - b'0'));
+                rest = behind;
+            }
+            _ => {
+                out.push(*first);
+                rest = tail;
+            }
+        }
+    }
+    OsString::from_vec(out).into()
+}
+
 /// The kernel shows a newline in the name as `\n` and a backslash as `\\`.
 fn unescape_name(text: &[u8]) -> OsString {
     let mut name = Vec::with_capacity(text.len());

@@ -135,7 +135,7 @@ def test_with_few_descriptors():
 
 @pytest.mark.parametrize("name", ["mnt", "seccomp", "capabilities", "masked_paths", "net"])
 def test_what_is_required_is_read_from_outside(name):
-    options = {"stdin": zind.DEVNULL, "mounts": [zind.Mount.tmpfs("/extra", size="1m"), zind.Mount.bind("/usr", "/data", read_only=True)]}
+    options = {"stdin": zind.DEVNULL, "mounts": [zind.Mount.tmpfs("/extra", size="1m"), zind.Mount.bind("/usr", "/data", read_only=True), zind.Mount.tmpfs("/a b\t\\c", size="1m")]}
     assert zind.run(["true"], require={name}, **options).isolation.measured == "outside"
     assert zind.run(["true"], **options).isolation.measured == "inside"
 

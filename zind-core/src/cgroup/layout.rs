@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::{CWD, Mode, OFlags};
 
 use crate::error::{At, Result, Step};
+use crate::proc::unescape_path;
 use crate::sys::descriptors::openat;
 
 /// The control group hierarchies that this process can see.
@@ -255,30 +256,13 @@ fn mounted(line: &[u8]) -> Option<Mounted> {
     };
     let options = std::str::from_utf8(rest.nth(1)?).ok()?.to_owned();
     let (major, minor) = device.split_once(':')?;
-    let path = |field| PathBuf::from(OsString::from_vec(unescape(field)));
     Some(Mounted {
         is_v2,
-        root: path(root),
-        point: path(point),
+        root: unescape_path(root),
+        point: unescape_path(point),
         device: (major.parse().ok()?, minor.parse().ok()?),
         options,
     })
-}
-
-/// Undoes the `\040` of mountinfo.
-fn unescape(field: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(field.len());
-    let mut rest = field;
-    while let [first, tail @ ..] = rest {
-        rest = tail;
-        if let (b'\\', [a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', after @ ..]) = (first, tail) {
-            out.push((a - b'0') << 6 | (b - b'0') << 3 | (c - b'0'));
-            rest = after;
-        } else {
-            out.push(*first);
-        }
-    }
-    out
 }
 
 #[cfg(test)]
@@ -333,6 +317,6 @@ mod tests {
             assert_eq!(mounted(line.as_bytes()), None, "{line}");
         }
         assert_eq!(of("0::", HYBRID).v2.and_then(|v2| v2.own), None);
-        assert_eq!(unescape(b"a\\040b\\134\\9\\"), b"a b\\\\9\\");
+        assert_eq!(unescape_path(b"a\\040b\\134\\9\\"), Path::new("a b\\\\9\\"));
     }
 }

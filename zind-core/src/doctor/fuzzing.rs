@@ -2,7 +2,8 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used)]
 
-use super::{mount_line, unescape};
+use super::mount_line;
+use crate::proc::unescape_path;
 
 /// Fields are those of the kernel; its escapes come back.
 pub(crate) fn mountinfo(bytes: &[u8]) {
@@ -19,7 +20,7 @@ pub(crate) fn mountinfo(bytes: &[u8]) {
             byte => vec![*byte],
         };
         let shown: Vec<u8> = line.iter().flat_map(escape).collect();
-        assert_eq!(unescape(&shown).as_os_str().as_bytes(), line);
+        assert_eq!(unescape_path(&shown).as_os_str().as_bytes(), line);
         let whole =
             [b"36 35 98:0 / ", &shown[..], b" rw,noatime master:1 - ext3 /dev/root rw,errors=continue"].concat();
         assert_eq!(mount_line(&whole).unwrap().point.as_os_str().as_bytes(), line);

@@ -2,15 +2,15 @@
 #![forbid(unsafe_code)]
 
 use std::os::fd::AsFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 
 use super::measured::error;
 use crate::error::{At, Error, Result, Step};
-use crate::isolation::Isolation;
-use crate::proc::{Proc, Status};
+use crate::isolation::{Isolation, MountReport};
+use crate::proc::{Proc, Status, unescape_path};
 use crate::security::capabilities::CapSet;
 use crate::spec::Kind;
 
@@ -137,19 +137,34 @@ fn groups(process: &Proc, isolation: &Isolation) -> Result<()> {
 
 /// A line of mountinfo: where, what holds for the mount, its propagation, its type.
 struct Line<'a> {
-    point: &'a str,
+    point: PathBuf,
     flags: Vec<&'a str>,
-    shares: &'a str,
+    shares: Vec<&'a str>,
     kind: &'a str,
 }
 
 impl Line<'_> {
-    fn parse(line: &str) -> Option<Line<'_>> {
-        let (head, tail) = line.split_once(" - ")?;
-        let mut words = head.splitn(7, ' ');
-        let (point, flags) = (words.nth(4)?, words.next()?);
-        let (shares, kind) = (words.next().unwrap_or(""), tail.split(' ').next()?);
-        Some(Line { point, flags: flags.split(',').collect(), shares, kind })
+    fn parse(line: &[u8]) -> Option<Line<'_>> {
+        let mut words = line.split(|byte| *byte == b' ');
+        let text = |word| std::str::from_utf8(word).ok();
+        let (point, flags) = (unescape_path(words.nth(4)?), text(words.next()?)?);
+        // The optional fields end in a single `-`.
+        let shares = words.by_ref().take_while(|word| *word != b"-").map(text).collect::<Option<_>>()?;
+        Some(Line { point, flags: flags.split(',').collect(), shares, kind: text(words.next()?)? })
+    }
+
+    /// The last one at a place covers those before it.
+    fn at(lines: &[Self], point: impl AsRef<Path>) -> Option<&Self> {
+        lines.iter().rev().find(|line| line.point == point.as_ref())
+    }
+}
+
+fn differs(path: &Path, words: &str) -> Error {
+    match error("read", "", words) {
+        Error::Sys { errno, hint, syscall, .. } => {
+            Error::Sys { step: Step::ReadMount, syscall, object: path.into(), errno, hint }
+        }
+        other => other,
     }
 }
 
@@ -159,16 +174,9 @@ fn mounts(pid: i32, isolation: &Isolation) -> Result<()> {
     }
     let path = format!("/proc/{pid}/mountinfo");
     let text = std::fs::read(&path).at(Step::Proc, "read", &path)?;
-    let text = String::from_utf8_lossy(&text);
-    let lines: Vec<Line<'_>> = text.lines().filter_map(Line::parse).collect();
-    // The last one covers those before it.
-    let at = |point: &str| lines.iter().rev().find(|line| line.point == point);
-    let differs = |path: &str, words: &str| match error("read", "", words) {
-        Error::Sys { errno, hint, syscall, .. } => {
-            Error::Sys { step: Step::ReadMount, syscall, object: path.into(), errno, hint }
-        }
-        other => other,
-    };
+    let lines: Vec<Line<'_>> = text.split(|byte| *byte == b'\n').filter_map(Line::parse).collect();
+    let at = |point: &str| Line::at(&lines, point);
+    let differs = |path: &str, words: &str| differs(Path::new(path), words);
     let Some(root) = at("/") else { return Err(differs("/", "expected a root of its own, found none")) };
     let is_read_only = |line: &Line<'_>| line.flags.contains(&"ro");
     if isolation.read_only && !is_read_only(root) {
@@ -186,18 +194,23 @@ fn mounts(pid: i32, isolation: &Isolation) -> Result<()> {
             None => return Err(differs(path, "expected a mount of its own, found none")),
         }
     }
-    for mount in &isolation.mounts {
+    callers(&lines, &isolation.mounts)
+}
+
+/// The caller's mounts.
+fn callers(lines: &[Line<'_>], mounts: &[MountReport]) -> Result<()> {
+    for mount in mounts {
         // Where a symbolic link has led is told by no name.
-        let Some(line) = mount.target.to_str().and_then(at) else { continue };
+        let Some(line) = Line::at(lines, &mount.target) else { continue };
         if let Some(missing) =
             mount.attributes.iter().find(|name| **name != "strictatime" && !line.flags.contains(name))
         {
             let words = format!("expected {missing}, found {}", line.flags.join(","));
-            return Err(differs(line.point, &words));
+            return Err(differs(&line.point, &words));
         }
-        let is_shared = line.shares.contains("shared:");
-        if mount.propagation == "private" && (is_shared || line.shares.contains("master:")) {
-            return Err(differs(line.point, &format!("expected private, found {}", line.shares)));
+        let is_told = |word: &str| line.shares.iter().any(|share| share.starts_with(word));
+        if mount.propagation == "private" && (is_told("shared:") || is_told("master:")) {
+            return Err(differs(&line.point, &format!("expected private, found {}", line.shares.join(" "))));
         }
     }
     Ok(())
@@ -220,7 +233,10 @@ fn is_there(pid: i32, path: &str) -> Result<bool> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::ffi::OsStrExt;
+
     use super::*;
+    use crate::mount::Mount;
 
     #[test]
     fn every_limit_is_found_in_our_own_list() {
@@ -236,11 +252,34 @@ mod tests {
 
     #[test]
     fn lines_of_mountinfo_are_taken_apart() {
-        let line = Line::parse("36 35 98:0 / /a ro,noatime shared:7 master:1 - ext4 /dev/root rw").unwrap();
-        assert_eq!((line.point, line.kind, line.shares), ("/a", "ext4", "shared:7 master:1"));
-        assert_eq!(line.flags, ["ro", "noatime"]);
-        let line = Line::parse("36 35 98:0 / /proc/sys ro - proc proc rw").unwrap();
-        assert_eq!((line.point, line.shares, line.kind), ("/proc/sys", "", "proc"));
-        assert!(Line::parse("").is_none() && Line::parse("1 2 - ext4").is_none());
+        let line = Line::parse(b"36 35 98:0 / /a ro,noatime shared:7 master:1 - ext4 /dev/root rw").unwrap();
+        assert_eq!((line.point.as_path(), line.kind), (Path::new("/a"), "ext4"));
+        assert_eq!((line.flags, line.shares), (vec!["ro", "noatime"], vec!["shared:7", "master:1"]));
+        let line = Line::parse(b"36 35 98:0 / /proc/sys ro - proc proc rw").unwrap();
+        assert_eq!((line.point.as_path(), line.shares.len(), line.kind), (Path::new("/proc/sys"), 0, "proc"));
+        let line = Line::parse(b"36 35 98:0 /x\\040-\\040y /a\\040-\\040b\\134\xff ro - tmpfs none rw").unwrap();
+        assert_eq!((line.point.as_os_str().as_bytes(), line.kind), (&b"/a - b\\\xff"[..], "tmpfs"));
+        assert!(Line::parse(b"").is_none() && Line::parse(b"1 2 - ext4").is_none());
+        assert!(Line::parse(b"36 35 98:0 / /a ro shared:7").is_none());
+    }
+
+    #[test]
+    fn mounts_at_names_with_spaces_are_compared() {
+        let mounted = |options: &str| {
+            let text =
+                format!("1 0 0:1 / / rw - overlay none rw\n2 1 0:2 / /a\\040b/c\\011d {options} - tmpfs none rw\n");
+            let lines: Vec<Line<'_>> = text.as_bytes().split(|byte| *byte == b'\n').filter_map(Line::parse).collect();
+            let mount = Mount::tmpfs("/a b//c\td/").read_only(true);
+            callers(&lines, &[MountReport::of(&mount)])
+        };
+        assert!(mounted("ro,nosuid,nodev").is_ok());
+        for (options, words) in
+            [("rw,nosuid,nodev", "expected ro, found rw,nosuid,nodev"), ("ro,nosuid,nodev master:5", "private")]
+        {
+            let Err(Error::Sys { step: Step::ReadMount, object, hint, .. }) = mounted(options) else {
+                panic!("{options}")
+            };
+            assert!(object == Path::new("/a b/c\td") && hint.contains(words), "{hint}");
+        }
     }
 }
