@@ -191,6 +191,8 @@ impl Container {
         };
         let started = watched::run(spec, keep, waits, &mut ready, &mut || asked.borrow_mut()()).inspect_err(|_| {
             let _ = std::fs::remove_file(dir.at(SOCKET));
+            // Whoever was to execute a hook has its lock for a moment longer: it is not being started any more.
+            let _ = state::wait_until(PATIENCE, &mut || false, || dir.has_monitor().map(|lives| !lives));
         })?;
         let facts = started.facts();
         if let Some(spec) = &facts.spec {

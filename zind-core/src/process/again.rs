@@ -13,9 +13,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
-use nix::unistd::{Gid, ResGid, ResUid, getgroups, getresgid, getresuid};
+use nix::unistd::{ResGid, ResUid, getresgid, getresuid};
 use rustix::net::{AddressFamily, Shutdown, SocketFlags, SocketType, shutdown, socketpair};
-use rustix::process::getpriority_process;
+use rustix::process::{Gid, getgroups, getpriority_process};
 use rustix::thread::{CapabilitySets, CpuSet, capabilities, no_new_privs, sched_getaffinity, secure_computing_mode};
 use zind_init::plan::{AGAIN_MOST, AGAIN_NUMBERS};
 
