@@ -1062,8 +1062,8 @@ static int descriptors(void) {
     return open;
 }
 
-/* Of a container whose memory runs out. */
-static void events_come_until_the_end(zind_process *process) {
+/* Of a container whose memory runs out: how many were killed. */
+static int events_come_until_the_end(zind_process *process) {
     const char *bad[] = {"cpu some 1 2 3", NULL}, *late[] = {"disk some 1 2000000", NULL};
     zind_events *events = NULL;
     zind_event event = ZIND_EVENT_INIT;
@@ -1076,7 +1076,6 @@ static void events_come_until_the_end(zind_process *process) {
         CHECK(status == ZIND_STATUS_OK || status == ZIND_STATUS_TIMEOUT);
         if (status == ZIND_STATUS_OK && event.kind == ZIND_EVENT_KIND_OOM_KILL) kills += (int)event.count;
     }
-    CHECK(kills == 1);
     OK(zind_events_next(events, -1, &event, &error));
     CHECK(event.kind == ZIND_EVENT_KIND_NONE && event.resource == ZIND_PRESSURE_NONE);
     zind_events_free(events);
@@ -1087,6 +1086,7 @@ static void events_come_until_the_end(zind_process *process) {
     zind_error_clear(&error);
     CHECK(events == NULL && zind_events_fd(NULL) == -1);
     zind_events_free(NULL);
+    return kills;
 }
 
 static void *close_events(void *data) {
@@ -1166,11 +1166,13 @@ static void limits_hold_and_readings_come(void) {
     OK(zind_spec_set_swap(spec, 0, &error));
     OK(zind_spec_require(spec, "memory", &error));
     OK(zind_run(spec, &process, &error));
-    events_come_until_the_end(process);
+    int kills = events_come_until_the_end(process);
     OK(zind_process_wait(process, -1, &end, &error));
     CHECK(end.kind == ZIND_EXIT_KIND_OOM && end.signal == 9 && end.returncode == -9);
     OK(zind_process_stats(process, &stats, &error));
-    CHECK(stats.oom_kills >= 1 && stats.memory_peak > (16 << 20) && stats.memory_current == -1);
+    /* The program, and PID 1 with it where that is what the kernel finds while the program is ending. */
+    CHECK((kills == 1 || kills == 2) && stats.oom_kills == kills);
+    CHECK(stats.memory_peak > (16 << 20) && stats.memory_current == -1);
     zind_process_free(process);
     zind_spec_free(spec);
 
