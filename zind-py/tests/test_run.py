@@ -282,6 +282,15 @@ def test_timeout_without_capture():
     assert (info.value.stdout, info.value.stderr) == (None, None)
 
 
+def test_timeout_before_the_program_runs_is_one_too():
+    with pytest.raises(zind.TimeoutExpired) as info:
+        zind.run(["sleep", "4321.7"], timeout=1e-9)
+    for e in (info.value, pickle.loads(pickle.dumps(info.value))):
+        assert isinstance(e, zind.errors.StartTimeout) and isinstance(e, TimeoutError) and str(e) == str(info.value)
+        assert (e.cmd, e.timeout, e.exit, e.stats, e.stdout, e.stderr) == (["sleep", "4321.7"], 1e-9, None, None, None, None)
+    assert running("sleep", "4321.7") == []
+
+
 def test_timeout_of_a_program_that_ignores_signals():
     with pytest.raises(zind.TimeoutExpired):
         zind.run(["sh", "-c", "trap '' TERM INT HUP; sleep 100; sleep 100"], timeout=0.2)

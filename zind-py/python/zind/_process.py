@@ -16,7 +16,7 @@ from ._events import Events
 from ._resources import ProcessInfo
 from ._results import CompletedProcess, Exit, Isolation, Stats
 from ._text import Text
-from .errors import CalledProcessError, StateError, TimeoutExpired
+from .errors import CalledProcessError, StartTimeout, StateError, TimeoutExpired
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -80,14 +80,29 @@ def run(
     With ``pty`` the program gets a terminal in place of the three streams. Captured, its output is in ``stdout``, ``input`` is
     typed and the key for the end of input after it; else this program's own terminal is connected to it until it ends.
 
-    :raises zind.TimeoutExpired: the time was over; the container is gone, and what it wrote is in the exception.
+    :raises zind.TimeoutExpired: the time was over; the container is gone, and what it wrote is in the exception. It has no
+        ``exit`` if the program did not run yet (:class:`zind.errors.StartTimeout`).
     :raises zind.CalledProcessError: with ``check``, when the program did not exit with 0.
     :raises zind.SysError: the container could not be made, or the program not be executed; nothing is left.
     :raises zind.SpecError: an option breaks a rule; nothing was touched.
     :raises zind.UnsupportedError: this machine or user cannot do it.
     """
-    mode = Text(text, encoding, errors)
-    given: dict[str, Any] = dict(options)
+    try:
+        return _run(argv, dict(options), input, capture_output, Text(text, encoding, errors), timeout, check)
+    except StartTimeout as late:
+        late.cmd, late.timeout = argv, timeout or 0.0
+        raise
+
+
+def _run(
+    argv: Any,
+    given: dict[str, Any],
+    input: bytes | str | None,
+    capture_output: bool,
+    mode: Text,
+    timeout: float | None,
+    check: bool,
+) -> CompletedProcess:
     _images.settle(given)
     if given.get("pty"):
         _caller_s_size(given)

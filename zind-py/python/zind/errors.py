@@ -154,19 +154,6 @@ class ExistsError(Error):
     """A thing of that name is there already."""
 
 
-class StartTimeout(Error, TimeoutError):
-    """The time was over before the program ran. ``after`` is in seconds."""
-
-    after: float
-
-    def __init__(self, message: str, after: float) -> None:
-        super().__init__(message, after)
-        self.after = after
-
-    def __str__(self) -> str:
-        return str(self.args[0])
-
-
 class TimeoutExpired(Error, subprocess.TimeoutExpired):
     """The time was over. ``stdout`` and ``stderr`` are what was written until then."""
 
@@ -175,6 +162,24 @@ class TimeoutExpired(Error, subprocess.TimeoutExpired):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), (self.cmd, self.timeout, self.output, self.stderr), self.exit, self.stats)
+
+
+class StartTimeout(TimeoutExpired, TimeoutError):
+    """The time was over before the program ran: there is no ``exit``, and nothing was written. ``after`` so many seconds that
+    was seen."""
+
+    after: float
+
+    def __init__(self, message: str, after: float, cmd: Any = None) -> None:
+        super().__init__(cmd, after)
+        self.args = (message,)
+        self.after = after
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _late, (type(self), self.args[0], self.after, self.cmd, self.timeout)
 
 
 class CalledProcessError(Error, subprocess.CalledProcessError):
@@ -206,6 +211,12 @@ class StepFailed(CalledProcessError):
     def __reduce__(self) -> tuple[Any, ...]:
         assert self.exit is not None
         return type(self), (self.step, self.cmd, (self.exit.kind, self.exit.code, self.exit.signal))
+
+
+def _late(kind: type[Any], message: str, after: float, cmd: Any, timeout: float) -> Any:
+    error = kind(message, after, cmd)
+    error.timeout = timeout
+    return error
 
 
 def _rebuild(kind: type[Any], args: tuple[Any, ...], exit: Exit | None, stats: Stats | None) -> Any:
