@@ -176,6 +176,7 @@ def learn(
 
     Calls that tell harmless from dangerous ones by an argument have it in the profile (``clone`` without new namespaces,
     families of sockets, personalities). It takes several times as long; give it only programs that need no filter.
+    A signal at the wrong moment can make a call EINTR that otherwise never is: look at the result before you keep the profile.
     """
     given: Any = {**options, "seccomp": "learn"}
     return run(
