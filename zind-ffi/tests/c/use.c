@@ -1150,18 +1150,12 @@ static void readings_come_at_intervals_until_the_end(zind_process *process) {
     zind_stats_stream_free(stream);
 }
 
-/* An ordinary user has groups only where some were handed down. */
-static void limits_hold_and_readings_come(void) {
+/* How many the kernel kills in a container whose program needs more memory than there is. */
+static int kills_for_memory(void) {
     zind_spec *spec = container("exec dd if=/dev/zero of=/dev/null bs=100M count=1 2>/dev/null");
     zind_process *process = NULL;
     zind_exit end = ZIND_EXIT_INIT;
     zind_stats stats = ZIND_STATS_INIT;
-    char *json = NULL;
-    bool paused = true;
-    if (geteuid() != 0) {
-        zind_spec_free(spec);
-        return;
-    }
     OK(zind_spec_set_memory(spec, 32 << 20, &error));
     OK(zind_spec_set_swap(spec, 0, &error));
     OK(zind_spec_require(spec, "memory", &error));
@@ -1170,11 +1164,26 @@ static void limits_hold_and_readings_come(void) {
     OK(zind_process_wait(process, -1, &end, &error));
     CHECK(end.kind == ZIND_EXIT_KIND_OOM && end.signal == 9 && end.returncode == -9);
     OK(zind_process_stats(process, &stats, &error));
-    /* The program, and PID 1 with it where that is what the kernel finds while the program is ending. */
-    CHECK((kills == 1 || kills == 2) && stats.oom_kills == kills);
-    CHECK(stats.memory_peak > (16 << 20) && stats.memory_current == -1);
+    CHECK(stats.oom_kills >= 1 && stats.memory_peak > (16 << 20) && stats.memory_current == -1);
+    CHECK(stats.oom_kills == kills);
     zind_process_free(process);
     zind_spec_free(spec);
+    return kills;
+}
+
+/* An ordinary user has groups only where some were handed down. */
+static void limits_hold_and_readings_come(void) {
+    zind_spec *spec = NULL;
+    zind_process *process = NULL;
+    zind_exit end = ZIND_EXIT_INIT;
+    zind_stats stats = ZIND_STATS_INIT;
+    char *json = NULL;
+    bool paused = true;
+    if (geteuid() != 0) return;
+    int kills = kills_for_memory();
+    /* The kernel takes PID 1 as well where the program has not ended yet when its memory is gone: seen by one in fifty. */
+    for (int turn = 0; kills == 2 && turn < 5; turn++) kills = kills_for_memory();
+    CHECK(kills == 1);
 
     spec = container("sleep 60 & echo; wait");
     OK(zind_spec_set_resources_json(spec, "{\"memory\": {\"limit\": 67108864}}", &error));
