@@ -1181,7 +1181,7 @@ static void limits_hold_and_readings_come(void) {
     bool paused = true;
     if (geteuid() != 0) return;
     int kills = kills_for_memory();
-    /* The kernel takes PID 1 as well where the program has not ended yet when its memory is gone: seen by one in fifty. */
+    /* The kernel takes PID 1 as well where the program has not ended yet when its memory is gone, now and then. */
     for (int turn = 0; kills == 2 && turn < 5; turn++) kills = kills_for_memory();
     CHECK(kills == 1);
 
