@@ -145,24 +145,16 @@ def debian_root() -> pathlib.Path:
     if cache and (root := pathlib.Path(cache) / "debian").is_dir():
         yield root
         return
-    kit.needs_root("mmdebstrap makes files of all users")
-    kit.needs_program("mmdebstrap")
     base = pathlib.Path(cache or tempfile.mkdtemp(prefix="debian-root-", dir="/var/tmp"))
     base.mkdir(parents=True, exist_ok=True)
     base.chmod(0o755)
-    part = base / "debian.part"
-    shutil.rmtree(part, ignore_errors=True)
-    made = subprocess.run(
-        ["mmdebstrap", "--quiet", "--variant=minbase", "bookworm", part], capture_output=True, text=True, check=False
-    )
-    if made.returncode:
-        shutil.rmtree(part, ignore_errors=True)
-        pytest.fail(f"mmdebstrap failed:\n{made.stderr}")
-    part.chmod(0o755)
-    part.rename(base / "debian")
-    yield base / "debian"
-    if not cache:
-        shutil.rmtree(base)
+    try:
+        kit.bootstrap(base / "debian")
+        (base / "debian").chmod(0o755)
+        yield base / "debian"
+    finally:
+        if not cache:
+            shutil.rmtree(base)
 
 
 # --- an ordinary user ------------------------------------------------------------------------------------------------

@@ -60,6 +60,23 @@ def needs_program(*names: str) -> None:
             pytest.skip(f"needs the program {name}")
 
 
+def bootstrap(target: pathlib.Path, *options: str) -> None:
+    """Makes a minimal Debian at ``target``, a directory or a tar. It or a failure appears, with what was said and the room there was."""
+    needs_root("mmdebstrap makes files of all users")
+    needs_program("mmdebstrap")
+    part = target.with_name(f"part-{target.name}")
+    shutil.rmtree(part, ignore_errors=True)
+    # Not quiet: then it would not tell why a step failed.
+    argv = ["mmdebstrap", "--variant=minbase", "--aptopt=Acquire::Retries 3", *options, "bookworm", str(part)]
+    made = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", check=False)
+    if made.returncode:
+        room = {place: f"{shutil.disk_usage(place).free >> 20} MiB free" for place in ("/tmp", str(target.parent))}
+        shutil.rmtree(part, ignore_errors=True)
+        part.unlink(missing_ok=True)
+        pytest.fail(f"{argv} failed with {made.returncode}, {room}:\n{made.stdout[-4000:]}")
+    part.rename(target)
+
+
 # --- from inside -----------------------------------------------------------------------------------------------------
 def probe(source: str, *args: str, **options):
     """Runs Python in a container; ``answer(x)`` there is what comes back."""

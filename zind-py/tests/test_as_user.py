@@ -68,7 +68,7 @@ def test_everything_as_an_ordinary_user(user_python, debian_root):
         files = [home / "zind-py/tests" / f"{name}.py" for name in MODULES]
         path = f"{home}/package:{home}/zind-py/tests:{pathlib.Path(pytest.__file__).parents[1]}"
         result = user_python(
-            *("-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", "--rootdir", home, *files),
+            *("-m", "pytest", "-q", "-rsfE", "-p", "no:cacheprovider", "--rootdir", home, *files),
             timeout=1780,
             PYTHONPATH=path,
             ZIND_TEST_CACHE=str(debian_root.parent),

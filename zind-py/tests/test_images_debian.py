@@ -39,17 +39,16 @@ def command(*argv: object, **options) -> str:
 @pytest.fixture(scope="session")
 def postgres_tar() -> pathlib.Path:
     """Kept in $ZIND_TEST_CACHE if that is set."""
-    kit.needs_program("mmdebstrap")
     cache = os.environ.get("ZIND_TEST_CACHE")
     place = pathlib.Path(cache or tempfile.mkdtemp(prefix="debian-root-", dir="/var/tmp"))
     tar = place / "postgres.tar"
-    if not tar.exists():
-        part = place / "postgres.part.tar"
-        command("mmdebstrap", "--quiet", "--variant=minbase", "--include=postgresql", "bookworm", part)
-        part.rename(tar)
-    yield tar
-    if not cache:
-        shutil.rmtree(place)
+    try:
+        if not tar.exists():
+            kit.bootstrap(tar, "--include=postgresql")
+        yield tar
+    finally:
+        if not cache:
+            shutil.rmtree(place)
 
 
 @pytest.fixture(scope="session")
