@@ -800,7 +800,7 @@ impl State<'_> {
         }
         if self.terminal >= 0 && self.monitor.terminal_slot >= 0 {
             // The end of a session hangs its terminal up; there is another end of it for the next.
-            let peer = sys::terminal_peer(self.terminal)?;
+            let peer = sys::terminal_of(self.terminal)?;
             sys::dup_to(peer, self.monitor.terminal_slot)?;
             sys::close(peer);
             self.out[0] = self.terminal;
