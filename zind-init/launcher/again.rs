@@ -6,7 +6,9 @@
 //! next process is forked, and so is the page that was shared with its process.
 
 use crate::next::Next;
-use crate::plan::{AGAIN_MOST, AGAIN_NUMBERS, CAPABILITIES, JOIN_TIME, KILL_DESCENDANTS, MAKE_NEXT_READY, OOM_SCORE_ADJ};
+use crate::plan::{
+    AGAIN_MOST, AGAIN_NUMBERS, CAPABILITIES, JOIN_TIME, KILL_DESCENDANTS, MAKE_NEXT_READY, OOM_SCORE_ADJ,
+};
 use crate::planfile::{self, PlanFile};
 use crate::step::Step;
 use crate::sys::{self, PollFd};

@@ -57,7 +57,7 @@ pub fn serve(plan: &PlanFile) -> i32 {
 
 fn parts(message: &[u8; MOST_BYTES]) -> (&Message, &[Call; MOST_CALLS]) {
     const { assert!(size_of::<Message>() + size_of::<Call>() * MOST_CALLS < MOST_BYTES) }
-    const { assert!(size_of::<Message>() % align_of::<Call>() == 0) }
+    const { assert!(size_of::<Message>().is_multiple_of(align_of::<Call>())) }
     // SAFETY: the buffer is aligned to 16 bytes and longer than both; every pattern of bits is a value of these integers.
     unsafe { (&*message.as_ptr().cast(), &*message.as_ptr().add(size_of::<Message>()).cast()) }
 }

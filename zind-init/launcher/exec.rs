@@ -164,7 +164,8 @@ fn run(plan: &mut PlanFile, standing: &Standing, outcome: Outcome) -> Result<i32
     // SAFETY: one use of the stack at a time; there is one thread.
     let stack = unsafe { &mut *(&raw mut STACK) };
     let joiner = if group >= 0 {
-        sys::vfork_into_group(group, stack, join, argument).at_index(Step::JoinCgroup, shared.plan.list(shared.plan.group_files).len())?
+        sys::vfork_into_group(group, stack, join, argument)
+            .at_index(Step::JoinCgroup, shared.plan.list(shared.plan.group_files).len())?
     } else {
         let mut pidfd = -1;
         let joiner = sys::vfork(stack, &mut pidfd, join, argument).at(Step::Fork)?;

@@ -3,15 +3,15 @@
 //! Paths with `IN_ROOT` are resolved by `openat2(2)` below the root and used by descriptor from then on.
 
 use crate::older::{Change, Older};
+use crate::part::Part;
 use crate::plan::{
-    AS_SETUP, CREATE, DEVICE, FsKind, FsOp, IN_ROOT, MUST_PIVOT, NO_SYMLINKS, OLDER_MOUNTS, OPTIONAL, QUICK, RECURSIVE, SAME_FILE,
-    SOURCE_IN_ROOT, SOURCE_NOFOLLOW, Str, TAKEN, TARGET_FILE, TARGET_NOFOLLOW,
+    AS_SETUP, CREATE, DEVICE, FsKind, FsOp, IN_ROOT, MUST_PIVOT, NO_SYMLINKS, OLDER_MOUNTS, OPTIONAL, QUICK, RECURSIVE,
+    SAME_FILE, SOURCE_IN_ROOT, SOURCE_NOFOLLOW, Str, TAKEN, TARGET_FILE, TARGET_NOFOLLOW,
 };
 use crate::planfile::PlanFile;
 use crate::step::Step;
-use crate::watch::decimal;
 use crate::sys::{self, AT_EMPTY_PATH, AT_FDCWD, AT_RECURSIVE, EMPTY, OPEN_TREE_CLONE};
-use crate::part::Part;
+use crate::watch::decimal;
 use crate::{At, Done, Failure, hooks, measured, namespaces};
 
 const MOUNT_ATTR_RDONLY: u64 = 1;
@@ -91,9 +91,7 @@ fn one(plan: &mut PlanFile, place: &mut Place, op: &FsOp) -> Done {
             let file = Fd(sys::openat(AT_FDCWD, plan.str(op.path), sys::O_WRONLY, 0).at(Step::WriteFile)?);
             sys::write_all(file.0, plan.list(op.data)).at(Step::WriteFile)
         }
-        FsKind::Mknod => {
-            make(plan, place, op, |dir, name| sys::mknodat(dir, name, op.mode, op.device)).at(Step::Mknod)
-        }
+        FsKind::Mknod => make(plan, place, op, |dir, name| sys::mknodat(dir, name, op.mode, op.device)).at(Step::Mknod),
         FsKind::Chown => {
             let (uid, gid) = (op.device as u32, (op.device >> 32) as u32);
             make(plan, place, op, |dir, name| sys::chown(dir, name, uid, gid)).at(Step::Mknod)
@@ -102,14 +100,17 @@ fn one(plan: &mut PlanFile, place: &mut Place, op: &FsOp) -> Done {
         FsKind::Bind => bind(plan, place, op),
         FsKind::Setattr => setattr(plan, place, op).at(Step::MountSetattr),
         FsKind::Root => {
-            place.root = sys::openat(AT_FDCWD, plan.str(op.path), sys::O_PATH | sys::O_DIRECTORY, 0).at(Step::OpenRoot)?;
+            place.root =
+                sys::openat(AT_FDCWD, plan.str(op.path), sys::O_PATH | sys::O_DIRECTORY, 0).at(Step::OpenRoot)?;
             Ok(())
         }
         FsKind::RootIsHere => {
             sys::close(place.staging);
             place.apart = false;
-            place.staging = sys::openat(AT_FDCWD, c"/".as_ptr().cast(), sys::O_PATH | sys::O_DIRECTORY, 0).at(Step::OpenRoot)?;
-            place.root = sys::openat(AT_FDCWD, c"/".as_ptr().cast(), sys::O_PATH | sys::O_DIRECTORY, 0).at(Step::OpenRoot)?;
+            place.staging =
+                sys::openat(AT_FDCWD, c"/".as_ptr().cast(), sys::O_PATH | sys::O_DIRECTORY, 0).at(Step::OpenRoot)?;
+            place.root =
+                sys::openat(AT_FDCWD, c"/".as_ptr().cast(), sys::O_PATH | sys::O_DIRECTORY, 0).at(Step::OpenRoot)?;
             Ok(())
         }
         FsKind::Pivot => pivot(plan, place),
@@ -161,14 +162,16 @@ fn link(to: sys::CStr, text: &[u8], dir: i32, name: sys::CStr) -> sys::Result {
 fn stage(plan: &PlanFile, place: &mut Place, op: &FsOp) -> Done {
     let tmpfs = c"tmpfs".as_ptr().cast();
     if plan.text(op.path) == b"/" {
-        let root = Fd(sys::openat(AT_FDCWD, c"/".as_ptr().cast(), sys::O_PATH | sys::O_DIRECTORY, 0).at(Step::Staging)?);
+        let root =
+            Fd(sys::openat(AT_FDCWD, c"/".as_ptr().cast(), sys::O_PATH | sys::O_DIRECTORY, 0).at(Step::Staging)?);
         place.covered = sys::fstat(root.0).at(Step::Staging)?.identity();
     }
     if plan.has(OLDER_MOUNTS) {
         let path = plan.str(op.path);
         sys::mount(tmpfs, path, tmpfs, 0, plan.str(op.text)).at(Step::Staging)?;
         // What lies over `/` is not found by that name, but it is the parent of all that is seen there.
-        place.staging = sys::openat(AT_FDCWD, c"/..".as_ptr().cast(), sys::O_PATH | sys::O_DIRECTORY, 0).at(Step::Staging)?;
+        place.staging =
+            sys::openat(AT_FDCWD, c"/..".as_ptr().cast(), sys::O_PATH | sys::O_DIRECTORY, 0).at(Step::Staging)?;
     } else {
         place.staging = new_file_system(plan, tmpfs, op).at(Step::Staging)?;
         sys::attach_at(place.staging, plan.str(op.path)).at(Step::Staging)?;
@@ -624,7 +627,8 @@ fn target(plan: &mut PlanFile, place: &Place, op: &FsOp) -> sys::Result<Fd> {
 fn create(plan: &mut PlanFile, place: &Place, op: &FsOp) -> sys::Result<Fd> {
     let path = plan.text_mut(op.path);
     let end = path.len() - 1;
-    let mut dir = Fd(sys::openat2(place.root, c"/".as_ptr().cast(), sys::O_PATH | sys::O_DIRECTORY, resolve_flags(op))?);
+    let mut dir =
+        Fd(sys::openat2(place.root, c"/".as_ptr().cast(), sys::O_PATH | sys::O_DIRECTORY, resolve_flags(op))?);
     let mut start = 0;
     for stop in 1..=end {
         if stop < end && path[stop] != b'/' {
@@ -633,7 +637,8 @@ fn create(plan: &mut PlanFile, place: &Place, op: &FsOp) -> sys::Result<Fd> {
         if stop > start && path[start..stop] != *b"/" {
             let is_file = stop == end && op.flags & TARGET_FILE != 0;
             let saved = core::mem::replace(&mut path[stop], 0);
-            let next = open_or_make(place.root, path.as_ptr(), dir.0, last_part(path, stop), is_file, resolve_flags(op));
+            let next =
+                open_or_make(place.root, path.as_ptr(), dir.0, last_part(path, stop), is_file, resolve_flags(op));
             path[stop] = saved;
             dir = next?;
         }
@@ -649,7 +654,14 @@ fn last_part(path: &[u8], stop: usize) -> sys::CStr {
 }
 
 /// Opens a prefix of a path; where it is missing, makes its last part in `dir`, the descriptor of what is before it.
-fn open_or_make(root: i32, prefix: sys::CStr, dir: i32, name: sys::CStr, is_file: bool, resolve: u64) -> sys::Result<Fd> {
+fn open_or_make(
+    root: i32,
+    prefix: sys::CStr,
+    dir: i32,
+    name: sys::CStr,
+    is_file: bool,
+    resolve: u64,
+) -> sys::Result<Fd> {
     match sys::openat2(root, prefix, sys::O_PATH, resolve) {
         Err(sys::ENOENT) => {}
         other => return other.map(Fd),
@@ -663,7 +675,12 @@ fn open_or_make(root: i32, prefix: sys::CStr, dir: i32, name: sys::CStr, is_file
 }
 
 /// Makes something at `op.path` with `make(dir, name)`: in the staging area, or in the root by its parent's descriptor.
-fn make(plan: &mut PlanFile, place: &Place, op: &FsOp, make: impl Fn(i32, sys::CStr) -> sys::Result) -> sys::Result<()> {
+fn make(
+    plan: &mut PlanFile,
+    place: &Place,
+    op: &FsOp,
+    make: impl Fn(i32, sys::CStr) -> sys::Result,
+) -> sys::Result<()> {
     if op.flags & IN_ROOT == 0 {
         return make(AT_FDCWD, plan.str(op.path)).map(drop);
     }

@@ -2,8 +2,8 @@
 
 use core::sync::atomic::{AtomicBool, Ordering};
 
-use crate::plan::CGROUP_NAMESPACE;
 use crate::part::Part;
+use crate::plan::CGROUP_NAMESPACE;
 use crate::planfile::PlanFile;
 use crate::step::Step;
 use crate::sys;

@@ -176,7 +176,11 @@ fn become_hook(plan: &PlanFile, hook: &Hook, dir: i32, fds: [i32; 3], settle: fn
             Ok(()) => {
                 let (argv, envp) = (plan.pointers(hook.argv), plan.pointers(hook.envp));
                 let _ = sys::set_all_signals_blocked(false);
-                if hook.fd >= 0 { sys::execute(PROGRAM, argv, envp) } else { sys::execve(plan.str(hook.path), argv, envp) }
+                if hook.fd >= 0 {
+                    sys::execute(PROGRAM, argv, envp)
+                } else {
+                    sys::execve(plan.str(hook.path), argv, envp)
+                }
             }
         },
     };

@@ -7,8 +7,8 @@ use core::sync::atomic::{AtomicI32, Ordering};
 
 use crate::plan::MARKED;
 use crate::planfile::PlanFile;
-use crate::step::Step;
 use crate::report::Report;
+use crate::step::Step;
 use crate::{At, Done, Failure, measured, planfile, sys};
 
 /// The listener's number, or one of these.

@@ -21,12 +21,6 @@ mod memory;
 #[allow(dead_code)]
 #[path = "../src/monitor.rs"]
 mod monitor;
-mod monitor_clients;
-mod monitor_events;
-mod monitor_hooks;
-mod monitor_log;
-mod monitor_remove;
-#[path = "monitor.rs"]
 mod monitoring;
 mod namespaces;
 mod next;
@@ -144,10 +138,10 @@ fn carry_out(plan: &mut PlanFile) -> Result<i32, Failure> {
         measured::expect(plan, part::Part::Process, 1, sys::getpid() as u64)?;
     }
     namespaces::enter(plan)?;
-    if plan.has(FORK_FIRST) {
-        if let Some(status) = watch::go_on_in_a_child(plan)? {
-            return Ok(status);
-        }
+    if plan.has(FORK_FIRST)
+        && let Some(status) = watch::go_on_in_a_child(plan)?
+    {
+        return Ok(status);
     }
     match plan.topology {
         Topology::Init => {

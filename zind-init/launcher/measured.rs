@@ -295,8 +295,13 @@ pub fn mounts(plan: &PlanFile, end: usize) -> Done {
 
 fn mount(plan: &PlanFile, index: usize, op: &FsOp) -> Done {
     const READ_ONLY: u64 = 1;
-    const KINDS: [(&[u8], u64); 5] =
-        [(b"tmpfs", 0x0102_1994), (b"proc", PROC), (b"sysfs", 0x6265_6572), (b"devpts", 0x1cd1), (b"mqueue", 0x1980_0202)];
+    const KINDS: [(&[u8], u64); 5] = [
+        (b"tmpfs", 0x0102_1994),
+        (b"proc", PROC),
+        (b"sysfs", 0x6265_6572),
+        (b"devpts", 0x1cd1),
+        (b"mqueue", 0x1980_0202),
+    ];
     const PROC: u64 = 0x9fa0;
     let (kind, flags) = match sys::statfs(plan.str(op.path)) {
         // Neither was there anything to do.

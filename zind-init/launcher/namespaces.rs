@@ -2,8 +2,8 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use crate::plan::{Enter, FORK_FIRST, LOOPBACK, NEW_NETWORK, OWNER, SETUP_IDS, Str, TEMPLATE, TIME_OFFSETS, Topology};
 use crate::part::Part;
+use crate::plan::{Enter, FORK_FIRST, LOOPBACK, NEW_NETWORK, OWNER, SETUP_IDS, Str, TEMPLATE, TIME_OFFSETS, Topology};
 use crate::planfile::PlanFile;
 use crate::step::Step;
 use crate::sys;

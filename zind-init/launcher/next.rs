@@ -43,7 +43,7 @@ impl Next {
         let low = sys::message_pair().ok()?;
         // What comes with a plan takes the lowest numbers.
         let high = low.map(|fd| sys::dup_above(fd, AGAIN_NUMBERS));
-        low.map(sys::close);
+        low.into_iter().for_each(sys::close);
         let [Ok(relay), Ok(theirs)] = high else {
             high.into_iter().flatten().for_each(sys::close);
             return None;

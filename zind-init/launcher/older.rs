@@ -180,7 +180,10 @@ fn attributes_of(flags: u64) -> u64 {
     };
     let further = [(ST_NODIRATIME, 0x80), (ST_NOSYMFOLLOW, 0x20_0000)];
     // The first four are the same. MANDLOCK, SYNCHRONOUS and VALID are none of the mount's.
-    further.iter().filter(|(flag, _)| flags & flag != 0).fold(flags & 0xf | atime, |all, (_, attribute)| all | attribute)
+    further
+        .iter()
+        .filter(|(flag, _)| flags & flag != 0)
+        .fold(flags & 0xf | atime, |all, (_, attribute)| all | attribute)
 }
 
 /// `self/fd/<number>`, a path below `/proc`.
@@ -262,4 +265,3 @@ impl MountInfo {
         Ok(Some(self.buffer[self.start - 1]))
     }
 }
-

@@ -2,15 +2,15 @@
 
 use core::sync::atomic::{AtomicU32, Ordering};
 
-use crate::plan::{
-    AMBIENT, CAPABILITIES, FOREGROUND, GID, GROUPS, KEEP_CAPS, KEYRING, LISTENER, MARKED, NICE, NO_NEW_PRIVILEGES, NOCTTY,
-    PDEATHSIG, PERSONALITY, PTRACE, SCHEDULER, SECCOMP, SETCTTY, SETPGID, SETSID, Str, Topology, UID, UMASK,
-};
 use crate::part::Part;
+use crate::plan::{
+    AMBIENT, CAPABILITIES, FOREGROUND, GID, GROUPS, KEEP_CAPS, KEYRING, LISTENER, MARKED, NICE, NO_NEW_PRIVILEGES,
+    NOCTTY, PDEATHSIG, PERSONALITY, PTRACE, SCHEDULER, SECCOMP, SETCTTY, SETPGID, SETSID, Str, Topology, UID, UMASK,
+};
 use crate::planfile::PlanFile;
 use crate::step::Step;
 use crate::sys::{self, AT_FDCWD};
-use crate::{At, Done, Failure, hooks, labels, landlock, listener, measured, report};
+use crate::{At, Done, Failure, hooks, labels, landlock, listener, measured};
 
 const PR_SET_PDEATHSIG: i32 = 1;
 const PR_GET_DUMPABLE: i32 = 3;

@@ -116,7 +116,7 @@ impl PlanFile {
             // SAFETY: `len + 1` entries of eight bytes are within the private, writable mapping.
             unsafe {
                 let entry = entries.add(i);
-                *entry = self.base as u64 + *entry;
+                *entry += self.base as u64;
             }
         }
         entries.cast()
@@ -166,7 +166,11 @@ fn from_descriptor(fd: i32) -> Option<PlanFile> {
     sys::close(fd);
     // SAFETY: mapped, page-aligned, long enough, and unmapped only by `replace`; written by the library as this very type.
     let header: &'static mut Plan = unsafe { &mut *base.cast() };
-    (header.magic == MAGIC && header.version == VERSION && header.size as usize == size).then_some(PlanFile { base, header, above: None })
+    (header.magic == MAGIC && header.version == VERSION && header.size as usize == size).then_some(PlanFile {
+        base,
+        header,
+        above: None,
+    })
 }
 
 /// Closes what the caller left open for others: everything between the descriptors of the plan.
@@ -199,7 +203,8 @@ fn close_listed_but(keep: &[i32]) -> sys::Result<()> {
         while let Some(size) = rest.get(16..18).map(|size| usize::from(u16::from_ne_bytes([size[0], size[1]]))) {
             let name = rest.get(NAME..size).unwrap_or(&[]);
             let digits = name.iter().take_while(|byte| byte.is_ascii_digit());
-            let number = digits.fold(0i32, |number, digit| number.wrapping_mul(10).wrapping_add(i32::from(digit - b'0')));
+            let number =
+                digits.fold(0i32, |number, digit| number.wrapping_mul(10).wrapping_add(i32::from(digit - b'0')));
             // The others are `.` and `..`.
             let is_number = name.first().is_some_and(u8::is_ascii_digit);
             if is_number && number != list && !keep.contains(&number) {

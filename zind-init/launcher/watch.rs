@@ -3,7 +3,7 @@
 //! It reaps, forwards signals, ends with the caller's process, and reports how the payload ended.
 
 use crate::exec::Outcome;
-use crate::plan::{FORWARD_SIGNALS, KILL_DESCENDANTS, OOM_SCORE_ADJ, PTRACE, UNMOUNT_LATER, ROOT_MOVED};
+use crate::plan::{FORWARD_SIGNALS, KILL_DESCENDANTS, OOM_SCORE_ADJ, PTRACE, ROOT_MOVED, UNMOUNT_LATER};
 use crate::planfile::PlanFile;
 use crate::report::{Report, Usage};
 use crate::shortage::Shortage;
@@ -192,11 +192,21 @@ impl End {
 
 /// Until the payload has ended; `keep` are further descriptors to keep, or -1. A watcher that has one goes on afterwards, so it
 /// tells what this payload has used, not what all have.
-pub fn watch(plan: &PlanFile, signals: i32, payload: i32, role: Role, keep: [i32; 2], mut shortage: Shortage) -> Result<i32, Failure> {
+pub fn watch(
+    plan: &PlanFile,
+    signals: i32,
+    payload: i32,
+    role: Role,
+    keep: [i32; 2],
+    mut shortage: Shortage,
+) -> Result<i32, Failure> {
     let proc = if plan.has(KILL_DESCENDANTS) { plan.proc } else { -1 };
     let [kills, news] = shortage.fds();
     let [one, other] = keep;
-    close_all_but(&[signals, plan.owner, plan.socket, plan.container, proc, one, other, kills, news], plan.list(plan.holds));
+    close_all_but(
+        &[signals, plan.owner, plan.socket, plan.container, proc, one, other, kills, news],
+        plan.list(plan.holds),
+    );
     let _ = sys::chdir(c"/".as_ptr().cast());
     let [signal, owner, socket, container] = [signals, plan.owner, plan.socket, plan.container].map(PollFd::readable);
     let mut fds = [signal, owner, socket, container, shortage.news()];

@@ -2,7 +2,9 @@
 
 use core::arch::asm;
 
-use super::{AT_EMPTY_PATH, CLONE_INTO_CGROUP, CLONE_PIDFD, CLONE_VFORK, CLONE_VM, CStr, EMPTY, Result, SIGCHLD, number};
+use super::{
+    AT_EMPTY_PATH, CLONE_INTO_CGROUP, CLONE_PIDFD, CLONE_VFORK, CLONE_VM, CStr, EMPTY, Result, SIGCHLD, number,
+};
 
 /// Executes the program behind a descriptor.
 pub fn execute(program: i32, argv: *const CStr, envp: *const CStr) -> i32 {
@@ -74,7 +76,12 @@ fn clone3_on(
 }
 
 /// Like vfork(2): the child runs `child` in our memory, on `stack`, while we sleep until it executes a program or ends.
-pub fn vfork(stack: &mut [u8], pidfd: &mut i32, child: extern "C" fn(*const u8) -> !, argument: *const u8) -> Result<i32> {
+pub fn vfork(
+    stack: &mut [u8],
+    pidfd: &mut i32,
+    child: extern "C" fn(*const u8) -> !,
+    argument: *const u8,
+) -> Result<i32> {
     vfork_with(stack, 0, pidfd, child, argument)
 }
 
@@ -115,7 +122,12 @@ fn vfork_with(
 }
 
 /// [`vfork`] whose child is born into the control group behind a descriptor, and for which nobody needs another.
-pub fn vfork_into_group(group: i32, stack: &mut [u8], child: extern "C" fn(*const u8) -> !, argument: *const u8) -> Result<i32> {
+pub fn vfork_into_group(
+    group: i32,
+    stack: &mut [u8],
+    child: extern "C" fn(*const u8) -> !,
+    argument: *const u8,
+) -> Result<i32> {
     clone3_on(stack, CLONE_VM | CLONE_VFORK | CLONE_INTO_CGROUP, core::ptr::null_mut(), group, child, argument)
 }
 

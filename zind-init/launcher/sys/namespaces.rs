@@ -1,7 +1,7 @@
 //! Entering and leaving namespaces, and what they hold: host name, loopback, numbers.
 
-use super::descriptors::close;
 use super::Result;
+use super::descriptors::close;
 
 /// The mount namespace of the process behind a pidfd; from Linux 6.11 on. pidfd's ioctls: `PIDFD_GET_MNT_NAMESPACE`.
 pub fn mount_namespace(pidfd: i32) -> Result<i32> {

@@ -58,7 +58,8 @@ pub fn receive_from<const N: usize>(socket: i32, buffer: &mut [u8], fds: &mut [i
                 let (mut at, mut sender, mut filled) = (0, 0, 0);
                 while let Some([len, kind, data @ ..]) = words.get(at..) {
                     let count = (*len as usize).saturating_sub(CONTROL_HEADER) / size_of::<i32>();
-                    let number = |index: usize| data.get(index / 2).map_or(-1, |word| (word >> (32 * (index % 2))) as i32);
+                    let number =
+                        |index: usize| data.get(index / 2).map_or(-1, |word| (word >> (32 * (index % 2))) as i32);
                     match kind >> 32 {
                         SCM_RIGHTS => {
                             for index in 0..count {

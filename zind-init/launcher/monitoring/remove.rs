@@ -1,8 +1,8 @@
 //! Deleting a container that has ended, as the library would.
 
+use super::events::lock;
 use crate::files::Fd;
 use crate::monitor::Monitor;
-use crate::monitor_events::lock;
 use crate::planfile::PlanFile;
 use crate::sys::{self, CStr, O_DIRECTORY, O_NOFOLLOW, O_RDWR};
 
@@ -38,7 +38,8 @@ fn take_away(plan: &PlanFile, monitor: &Monitor, room: &mut [u8]) -> sys::Result
     sys::rename(monitor.home, plan.str(monitor.id), plan.str(monitor.trash))?;
     each(names.0, room, |name, _| {
         let mut found = [0u8; 65];
-        let is_its = sys::readlinkat(names.0, name, &mut found) == Ok(64) && found.get(..64) == Some(plan.text(monitor.id));
+        let is_its =
+            sys::readlinkat(names.0, name, &mut found) == Ok(64) && found.get(..64) == Some(plan.text(monitor.id));
         if is_its {
             let _ = sys::unlink(names.0, name);
         }
