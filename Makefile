@@ -37,7 +37,7 @@ packages:
 		$(ROOT) apt-get update -qq && DEBIAN_FRONTEND=noninteractive $(ROOT) apt-get install -y -qq --no-install-recommends "$${missing[@]}" >/dev/null; fi
 
 $(BIN)/maturin: pyproject.toml
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/pip install -q 'maturin>=1.9,<2' pytest hypothesis mypy typing_extensions
 	touch $@
 
