@@ -2628,8 +2628,8 @@ zind_status zind_container_pause(const zind_container *container,
 /* Lets everything in it go on. Returns also what zind_container_pause() returns; _STATE is for one that is not paused. */
 zind_status zind_container_resume(const zind_container *container, zind_error **err);
 
-/* Changes limits while it runs. resources: as for zind_spec_set_resources_json(); what is not in there stays as it is, -1 takes
- * a limit away. The next start begins with those it was made with.
+/* Changes limits, of what runs and of each start that follows. resources: as for zind_spec_set_resources_json(); what is not in
+ * there stays as it is, -1 takes a limit away. A container that does not run needs none from before.
  * Returns also ZIND_STATUS_NOT_FOUND, and what zind_process_update() returns. */
 zind_status zind_container_update_json(const zind_container *container,
                                        const char *resources,

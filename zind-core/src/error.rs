@@ -185,7 +185,9 @@ fn usual_cause(errno: Errno) -> &'static str {
         Errno::ENOMEM => "memory ran out, or a limit of it is reached",
         Errno::EMFILE => "this process has as many files open as it may: RLIMIT_NOFILE",
         Errno::ENFILE => "the system has as many files open as it may: fs.file-max",
-        Errno::EAGAIN => "a limit of the kernel is reached for now: processes, memory or locks",
+        Errno::EAGAIN => {
+            "a limit is reached for now: of processes (pids of the container, RLIMIT_NPROC), memory or locks"
+        }
         Errno::EBADF => "the descriptor is not open, or not for this",
         Errno::EBUSY => "it is in use",
         Errno::ENOSYS => "this kernel, or a filter around this process, does not have the call",

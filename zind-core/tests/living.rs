@@ -580,6 +580,15 @@ fn limits_and_readings_are_found_again() {
         for path in groups.as_array().unwrap() {
             assert!(!Path::new(path.as_str().unwrap()).exists(), "{path}");
         }
+        // Each start that follows has what was changed, whether it ran then or not.
+        container.update(&Resources::new().pids(30)).unwrap();
+        let refused = container.update(&Resources::new().memory(1));
+        assert!(matches!(refused, Err(Error::Spec { .. })), "{refused:?}");
+        assert_eq!(container.inspect().unwrap()["config"]["linux"]["resources"]["pids"]["limit"], 30);
+        container.start().unwrap();
+        assert_eq!(other.stats().unwrap().memory_limit, Some(96 << 20));
+        container.kill(9).unwrap();
+        container.wait(None).unwrap();
         let hog = "exec dd if=/dev/zero of=/dev/null bs=200M count=1 2>/dev/null";
         let mut spec = sh(hog);
         spec.resources = Some(Resources::new().memory(32 << 20).swap(0));

@@ -74,8 +74,8 @@ pub unsafe extern "C" fn zind_container_resume(
     unsafe { on(container, err, |container| Ok(container.resume()?)) }
 }
 
-/// Changes limits while it runs. resources: as for zind_spec_set_resources_json(); what is not in there stays as it is, -1 takes
-/// a limit away. The next start begins with those it was made with.
+/// Changes limits, of what runs and of each start that follows. resources: as for zind_spec_set_resources_json(); what is not in
+/// there stays as it is, -1 takes a limit away. A container that does not run needs none from before.
 /// Returns also ZIND_STATUS_NOT_FOUND, and what zind_process_update() returns.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn zind_container_update_json(

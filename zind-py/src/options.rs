@@ -31,7 +31,7 @@ pub(crate) fn size_of_object(field: &'static str, value: &Bound<'_, PyAny>) -> P
         return parse_size(field, &text.extract::<String>()?).map_err(|error| raise(value.py(), &error));
     }
     value.extract().map_err(|_| match value.cast::<PyInt>() {
-        Ok(number) => spec_error(value.py(), field, &format!("{number} is no size in bytes")),
+        Ok(number) => spec_error(value.py(), field, &format!("{number} is no number or size within 0 to 2**64 - 1")),
         Err(_) => type_error(field, "a number of bytes or text like \"64m\"", value),
     })
 }

@@ -348,6 +348,42 @@ def test_what_it_looks_like(place):
         assert c.spec == found["config"] and c.spec
 
 
+def test_numbers_out_of_range_are_named(place):
+    with zind.Container(["true"], containers=place) as c:
+        calls = {
+            "port": lambda: c.wait_ready(port=70000),
+            "tail": lambda: c.logs(tail=-1),
+            "since": lambda: place.events(since=-1),
+            "log": lambda: zind.Container(["true"], containers=place, log=("1m", -1)),
+        }
+        for field, call in calls.items():
+            with pytest.raises(zind.SpecError, match="is not within") as info:
+                call()
+            assert info.value.field == field
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: making a control group")
+def test_limits_that_change_hold_for_the_next_start(place):
+    with zind.Container(["sleep", "60"], resources=zind.Resources(memory="64m", cpus=0.5), containers=place) as c:
+        c.update(zind.Resources(memory="48m"))  # before it was ever started
+        c.start()
+        assert c.stats().memory_limit == 48 << 20
+        zind.Container.open(c.id, containers=place).update(zind.Resources(memory="32m"))
+        assert c.stats().memory_limit == 32 << 20
+        with pytest.raises(zind.SpecError):
+            c.update(zind.Resources(memory=1))
+        c.restart(timeout=0)
+        assert c.stats().memory_limit == 32 << 20
+        found = c.inspect()["config"]["linux"]["resources"]
+        assert found["memory"]["limit"] == 32 << 20 and found["cpu"]["quota"] == 50_000
+        c.kill()
+        c.wait(20)
+        c.update(zind.Resources(memory="max"))  # between two starts
+        c.start()
+        assert c.stats().memory_limit is None
+        c.kill()
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root: making a control group")
 def test_paused_and_limited(place):
     options = {"resources": zind.Resources(), "containers": place}

@@ -210,6 +210,21 @@ def test_limits_change_while_it_runs():
 
 
 @needs_groups
+def test_a_change_that_lacks_a_controller_changes_nothing():
+    with zind.Popen(["sleep", "60"], resources=Resources(memory="64m")) as p:
+        change = Resources(memory="32m", cpus=0.5)
+        if any("cpu" in line.split(":")[1].split(",") for line in open("/proc/self/cgroup")):
+            # Nobody is put into a hierarchy of version 1 later.
+            with pytest.raises(zind.StateError, match="hierarchy of cpu.* at the start"):
+                p.update(change)
+            assert p.stats().memory_limit == 64 << 20
+        else:
+            p.update(change)
+            assert p.stats().memory_limit == 32 << 20
+        p.kill()
+
+
+@needs_groups
 def test_a_limit_below_what_is_in_use_is_refused_with_all_there_is_to_say():
     fill = "dd if=/dev/zero of=/tmp/x bs=1M count=64 2>/dev/null; echo; exec sleep 60"
     with zind.Popen(["sh", "-c", fill], stdout=zind.PIPE, resources=Resources(memory="128m", swap=0)) as p:

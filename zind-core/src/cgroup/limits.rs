@@ -151,7 +151,7 @@ rows! {
         (|r| r.oom_group.is_some(), |r, row, s| Ok(write(row, s, u8::from(r.oom_group == Some(true)))));
     "oom_kill_disable", "0 or 1", "memory", "", ("memory", "memory.oom_control"),
         (|r| r.oom_kill_disable.is_some(), |r, row, s| Ok(write(row, s, u8::from(r.oom_kill_disable == Some(true)))));
-    "swappiness", "0 to 100", "memory", "", ("memory", "memory.swappiness"), plain!(swappiness);
+    "swappiness", "0 to 200", "memory", "", ("memory", "memory.swappiness"), plain!(swappiness);
     "cpu_weight", "share, 1 to 10000; the file of v1 has 2 to 262144", "cpu", "cpu.weight", ("cpu", "cpu.shares"),
         (|r| r.cpu_weight.is_some(), |r, row, s| Ok(write(row, s, match s.version {
             Version::V2 => r.cpu_weight.unwrap_or(100),
@@ -480,10 +480,11 @@ pub(super) fn needed(resources: &Resources, on_v1: impl Fn(&str) -> bool) -> Res
         let (version, controller) = if on_v1(row.v1.0) { (Version::V1, row.v1.0) } else { (Version::V2, row.part) };
         let is_program = row.part == "devices" && version == Version::V2;
         if row.file(version).is_empty() && !is_program {
-            let other = if version == Version::V1 { "version 2" } else { "version 1" };
-            let needs = format!(
-                "it is an option of control groups {other}; the {controller} controller is not there on this machine"
-            );
+            let (other, why) = match version {
+                Version::V1 => ("version 2", "is on version 1 on this machine"),
+                Version::V2 => ("version 1", "is in no hierarchy of version 1 on this machine"),
+            };
+            let needs = format!("it is an option of control groups {other}; the {controller} controller {why}");
             return Err(Error::unsupported(row.option, needs));
         }
         if !is_program && !needed.contains(&(version, controller)) {

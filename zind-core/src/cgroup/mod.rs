@@ -387,9 +387,10 @@ impl Cgroup {
     }
 
     /// Changes limits; what is `None` stays as it is. A limit of memory below what is in use and cannot be taken back is
-    /// refused (`EBUSY`), on both versions. When one is refused, those before it stand already.
+    /// refused (`EBUSY`), on both versions. When the kernel refuses one, those before it stand already.
     ///
-    /// Errors: as for [`Cgroup::create`]; [`Error::State`] for a controller that the group was made without.
+    /// Errors: as for [`Cgroup::create`]; [`Error::State`] for a controller that the group was made without, before anything is
+    /// changed.
     pub fn update(&self, resources: &Resources) -> Result<()> {
         resources.check()?;
         if resources.memory.is_some() || resources.unified.contains_key("memory.max") {
@@ -403,9 +404,22 @@ impl Cgroup {
     }
 
     fn write_limits(&self, resources: &Resources, layout: &Layout) -> Result<()> {
+        // What is not there is found out before anything is written.
+        let mut parts = Vec::new();
         for (version, controller) in limits::needed(resources, |name| layout.v1_with(name).is_some())? {
             let part = self.parts.iter().find(|part| part.is_v2 == (version == Version::V2) && part.has(controller));
-            let part = part.ok_or_else(|| without(controller))?;
+            parts.push((part.ok_or_else(|| without(controller))?, version, controller));
+        }
+        let program = match !resources.devices.is_empty() && layout.v1_with("devices").is_none() {
+            true => Some(self.v2().ok_or_else(|| without("devices"))?),
+            false => None,
+        };
+        let mut raw = Vec::new();
+        for (file, text) in &resources.unified {
+            let controller = unified_controller(file, layout)?;
+            raw.push((self.v2().filter(|part| part.has(controller)).ok_or_else(|| without(controller))?, file, text));
+        }
+        for (part, version, controller) in parts {
             let current = |file: &str| files::read(part.dir.as_fd(), file).ok();
             let situation = Situation { version, helpers: self.helpers, current: &current };
             let mut writes = limits::writes(resources, controller, &situation)?;
@@ -420,13 +434,10 @@ impl Cgroup {
                 }
             }
         }
-        if !resources.devices.is_empty() && layout.v1_with("devices").is_none() {
-            let part = self.v2().ok_or_else(|| without("devices"))?;
+        if let Some(part) = program {
             devices::attach_v2(part.dir.as_fd(), &part.path, &resources.devices)?;
         }
-        for (file, text) in &resources.unified {
-            let controller = unified_controller(file, layout)?;
-            let part = self.v2().filter(|part| part.has(controller)).ok_or_else(|| without(controller))?;
+        for (part, file, text) in raw {
             for line in text.lines() {
                 let write = limits::Write {
                     option: "unified",
@@ -723,8 +734,8 @@ pub(crate) fn entrance(dir: BorrowedFd<'_>, path: &Path) -> Result<(OwnedFd, Pat
 /// The error about a controller that a group was made without.
 fn without(controller: &str) -> Error {
     Error::State(format!(
-        "the container's group was made without {controller}, and a process moves into another one only as it is born: \
-         give a limit of it at the start, be it a high one"
+        "the container has no group in the hierarchy of {controller}, and zind puts processes into one only as they are born: give a \
+         limit of it at the start, be it a high one"
     ))
 }
 

@@ -37,7 +37,7 @@ pub struct Resources {
     pub oom_group: Option<bool>,
     /// Out of memory stops who asks for more until there is some. v1 `memory.oom_control`; not on v2.
     pub oom_kill_disable: Option<bool>,
-    /// 0 to 100 (200 on v2): how gladly memory is swapped out. v1 `memory.swappiness`; not on v2.
+    /// 0 to 200 (100 before Linux 5.8): how gladly memory is swapped out. v1 `memory.swappiness`; not on v2.
     pub swappiness: Option<u64>,
 
     /// CPU time per second of wall time, in CPUs: 0.5 is half of one, infinity takes the limit away. `cpu.max`; v1 `cpu.cfs_quota_us`.
@@ -302,6 +302,64 @@ impl Resources {
         super::limits::parts(self)
     }
 
+    /// These, changed by `later`, as [`Cgroup::update`](super::Cgroup::update) changes a group: what is not set there stays.
+    pub(crate) fn changed_by(&self, later: &Resources) -> Resources {
+        let (old, new) = (self.clone(), later.clone());
+        let keeps_quota = new.cpus.is_none();
+        let keeps_cpus = new.cpu_quota_us.is_none();
+        let keeps_shares = new.cpu_weight.is_none();
+        let keeps_weight = new.cpu_shares.is_none();
+        let mut io = old.io;
+        for limit in new.io {
+            match io.iter_mut().find(|known| known.device == limit.device) {
+                None => io.push(limit),
+                Some(known) => {
+                    *known = IoLimit {
+                        device: limit.device,
+                        rbps: limit.rbps.or(known.rbps),
+                        wbps: limit.wbps.or(known.wbps),
+                        riops: limit.riops.or(known.riops),
+                        wiops: limit.wiops.or(known.wiops),
+                        latency_us: limit.latency_us.or(known.latency_us),
+                        weight: limit.weight.or(known.weight),
+                    };
+                }
+            }
+        }
+        Resources {
+            memory: new.memory.or(old.memory),
+            memory_high: new.memory_high.or(old.memory_high),
+            memory_low: new.memory_low.or(old.memory_low),
+            memory_min: new.memory_min.or(old.memory_min),
+            swap: new.swap.or(old.swap),
+            oom_group: new.oom_group.or(old.oom_group),
+            oom_kill_disable: new.oom_kill_disable.or(old.oom_kill_disable),
+            swappiness: new.swappiness.or(old.swappiness),
+            cpus: new.cpus.or(old.cpus.filter(|_| keeps_cpus)),
+            cpu_quota_us: new.cpu_quota_us.or(old.cpu_quota_us.filter(|_| keeps_quota)),
+            cpu_period_us: new.cpu_period_us.or(old.cpu_period_us),
+            cpu_burst_us: new.cpu_burst_us.or(old.cpu_burst_us),
+            cpu_weight: new.cpu_weight.or(old.cpu_weight.filter(|_| keeps_weight)),
+            cpu_shares: new.cpu_shares.or(old.cpu_shares.filter(|_| keeps_shares)),
+            cpu_idle: new.cpu_idle.or(old.cpu_idle),
+            cpuset_cpus: new.cpuset_cpus.or(old.cpuset_cpus),
+            cpuset_mems: new.cpuset_mems.or(old.cpuset_mems),
+            cpu_rt_runtime_us: new.cpu_rt_runtime_us.or(old.cpu_rt_runtime_us),
+            cpu_rt_period_us: new.cpu_rt_period_us.or(old.cpu_rt_period_us),
+            pids: new.pids.or(old.pids),
+            io_weight: new.io_weight.or(old.io_weight),
+            io,
+            hugetlb: old.hugetlb.into_iter().chain(new.hugetlb).collect(),
+            rdma: old.rdma.into_iter().chain(new.rdma).collect(),
+            misc: old.misc.into_iter().chain(new.misc).collect(),
+            // The last one that fits decides.
+            devices: old.devices.into_iter().chain(new.devices).collect(),
+            net_classid: new.net_classid.or(old.net_classid),
+            net_priorities: old.net_priorities.into_iter().chain(new.net_priorities).collect(),
+            unified: old.unified.into_iter().chain(new.unified).collect(),
+        }
+    }
+
     /// Quota (negative: none) and period in microseconds, from `cpus` or as given.
     pub(super) fn cpu_time(&self) -> (Option<i64>, Option<u64>) {
         match self.cpus {
@@ -436,6 +494,47 @@ fn check_unified(file: &str, text: &str) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_change_leaves_out_stays() {
+        let base = Resources::default;
+        let disk = |rbps, wbps| IoLimit { device: "/dev/vda".into(), rbps, wbps, ..IoLimit::default() };
+        let rule = |text| DeviceRule::parse(text, true).unwrap();
+        let old = Resources {
+            memory: Some(1 << 20),
+            cpus: Some(0.5),
+            cpu_weight: Some(5),
+            pids: Some(7),
+            io: vec![disk(Some(1), Some(2))],
+            devices: vec![rule("c 10:229 rw")],
+            hugetlb: [("2MB".into(), 1), ("1GB".into(), 2)].into(),
+            ..base()
+        };
+        assert_eq!(old.changed_by(&base()), old);
+        assert_eq!(base().changed_by(&old), old);
+        let later = Resources {
+            memory: Some(u64::MAX),
+            cpu_quota_us: Some(7000),
+            cpu_shares: Some(9),
+            io: vec![disk(None, Some(3)), IoLimit { device: "8:0".into(), ..IoLimit::default() }],
+            devices: vec![rule("c 10:229 r")],
+            hugetlb: [("1GB".into(), 3)].into(),
+            ..base()
+        };
+        let expected = Resources {
+            memory: Some(u64::MAX),
+            // What excludes what was there takes its place.
+            cpu_quota_us: Some(7000),
+            cpu_shares: Some(9),
+            pids: Some(7),
+            io: vec![disk(Some(1), Some(3)), IoLimit { device: "8:0".into(), ..IoLimit::default() }],
+            devices: vec![rule("c 10:229 rw"), rule("c 10:229 r")],
+            hugetlb: [("2MB".into(), 1), ("1GB".into(), 3)].into(),
+            ..base()
+        };
+        assert_eq!(old.changed_by(&later), expected);
+        expected.check().unwrap();
+    }
 
     #[test]
     fn values_without_sense_are_refused() {

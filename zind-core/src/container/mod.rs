@@ -347,10 +347,13 @@ impl Container {
 
     /// What it is made from.
     pub fn spec(&self) -> Result<Spec> {
-        if let Some(spec) = &*self.0.spec.lock().unwrap_or_else(PoisonError::into_inner) {
-            return Ok(spec.clone());
+        let written = spec_file::read(self.dir());
+        match (&*self.0.spec.lock().unwrap_or_else(PoisonError::into_inner), written) {
+            // Limits may have been changed by others.
+            (Some(spec), Ok(written)) => Ok(Spec { resources: written.resources, ..spec.clone() }),
+            (Some(spec), Err(_)) => Ok(spec.clone()),
+            (None, written) => written,
         }
-        spec_file::read(self.dir())
     }
 
     /// What is in force since its last start, as [`crate::Isolation::to_json`] has it; `None` before the first one.

@@ -139,12 +139,27 @@ impl Container {
         Ok(())
     }
 
-    /// Changes limits while it runs; what is `None` stays as it is, and `u64::MAX` takes a limit away. The next start begins
-    /// with those it was made with.
+    /// Changes limits, of what runs and of each start that follows; what is `None` stays as it is, and `u64::MAX` takes a limit
+    /// away. A container that does not run needs none from before.
     ///
-    /// Errors: as of [`crate::Process::update`].
+    /// Errors: as of [`crate::Process::update`]; [`Error::State`] while it is started; [`Error::Sys`] at [`Step::Container`] where
+    /// what runs has the limits, and they could not be written down for the next start.
+    ///
+    /// [`Step::Container`]: crate::Step::Container
     pub fn update(&self, resources: &Resources) -> Result<()> {
-        self.group("update")?.update(resources)
+        let _lock = self.dir().lock(&mut || false)?;
+        resources.check()?;
+        let mut spec = spec_file::read(self.dir())?;
+        let changed = spec.resources.take().unwrap_or_default().changed_by(resources);
+        changed.check()?;
+        spec.resources = Some(changed);
+        let document = spec_file::encode(&spec)?;
+        match self.phase()?.1 {
+            Phase::Running(_) => self.group("update")?.update(resources)?,
+            Phase::Created | Phase::Ended(_) => {}
+            Phase::Starting => return Err(self.not_running("update")),
+        }
+        self.dir().write(state::CONFIG, &document)
     }
 
     /// What it uses now; once it has ended, what it used over its whole life.

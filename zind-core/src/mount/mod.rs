@@ -28,6 +28,8 @@ pub struct Mount {
     pub(crate) options: Options,
     pub(crate) create: bool,
     pub(crate) idmap: Option<MountIds>,
+    /// [`Mount::size`] was given 0.
+    pub(crate) has_no_room: bool,
 }
 
 /// What is mounted.
@@ -63,7 +65,14 @@ const MOST_LAYERS: usize = 500;
 
 impl Mount {
     fn of(what: What, target: impl Into<PathBuf>) -> Mount {
-        Mount { what, target: target.into(), options: Options::default(), create: true, idmap: None }
+        Mount {
+            what,
+            target: target.into(),
+            options: Options::default(),
+            create: true,
+            idmap: None,
+            has_no_room: false,
+        }
     }
 
     /// A file or directory of the host, writable, with the mounts below it.
@@ -210,9 +219,10 @@ impl Mount {
         self
     }
 
-    /// Limit in bytes of a tmpfs.
+    /// Limit in bytes of a tmpfs; 0 is refused, which tmpfs(5) takes for no limit at all.
     #[must_use]
     pub fn size(mut self, bytes: u64) -> Mount {
+        self.has_no_room = bytes == 0;
         self.set_data("size", &bytes.to_string());
         self
     }
@@ -339,6 +349,9 @@ impl Mount {
         }
         if self.options.idmap.is_some() && self.idmap.is_none() {
             return refuse("idmap needs the maps");
+        }
+        if self.has_no_room {
+            return refuse("size is 0, which tmpfs takes for no limit at all");
         }
         if let Some(ids) = &self.idmap {
             idmap::check("mounts", &ids.uid)?;
@@ -486,6 +499,7 @@ mod tests {
             Mount::volume("..", "/b"),
             Mount::volume("v", "b"),
             Mount::volume("v", "/b").with_options(["size=1m"]).unwrap(),
+            Mount::tmpfs("/b").size(0),
             Mount::tmpfs("/b").idmap(vec![IdMap { container: 0, host: 0, size: 1 }], vec![]),
         ];
         for mount in cases {

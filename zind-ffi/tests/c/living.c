@@ -434,6 +434,10 @@ static void limits_are_changed_and_it_stands_still(void) {
     OK(zind_container_stats_json(container, &text, &error));
     HAS(text, "\"memory_limit\":134217728");
     zind_string_free(text);
+    /* The next start has it, too. */
+    OK(zind_container_inspect_json(container, &text, &error));
+    HAS(text, "\"limit\":134217728");
+    zind_string_free(text);
     OK(zind_container_pause(container, &error));
     CHECK(state_of(container) == ZIND_STATE_PAUSED);
     FAILS(zind_container_pause(container, &error), ZIND_STATUS_STATE);

@@ -10,7 +10,7 @@ from ._events import Events
 from ._hooks import Hook, HookWarning, _Functions, _hook, _split, _warn
 from ._known import _found, _Known
 from ._layers import Snapshot
-from ._output import Attachment, Chunk, LogLine, LogOptions, Logs, _seconds
+from ._output import Attachment, Chunk, LogLine, LogOptions, Logs, _seconds, _within
 from ._process import _caller_s_size, exec_in, popen_in
 from ._resources import ProcessInfo
 from ._results import Exit
@@ -81,6 +81,7 @@ def _given(
         given["name"] = name
     if log is not True:
         given["log"] = tuple(log) if log else ("16m", 0)
+        _within("log", given["log"][1], 0, 2**32 - 1)
     _caller_s_size(options)
     if stop_signal is not None:
         given["stop_signal"] = stop_signal if isinstance(stop_signal, str) else int(stop_signal)
@@ -92,6 +93,7 @@ def _given(
 def _one_of(port: int | None, line: str | None, command: Argv | None) -> None:
     if [port, line, command].count(None) != 2:
         raise TypeError("one of port, line and command says when it is ready")
+    _within("port", port, 1, 65535)
 
 
 class Container(_Known):
@@ -253,7 +255,7 @@ class Container(_Known):
         self._container.resume()
 
     def update(self, resources: Resources) -> None:
-        """Changes limits while it runs: :meth:`zind.Popen.update`. The next start begins with those it was made with."""
+        """Changes limits, of what runs (:meth:`zind.Popen.update`) and of each start that follows."""
         self._container.update(resources)
 
     def delete(self, force: bool = False) -> None:
@@ -282,6 +284,7 @@ class Container(_Known):
 
         :raises zind.StateError: it keeps no log.
         """
+        _within("tail", tail, 0)
         query = (bool(follow), tail, _seconds(since), _seconds(until), bool(stdout), bool(stderr))
         return Logs(self._container.logs(query), timestamps)
 

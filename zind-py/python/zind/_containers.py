@@ -6,6 +6,7 @@ import os
 from collections import namedtuple
 
 from . import _container, _zind
+from ._output import _within
 from ._results import Exit
 
 TYPE_CHECKING = False
@@ -115,6 +116,7 @@ class Containers:
     def events(self, *, since: int | None = None) -> ContainerEvents:
         """What happens to the containers here from now on, each thing once and in order; with ``since``, before that what has
         happened since the event with this number, itself included: the last four thousand and more are kept."""
+        _within("since", since, 0)
         return ContainerEvents(self._containers.events(since))
 
     def __iter__(self) -> Iterator[Container]:

@@ -7,6 +7,7 @@ import time
 from collections import namedtuple
 
 from . import _zind
+from .errors import SpecError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -61,6 +62,11 @@ class Chunk(_ChunkBase):
     """A piece of output, as it came."""
 
     __slots__ = ()
+
+
+def _within(field: str, value: int | None, least: int, most: int = 2**64 - 1) -> None:
+    if value is not None and not least <= value <= most:
+        raise SpecError(f"{field}: {value} is not within {least} to {most}", field)
 
 
 def _seconds(moment: Moment) -> float | None:

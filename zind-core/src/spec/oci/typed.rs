@@ -577,7 +577,7 @@ impl Typed for Device {
 
 impl Typed for Mount {
     fn write(&self) -> Value {
-        let Mount { what, target, options, create, idmap } = self;
+        let Mount { what, target, options, create, idmap, has_no_room: _ } = self;
         let what = match what {
             What::Bind { source, recursive } => json!({"bind": {"source": source.write(), "recursive": recursive}}),
             What::FileSystem { kind, source } => json!({"filesystem": {"type": kind, "source": source.write()}}),
@@ -652,6 +652,6 @@ impl Typed for Mount {
             (Some(one), None) | (None, Some(one)) => return Err(one.wrong("goes with the other mappings")),
         };
         fields.end()?;
-        Ok(Mount { what, target, options, create, idmap })
+        Ok(Mount { what, target, options, create, idmap, has_no_room: false })
     }
 }

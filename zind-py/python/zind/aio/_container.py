@@ -14,7 +14,7 @@ from .._known import _Known
 from .._layers import Snapshot
 from .._output import Attachment as _Attachment
 from .._output import Logs as _Logs
-from .._output import _seconds
+from .._output import _seconds, _within
 from .._resources import ProcessInfo
 from .._results import CompletedProcess, Exit
 from .._text import Text
@@ -273,6 +273,7 @@ class Container(_Known):
         timestamps: bool = False,
     ) -> Logs:
         """As :meth:`zind.Container.logs`, for ``async for``."""
+        _within("tail", tail, 0)
         query = (bool(follow), tail, _seconds(since), _seconds(until), bool(stdout), bool(stderr))
         return Logs(_Logs(self._container.logs(query), timestamps))
 
