@@ -3,56 +3,12 @@
 
 use std::sync::Arc;
 
-use super::{Action, Instruction, Policy, Rule, assemble};
+use super::assembler::assemble;
+use super::{Action, Instruction, Policy, Rule};
 use crate::security::syscalls::Arch;
 
 /// `BPF_MAXINSNS`: as long as a program may be.
 pub(super) const LONGEST: usize = 4096;
-
-/// How an argument is compared: as numbers of 64 bits without a sign.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Compare {
-    /// `==`
-    Equal,
-    /// `!=`
-    NotEqual,
-    /// `<`
-    Less,
-    /// `<=`
-    LessOrEqual,
-    /// `>`
-    Greater,
-    /// `>=`
-    GreaterOrEqual,
-}
-
-/// Something to hold for an argument of a call: `argument & mask` compared with `value`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Condition {
-    /// The index of the argument, 0 to 5.
-    pub argument: u8,
-    /// How it is compared.
-    pub compare: Compare,
-    /// What it is compared with.
-    pub value: u64,
-    /// The bits that count.
-    pub mask: u64,
-}
-
-impl Condition {
-    /// Whether it holds for this argument.
-    pub fn holds(&self, argument: u64) -> bool {
-        let masked = argument & self.mask;
-        match self.compare {
-            Compare::Equal => masked == self.value,
-            Compare::NotEqual => masked != self.value,
-            Compare::Less => masked < self.value,
-            Compare::LessOrEqual => masked <= self.value,
-            Compare::Greater => masked > self.value,
-            Compare::GreaterOrEqual => masked >= self.value,
-        }
-    }
-}
 
 /// The policy of each convention that is not closed.
 #[derive(Clone, Debug, PartialEq, Eq)]

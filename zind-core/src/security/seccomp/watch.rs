@@ -13,7 +13,8 @@ use rustix::event::{EventfdFlags, eventfd};
 use serde_json::{Value, json};
 
 use super::notify::{Call, Notifier};
-use super::{Action, CLONE_NEW_ANY, Compiled};
+use super::standard::CLONE_NEW_ANY;
+use super::{Action, Compiled};
 use crate::error::{At, Error, Result, Step};
 use crate::security::syscalls::Arch;
 
