@@ -4,7 +4,10 @@
 
 use std::os::unix::ffi::OsStrExt;
 
-use super::{Stat, Statm, Status, parse_cgroup, parse_environ, parse_id_map, parse_map, split_nul};
+use super::membership::{parse_cgroup, parse_id_map};
+use super::memory::parse_map;
+use super::text::{parse_environ, split_nul};
+use super::{Stat, Statm, Status};
 
 /// Any of them.
 pub(crate) fn files(bytes: &[u8]) {
