@@ -13,9 +13,9 @@ use rustix::fs::{Access, AtFlags, CWD, Mode, accessat, mkdir};
 
 use super::delegation::{self, Scope};
 use super::files::{exists, has_word, open_dir, read, write};
-use super::fill_cpuset;
 use super::layout::{HOLDS, Hierarchy, Layout};
 use super::limits::Version;
+use super::making::fill_cpuset;
 use crate::error::{Error, IntoErrno, Result, Step};
 
 /// One directory below which a group is made.
