@@ -1,231 +1,32 @@
 //! [`Events`]: what happens to a container's memory, processes and time, as it happens.
 #![forbid(unsafe_code)]
 
+mod closer;
+mod counts;
+mod kind;
+mod pressure;
+
 use std::collections::VecDeque;
 use std::fmt;
-use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::Path;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use nix::errno::Errno;
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::event::{EventfdFlags, Timespec, eventfd};
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use rustix::fs::{Mode, OFlags};
 
 use super::files;
-use crate::error::{At, Error, IntoErrno, Result, Step};
+use crate::error::{At, Error, Result, Step};
 use crate::sys::descriptors::openat;
-
-/// What happened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum EventKind {
-    /// Memory ran out: the limit is reached and nothing could be taken back.
-    Oom,
-    /// A process was killed because memory ran out.
-    OomKill,
-    /// The container is beyond `memory_high` and is slowed down. Not on v1.
-    MemoryHigh,
-    /// The container was about to go beyond `memory`; mostly memory can be taken back. Not on v1.
-    MemoryMax,
-    /// A fork met the limit of processes. Not on v1.
-    PidsMax,
-    /// More time than the trigger's was lost waiting: [`PressureTrigger`].
-    Pressure(PressureOf),
-    /// Everything in the container stands still. Not on v1.
-    Frozen,
-    /// It goes on. Not on v1.
-    Thawed,
-    /// The last process is gone. Nothing comes after it.
-    Empty,
-}
-
-impl EventKind {
-    /// `"oom"`, `"oom_kill"`, `"memory_high"`, `"memory_max"`, `"pids_max"`, `"pressure"`, `"frozen"`, `"thawed"`, `"empty"`.
-    pub const fn name(self) -> &'static str {
-        match self {
-            EventKind::Oom => "oom",
-            EventKind::OomKill => "oom_kill",
-            EventKind::MemoryHigh => "memory_high",
-            EventKind::MemoryMax => "memory_max",
-            EventKind::PidsMax => "pids_max",
-            EventKind::Pressure(_) => "pressure",
-            EventKind::Frozen => "frozen",
-            EventKind::Thawed => "thawed",
-            EventKind::Empty => "empty",
-        }
-    }
-
-    /// The resource of a pressure event: `"cpu"`, `"memory"`, `"io"`.
-    pub const fn resource(self) -> Option<&'static str> {
-        match self {
-            EventKind::Pressure(of) => Some(of.name()),
-            _ => None,
-        }
-    }
-}
-
-/// What is waited for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum PressureOf {
-    /// A CPU.
-    Cpu,
-    /// Memory: to be taken back or read in again.
-    Memory,
-    /// A disk.
-    Io,
-}
-
-impl PressureOf {
-    /// `"cpu"`, `"memory"`, `"io"`.
-    pub const fn name(self) -> &'static str {
-        match self {
-            PressureOf::Cpu => "cpu",
-            PressureOf::Memory => "memory",
-            PressureOf::Io => "io",
-        }
-    }
-
-    /// By its name.
-    pub fn from_name(name: &str) -> Option<PressureOf> {
-        [PressureOf::Cpu, PressureOf::Memory, PressureOf::Io].into_iter().find(|of| of.name() == name)
-    }
-}
-
-/// One event; equal ones that came together are one with a count.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Event {
-    /// What happened.
-    pub kind: EventKind,
-    /// How often since it was last told.
-    pub count: u64,
-}
-
-/// Asks to be told when more than `stall` of any `window` was lost waiting. Needs version 2 and Linux 5.2.
-///
-/// Source: <https://docs.kernel.org/accounting/psi.html#monitoring-for-pressure-thresholds>
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PressureTrigger {
-    /// What is waited for.
-    pub of: PressureOf,
-    /// When all tasks wait; else, when at least one does.
-    pub full: bool,
-    /// The time lost, above 0 and at most the window.
-    pub stall: Duration,
-    /// The time it is measured in, 500 ms to 10 s; for an ordinary user a multiple of 2 s.
-    pub window: Duration,
-}
-
-impl PressureTrigger {
-    /// Some task waits for `stall` in any `window`.
-    pub fn some(of: PressureOf, stall: Duration, window: Duration) -> PressureTrigger {
-        PressureTrigger { of, full: false, stall, window }
-    }
-
-    fn check(&self) -> Result<()> {
-        let within = Duration::from_millis(500)..=Duration::from_secs(10);
-        if !within.contains(&self.window) {
-            return Err(Error::spec("pressure", format!("a window of {:?} is not within 0.5 and 10 s", self.window)));
-        }
-        if self.stall.is_zero() || self.stall > self.window {
-            return Err(Error::spec("pressure", format!("{:?} is not a part of {:?}", self.stall, self.window)));
-        }
-        Ok(())
-    }
-
-    fn file(&self) -> String {
-        format!("{}.pressure", self.of.name())
-    }
-
-    fn line(&self) -> &'static str {
-        if self.full { "full" } else { "some" }
-    }
-}
-
-/// The counts of the kernel's that events are differences of.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Counts {
-    pub(crate) oom: u64,
-    pub(crate) oom_kill: u64,
-    pub(crate) high: u64,
-    pub(crate) max: u64,
-    pub(crate) pids: u64,
-    pub(crate) is_frozen: bool,
-}
-
-/// A group that is watched, by its directories.
-#[derive(Debug)]
-struct Group {
-    v2: Option<(OwnedFd, PathBuf)>,
-    v1_memory: Option<(OwnedFd, PathBuf)>,
-}
-
-impl Group {
-    /// What the files say now; what is not there any more stays as it was.
-    fn counts(&self, before: Counts) -> Counts {
-        let mut now = before;
-        if let Some((dir, _)) = &self.v2 {
-            if let Ok(text) = files::read(dir.as_fd(), "memory.events") {
-                let value = |key| files::value_of(&text, key).unwrap_or(0);
-                now.oom = value("oom");
-                now.oom_kill = value("oom_kill");
-                now.high = value("high");
-                now.max = value("max");
-            }
-            if let Ok(text) = files::read(dir.as_fd(), "pids.events") {
-                now.pids = files::value_of(&text, "max").unwrap_or(0);
-            }
-            if let Ok(text) = files::read(dir.as_fd(), "cgroup.events") {
-                now.is_frozen = files::value_of(&text, "frozen") == Some(1);
-            }
-        }
-        if let Some((dir, _)) = &self.v1_memory
-            && let Ok(text) = files::read(dir.as_fd(), "memory.oom_control")
-        {
-            // v1 has a count of kills only; each follows from memory that ran out.
-            now.oom_kill = files::value_of(&text, "oom_kill").unwrap_or(0);
-            now.oom = now.oom_kill;
-        }
-        now
-    }
-}
-
-/// The counts of a group as it was removed, for those who watch it still.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct LastWords(Arc<Mutex<Option<Counts>>>);
-
-impl LastWords {
-    /// True if somebody watches, who will ask for them.
-    pub(crate) fn have_a_listener(&self) -> bool {
-        Arc::strong_count(&self.0) > 1
-    }
-
-    /// The same from readings that were taken anyway, right before the group is removed.
-    pub(crate) fn say(&self, counts: Counts) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(counts);
-    }
-
-    /// To be called right before the group is removed.
-    pub(crate) fn keep(&self, v2: Option<BorrowedFd<'_>>, v1_memory: Option<BorrowedFd<'_>>) {
-        let own = |dir: BorrowedFd<'_>| dir.try_clone_to_owned().ok().map(|dir| (dir, PathBuf::new()));
-        let group = Group { v2: v2.and_then(own), v1_memory: v1_memory.and_then(own) };
-        self.say(group.counts(Counts::default()));
-    }
-
-    /// The group is gone, or about to go.
-    pub(crate) fn are_spoken(&self) -> bool {
-        self.get().is_some()
-    }
-
-    fn get(&self) -> Option<Counts> {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
+pub use closer::EventsCloser;
+use counts::Group;
+pub(crate) use counts::{Counts, LastWords};
+pub use kind::{Event, EventKind, PressureOf};
+use pressure::Armed;
+pub use pressure::PressureTrigger;
 
 const INOTIFY: u64 = 0;
 const END: u64 = 1;
@@ -233,50 +34,6 @@ const OOM: u64 = 2;
 const PENDING: u64 = 3;
 const CLOSED: u64 = 4;
 const FIRST_TRIGGER: u64 = 16;
-
-/// A trigger that is set, and the state of its total when it was last looked at.
-struct Armed {
-    trigger: PressureTrigger,
-    file: File,
-    total: u64,
-    since: Instant,
-}
-
-/// Ends [`Events`] from another thread, and knows whether they are over while that one waits.
-#[derive(Clone, Debug)]
-pub struct EventsCloser(Arc<Ending>);
-
-#[derive(Debug)]
-struct Ending {
-    /// Readable once somebody has closed them.
-    wake: OwnedFd,
-    is_closed: AtomicBool,
-    is_over: AtomicBool,
-}
-
-impl EventsCloser {
-    fn new() -> Result<EventsCloser> {
-        let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).at(Step::Watch, "eventfd2", "")?;
-        Ok(EventsCloser(Arc::new(Ending { wake, is_closed: AtomicBool::new(false), is_over: AtomicBool::new(false) })))
-    }
-
-    /// There will be no more: whoever waits for one gets `None` at once. Twice is fine.
-    pub fn close(&self) {
-        self.0.is_over.store(true, Ordering::Release);
-        self.0.is_closed.store(true, Ordering::Release);
-        let _ = rustix::io::write(&self.0.wake, &1u64.to_ne_bytes());
-    }
-
-    /// True once they were closed.
-    pub fn is_closed(&self) -> bool {
-        self.0.is_closed.load(Ordering::Acquire)
-    }
-
-    /// As [`Events::is_over`]; true also once they were closed.
-    pub fn is_over(&self) -> bool {
-        self.0.is_over.load(Ordering::Acquire)
-    }
-}
 
 /// The events of a container, as they come. It is an iterator too, which blocks.
 ///
@@ -397,42 +154,6 @@ impl Events {
         Ok(())
     }
 
-    fn arm(&mut self, trigger: PressureTrigger) -> Result<()> {
-        let Some((dir, path)) = &self.group.v2 else {
-            return Err(Error::unsupported("pressure events", "a group in the version 2 hierarchy"));
-        };
-        let name = trigger.file();
-        let path = path.join(&name);
-        let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let file = openat(dir, &*name, flags, Mode::empty()).map_err(IntoErrno::into_errno);
-        let file = file.map_err(|errno| match errno {
-            Errno::ENOENT | Errno::EOPNOTSUPP => Error::unsupported(
-                "pressure events",
-                "a kernel with CONFIG_PSI, and psi=1 on its command line where it is off by default",
-            ),
-            _ => Error::sys(Step::Watch, "openat", &path, errno),
-        })?;
-        let line = format!("{} {} {}\0", trigger.line(), trigger.stall.as_micros(), trigger.window.as_micros());
-        rustix::io::write(&file, line.as_bytes()).at(Step::Watch, "write", &path).map_err(|error| {
-            match error.errno() {
-                Some(Errno::EINVAL) => error.with_hint(format!(
-                    "{:?} is not to the kernel's liking: without CAP_SYS_RESOURCE a window is a multiple of 2 s",
-                    trigger.line().to_owned() + " " + &format!("{:?}", trigger.window)
-                )),
-                Some(Errno::EBUSY) => {
-                    error.with_hint("somebody else watches it already, and this kernel lets only one")
-                }
-                _ => error,
-            }
-        })?;
-        let token = FIRST_TRIGGER + self.triggers.len() as u64;
-        self.add(token, file.as_fd(), EventFlags::PRI)?;
-        let file = File::from(file);
-        let total = total(&self.group, &trigger).unwrap_or(0);
-        self.triggers.push(Armed { trigger, file, total, since: Instant::now() });
-        Ok(())
-    }
-
     /// The next event. `None` when `timeout` is over first (`None`: never), and when there will be no more
     /// ([`Events::is_over`]). Errors: [`Error::Sys`] at [`Step::Watch`].
     pub fn next_within(&mut self, timeout: Option<Duration>) -> Result<Option<Event>> {
@@ -533,22 +254,6 @@ impl Events {
         Ok(!ready.is_empty() || !self.queue.is_empty())
     }
 
-    /// Triggers that fired. The kernel tells each only once, to whoever asks first: that is the caller's event loop where it
-    /// waits for our descriptor. So, `woken` by nothing else, it must have been one whose total has grown enough.
-    fn pressure(&mut self, signaled: &[usize], woken: bool) {
-        for (at, armed) in self.triggers.iter_mut().enumerate() {
-            let now = total(&self.group, &armed.trigger).unwrap_or(armed.total);
-            let stall = u64::try_from(armed.trigger.stall.as_micros()).unwrap_or(u64::MAX);
-            let fired = signaled.contains(&at) || woken && now.saturating_sub(armed.total) >= stall;
-            if fired {
-                self.queue.push_back(Event { kind: EventKind::Pressure(armed.trigger.of), count: 1 });
-            }
-            if fired || armed.since.elapsed() > armed.trigger.window {
-                (armed.total, armed.since) = (now, Instant::now());
-            }
-        }
-    }
-
     /// Queues what the counts have grown by.
     fn compare(&mut self) {
         let now = self.last_words.get().unwrap_or_else(|| self.group.counts(self.told));
@@ -587,29 +292,10 @@ fn drain(fd: &OwnedFd) -> bool {
     any
 }
 
-/// Microseconds lost in all.
-fn total(group: &Group, trigger: &PressureTrigger) -> Option<u64> {
-    let (dir, _) = group.v2.as_ref()?;
-    let text = files::read(dir.as_fd(), &trigger.file()).ok()?;
-    let line = text.lines().find(|line| line.starts_with(trigger.line()))?;
-    line.rsplit_once("total=")?.1.trim().parse().ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::testing::TestGroup;
     use super::*;
-
-    #[test]
-    fn triggers_have_bounds() {
-        let trigger = |stall, window| {
-            PressureTrigger::some(PressureOf::Cpu, Duration::from_millis(stall), Duration::from_millis(window)).check()
-        };
-        assert!(trigger(150, 1000).is_ok());
-        for (stall, window) in [(0, 1000), (150, 499), (150, 10_001), (1001, 1000)] {
-            assert_eq!(trigger(stall, window).unwrap_err().field(), Some("pressure"), "{stall} {window}");
-        }
-    }
 
     const PATIENCE: Option<Duration> = Some(Duration::from_secs(20));
 
