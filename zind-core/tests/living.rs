@@ -237,6 +237,26 @@ fn who_attaches_at_the_start_gets_the_first_byte() {
 }
 
 #[test]
+fn a_time_that_no_clock_comes_to_is_waited_for_without_end() {
+    alone(|place| {
+        let ever = Duration::MAX;
+        let mut events = place.containers.events().unwrap();
+        let container = place.started("echo ready; exec sleep 1000");
+        container.wait_ready(&Ready::Line("ready".into()), ever).unwrap();
+        container.wait_ready(&Ready::Command(Box::new(Exec::new(["true"]))), ever).unwrap();
+        assert!(events.next_within(Some(ever), &mut || false).unwrap().is_some());
+        let exit = container.stop(ever).unwrap();
+        assert_eq!(exit.signal, Some(libc::SIGTERM));
+        assert_eq!(container.wait(Some(ever)).unwrap(), Some(exit));
+        let mut logs = container.logs(LogQuery { follow: true, ..LogQuery::default() }).unwrap();
+        assert_eq!(logs.next_within(Some(ever), &mut || false).unwrap().unwrap().bytes, b"ready\n");
+        let mut lines = container.logs(LogQuery { follow: true, ..LogQuery::default() }).unwrap().lines();
+        assert_eq!(lines.next_within(Some(ever), &mut || false).unwrap().unwrap().text, b"ready");
+        assert!(lines.next_within(Some(ever), &mut || false).unwrap().is_none());
+    });
+}
+
+#[test]
 fn readiness_is_a_port_a_line_or_a_command() {
     alone(|place| {
         let seconds = Duration::from_secs;

@@ -167,7 +167,7 @@ impl Events {
         timeout: Option<Duration>,
         interrupted: &mut dyn FnMut() -> bool,
     ) -> Result<Option<Event>> {
-        let until = timeout.map(|timeout| Instant::now() + timeout);
+        let until = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         loop {
             if self.closer.is_closed() {
                 return Ok(None);
@@ -340,6 +340,14 @@ mod tests {
         assert_eq!(waiting.join().unwrap(), None);
         assert!(closer.is_over() && closer.is_closed());
         child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    #[test]
+    fn a_time_that_no_clock_comes_to_is_waited_for_without_end() {
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let mut events = Events::watch(None, None, end_of(&child).as_fd(), &[], LastWords::default()).unwrap();
+        assert_eq!(events.next_within(Some(Duration::MAX)).unwrap().unwrap().kind, EventKind::Empty);
         child.wait().unwrap();
     }
 

@@ -42,12 +42,14 @@ impl Container {
         timeout: Duration,
         interrupted: &mut dyn FnMut() -> bool,
     ) -> Result<()> {
-        let deadline = Instant::now() + timeout;
+        // None: further away than any clock goes.
+        let deadline = Instant::now().checked_add(timeout);
+        let left = || deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         let mut pause = FIRST_PAUSE;
         loop {
             let (_, phase) = self.phase()?;
             // A last look at one that has ended: its line may be there.
-            if self.is_ready(ready, &phase, deadline, interrupted)? {
+            if self.is_ready(ready, &phase, &left, interrupted)? {
                 return Ok(());
             }
             match phase {
@@ -55,13 +57,13 @@ impl Container {
                 Phase::Created => return Err(self.not_running("wait for")),
                 Phase::Ended(_) => return Err(self.not_ready("it has ended", ready)),
             }
-            if Instant::now() >= deadline {
+            if left() == Some(Duration::ZERO) {
                 return Err(self.not_ready(&format!("{timeout:?} are over"), ready));
             }
             if interrupted() {
                 return Err(Error::Interrupted);
             }
-            std::thread::sleep(pause.min(deadline.saturating_duration_since(Instant::now())));
+            std::thread::sleep(left().map_or(pause, |left| pause.min(left)));
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
@@ -70,7 +72,7 @@ impl Container {
         &self,
         ready: &Ready,
         phase: &Phase,
-        deadline: Instant,
+        left: &dyn Fn() -> Option<Duration>,
         interrupted: &mut dyn FnMut() -> bool,
     ) -> Result<bool> {
         match (ready, phase) {
@@ -97,8 +99,7 @@ impl Container {
                     result => result?,
                 };
                 process.expect_no_questions()?;
-                let left = deadline.saturating_duration_since(Instant::now());
-                match process.wait_interruptible(Some(left), interrupted) {
+                match process.wait_interruptible(left(), interrupted) {
                     Ok(Some(exit)) => Ok(exit.success()),
                     Ok(None) => {
                         process.kill()?;

@@ -236,7 +236,7 @@ impl Logs {
         timeout: Option<Duration>,
         interrupted: &mut dyn FnMut() -> bool,
     ) -> Result<Option<LogRecord>> {
-        let deadline = timeout.map(|timeout| Instant::now() + timeout);
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         let mut is_late = false;
         loop {
             if let Some(record) = self.read()? {
@@ -433,7 +433,7 @@ impl LogLines {
         timeout: Option<Duration>,
         interrupted: &mut dyn FnMut() -> bool,
     ) -> Result<Option<LogLine>> {
-        let deadline = timeout.map(|timeout| Instant::now() + timeout);
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         loop {
             if let Some(line) = self.ready.pop_front() {
                 return Ok(Some(line));

@@ -123,7 +123,7 @@ impl Container {
         timeout: Option<Duration>,
         interrupted: &mut dyn FnMut() -> bool,
     ) -> Result<Option<Exit>> {
-        let deadline = timeout.map(|timeout| Instant::now() + timeout);
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         // What has told of an end that was not written down yet, or of that of its monitor.
         let mut last: Option<Connection> = None;
         loop {
@@ -197,6 +197,8 @@ mod tests {
         let late = Connection::of(late.0);
         let wait = || gone.end_of_the_gone(Some(&late), None, &mut || false);
         assert!(matches!(wait(), Err(Error::NotFound { .. })));
+        // A time that no clock comes to is no end of the wait.
+        assert!(matches!(gone.wait(Some(Duration::MAX)), Err(Error::NotFound { .. })));
         let end = Exit { kind: ExitKind::Exited, code: Some(5), signal: None };
         let reply = [0i32.to_ne_bytes(), told_of(end).to_ne_bytes()].concat();
         send(&held.1, &reply, SendFlags::empty()).unwrap();
