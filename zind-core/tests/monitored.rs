@@ -397,6 +397,32 @@ fn a_kill_while_it_is_started_is_told_as_one() {
 }
 
 #[test]
+fn a_stop_while_it_is_started_stops_it_when_it_runs() {
+    alone(|place| {
+        let container = place.make("exec sleep 1000");
+        let same = place.containers.find(container.id()).unwrap();
+        let (waits, is_waiting) = std::sync::mpsc::channel();
+        let stopping = Arc::new(Mutex::new(None));
+        let (thread, is_waiting) = (stopping.clone(), Mutex::new(is_waiting));
+        container.on(HookPoint::CreateRuntime, move |_| {
+            let (same, waits) = (same.clone(), waits.clone());
+            let until = Instant::now() + Duration::from_secs(60);
+            let mut interrupted = move || {
+                let _ = waits.send(());
+                Instant::now() > until
+            };
+            let stop = move || same.stop_interruptible(Duration::from_secs(20), &mut interrupted);
+            *thread.lock().unwrap() = Some(std::thread::spawn(stop));
+            is_waiting.lock().unwrap().recv().map_err(|error| error.to_string())
+        });
+        container.start().unwrap();
+        let thread = stopping.lock().unwrap().take().unwrap();
+        assert_eq!(thread.join().unwrap().unwrap().signal, Some(libc::SIGTERM));
+        assert_eq!(container.state().unwrap(), State::Stopped);
+    });
+}
+
+#[test]
 fn a_monitor_s_place_is_as_long_as_it_likes() {
     alone(|place| {
         let deep = place.dir.join("d".repeat(120)).join("e".repeat(120));

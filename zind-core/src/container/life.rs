@@ -86,7 +86,7 @@ impl Container {
     }
 
     /// Asks it to end by its stop signal, and ends it when `patience` is over. It is not started again. One that has ended
-    /// already is left alone.
+    /// already is left alone, and one that is being started is stopped when it runs.
     ///
     /// Errors: [`Error::State`] if it was never started.
     pub fn stop(&self, patience: Duration) -> Result<Exit> {
@@ -95,11 +95,20 @@ impl Container {
 
     /// As [`Container::stop`], and [`Container::wait_interruptible`].
     pub fn stop_interruptible(&self, patience: Duration, interrupted: &mut dyn FnMut() -> bool) -> Result<Exit> {
-        let (record, phase) = match self.phase() {
-            Err(Error::NotFound { .. }) => {
-                return self.end_of_the_gone(None, None, interrupted)?.ok_or(Error::Interrupted);
+        let (record, phase) = loop {
+            match self.phase() {
+                Err(Error::NotFound { .. }) => {
+                    return self.end_of_the_gone(None, None, interrupted)?.ok_or(Error::Interrupted);
+                }
+                // There is nobody yet to send the signal to, but there will be.
+                Ok((_, Phase::Starting)) => {
+                    if interrupted() {
+                        return Err(Error::Interrupted);
+                    }
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                result => break result?,
             }
-            result => result?,
         };
         let mut mine = None;
         if let Phase::Running(_) = phase {
