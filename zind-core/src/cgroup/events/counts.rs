@@ -65,16 +65,16 @@ impl LastWords {
         Arc::strong_count(&self.0) > 1
     }
 
-    /// The same from readings that were taken anyway, right before the group is removed.
-    pub(crate) fn say(&self, counts: Counts) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(counts);
-    }
-
     /// To be called right before the group is removed.
     pub(crate) fn keep(&self, v2: Option<BorrowedFd<'_>>, v1_memory: Option<BorrowedFd<'_>>) {
         let own = |dir: BorrowedFd<'_>| dir.try_clone_to_owned().ok().map(|dir| (dir, PathBuf::new()));
         let group = Group { v2: v2.and_then(own), v1_memory: v1_memory.and_then(own) };
         self.say(group.counts(Counts::default()));
+    }
+
+    /// The same from readings that were taken anyway, right before the group is removed.
+    pub(crate) fn say(&self, counts: Counts) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(counts);
     }
 
     /// The group is gone, or about to go.

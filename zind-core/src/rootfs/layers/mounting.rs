@@ -13,7 +13,6 @@ use crate::error::{At, Error, Result, Step};
 use crate::namespace::idmap::{self, ReadyMaps};
 
 impl Layers {
-    /// What a mount of the layers takes.
     /// The directories of all layers, topmost first.
     pub(crate) fn trees(&self) -> Result<Vec<PathBuf>> {
         let Parts { binds, lower, .. } = self.parts()?;
@@ -24,6 +23,7 @@ impl Layers {
         Ok(lower.iter().filter_map(place).collect())
     }
 
+    /// What a mount of the layers takes.
     pub(crate) fn parts(&self) -> Result<Parts> {
         let state = self.state()?;
         let mut binds = vec![(self.dir.clone(), "o".to_owned())];
