@@ -23,6 +23,7 @@ use rustix::fs::{AtFlags, Mode, OFlags};
 use crate::error::{At, Error, IntoErrno, Result, Step};
 pub use membership::{CgroupMembership, IdMaps, NamespaceId};
 pub use memory::{Map, Perms};
+pub(crate) use stat::start_time;
 pub use stat::{Stat, Statm};
 pub use status::{CapabilitySets, Status};
 use text::{parse_environ, split_nul};

@@ -16,6 +16,7 @@ use rustix::fs::rmdir;
 
 use super::{Cgroup, PATIENCE, Part, Pause, files};
 use crate::error::{At, Error, IntoErrno, Result, Step};
+use crate::proc;
 
 /// Whose a group is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -86,10 +87,7 @@ fn parse(name: &str) -> Option<(Owner, bool)> {
 
 /// The start of a process in ticks.
 fn start_time(pid: impl std::fmt::Display) -> Option<u64> {
-    let text = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
-    let text = String::from_utf8_lossy(&text);
-    // The name may have spaces and brackets in it.
-    text.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.parse().ok()
+    proc::start_time(&std::fs::read(format!("/proc/{pid}/stat")).ok()?)
 }
 
 /// True unless it is certain that the owner is gone.

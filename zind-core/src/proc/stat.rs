@@ -189,6 +189,13 @@ impl Statm {
     }
 }
 
+/// The start of a process in ticks, out of its `stat`, which may be cut off behind that.
+pub(crate) fn start_time(stat: &[u8]) -> Option<u64> {
+    let text = String::from_utf8_lossy(stat);
+    // The name may have spaces and brackets in it.
+    text.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.parse().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -214,6 +221,14 @@ mod tests {
         assert_eq!(numbers.len(), 49);
         assert!(numbers.iter().zip(4..).all(|((_, value), field)| *value == field));
         assert_eq!((stat.starttime, stat.rss, stat.processor, stat.env_end), (22, 24, 39, 51));
+    }
+
+    #[test]
+    fn the_start_is_found_behind_any_name() {
+        for comm in [&b"a) R 1 (b"[..], b")", b"", b"\xff\xfe) \n"] {
+            assert_eq!(start_time(&stat_line(comm)), Some(22));
+        }
+        assert_eq!(start_time(b"1 (a) S 4 5"), None);
     }
 
     #[test]

@@ -6,6 +6,8 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use zind_init::monitor::{ExitHead, RunningHead};
 
+use crate::proc::start_time;
+
 /// What the monitor says of the first process.
 #[derive(Clone, Debug, PartialEq)]
 pub(in crate::container) struct Running {
@@ -120,13 +122,6 @@ impl Ended {
         }
         Some(Ended { head, texts })
     }
-}
-
-/// The start of a process in ticks, out of its `stat`.
-fn start_time(stat: &[u8]) -> Option<u64> {
-    let text = String::from_utf8_lossy(stat);
-    // The name may have spaces and brackets in it.
-    text.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.parse().ok()
 }
 
 #[cfg(test)]
