@@ -19,7 +19,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use nix::sys::stat::Mode;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tracer::Stand;
-use zind_core::{CapSet, Command, Container, Containers, Exec, Kind, Mount, Source, Spec, Stdio, User};
+use zind_core::{
+    CapSet, Command, Container, Containers, Exec, Hook, Hooks, Kind, Mount, Restart, Source, Spec, Stdio, User,
+};
 
 const NAME: &str = "it";
 /// How long a program sleeps that must not be there.
@@ -174,7 +176,20 @@ struct Sight {
 fn worker() {
     let Ok(work) = std::env::var("ZIND_TEST_WORKER") else { return };
     let dir = std::env::var_os("ZIND_TEST_DIR").unwrap();
-    let container = Containers::open(Some(Path::new(&dir))).unwrap().find(NAME).unwrap();
+    let place = Containers::open(Some(Path::new(&dir))).unwrap();
+    if HOOKS.contains(&&*work) {
+        let container = with_a_hook(&work, &place, Path::new(&dir).parent().unwrap());
+        tracer::pause();
+        if container.start().is_ok() {
+            // Not of a monitor that was killed.
+            let _ = container.wait(None);
+        }
+        tracer::pause();
+        let _ = container.delete(true);
+        println!("<done>");
+        std::process::exit(0);
+    }
+    let container = place.find(NAME).unwrap();
     let pid = container.pid().unwrap().unwrap();
     tracer::pause();
     match &*work {
@@ -256,10 +271,18 @@ fn status_of(pid: i32, field: &str) -> String {
 
 /// Kills the parent of one that stands still, and waits until that has ended.
 fn kill_above(pid: i32) {
-    let above = status_of(pid, "PPid").parse().unwrap();
-    tracer::kill(above);
-    let is_there = || fs::read_to_string(format!("/proc/{above}/stat")).is_ok_and(|stat| !stat.contains(") Z "));
-    while is_there() {
+    kill_high_above(pid, 1);
+}
+
+/// Kills the parent of one that stands still (1), or that one's parent (2), with which it ends, and waits until they have ended.
+fn kill_high_above(pid: i32, height: usize) {
+    let mut above = vec![pid];
+    for _ in 0..height {
+        above.push(status_of(above[above.len() - 1], "PPid").parse().unwrap());
+    }
+    tracer::kill(above[height]);
+    let is_there = |pid: i32| fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "));
+    while above[1..].iter().any(|pid| is_there(*pid)) {
         std::thread::sleep(std::time::Duration::from_millis(1));
     }
 }
@@ -366,6 +389,122 @@ fn nobody_outlives_a_launcher_that_was_killed_before_it_was_said() {
         }
     }
     container.delete(true).unwrap();
+    fs::remove_dir_all(&dir).unwrap();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+/// Hooks that a launcher or a monitor runs.
+const HOOKS: [&str; 6] =
+    ["createContainer", "startContainer", "startContainer, as a user", "createRuntime", "poststart", "poststop"];
+/// Run by the caller at first, and then by a monitor that starts the container again.
+const AT_A_RESTART: [&str; 2] = ["createRuntime", "poststart"];
+
+/// A container that ends by itself, with one hook: if there is a file `stays` it does so, but not before there is a file `begun`.
+fn with_a_hook(hook: &str, place: &Containers, dir: &Path) -> Container {
+    let here = dir.display();
+    let stay = format!("[ -e {here}/stays ] && [ -e {here}/begun ] && exec sleep {STAYS}");
+    let mut program = Hook::new("/bin/sh", ["-c", &format!("{stay}; [ -e {here}/begun ] || : > {here}/begun")]);
+    program.env = vec!["PATH=/usr/bin:/bin".into()];
+    let mut hooks = Hooks::default();
+    *match hook {
+        "createContainer" => &mut hooks.create_container,
+        "createRuntime" => &mut hooks.create_runtime,
+        "poststart" => &mut hooks.poststart,
+        "poststop" => &mut hooks.poststop,
+        _ => &mut hooks.start_container,
+    } = vec![program];
+    let mut spec = Spec::new(["sh", "-c", "exit 1"]);
+    spec.mounts = vec![Mount::bind(dir, dir)];
+    if hook.contains("Container") {
+        // With a pid namespace of its own the kernel would end it.
+        spec.init = false;
+        spec.namespaces.insert(Kind::Pid, Source::Host);
+    }
+    spec.user = hook.ends_with("as a user").then_some(User::Ids(1000, Some(1000)));
+    let mut builder = Container::builder(spec).containers(place).hooks(hooks).auto_remove(hook == "poststop");
+    if AT_A_RESTART.contains(&hook) {
+        builder = builder.restart(Restart::parse("on-failure:1").unwrap());
+    }
+    builder.create().unwrap()
+}
+
+/// This one is about to become such a hook: it and those above it are of zind's, up to who is no more.
+fn is_a_hook(hook: &str, pid: i32) -> bool {
+    let mut line = [String::new(), String::new(), String::new(), String::new()];
+    let mut one = pid;
+    for name in &mut line {
+        if one > 1 {
+            *name = status_of(one, "Name");
+            one = status_of(one, "PPid").parse().unwrap();
+        }
+    }
+    let (launcher, monitor) = ("zind-init", "zind-monitor");
+    let line = line.each_ref().map(String::as_str);
+    match hook {
+        "poststop" => line[..2] == [monitor; 2] && line[2] != monitor,
+        hook if AT_A_RESTART.contains(&hook) => line[..3] == [monitor; 3],
+        _ => line == [launcher, launcher, launcher, monitor],
+    }
+}
+
+/// Whoever forks a hook is killed before that one has said that it ends with it, by itself or with who watches over it.
+#[test]
+fn no_hook_outlives_who_was_killed_as_it_was_made() {
+    tracer::adopt_orphans();
+    let dir = std::env::temp_dir().join(format!("zind-test-hooks-{}", std::process::id()));
+    fs::create_dir_all(dir.join("place")).unwrap();
+    let mut left = Vec::new();
+    let is_ours = |hook: &&str| nix::unistd::geteuid().is_root() || !hook.ends_with("as a user");
+    for hook in HOOKS.into_iter().filter(is_ours) {
+        let mut command = Host::new(std::env::current_exe().unwrap());
+        command.args(["worker", "--exact", "--nocapture"]);
+        command.env("ZIND_TEST_WORKER", hook).env("ZIND_TEST_DIR", dir.join("place"));
+        let height = if hook.contains("Container") { 2 } else { 1 };
+        // How often it says so; then it is killed before each time, and before anything at all.
+        let mut points = None;
+        let mut number = 0;
+        while points.is_none_or(|points| number <= points) {
+            for (name, is_there) in [("begun", !AT_A_RESTART.contains(&hook)), ("stays", points.is_some())] {
+                let _ = fs::remove_file(dir.join(name));
+                if is_there {
+                    fs::write(dir.join(name), "").unwrap();
+                }
+            }
+            let (mut child, mut said, mut is_met) = (None, 0, false);
+            let outcome = tracer::look(&mut command, &mut |pid, stand| {
+                if stand != Stand::Call || is_met {
+                    return;
+                }
+                let [call, option, signal] = tracer::call_of(pid);
+                let is_first = call == libc::SYS_setsid && child.is_none() && is_a_hook(hook, pid);
+                if is_first {
+                    child = Some(pid);
+                } else if child != Some(pid) {
+                    return;
+                }
+                let is_said = [call, option] == [libc::SYS_prctl, i64::from(libc::PR_SET_PDEATHSIG)];
+                let is_said = is_said && signal == i64::from(libc::SIGKILL);
+                said += usize::from(is_said);
+                if points.is_some() && (is_first && number == 0 || is_said && number == said) {
+                    is_met = true;
+                    kill_high_above(pid, height);
+                }
+            });
+            assert!(!outcome.hangs && outcome.said.contains("<done>"), "{hook}, {number}: {}", outcome.said);
+            let child = child.unwrap_or_else(|| panic!("{hook}, {number}: {:?}", outcome.names));
+            if points.is_some() {
+                assert!(is_met, "{hook}, {number}");
+                if is_left(child) {
+                    left.push(format!("{hook}, {number}"));
+                }
+                number += 1;
+            } else {
+                // Once more where ids may have been changed.
+                assert!(said >= if hook.starts_with("startContainer") { 2 } else { 1 }, "{hook}: {said}");
+                points = Some(said);
+            }
+        }
+    }
     fs::remove_dir_all(&dir).unwrap();
     assert!(left.is_empty(), "{left:?}");
 }

@@ -4,6 +4,7 @@
 //! with all that the launcher may do; those of `startContainer` are the container's own, so they run as its payload does and
 //! may do no more.
 
+use crate::exec::Outcome;
 use crate::plan::{Hook, Str, Topology, When};
 use crate::planfile::PlanFile;
 use crate::step::Step;
@@ -26,7 +27,12 @@ pub fn before_the_root(plan: &PlanFile, root: i32) -> Done {
 
 /// Before the payload; each goes the rest of its way by itself.
 pub fn before_the_payload(plan: &PlanFile) -> Done {
-    let as_the_payload = |plan: &PlanFile| payload::settle(plan).and_then(|()| payload::seal(plan));
+    // A change of ids makes the kernel forget with whom it ends.
+    let as_the_payload = |plan: &PlanFile| {
+        payload::settle(plan)?;
+        payload::die_with_the_forker(plan)?;
+        payload::seal(plan)
+    };
     run_all(plan, When::StartContainer, plan.hook_states.created, -1, as_the_payload)
 }
 
@@ -81,12 +87,17 @@ pub fn run(
         (Err(errno), ..) | (_, Err(errno), _) | (_, _, Err(errno)) => return Err(errno),
     };
     let mut pidfd = -1;
+    // It ends with us, also if we have ended before it says so.
+    let above = Outcome::new()?;
+    above.watch_over();
     let child = sys::clone(0, &mut pidfd)?;
     if child == 0 {
+        plan.set_forked_by(above);
         become_hook(plan, hook, dir, [input, output_end, failed_end], settle);
     }
     [input, output_end, failed_end].into_iter().for_each(sys::close);
     let status = wait(child, [pidfd, output, stop], hook.timeout_ns, said, length);
+    above.forget();
     let mut word = [0u8; 4];
     let has_failed = sys::read(failed, &mut word) == Ok(word.len());
     [output, failed, pidfd].into_iter().for_each(sys::close);
@@ -169,7 +180,7 @@ fn hear(output: i32, said: &mut [u8; MOST_TEXT + 1], length: &mut usize) -> bool
 fn become_hook(plan: &PlanFile, hook: &Hook, dir: i32, fds: [i32; 3], settle: fn(&PlanFile) -> Done) -> ! {
     let [input, output, failed] = fds;
     let mut failed_above = failed;
-    let errno = match arrange(hook, dir, input, output, &mut failed_above) {
+    let errno = match arrange(plan, hook, dir, input, output, &mut failed_above) {
         Err(errno) => errno,
         Ok(()) => match settle(plan) {
             Err(Failure(_, _, errno)) => errno,
@@ -189,12 +200,13 @@ fn become_hook(plan: &PlanFile, hook: &Hook, dir: i32, fds: [i32; 3], settle: fn
 }
 
 /// A session, streams and a mask of its own; nothing else stays open.
-fn arrange(hook: &Hook, dir: i32, input: i32, output: i32, failed: &mut i32) -> sys::Result<()> {
+fn arrange(plan: &PlanFile, hook: &Hook, dir: i32, input: i32, output: i32, failed: &mut i32) -> sys::Result<()> {
     sys::setsid()?;
     if dir >= 0 {
         sys::fchdir(dir)?;
     }
     sys::prctl(PR_SET_PDEATHSIG, sys::SIGKILL as usize, 0)?;
+    payload::end_if_abandoned(plan);
     sys::umask(0o022);
     let input = sys::dup_above(input, ABOVE)?;
     let output = sys::dup_above(output, ABOVE)?;

@@ -167,16 +167,18 @@ fn put_filter(plan: &PlanFile) -> Done {
 
 /// Whoever kills the watcher means us; it is a process with one thread, so its end is not that of a thread only.
 pub fn die_with_the_watcher(plan: &PlanFile) -> Done {
-    if plan.owner < 0 {
-        return Ok(());
-    }
+    if plan.owner < 0 { Ok(()) } else { die_with_the_forker(plan) }
+}
+
+/// Whether there is an owner or not.
+pub fn die_with_the_forker(plan: &PlanFile) -> Done {
     sys::prctl(PR_SET_PDEATHSIG, sys::SIGKILL as usize, 0).at(Step::ParentDeath)?;
     end_if_abandoned(plan);
     measured::parent_death(plan, sys::SIGKILL)
 }
 
 /// A watcher that has ended before we said so kills nobody any more. Whoever asked for it takes it for one that has never been.
-fn end_if_abandoned(plan: &PlanFile) {
+pub fn end_if_abandoned(plan: &PlanFile) {
     if plan.is_abandoned() {
         sys::exit(crate::FAILED)
     }

@@ -1,5 +1,6 @@
 //! The plan as the launcher sees it: mapped, checked, its strings and lists by name.
 
+use core::cell::Cell;
 use core::ops::Deref;
 
 use crate::exec::Outcome;
@@ -13,7 +14,7 @@ pub struct PlanFile {
     base: *mut u8,
     header: &'static mut Plan,
     /// Of whoever has forked us, if we end with it.
-    above: Option<Outcome>,
+    above: Cell<Option<Outcome>>,
 }
 
 impl Deref for PlanFile {
@@ -44,13 +45,18 @@ impl PlanFile {
     pub fn set_above(&mut self, outcome: Outcome) {
         if self.owner >= 0 || self.topology != Topology::Init && self.has(PDEATHSIG) {
             outcome.watch_over();
-            self.above = Some(outcome);
+            self.set_forked_by(outcome);
         }
+    }
+
+    /// In a child: it ends with the one that this is of, which is watched over.
+    pub fn set_forked_by(&self, outcome: Outcome) {
+        self.above.set(Some(outcome));
     }
 
     /// That one has ended. Asked by a child of it that is killed with it from now on.
     pub fn is_abandoned(&self) -> bool {
-        self.above.is_some_and(|above| above.is_abandoned())
+        self.above.get().is_some_and(|above| above.is_abandoned())
     }
 
     /// The plan of the next program, when nothing of this one is in use any more: it is unmapped. False if it is none.
@@ -169,7 +175,7 @@ fn from_descriptor(fd: i32) -> Option<PlanFile> {
     (header.magic == MAGIC && header.version == VERSION && header.size as usize == size).then_some(PlanFile {
         base,
         header,
-        above: None,
+        above: Cell::new(None),
     })
 }
 
