@@ -93,8 +93,41 @@ def test_it_does_without(hidden, number):
     # The fourth is that of the list itself.
     assert found["run"] == ["2" if "clone3" not in hidden or not ROOT else found["run"][0], "0", "1", "2", "3"], found
     assert [found[name] for name in ("timeout", "kill", "terminate")] == ["timeout", -9, -15], found
-    if "clone3" not in hidden or ROOT:
-        assert found["exec"] == "in\n", found
+    assert found["exec"] == "in\n", found
+
+
+BEFORE_OR_WITHOUT = """
+def echo(container):
+    return container.exec(["echo", "in"], capture_output=True, text=True, stdin=zind.DEVNULL).stdout.strip()
+def inside(before, **options):
+    if before:
+        lie(435, -1)
+    with zind.Popen(["cat"], stdin=zind.PIPE, stdout=zind.DEVNULL, **options) as process:
+        if not before:
+            lie(435, -1)
+        said = echo(process)
+        process.communicate(b"")
+        return said
+def kept():
+    # Its monitor starts it, at first and again.
+    with zind.Container(["sleep", "1007"], containers=os.path.join(sys.argv[1], "place")) as container:
+        container.start()
+        first = echo(container)
+        container.stop(30)
+        container.start()
+        said = [first, echo(container)]
+        container.delete(force=True)
+        return said
+import os, zind
+print(inside(False), inside(True, init=False), inside(True, init=False, namespaces={"pid": "host"}), *kept())
+"""
+
+
+@pytest.mark.parametrize("number", ERRNOS, ids=errno.errorcode.get)
+def test_a_program_joins_a_container_without_clone3(number, tmp_path):
+    """Whoever starts the container has the call still, or has an init of zind's, or a monitor, start it."""
+    source = LIAR.replace("0x00050000)", f"0x{0x50000 | number:08x})") + BEFORE_OR_WITHOUT
+    assert outside(source, str(tmp_path)).stdout == "in in in in in\n"
 
 
 @pytest.mark.parametrize("number", ERRNOS, ids=errno.errorcode.get)

@@ -557,6 +557,26 @@ def test_where_clone3_is_hidden():
     assert kit.outside(WITHOUT_CLONE3, f"{tops[0]}/zind-test-{os.getpid()}").stdout == "ok\n"
 
 
+KEPT_WITHOUT_CLONE3 = """
+import sys, kit, zind
+kit.hide_calls("clone3")
+show = ["sh", "-c", "grep -E '^0:|:pids:' /proc/self/cgroup"]
+with zind.Container(["sleep", "1000"], containers=sys.argv[1], resources=zind.Resources(pids=20)) as c:
+    c.start()
+    paths = c.exec(show, capture_output=True, text=True, stdin=zind.DEVNULL).stdout.splitlines()
+    assert paths and all(path.endswith(":/") for path in paths), paths
+    outer = open(f"/proc/{c.pid}/cgroup").read().splitlines()
+    assert len([path for path in outer if path.split(":")[1] in ("pids", "") and "/zind-" in path]) == len(paths), outer
+    c.delete(force=True)
+print("ok")
+"""
+
+
+@needs_groups
+def test_where_clone3_is_hidden_a_monitor_moves_it(tmp_path):
+    assert kit.outside(KEPT_WITHOUT_CLONE3, str(tmp_path / "place")).stdout == "ok\n"
+
+
 @needs_groups
 def test_many_are_killed_at_once():
     running = [zind.Popen(["sh", "-c", "sleep 60 & wait"], resources=Resources(pids=5)) for _ in range(50)]

@@ -631,8 +631,10 @@ fn start_launcher(
         // In a scope of systemd's it is we who tell: `settle`.
         groups_done: attach.filter(|_| !is_to_settle).map(|attach| attach.done.as_fd()),
         dirs: prepared.group.as_ref().map(|group| group.leavings()).unwrap_or_default(),
+        is_by_older: prepared.is_by_older_clone,
     };
-    if prepared.forked { clone::start_by_fork(start) } else { clone::start(start) }.at(Step::Clone, "clone3", "")
+    let started = if prepared.forked { clone::start_by_fork(start) } else { clone::start(start) };
+    started.at(Step::Clone, prepared.clone_call(), "")
 }
 
 /// Lets a launcher that waits go on. A signal in between is nothing to it.

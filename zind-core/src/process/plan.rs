@@ -85,6 +85,10 @@ pub(crate) struct Prepared {
     pub(super) waits: bool,
     pub(crate) names: Names,
     pub(crate) forked: bool,
+    /// `clone3(2)` is hidden, and the launcher is cloned by `clone(2)` all the same. An ordinary user's: the memory of one that was
+    /// executed outside of the new user namespace belongs to the caller's, so that only root could look at PID 1, which is forked
+    /// from it, and join its namespaces.
+    pub(crate) is_by_older_clone: bool,
     /// Makes the network namespace meanwhile.
     pub(crate) network: Option<NetworkMaker>,
     /// The first launcher forks, and only waits.
@@ -137,6 +141,11 @@ pub(crate) struct Names {
 }
 
 impl Prepared {
+    /// The call that makes the launcher's process.
+    pub(super) fn clone_call(&self) -> &'static str {
+        if self.is_by_older_clone { "clone" } else { "clone3" }
+    }
+
     /// Keeps descriptors open in who watches over the payload, until it ends.
     pub(crate) fn hold(&mut self, descriptors: Vec<OwnedFd>) {
         let layers = self.layers.iter().filter_map(Lock::fd).map(|fd| fd.as_raw_fd());
@@ -374,7 +383,15 @@ pub(crate) fn prepare_with(
     if let Some(layers) = &mut layers {
         layers.furnish(situation.user_namespace, maps.as_ref())?;
     }
-    builder.topology(&spec, situation, have_clone3)?;
+    let is_by_older_clone = !have_clone3
+        && !caller.admin
+        && new_user
+        && spec.init
+        && spec.is_new(Kind::Pid)
+        && !spec.is_low_level()
+        // Its namespace of control groups would begin where the launcher was born.
+        && spec.cgroup.is_none();
+    builder.topology(&spec, situation, have_clone3 || is_by_older_clone)?;
     // Without zind's own filter it could make a user namespace, in which it has them all.
     let limited_to = payload_capabilities(&spec).filter(|_| spec.seccomp == Seccomp::Default && has_seccomp(&spec));
     let devices = devices::find(&spec, situation, limited_to)?;
@@ -439,7 +456,8 @@ pub(crate) fn prepare_with(
     let group = group.filter(|group| !group.is_nowhere());
     let born_into = group.as_ref().and_then(|group| group.v2()).map(|part| part.dir.try_clone().map(Arc::new));
     let born_into = born_into.transpose().at(Step::JoinCgroup, "dup", "")?;
-    let cgroup = spec.cgroup.take().or(born_into);
+    // Without clone3 somebody moves it there.
+    let cgroup = spec.cgroup.take().or(born_into).filter(|_| have_clone3);
     let pins = std::mem::take(&mut spec.pins);
     let origin = spec.origin.take();
     let overlay = match std::mem::take(&mut spec.overlay) {
@@ -467,7 +485,8 @@ pub(crate) fn prepare_with(
         handover: None,
         waits: false,
         names: builder.names,
-        forked: !have_clone3,
+        forked: !have_clone3 && !is_by_older_clone,
+        is_by_older_clone,
         network: builder.network,
         forks_first: builder.plan.flags & wire::FORK_FIRST != 0,
         is_init: builder.plan.topology == Topology::Init,
@@ -544,6 +563,7 @@ impl Builder {
             waits: false,
             names: self.names,
             forked,
+            is_by_older_clone: false,
             network: None,
             forks_first: false,
             is_init: false,

@@ -310,9 +310,10 @@ pub(super) fn start(prepared: &mut Prepared, keep: Keep, below: Below<'_>) -> Re
         groups: Vec::new(),
         groups_done: None,
         dirs: Vec::new(),
+        is_by_older: prepared.is_by_older_clone,
     };
     let started = if prepared.forked { clone::start_by_fork(start) } else { clone::start(start) };
-    let mut waiter = started.at(Step::Monitor, "clone3", "")?;
+    let mut waiter = started.at(Step::Monitor, prepared.clone_call(), "")?;
     // The monitor has copies of all that is its.
     drop((theirs, keep, kept_trees));
     prepared.streams.stdin = None;
@@ -327,7 +328,7 @@ pub(super) fn start(prepared: &mut Prepared, keep: Keep, below: Below<'_>) -> Re
         Some((begun, Some(monitor))) => (begun, monitor),
         _ => {
             return Err(match failure {
-                Some(StartFailure::Clone(errno)) => Error::sys(Step::Monitor, "clone3", "", errno),
+                Some(StartFailure::Clone(errno)) => Error::sys(Step::Monitor, prepared.clone_call(), "", errno),
                 Some(StartFailure::Exec(errno)) => Error::sys(Step::Monitor, "execveat", "", errno),
                 None => died(),
             });

@@ -7,6 +7,8 @@
 //! descriptors, sleeps in `wait4(2)` until the launcher ends, and ends with it. A container therefore never leaves a
 //! zombie to somebody else's init, and never shows up in a `wait(-1)` of the caller.
 //!
+//! Where `clone3(2)` is hidden a start forks the caller instead, or makes both tasks by `clone(2)`: see `Prepared::is_by_older_clone`.
+//!
 //! In this file "raw" code runs between clone and exec, in memory shared with other threads that go on: system calls
 //! only, no allocation, no locks, no thread-local storage, no panics. No sanitizer either (`zind_sanitize`, see CONTRIBUTING.md): what
 //! it puts in looks for its own thread, and would take that of the caller for it.
@@ -43,6 +45,8 @@ const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 #[repr(C)]
 struct Task {
     launcher: CloneArgs,
+    /// It is cloned by the older call.
+    is_by_older: bool,
     image: i32,
     keep: *const i32,
     keep_len: usize,
@@ -158,6 +162,8 @@ pub(crate) struct Start<'a> {
     /// Directories to be removed at the launcher's end, in this order, if the caller's process is no longer there to do it:
     /// paths, each with its NUL.
     pub dirs: Vec<u8>,
+    /// `clone3(2)` is hidden, and `clone(2)` is used in its place, by which nobody is born into a group.
+    pub is_by_older: bool,
 }
 
 /// Whether the launcher came into its groups: the index of the one that refused it, and the errno; 0 is none.
@@ -200,6 +206,7 @@ pub(crate) fn start(start: Start<'_>) -> Result<Waiter, Errno> {
     unsafe {
         task.write(Task {
             launcher,
+            is_by_older: start.is_by_older,
             image: start.image.as_raw_fd(),
             keep: lists.keep.as_ptr(),
             keep_len: lists.keep.len(),
@@ -219,11 +226,16 @@ pub(crate) fn start(start: Start<'_>) -> Result<Waiter, Errno> {
         (*task).argv[1] = (&raw const (*task).plan_number).cast();
         (*task).launcher.parent_tid = (&raw const (*task).pid) as u64;
     }
-    start_task(region, waiter, lists)
+    start_task(region, waiter, lists, start.is_by_older)
 }
 
 /// Clones a task in the caller's memory that runs `code` on the stack of its region.
-fn start_task(region: Region, code: unsafe extern "C" fn(*mut u8) -> !, lists: Lists) -> Result<Waiter, Errno> {
+fn start_task(
+    region: Region,
+    code: unsafe extern "C" fn(*mut u8) -> !,
+    lists: Lists,
+    is_by_older: bool,
+) -> Result<Waiter, Errno> {
     let mut pidfd = -1i32;
     let args = CloneArgs {
         flags: libc::CLONE_VM as u64 | libc::CLONE_PIDFD as u64 | CLONE_CLEAR_SIGHAND,
@@ -236,7 +248,7 @@ fn start_task(region: Region, code: unsafe extern "C" fn(*mut u8) -> !, lists: L
     let result = with_signals_blocked(|| {
         // SAFETY: the child runs `code` on its own stack and never returns here; the region outlives it, because it is
         // given back only after the task was reaped.
-        unsafe { clone3_call(&args, code, region.0) }
+        unsafe { clone_call(&args, is_by_older, code, region.0) }
     });
     match result {
         Ok(pid) => {
@@ -400,6 +412,61 @@ fn with_signals_blocked<T>(body: impl FnOnce() -> T) -> T {
     }
 }
 
+/// One of the two below.
+///
+/// # Safety
+/// As for them.
+#[inline(always)]
+unsafe fn clone_call(
+    args: *const CloneArgs,
+    is_by_older: bool,
+    child: unsafe extern "C" fn(*mut u8) -> !,
+    argument: *mut u8,
+) -> Result<i32, Errno> {
+    // SAFETY: what they ask for is what is asked for here.
+    unsafe { if is_by_older { older_clone_call(args, child, argument) } else { clone3_call(args, child, argument) } }
+}
+
+/// The same as `clone3_call` by `clone(2)`, which has no room for the flags above the first 32, and one for a pidfd or `parent_tid`.
+/// The handlers that the child keeps so are none that could run: every signal is blocked in a task, and an execution ends them.
+///
+/// # Safety
+/// As for `clone3_call`.
+#[inline(always)]
+unsafe fn older_clone_call(
+    args: *const CloneArgs,
+    child: unsafe extern "C" fn(*mut u8) -> !,
+    argument: *mut u8,
+) -> Result<i32, Errno> {
+    let result: isize;
+    // SAFETY: as in `clone3_call`; the arguments are live, and the stack grows down from its end.
+    unsafe {
+        let flags = ((*args).flags & 0xffff_ffff) | (*args).exit_signal;
+        let number = if flags & libc::CLONE_PIDFD as u64 != 0 { (*args).pidfd } else { (*args).parent_tid };
+        asm!(
+            "syscall",
+            "test rax, rax",
+            "jnz 2f",
+            "xor ebp, ebp",
+            "mov rdi, r13",
+            "call r12",
+            "ud2",
+            "2:",
+            inlateout("rax") libc::SYS_clone as isize => result,
+            in("rdi") flags,
+            in("rsi") (*args).stack.wrapping_add((*args).stack_size),
+            in("rdx") number,
+            in("r10") 0,
+            in("r8") 0,
+            in("r12") child,
+            in("r13") argument,
+            lateout("rcx") _,
+            lateout("r11") _,
+        );
+    }
+    if result < 0 { Err(Errno::from_raw(-result as i32)) } else { Ok(result as i32) }
+}
+
 /// `clone3(2)` whose child calls `child(argument)` on the stack of `args`.
 ///
 /// # Safety
@@ -462,7 +529,7 @@ impl NetworkMaker {
         let task: *mut NetworkTask = region.0.cast();
         // SAFETY: the region is large enough, aligned to a page, and nobody else's until the clone.
         unsafe { task.write(NetworkTask { ready: ready.as_raw_fd(), hold: theirs.as_raw_fd() }) };
-        let task = start_task(region, make_network, Lists::default())?;
+        let task = start_task(region, make_network, Lists::default(), false)?;
         Ok(NetworkMaker { task, ready, hold: Some(hold) })
     }
 
@@ -684,7 +751,7 @@ impl Keeper {
         };
         // SAFETY: the region is large enough, aligned to a page, and nobody else's until the clone.
         unsafe { task.write(needs) };
-        let task = start_task(region, keep_place, Lists::default())?;
+        let task = start_task(region, keep_place, Lists::default(), false)?;
         Ok(Keeper { task, hold: Some(hold) })
     }
 
@@ -769,7 +836,8 @@ unsafe extern "C" fn waiter(task: *mut u8) -> ! {
     let task: *mut Task = task.cast();
     // SAFETY: raw code, see the top of the file. The task stays until we are reaped; the launcher's stack is its own.
     unsafe {
-        let pid = match clone3_call(&raw const (*task).launcher, execute_launcher, task.cast()) {
+        let is_by_older = (*task).is_by_older;
+        let pid = match clone_call(&raw const (*task).launcher, is_by_older, execute_launcher, task.cast()) {
             Ok(pid) => pid,
             Err(errno) => {
                 (*task).clone_errno.store(errno as i32, Ordering::Release);

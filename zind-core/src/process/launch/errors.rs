@@ -73,7 +73,8 @@ impl Starting {
         let too_little = "memory ran out before the program ran: the limit in resources= is too low to start anything";
         match self.waiter.as_ref().and_then(Above::failure) {
             Some(StartFailure::Clone(errno)) => {
-                explain_clone(Error::sys(Step::Clone, "clone3", "", errno), self.prepared.group.is_some())
+                let error = Error::sys(Step::Clone, self.prepared.clone_call(), "", errno);
+                explain_clone(error, self.prepared.group.is_some())
             }
             Some(StartFailure::Exec(errno)) => {
                 let error = Error::sys(Step::Launcher, "execveat", "", errno);

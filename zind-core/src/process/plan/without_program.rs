@@ -43,6 +43,7 @@ pub(crate) fn prepare_mount_namespace(ops: &Ops) -> Prepared {
         waits: false,
         names: Names { fs: ops.list.clone(), ..Names::default() },
         forked: false,
+        is_by_older_clone: false,
         network: None,
         forks_first: false,
         is_init: false,
