@@ -226,19 +226,20 @@ pub(crate) fn start(start: Start<'_>) -> Result<Waiter, Errno> {
         (*task).argv[1] = (&raw const (*task).plan_number).cast();
         (*task).launcher.parent_tid = (&raw const (*task).pid) as u64;
     }
-    start_task(region, waiter, lists, start.is_by_older)
+    start_task(region, waiter, lists, 0, start.is_by_older)
 }
 
-/// Clones a task in the caller's memory that runs `code` on the stack of its region.
+/// Clones a task in the caller's memory, and in new `namespaces`, that runs `code` on the stack of its region.
 fn start_task(
     region: Region,
     code: unsafe extern "C" fn(*mut u8) -> !,
     lists: Lists,
+    namespaces: u64,
     is_by_older: bool,
 ) -> Result<Waiter, Errno> {
     let mut pidfd = -1i32;
     let args = CloneArgs {
-        flags: libc::CLONE_VM as u64 | libc::CLONE_PIDFD as u64 | CLONE_CLEAR_SIGHAND,
+        flags: libc::CLONE_VM as u64 | libc::CLONE_PIDFD as u64 | CLONE_CLEAR_SIGHAND | namespaces,
         pidfd: (&raw mut pidfd) as u64,
         stack: region.stack(0),
         stack_size: STACK_SIZE as u64,
@@ -529,7 +530,7 @@ impl NetworkMaker {
         let task: *mut NetworkTask = region.0.cast();
         // SAFETY: the region is large enough, aligned to a page, and nobody else's until the clone.
         unsafe { task.write(NetworkTask { ready: ready.as_raw_fd(), hold: theirs.as_raw_fd() }) };
-        let task = start_task(region, make_network, Lists::default(), false)?;
+        let task = start_task(region, make_network, Lists::default(), 0, false)?;
         Ok(NetworkMaker { task, ready, hold: Some(hold) })
     }
 
@@ -751,7 +752,7 @@ impl Keeper {
         };
         // SAFETY: the region is large enough, aligned to a page, and nobody else's until the clone.
         unsafe { task.write(needs) };
-        let task = start_task(region, keep_place, Lists::default(), false)?;
+        let task = start_task(region, keep_place, Lists::default(), 0, false)?;
         Ok(Keeper { task, hold: Some(hold) })
     }
 
@@ -811,6 +812,41 @@ unsafe extern "C" fn keep_place(task: *mut u8) -> ! {
             // Passed over from now on.
             of_hold.fd = -1;
         }
+        exit_group(0)
+    }
+}
+
+/// What `fsopen(2)`, `fsmount(2)` and `move_mount(2)` answer, without doing anything, to one who may mount: a task that has a user
+/// namespace and a mount namespace for it.
+///
+/// Errors: those of `clone(2)`, where this user may not make these.
+pub(crate) fn mount_calls_with_privilege() -> Result<[Errno; 3], Errno> {
+    let region = Region::take()?;
+    let told: *mut [AtomicI32; 3] = region.0.cast();
+    // SAFETY: the region is large enough, aligned to a page, and nobody else's until the clone.
+    unsafe { told.write([const { AtomicI32::new(0) }; 3]) };
+    let namespaces = libc::CLONE_NEWUSER as u64 | libc::CLONE_NEWNS as u64;
+    let mut task = start_task(region, ask_mount_calls, Lists::default(), namespaces, true)?;
+    let mut poll = [libc::pollfd { fd: task.pidfd.as_raw_fd(), events: libc::POLLIN, revents: 0 }];
+    // SAFETY: one live pollfd.
+    while unsafe { libc::poll(poll.as_mut_ptr(), 1, -1) } < 0 && Errno::last() == Errno::EINTR {}
+    // SAFETY: the region is the task's as long as that is not reaped, and it has begun with this.
+    let answers = unsafe { &*told }.each_ref().map(|errno| Errno::from_raw(errno.load(Ordering::Acquire)));
+    task.try_reap();
+    Ok(answers)
+}
+
+/// The task, from its first instruction to its last.
+#[cfg_attr(zind_sanitize, sanitize(thread = "off", address = "off"))]
+unsafe extern "C" fn ask_mount_calls(told: *mut u8) -> ! {
+    let told: *const [AtomicI32; 3] = told.cast();
+    const NONE: usize = usize::MAX;
+    // SAFETY: raw code, see the top of the file. The region stays until we are reaped; the calls have null pointers where they read
+    // a path, and no descriptors: EFAULT, EBADF and EFAULT, or EPERM before that.
+    unsafe {
+        (*told)[0].store(-raw(libc::SYS_fsopen, 0, 0, 0, 0, 0) as i32, Ordering::Release);
+        (*told)[1].store(-raw(libc::SYS_fsmount, NONE, 0, 0, 0, 0) as i32, Ordering::Release);
+        (*told)[2].store(-raw(libc::SYS_move_mount, NONE, 0, NONE, 0, 0) as i32, Ordering::Release);
         exit_group(0)
     }
 }

@@ -4,6 +4,7 @@
 //! looked at. None of them changes anything.
 
 use std::ptr;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use nix::errno::Errno;
 
@@ -72,12 +73,41 @@ pub(crate) fn newer_mounts_are_hidden() -> bool {
     };
     let mount_setattr = mount_setattr();
     // Those look at their arguments first, so that EPERM can only be a filter's; the others at the privilege.
-    let mut may_not_refuse = vec![fsconfig, open_tree, mount_setattr];
-    if crate::lowlevel::has_capability(CAP_SYS_ADMIN) {
-        may_not_refuse.extend([fsopen, fsmount, move_mount]);
+    if [fsopen, fsconfig, fsmount, open_tree, move_mount, mount_setattr].contains(&Errno::ENOSYS)
+        || [fsconfig, open_tree, mount_setattr].contains(&Errno::EPERM)
+    {
+        return true;
     }
-    [fsopen, fsconfig, fsmount, open_tree, move_mount, mount_setattr].contains(&Errno::ENOSYS)
-        || may_not_refuse.contains(&Errno::EPERM)
+    let look_later = [fsopen, fsmount, move_mount];
+    if !look_later.contains(&Errno::EPERM) || crate::lowlevel::has_capability(CAP_SYS_ADMIN) {
+        return look_later.contains(&Errno::EPERM);
+    }
+    // Only a filter could tell us something else than one who may mount.
+    has_filter() && are_refused_with_privilege()
+}
+
+/// There is a seccomp filter around the calling thread.
+fn has_filter() -> bool {
+    const SECCOMP_MODE_FILTER: libc::c_int = 2;
+    // SAFETY: takes a number.
+    unsafe { libc::prctl(libc::PR_GET_SECCOMP) == SECCOMP_MODE_FILTER }
+}
+
+/// One of the mount calls is EPERM to one who may mount, too. Asked once for each number of filters, of which none is ever taken
+/// away: it takes two namespaces.
+fn are_refused_with_privilege() -> bool {
+    /// Twice the number of filters, and 1 if that is so; 0: nobody has asked.
+    static KNOWN: AtomicU64 = AtomicU64::new(0);
+    let status = std::fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
+    let filters = status.lines().find_map(|line| line.strip_prefix("Seccomp_filters:")?.trim().parse::<u32>().ok());
+    let known = KNOWN.load(Ordering::Relaxed);
+    if filters.is_some_and(|filters| filters > 0 && known >> 1 == u64::from(filters)) {
+        return known & 1 != 0;
+    }
+    let Ok(answers) = super::clone::mount_calls_with_privilege() else { return false };
+    let are_refused = answers.contains(&Errno::EPERM);
+    KNOWN.store(u64::from(filters.unwrap_or(0)) << 1 | u64::from(are_refused), Ordering::Relaxed);
+    are_refused
 }
 
 const CAP_SYS_ADMIN: u32 = 21;
@@ -134,6 +164,18 @@ mod tests {
         for errno in [clone3(), mount_setattr(), close_range()] {
             assert!(matches!(errno, Errno::EINVAL | Errno::ENOSYS | Errno::EPERM), "{errno}");
         }
+    }
+
+    #[test]
+    fn one_who_may_mount_is_asked_in_namespaces_of_its_own() {
+        let before = std::fs::read_link("/proc/thread-self/ns/user").unwrap();
+        match super::super::clone::mount_calls_with_privilege() {
+            Ok(answers) => assert!(!answers.contains(&Errno::from_raw(0)), "{answers:?}"),
+            Err(errno) => {
+                assert!(matches!(errno, Errno::EPERM | Errno::EACCES | Errno::ENOSPC | Errno::EUSERS), "{errno}")
+            }
+        }
+        assert_eq!(std::fs::read_link("/proc/thread-self/ns/user").unwrap(), before);
     }
 
     #[test]
