@@ -2534,8 +2534,23 @@ zind_status zind_container_restart_interruptible(const zind_container *container
  * Returns also ZIND_STATUS_NOT_FOUND, _STATE, _SYS. */
 zind_status zind_container_detach(const zind_container *container, zind_error **err);
 
+/* As zind_container_detach(), and asks as zind_container_pause_interruptible(). Nothing is changed then.
+ * Returns also ZIND_STATUS_INTERRUPTED. */
+zind_status zind_container_detach_interruptible(const zind_container *container,
+                                                zind_interrupted interrupted,
+                                                void *data,
+                                                zind_error **err);
+
 /* Gives it another name. Returns also ZIND_STATUS_UTF8, _SPEC for a name that is none, _EXISTS, _NOT_FOUND, _SYS. */
 zind_status zind_container_rename(const zind_container *container, const char *name, zind_error **err);
+
+/* As zind_container_rename(), and asks as zind_container_pause_interruptible(). It has its old name then.
+ * Returns also ZIND_STATUS_INTERRUPTED. */
+zind_status zind_container_rename_interruptible(const zind_container *container,
+                                                const char *name,
+                                                zind_interrupted interrupted,
+                                                void *data,
+                                                zind_error **err);
 
 /* Deletes it with all it has: changes, log, name. The handle is still to be freed.
  * force: one that runs is ended first, and one whose state cannot be read is taken away, too.
@@ -2624,6 +2639,14 @@ zind_status zind_container_exec_interruptible(const zind_container *container,
  * _NOT_FOUND, _SYS. */
 zind_status zind_container_pause(const zind_container *container,
                                  zind_error **err);
+
+/* As zind_container_pause(), and asks a function of the caller's whether to stop, as zind_container_start_interruptible(): while
+ * somebody else changes this container, as who starts it does while its hooks run. It goes on then.
+ * Returns also ZIND_STATUS_INTERRUPTED. */
+zind_status zind_container_pause_interruptible(const zind_container *container,
+                                               zind_interrupted interrupted,
+                                               void *data,
+                                               zind_error **err);
 
 /* Lets everything in it go on. Returns also what zind_container_pause() returns; _STATE is for one that is not paused. */
 zind_status zind_container_resume(const zind_container *container, zind_error **err);
@@ -2789,14 +2812,38 @@ zind_status zind_container_snapshot(const zind_container *container,
                                     const char *name,
                                     zind_error **err);
 
+/* As zind_container_snapshot(), and asks as zind_container_pause_interruptible(). There is no such snapshot then.
+ * Returns also ZIND_STATUS_INTERRUPTED. */
+zind_status zind_container_snapshot_interruptible(const zind_container *container,
+                                                  const char *name,
+                                                  zind_interrupted interrupted,
+                                                  void *data,
+                                                  zind_error **err);
+
 /* Throws away what it has changed since: its next start begins as it was at that snapshot.
  * Returns also ZIND_STATUS_NOT_FOUND, _STATE if it runs, and _SYS. */
 zind_status zind_container_restore(const zind_container *container, const char *name, zind_error **err);
+
+/* As zind_container_restore(), and asks as zind_container_pause_interruptible(). Nothing is thrown away then.
+ * Returns also ZIND_STATUS_INTERRUPTED. */
+zind_status zind_container_restore_interruptible(const zind_container *container,
+                                                 const char *name,
+                                                 zind_interrupted interrupted,
+                                                 void *data,
+                                                 zind_error **err);
 
 /* Forgets a snapshot. The present state does not change. Returns also ZIND_STATUS_NOT_FOUND, _STATE if it runs, and _SYS. */
 zind_status zind_container_remove_snapshot(const zind_container *container,
                                            const char *name,
                                            zind_error **err);
+
+/* As zind_container_remove_snapshot(), and asks as zind_container_pause_interruptible(). The snapshot is still there then.
+ * Returns also ZIND_STATUS_INTERRUPTED. */
+zind_status zind_container_remove_snapshot_interruptible(const zind_container *container,
+                                                         const char *name,
+                                                         zind_interrupted interrupted,
+                                                         void *data,
+                                                         zind_error **err);
 
 /* Its snapshots, oldest first, as zind_layers_snapshots_json(). json: receives a string; free it with zind_string_free().
  * Returns also ZIND_STATUS_NOT_FOUND, _SYS. */

@@ -302,6 +302,36 @@ fn a_start_is_interrupted_in_any_hook() {
     });
 }
 
+/// Whoever wants to change it meanwhile waits until its hooks have run, or gives that up.
+#[test]
+fn who_waits_for_a_hook_of_somebody_else_can_give_up() {
+    alone(|place| {
+        let mut hooks = Hooks::default();
+        hooks.create_container = vec![place.shell("exec sleep 1000")];
+        let container = place.make("exit 0", hooks);
+        let other = place.containers.find(container.id()).unwrap();
+        let mut is_asked = false;
+        let result = container.start_interruptible(&mut || {
+            let stop = &mut || true;
+            for (what, result) in [
+                ("pause", other.pause_interruptible(stop)),
+                ("detach", other.detach_interruptible(stop)),
+                ("rename", other.rename_interruptible("another", stop)),
+                ("snapshot", other.snapshot_interruptible("s", stop)),
+                ("restore", other.restore_interruptible("s", stop)),
+                ("remove_snapshot", other.remove_snapshot_interruptible("s", stop)),
+            ] {
+                assert!(matches!(result, Err(Error::Interrupted)), "{what}: {result:?}");
+            }
+            is_asked = true;
+            true
+        });
+        assert!(matches!(result, Err(Error::Interrupted)) && is_asked, "{result:?}");
+        assert!(matches!(place.containers.find("another"), Err(Error::NotFound { .. })));
+        container.delete(true).unwrap();
+    });
+}
+
 #[test]
 fn a_hook_is_an_absolute_path_and_its_script_runs_by_its_first_line() {
     alone(|place| {

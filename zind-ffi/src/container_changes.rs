@@ -9,6 +9,7 @@ use crate::error::{zind_error, zind_status};
 use crate::guard::Out;
 use crate::image::{Told, commit_options, compression, zind_image, zind_progress};
 use crate::layers::{snapshots_json, zind_changes};
+use crate::process::{question, zind_interrupted};
 use crate::strings::{give_string, optional_text, path, text};
 
 /// What it has changed of its root since it was made, or since a snapshot, as zind_layers_diff(). One that runs goes on.
@@ -105,6 +106,24 @@ pub unsafe extern "C" fn zind_container_snapshot(
     unsafe { by_name(container, name, err, Container::snapshot) }
 }
 
+/// As zind_container_snapshot(), and asks as zind_container_pause_interruptible(). There is no such snapshot then.
+/// Returns also ZIND_STATUS_INTERRUPTED.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zind_container_snapshot_interruptible(
+    container: *const zind_container,
+    name: *const c_char,
+    interrupted: zind_interrupted,
+    data: *mut c_void,
+    err: *mut *mut zind_error,
+) -> zind_status {
+    // SAFETY: the header's demand.
+    unsafe {
+        by_name(container, name, err, |container, name| {
+            container.snapshot_interruptible(name, &mut question(interrupted, data))
+        })
+    }
+}
+
 /// Throws away what it has changed since: its next start begins as it was at that snapshot.
 /// Returns also ZIND_STATUS_NOT_FOUND, _STATE if it runs, and _SYS.
 #[unsafe(no_mangle)]
@@ -117,6 +136,24 @@ pub unsafe extern "C" fn zind_container_restore(
     unsafe { by_name(container, name, err, Container::restore) }
 }
 
+/// As zind_container_restore(), and asks as zind_container_pause_interruptible(). Nothing is thrown away then.
+/// Returns also ZIND_STATUS_INTERRUPTED.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zind_container_restore_interruptible(
+    container: *const zind_container,
+    name: *const c_char,
+    interrupted: zind_interrupted,
+    data: *mut c_void,
+    err: *mut *mut zind_error,
+) -> zind_status {
+    // SAFETY: the header's demand.
+    unsafe {
+        by_name(container, name, err, |container, name| {
+            container.restore_interruptible(name, &mut question(interrupted, data))
+        })
+    }
+}
+
 /// Forgets a snapshot. The present state does not change. Returns also ZIND_STATUS_NOT_FOUND, _STATE if it runs, and _SYS.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn zind_container_remove_snapshot(
@@ -126,6 +163,24 @@ pub unsafe extern "C" fn zind_container_remove_snapshot(
 ) -> zind_status {
     // SAFETY: the header's demand.
     unsafe { by_name(container, name, err, Container::remove_snapshot) }
+}
+
+/// As zind_container_remove_snapshot(), and asks as zind_container_pause_interruptible(). The snapshot is still there then.
+/// Returns also ZIND_STATUS_INTERRUPTED.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zind_container_remove_snapshot_interruptible(
+    container: *const zind_container,
+    name: *const c_char,
+    interrupted: zind_interrupted,
+    data: *mut c_void,
+    err: *mut *mut zind_error,
+) -> zind_status {
+    // SAFETY: the header's demand.
+    unsafe {
+        by_name(container, name, err, |container, name| {
+            container.remove_snapshot_interruptible(name, &mut question(interrupted, data))
+        })
+    }
 }
 
 /// Its snapshots, oldest first, as zind_layers_snapshots_json(). json: receives a string; free it with zind_string_free().

@@ -328,6 +328,19 @@ pub unsafe extern "C" fn zind_container_detach(
     unsafe { on(container, err, |container| Ok(container.detach()?)) }
 }
 
+/// As zind_container_detach(), and asks as zind_container_pause_interruptible(). Nothing is changed then.
+/// Returns also ZIND_STATUS_INTERRUPTED.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zind_container_detach_interruptible(
+    container: *const zind_container,
+    interrupted: zind_interrupted,
+    data: *mut c_void,
+    err: *mut *mut zind_error,
+) -> zind_status {
+    // SAFETY: the header's demand.
+    unsafe { on(container, err, |container| Ok(container.detach_interruptible(&mut question(interrupted, data))?)) }
+}
+
 /// Gives it another name. Returns also ZIND_STATUS_UTF8, _SPEC for a name that is none, _EXISTS, _NOT_FOUND, _SYS.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn zind_container_rename(
@@ -337,6 +350,25 @@ pub unsafe extern "C" fn zind_container_rename(
 ) -> zind_status {
     // SAFETY: the header's demand.
     unsafe { on(container, err, |container| Ok(container.rename(text(name, "name")?)?)) }
+}
+
+/// As zind_container_rename(), and asks as zind_container_pause_interruptible(). It has its old name then.
+/// Returns also ZIND_STATUS_INTERRUPTED.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zind_container_rename_interruptible(
+    container: *const zind_container,
+    name: *const c_char,
+    interrupted: zind_interrupted,
+    data: *mut c_void,
+    err: *mut *mut zind_error,
+) -> zind_status {
+    // SAFETY: the header's demand.
+    unsafe {
+        on(container, err, |container| {
+            let name = text(name, "name")?;
+            Ok(container.rename_interruptible(name, &mut question(interrupted, data))?)
+        })
+    }
 }
 
 /// Deletes it with all it has: changes, log, name. The handle is still to be freed.

@@ -64,6 +64,20 @@ pub unsafe extern "C" fn zind_container_pause(
     unsafe { on(container, err, |container| Ok(container.pause()?)) }
 }
 
+/// As zind_container_pause(), and asks a function of the caller's whether to stop, as zind_container_start_interruptible(): while
+/// somebody else changes this container, as who starts it does while its hooks run. It goes on then.
+/// Returns also ZIND_STATUS_INTERRUPTED.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zind_container_pause_interruptible(
+    container: *const zind_container,
+    interrupted: zind_interrupted,
+    data: *mut c_void,
+    err: *mut *mut zind_error,
+) -> zind_status {
+    // SAFETY: the header's demand.
+    unsafe { on(container, err, |container| Ok(container.pause_interruptible(&mut question(interrupted, data))?)) }
+}
+
 /// Lets everything in it go on. Returns also what zind_container_pause() returns; _STATE is for one that is not paused.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn zind_container_resume(

@@ -365,7 +365,7 @@ impl Container {
     }
 
     fn pause(&self, py: Python<'_>) -> PyResult<()> {
-        self.call(py, zind_core::Container::pause)
+        detached(py, |interrupted| self.container.pause_interruptible(interrupted))
     }
 
     fn resume(&self, py: Python<'_>) -> PyResult<()> {
@@ -378,11 +378,11 @@ impl Container {
     }
 
     fn detach(&self, py: Python<'_>) -> PyResult<()> {
-        self.call(py, zind_core::Container::detach)
+        detached(py, |interrupted| self.container.detach_interruptible(interrupted))
     }
 
     fn rename(&self, py: Python<'_>, name: &str) -> PyResult<()> {
-        self.call(py, |container| container.rename(name))
+        detached(py, |interrupted| self.container.rename_interruptible(name, interrupted))
     }
 
     fn delete(&self, py: Python<'_>, force: bool, cancel: Option<Py<Cancel>>) -> PyResult<()> {
@@ -500,15 +500,15 @@ impl Container {
     }
 
     fn snapshot(&self, py: Python<'_>, name: &str) -> PyResult<()> {
-        self.call(py, |container| container.snapshot(name))
+        detached(py, |interrupted| self.container.snapshot_interruptible(name, interrupted))
     }
 
     fn restore(&self, py: Python<'_>, name: &str) -> PyResult<()> {
-        self.call(py, |container| container.restore(name))
+        detached(py, |interrupted| self.container.restore_interruptible(name, interrupted))
     }
 
     fn remove_snapshot(&self, py: Python<'_>, name: &str) -> PyResult<()> {
-        self.call(py, |container| container.remove_snapshot(name))
+        detached(py, |interrupted| self.container.remove_snapshot_interruptible(name, interrupted))
     }
 
     fn snapshots(&self, py: Python<'_>) -> PyResult<Vec<SnapshotTuple>> {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import threading
 import time
 import warnings
@@ -50,6 +51,48 @@ def until(true, seconds: float = 20):
     while not true():
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def test_who_waits_for_a_hook_of_somebody_else_is_interrupted(place, told):
+    """A start keeps others from changing the container while its hooks run; a signal ends their wait."""
+    container = made(place, told, hooks={"createContainer": [shell(f"echo begun >> {told}; exec sleep 1000", timeout=40)]})
+    failed = []
+
+    def start():
+        try:
+            container.start()
+        except zind.Error as error:
+            failed.append(error)
+
+    class Interrupted(Exception):
+        pass
+
+    def raising(*_):
+        raise Interrupted
+
+    other = place.find(container.id)
+    calls = [other.pause, other.detach]
+    calls += [lambda call=call: call("another") for call in (other.rename, other.snapshot, other.restore, other.remove_snapshot)]
+    starter = threading.Thread(target=start)
+    before = signal.signal(signal.SIGUSR1, raising)
+    starter.start()
+    try:
+        until(lambda: told.read_text())
+        for call in calls:
+            timer = threading.Timer(0.2, signal.pthread_kill, (threading.main_thread().ident, signal.SIGUSR1))
+            with pytest.raises(Interrupted):
+                timer.start()
+                call()
+            timer.join()
+            # The hook runs still, so that nobody else could have ended the wait.
+            assert starter.is_alive()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+        for pid in [pid for pid, (_, _, name) in kit.descendants().items() if name == "sleep"]:
+            os.kill(pid, signal.SIGKILL)
+        starter.join()
+    assert [error.step for error in failed] == ["Hook"]
+    assert container.name is None
 
 
 def test_programs_and_functions_in_their_order_with_the_state(place, told):

@@ -141,7 +141,12 @@ impl Container {
     /// Errors: [`Error::State`] if it runs, if it has the name already, and as of [`Container::commit`]; [`Error::Spec`] for a name
     /// that is none.
     pub fn snapshot(&self, name: &str) -> Result<()> {
-        let _lock = self.at_rest("make a snapshot of")?;
+        self.snapshot_interruptible(name, &mut || false)
+    }
+
+    /// As [`Container::snapshot`], and [`Container::pause_interruptible`].
+    pub fn snapshot_interruptible(&self, name: &str, interrupted: &mut dyn FnMut() -> bool) -> Result<()> {
+        let _lock = self.at_rest("make a snapshot of", interrupted)?;
         match self.ground("make a snapshot of", &mut ())? {
             Ground::Layers(layers) => layers.snapshot(name),
             Ground::Upper(over) => {
@@ -156,7 +161,12 @@ impl Container {
     ///
     /// Errors: [`Error::NotFound`]; [`Error::State`] if it runs.
     pub fn restore(&self, name: &str) -> Result<()> {
-        let _lock = self.at_rest("restore")?;
+        self.restore_interruptible(name, &mut || false)
+    }
+
+    /// As [`Container::restore`], and [`Container::pause_interruptible`].
+    pub fn restore_interruptible(&self, name: &str, interrupted: &mut dyn FnMut() -> bool) -> Result<()> {
+        let _lock = self.at_rest("restore", interrupted)?;
         self.layers_with("restore", name)?.restore(name)
     }
 
@@ -178,7 +188,12 @@ impl Container {
     ///
     /// Errors: [`Error::NotFound`]; [`Error::State`] if it runs.
     pub fn remove_snapshot(&self, name: &str) -> Result<()> {
-        let _lock = self.at_rest("remove a snapshot of")?;
+        self.remove_snapshot_interruptible(name, &mut || false)
+    }
+
+    /// As [`Container::remove_snapshot`], and [`Container::pause_interruptible`].
+    pub fn remove_snapshot_interruptible(&self, name: &str, interrupted: &mut dyn FnMut() -> bool) -> Result<()> {
+        let _lock = self.at_rest("remove a snapshot of", interrupted)?;
         self.layers_with("remove a snapshot of", name)?.remove(name)
     }
 
@@ -199,14 +214,14 @@ impl Container {
     }
 
     /// Keeps others from starting it.
-    fn at_rest(&self, what: &str) -> Result<super::state::Locked> {
-        let lock = self.dir().lock(&mut || false)?;
+    fn at_rest(&self, what: &str, interrupted: &mut dyn FnMut() -> bool) -> Result<super::state::Locked> {
+        let lock = self.dir().lock(interrupted)?;
         let (record, phase) = self.phase()?;
         if let Phase::Running(_) | Phase::Starting = phase {
             let text = format!("cannot {what} container {}: it is running; stop it first", self.short_id());
             return Err(Error::State(text));
         }
-        self.settle(&record, &phase, &mut || false)?;
+        self.settle(&record, &phase, interrupted)?;
         Ok(lock)
     }
 

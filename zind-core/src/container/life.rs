@@ -146,8 +146,13 @@ impl Container {
 
     /// Lets it go on when the program that has started it, or is going to, ends.
     pub fn detach(&self) -> Result<()> {
+        self.detach_interruptible(&mut || false)
+    }
+
+    /// As [`Container::detach`], and [`Container::pause_interruptible`].
+    pub fn detach_interruptible(&self, interrupted: &mut dyn FnMut() -> bool) -> Result<()> {
         self.is_apart("detach", "and ends with it; started with --name or -d it is apart")?;
-        let _lock = self.dir().lock(&mut || false)?;
+        let _lock = self.dir().lock(interrupted)?;
         let mut record = self.record()?;
         if !record.detached {
             record.detached = true;
@@ -160,6 +165,11 @@ impl Container {
     ///
     /// Errors: [`Error::Exists`]; [`Error::Spec`] for a name that is none.
     pub fn rename(&self, name: &str) -> Result<()> {
-        self.0.places.rename(self, name)
+        self.rename_interruptible(name, &mut || false)
+    }
+
+    /// As [`Container::rename`], and [`Container::pause_interruptible`].
+    pub fn rename_interruptible(&self, name: &str, interrupted: &mut dyn FnMut() -> bool) -> Result<()> {
+        self.0.places.rename(self, name, interrupted)
     }
 }

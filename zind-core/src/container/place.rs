@@ -230,10 +230,15 @@ impl Containers {
         }
     }
 
-    pub(super) fn rename(&self, container: &Container, name: &str) -> Result<()> {
+    pub(super) fn rename(
+        &self,
+        container: &Container,
+        name: &str,
+        interrupted: &mut dyn FnMut() -> bool,
+    ) -> Result<()> {
         state::check_name(name)?;
         let dir = container.dir();
-        let _change = dir.lock(&mut || false)?;
+        let _change = dir.lock(interrupted)?;
         let _names = self.lock_names()?;
         let mut record = dir.record()?;
         if record.name.as_deref() == Some(name) {

@@ -116,7 +116,13 @@ impl Container {
     /// Errors: [`Error::State`] if it does not run, is paused already, or has no control group; those of
     /// [`Cgroup::freeze`].
     pub fn pause(&self) -> Result<()> {
-        let _lock = self.dir().lock(&mut || false)?;
+        self.pause_interruptible(&mut || false)
+    }
+
+    /// As [`Container::pause`]; `interrupted` is asked while somebody else changes the container, as who starts it does while its
+    /// hooks run, and ends the wait with [`Error::Interrupted`].
+    pub fn pause_interruptible(&self, interrupted: &mut dyn FnMut() -> bool) -> Result<()> {
+        let _lock = self.dir().lock(interrupted)?;
         let group = self.group("pause")?;
         if self.state()? == State::Paused {
             return Err(Error::State(format!("container {} is paused already", self.short_id())));

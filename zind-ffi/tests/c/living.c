@@ -390,6 +390,19 @@ static bool at_once(void *data) {
     return data != NULL;
 }
 
+/* Asked while this container is started, and its hook runs: so long nobody else changes it. */
+static bool others_give_up(void *data) {
+    zind_container *container = (zind_container *)data;
+    FAILS(zind_container_pause_interruptible(container, at_once, data, &error), ZIND_STATUS_INTERRUPTED);
+    FAILS(zind_container_detach_interruptible(container, at_once, data, &error), ZIND_STATUS_INTERRUPTED);
+    FAILS(zind_container_rename_interruptible(container, "other", at_once, data, &error), ZIND_STATUS_INTERRUPTED);
+    FAILS(zind_container_snapshot_interruptible(container, "s", at_once, data, &error), ZIND_STATUS_INTERRUPTED);
+    FAILS(zind_container_restore_interruptible(container, "s", at_once, data, &error), ZIND_STATUS_INTERRUPTED);
+    FAILS(zind_container_remove_snapshot_interruptible(container, "s", at_once, data, &error), ZIND_STATUS_INTERRUPTED);
+    zind_error_clear(&error);
+    return true;
+}
+
 static void an_event_loop_waits_for_it(void) {
     zind_container *container = make("read x; sleep 0.1; exit 4", NULL);
     zind_ending *ending = NULL;
@@ -533,6 +546,15 @@ static void hooks_and_questions(void) {
     FAILS(zind_container_start_interruptible(container, at_once, &end, &error), ZIND_STATUS_INTERRUPTED);
     zind_error_clear(&error);
     CHECK(state_of(container) == ZIND_STATE_CREATED);
+    FAILS(zind_container_start_interruptible(container, others_give_up, container, &error), ZIND_STATUS_INTERRUPTED);
+    zind_error_clear(&error);
+    OK(zind_container_rename_interruptible(container, "other", NULL, NULL, &error));
+    OK(zind_container_detach_interruptible(container, NULL, NULL, &error));
+    FAILS(zind_container_pause_interruptible(container, NULL, NULL, &error), ZIND_STATUS_STATE);
+    FAILS(zind_container_snapshot_interruptible(container, "s", NULL, NULL, &error), ZIND_STATUS_STATE);
+    FAILS(zind_container_restore_interruptible(container, "s", NULL, NULL, &error), ZIND_STATUS_STATE);
+    FAILS(zind_container_remove_snapshot_interruptible(container, "s", NULL, NULL, &error), ZIND_STATUS_STATE);
+    zind_error_clear(&error);
     FAILS(zind_container_start_attached_interruptible(container, at_once, &end, &attachment, &error), ZIND_STATUS_INTERRUPTED);
     zind_error_clear(&error);
     CHECK(attachment == NULL);
