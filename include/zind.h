@@ -2658,6 +2658,14 @@ zind_status zind_container_update_json(const zind_container *container,
                                        const char *resources,
                                        zind_error **err);
 
+/* As zind_container_update_json(), and asks a function of the caller's whether to stop, as zind_container_pause_interruptible().
+ * Nothing is changed then. Returns also ZIND_STATUS_INTERRUPTED. */
+zind_status zind_container_update_json_interruptible(const zind_container *container,
+                                                     const char *resources,
+                                                     zind_interrupted interrupted,
+                                                     void *data,
+                                                     zind_error **err);
+
 /* What it uses now; once it has ended, what it used over its whole life. stats: begin with ZIND_STATS_INIT.
  * Returns also ZIND_STATUS_STATE if it was never started, _SPEC for a struct_size that is too small, _NOT_FOUND, _SYS. */
 zind_status zind_container_stats(const zind_container *container,

@@ -106,6 +106,25 @@ pub unsafe extern "C" fn zind_container_update_json(
     }
 }
 
+/// As zind_container_update_json(), and asks a function of the caller's whether to stop, as zind_container_pause_interruptible().
+/// Nothing is changed then. Returns also ZIND_STATUS_INTERRUPTED.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zind_container_update_json_interruptible(
+    container: *const zind_container,
+    resources: *const c_char,
+    interrupted: zind_interrupted,
+    data: *mut c_void,
+    err: *mut *mut zind_error,
+) -> zind_status {
+    // SAFETY: the header's demand.
+    unsafe {
+        on(container, err, |container| {
+            let resources = Resources::from_oci_json(text(resources, "resources")?)?;
+            Ok(container.update_interruptible(&resources, &mut question(interrupted, data))?)
+        })
+    }
+}
+
 /// What it uses now; once it has ended, what it used over its whole life. stats: begin with ZIND_STATS_INIT.
 /// Returns also ZIND_STATUS_STATE if it was never started, _SPEC for a struct_size that is too small, _NOT_FOUND, _SYS.
 #[unsafe(no_mangle)]

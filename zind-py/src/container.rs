@@ -374,7 +374,7 @@ impl Container {
 
     fn update(&self, py: Python<'_>, resources: &Bound<'_, PyAny>) -> PyResult<()> {
         let resources = crate::resources::of_object(resources)?;
-        self.call(py, |container| container.update(&resources))
+        detached(py, |interrupted| self.container.update_interruptible(&resources, interrupted))
     }
 
     fn detach(&self, py: Python<'_>) -> PyResult<()> {

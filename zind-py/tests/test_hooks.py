@@ -71,7 +71,7 @@ def test_who_waits_for_a_hook_of_somebody_else_is_interrupted(place, told):
         raise Interrupted
 
     other = place.find(container.id)
-    calls = [other.pause, other.detach]
+    calls = [other.pause, other.detach, lambda: other.update(zind.Resources())]
     calls += [lambda call=call: call("another") for call in (other.rename, other.snapshot, other.restore, other.remove_snapshot)]
     starter = threading.Thread(target=start)
     before = signal.signal(signal.SIGUSR1, raising)

@@ -153,7 +153,12 @@ impl Container {
     ///
     /// [`Step::Container`]: crate::Step::Container
     pub fn update(&self, resources: &Resources) -> Result<()> {
-        let _lock = self.dir().lock(&mut || false)?;
+        self.update_interruptible(resources, &mut || false)
+    }
+
+    /// As [`Container::update`]; `interrupted` is asked as that of [`Container::pause_interruptible`].
+    pub fn update_interruptible(&self, resources: &Resources, interrupted: &mut dyn FnMut() -> bool) -> Result<()> {
+        let _lock = self.dir().lock(interrupted)?;
         resources.check()?;
         let mut spec = spec_file::read(self.dir())?;
         let changed = spec.resources.take().unwrap_or_default().changed_by(resources);

@@ -394,6 +394,7 @@ static bool at_once(void *data) {
 static bool others_give_up(void *data) {
     zind_container *container = (zind_container *)data;
     FAILS(zind_container_pause_interruptible(container, at_once, data, &error), ZIND_STATUS_INTERRUPTED);
+    FAILS(zind_container_update_json_interruptible(container, "{}", at_once, data, &error), ZIND_STATUS_INTERRUPTED);
     FAILS(zind_container_detach_interruptible(container, at_once, data, &error), ZIND_STATUS_INTERRUPTED);
     FAILS(zind_container_rename_interruptible(container, "other", at_once, data, &error), ZIND_STATUS_INTERRUPTED);
     FAILS(zind_container_snapshot_interruptible(container, "s", at_once, data, &error), ZIND_STATUS_INTERRUPTED);
@@ -550,6 +551,7 @@ static void hooks_and_questions(void) {
     zind_error_clear(&error);
     OK(zind_container_rename_interruptible(container, "other", NULL, NULL, &error));
     OK(zind_container_detach_interruptible(container, NULL, NULL, &error));
+    OK(zind_container_update_json_interruptible(container, "{}", NULL, NULL, &error));
     FAILS(zind_container_pause_interruptible(container, NULL, NULL, &error), ZIND_STATUS_STATE);
     FAILS(zind_container_snapshot_interruptible(container, "s", NULL, NULL, &error), ZIND_STATUS_STATE);
     FAILS(zind_container_restore_interruptible(container, "s", NULL, NULL, &error), ZIND_STATUS_STATE);
