@@ -59,6 +59,7 @@ pub fn create_arguments(command: Command) -> Command {
     ["detach", "detach-keys", "sig-proxy", "timeout", "attach", "learn"]
         .into_iter()
         .fold(command, |command, name| command.mut_arg(name, |arg| arg.hide(true)))
+        .mut_arg("rm", |arg| arg.help("Delete it when it has ended"))
 }
 
 fn all(command: Command) -> Command {
@@ -101,7 +102,7 @@ fn streams(command: Command) -> Command {
         .arg(switch("detach", "In the background: its id is written, and it goes on").short('d'))
         .arg(value("detach-keys", "KEYS", "What leaves one with a name running; ctrl-p,ctrl-q without it"))
         .arg(value("name", "NAME", "Others find it by this name, and it is kept: zind exec, logs, attach"))
-        .arg(switch("rm", "Delete it when it has ended; what has no name always is, but with -d"))
+        .arg(switch("rm", "Delete it when it has ended: so it is without --name, -d and --restart, unless --rm=false"))
         .arg(value("restart", "POLICY", "no, on-failure[:N], always or unless-stopped"))
         .arg(list("log-opt", "KEY=VALUE", "max-size=BYTES, max-file=NUMBER of its log"))
         .arg(path("cidfile", "FILE", "Write its id to this file"))

@@ -25,12 +25,13 @@ use crate::progress::Bars;
 /// goes on by itself, in one that is kept.
 pub fn run(given: &ArgMatches, context: &Context) -> Result {
     arguments::refuse_absent("run", given)?;
+    let file = lasting::IdFile::make(given)?;
     let mut spec = spec("run", given, context)?;
     if let Some(file) = given.file("learn") {
         return learning::run(spec, given, context, &file);
     }
     if lasting::is_wanted(given) {
-        return lasting::run(spec, given, context);
+        return lasting::run(spec, given, context, file);
     }
     if given.is_on("tty") {
         spec.terminal = Some(Size::of(std::io::stdout()).unwrap_or_default());
@@ -57,7 +58,8 @@ pub fn create(given: &ArgMatches, context: &Context) -> Result {
     if given.is_on("detach") {
         return Err(Failure::new("create: nothing is started").hint("`zind start NAME` starts it in the background"));
     }
-    lasting::create(spec("create", given, context)?, given, context)
+    let file = lasting::IdFile::make(given)?;
+    lasting::create(spec("create", given, context)?, given, context, file)
 }
 
 /// All that was asked for.
