@@ -50,7 +50,7 @@ impl How {
 
 pub fn attach_arguments(command: Command) -> Command {
     command
-        .arg(switch("no-stdin", "Only look"))
+        .arg(switch("no-stdin", "Only look, and type nothing"))
         .arg(switch("sig-proxy", "Pass signals on; on without it"))
         .arg(value("detach-keys", "KEYS", "What leaves it running; ctrl-p,ctrl-q without it"))
         .arg(words("name", "CONTAINER", 1).help("Name, id or the beginning of one"))
@@ -66,6 +66,12 @@ pub fn attach(given: &ArgMatches, context: &Context) -> Result {
     };
     how.keys()?;
     let attachment = container.attach(&AttachOptions::default())?;
+    let is_typed_into = how.interactive && attachment.has_terminal() && attachment.input().is_some();
+    if is_typed_into && !std::io::stdin().is_terminal() {
+        // Its end would be typed, too, and end a shell.
+        return Err(Failure::new("attach: stdin is no terminal, and the container has one")
+            .hint("`zind attach --no-stdin` only looks; `zind exec -i` gives input to a program of its own"));
+    }
     let has_window = attachment.has_terminal() && attachment.input().is_some();
     if let (true, Some(size)) = (has_window, Size::of(std::io::stdout())) {
         // A program that fills the screen draws it anew when its window changes, be it there and back.
