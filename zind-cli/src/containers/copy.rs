@@ -18,6 +18,10 @@ pub fn arguments(command: Command) -> Command {
 pub fn run(given: &ArgMatches, context: &Context) -> Result {
     let options = CopyOptions::new().follow_links(given.is_on("follow-link"));
     let paths = given.texts("paths");
+    if paths.contains(&"-") {
+        return Err(Failure::new("cp: zind does not have -, a tar on stdin or stdout")
+            .hint("of a whole root there is `zind export`; else `zind exec NAME tar`; a file of that name is ./-"));
+    }
     match (inside(paths[0]), inside(paths[1])) {
         (None, Some((name, target))) => find(context, name)?.copy_in(paths[0], target, &options)?,
         (Some((name, source)), None) => find(context, name)?.copy_out(source, paths[1], &options)?,
