@@ -32,9 +32,14 @@ pub fn switch(name: &'static str, help: &'static str) -> Arg {
         .hide_default_value(true)
 }
 
-/// An option with one value; the last one counts.
+/// An option with one value; the last one counts. `-1` behind it is its value, and no option.
 pub fn value(name: &'static str, what: &'static str, help: &'static str) -> Arg {
-    Arg::new(name).long(name).value_name(what).help(help).action(ArgAction::Set)
+    Arg::new(name).long(name).value_name(what).help(help).action(ArgAction::Set).allow_negative_numbers(true)
+}
+
+/// An option with a number, a size or a time: whatever is behind it is its value, `-5g` too, and is judged as such.
+pub fn number(name: &'static str, what: &'static str, help: &'static str) -> Arg {
+    value(name, what, help).allow_hyphen_values(true)
 }
 
 /// An option with a path.
@@ -44,7 +49,7 @@ pub fn path(name: &'static str, what: &'static str, help: &'static str) -> Arg {
 
 /// An option that may be given several times.
 pub fn list(name: &'static str, what: &'static str, help: &'static str) -> Arg {
-    Arg::new(name).long(name).value_name(what).help(help).action(ArgAction::Append)
+    Arg::new(name).long(name).value_name(what).help(help).action(ArgAction::Append).allow_negative_numbers(true)
 }
 
 /// An option whose value may be left away: `--mount`, `--mount=FILE`.

@@ -7,7 +7,7 @@ use zind_core::{Exec, Stdio, User};
 
 use super::find;
 use crate::Context;
-use crate::arguments::{Given, list, switch, takes_program, value};
+use crate::arguments::{Given, list, number, switch, takes_program, value};
 use crate::failure::{Failure, Result};
 use crate::run::foreground;
 use crate::signals::Signals;
@@ -20,7 +20,7 @@ pub fn arguments(command: Command) -> Command {
         .arg(list("env", "NAME[=VALUE]", "Set a variable; without a value, to the caller's").short('e'))
         .arg(list("env-file", "FILE", "Variables, one in a line"))
         .arg(value("workdir", "DIR", "Working directory").short('w'))
-        .arg(value("user", "USER[:GROUP]", "By name or number").short('u'))
+        .arg(number("user", "USER[:GROUP]", "By name or number").short('u'))
         .arg(switch("privileged", "All capabilities, and no filter"))
 }
 

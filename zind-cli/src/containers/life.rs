@@ -8,7 +8,7 @@ use zind_core::{Container, parse_signal};
 
 use super::{each, find, streams};
 use crate::Context;
-use crate::arguments::{Given, switch, value, words};
+use crate::arguments::{Given, number, switch, value, words};
 use crate::failure::{Failure, Result};
 use crate::run::foreground::status;
 use crate::table::print;
@@ -27,7 +27,7 @@ fn patience(given: &ArgMatches) -> Result<Duration> {
 
 fn time(command: Command) -> Command {
     command.arg(
-        value("time", "SECONDS", "How long after the signal it is killed; 10 without it").short('t').alias("timeout"),
+        number("time", "SECONDS", "How long after the signal it is killed; 10 without it").short('t').alias("timeout"),
     )
 }
 

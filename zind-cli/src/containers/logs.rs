@@ -9,16 +9,16 @@ use zind_core::container::{LogQuery, Stream};
 
 use super::find;
 use crate::Context;
-use crate::arguments::{Given, switch, value, words};
+use crate::arguments::{Given, number, switch, words};
 use crate::failure::{Failure, Result};
 use crate::text::{parse_duration, rfc3339, unix_time};
 
 pub fn arguments(command: Command) -> Command {
     command
         .arg(switch("follow", "Go on until it has ended").short('f'))
-        .arg(value("tail", "NUMBER", "Only the last lines; all without it").short('n'))
-        .arg(value("since", "TIME", "From then on: a date (2026-11-25T12:00:00Z), or how long ago (10m)"))
-        .arg(value("until", "TIME", "Until then"))
+        .arg(number("tail", "NUMBER", "Only the last lines; all without it").short('n'))
+        .arg(number("since", "TIME", "From then on: a date (2026-11-25T12:00:00Z), or how long ago (10m)"))
+        .arg(number("until", "TIME", "Until then"))
         .arg(switch("timestamps", "With times").short('t'))
         .arg(words("name", "CONTAINER", 1).help("Name, id or the beginning of one"))
 }
@@ -27,7 +27,9 @@ pub fn run(given: &ArgMatches, context: &Context) -> Result {
     let container = find(context, given.text("name").unwrap_or_default())?;
     let tail = match given.text("tail") {
         None | Some("all") => None,
-        Some(text) => Some(text.parse().map_err(|_| Failure::new(format!("logs: --tail: {text:?} is no number")))?),
+        Some(text) => Some(text.parse().map_err(|_| {
+            Failure::new(format!("logs: --tail: {text:?} is no number of lines")).hint("write a number, or all")
+        })?),
     };
     let mut query = LogQuery { follow: given.is_on("follow"), tail, ..LogQuery::default() };
     query.since = given.text("since").map(|text| time("--since", text)).transpose()?;

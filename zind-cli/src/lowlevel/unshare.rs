@@ -9,7 +9,7 @@ use zind_core::{Binfmt, IdMap, IdMaps, Kind, Source, Spec, TimeOffsets, User, fl
 
 use super::{ABSENT, KINDS, direct, id, namespace_options, of_util_linux, or_shell};
 use crate::Context;
-use crate::arguments::{Given, list, optional, path, takes_program, value};
+use crate::arguments::{Given, list, number, optional, path, takes_program, value};
 use crate::failure::{Failure, Result};
 use crate::run::foreground;
 
@@ -39,8 +39,8 @@ pub fn arguments(command: Command) -> Command {
         .arg(value("setgid", "GID", "Become this group, without others").short('G'))
         .arg(path("root", "DIR", "Change the root to this directory").short('R'))
         .arg(path("wd", "DIR", "Change the working directory").short('w'))
-        .arg(value("monotonic", "SECONDS", "Offset of the monotonic clock").allow_hyphen_values(true))
-        .arg(value("boottime", "SECONDS", "Offset of the clock since boot").allow_hyphen_values(true))
+        .arg(number("monotonic", "SECONDS", "Offset of the monotonic clock"))
+        .arg(number("boottime", "SECONDS", "Offset of the clock since boot"))
         .arg(on("clear-env", "Begin with an empty environment"))
         .arg(value("whitelist-env", "NAMES", "Variables, separated by commas, that --clear-env keeps"))
 }

@@ -3,7 +3,7 @@
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
-use crate::arguments::{Given, list, path, registry, switch, takes_program, value};
+use crate::arguments::{Given, list, number, path, registry, switch, takes_program, value};
 use crate::failure::{Failure, Result};
 
 /// Options of Docker's that zind does not have, whether they take a value, their letter, and what to do instead.
@@ -109,7 +109,7 @@ fn streams(command: Command) -> Command {
         .arg(switch("sig-proxy", "Pass signals on to the program; on without it"))
         .arg(switch("init", "A PID 1 that reaps and passes signals on; on without it"))
         .arg(value("stop-signal", "SIGNAL", "The signal that asks it to end"))
-        .arg(value("timeout", "TIME", "Kill it after this time: 10, 1m30s (zind's own)"))
+        .arg(number("timeout", "TIME", "Kill it after this time: 10, 1m30s (zind's own)"))
         .arg(switch("quiet", "No bars while an image is fetched").short('q'))
 }
 
@@ -119,7 +119,7 @@ fn process(command: Command) -> Command {
         .arg(list("env", "NAME[=VALUE]", "Set a variable; without a value, to the caller's").short('e'))
         .arg(list("env-file", "FILE", "Variables, one in a line"))
         .arg(value("workdir", "DIR", "Working directory").short('w'))
-        .arg(value("user", "USER[:GROUP]", "By name or number").short('u'))
+        .arg(number("user", "USER[:GROUP]", "By name or number").short('u'))
         .arg(list("group-add", "GROUP", "Supplementary groups"))
         .arg(value("entrypoint", "PROGRAM", "Replace the image's entrypoint; \"\" takes it away"))
         .arg(list("label", "NAME=VALUE", "Words about the container").short('l'))
@@ -137,13 +137,13 @@ fn root(command: Command) -> Command {
             .arg(list("mount", "KEY=VALUE,...", "type=bind|volume|tmpfs,source=,target=,readonly..."))
             .arg(list("tmpfs", "TARGET[:OPTIONS]", "A file system in memory"))
             .arg(switch("read-only", "Nothing of the root can be changed"))
-            .arg(value("tmpfs-size", "BYTES", "Limit of all that is changed in memory (zind's own)"))
+            .arg(number("tmpfs-size", "BYTES", "Limit of all that is changed in memory (zind's own)"))
             .arg(value(
                 "overlay",
                 "WHERE",
                 "Keep what is changed in this directory; \"none\": in the root itself (zind's own)",
             ))
-            .arg(value("shm-size", "BYTES", "Size of /dev/shm"))
+            .arg(number("shm-size", "BYTES", "Size of /dev/shm"))
             .arg(list("device", "PATH[:TARGET][:rwm]", "A device of the host")),
     )
 }
@@ -174,22 +174,22 @@ pub fn limits_alone(command: Command) -> Command {
 fn limits(command: Command) -> Command {
     command
         .next_help_heading("Limits")
-        .arg(value("memory", "BYTES", "Most memory: 512k, 256m, 1.5g").short('m'))
-        .arg(value("memory-swap", "BYTES", "Memory and swap together; -1: any swap").allow_hyphen_values(true))
-        .arg(value("memory-reservation", "BYTES", "Below this, memory is taken from others first"))
-        .arg(value("memory-swappiness", "0..100", "How gladly memory is swapped out").allow_hyphen_values(true))
+        .arg(number("memory", "BYTES", "Most memory: 512k, 256m, 1.5g").short('m'))
+        .arg(number("memory-swap", "BYTES", "Memory and swap together; -1: any swap"))
+        .arg(number("memory-reservation", "BYTES", "Below this, memory is taken from others first"))
+        .arg(number("memory-swappiness", "0..100", "How gladly memory is swapped out"))
         .arg(switch("oom-kill-disable", "Out of memory stops, in place of killing (cgroup v1)"))
-        .arg(value("oom-score-adj", "NUMBER", "-1000 to 1000: who is killed first").allow_hyphen_values(true))
-        .arg(value("cpus", "NUMBER", "CPU time per second: 0.5 is half of one"))
-        .arg(value("cpu-shares", "NUMBER", "Share where it is scarce: 1024 is the usual").short('c'))
-        .arg(value("cpu-period", "MICROSECONDS", "Period of --cpu-quota"))
-        .arg(value("cpu-quota", "MICROSECONDS", "CPU time per period").allow_hyphen_values(true))
-        .arg(value("cpu-rt-period", "MICROSECONDS", "Period of --cpu-rt-runtime"))
-        .arg(value("cpu-rt-runtime", "MICROSECONDS", "Real-time scheduling per period"))
+        .arg(number("oom-score-adj", "NUMBER", "-1000 to 1000: who is killed first"))
+        .arg(number("cpus", "NUMBER", "CPU time per second: 0.5 is half of one"))
+        .arg(number("cpu-shares", "NUMBER", "Share where it is scarce: 1024 is the usual").short('c'))
+        .arg(number("cpu-period", "MICROSECONDS", "Period of --cpu-quota"))
+        .arg(number("cpu-quota", "MICROSECONDS", "CPU time per period"))
+        .arg(number("cpu-rt-period", "MICROSECONDS", "Period of --cpu-rt-runtime"))
+        .arg(number("cpu-rt-runtime", "MICROSECONDS", "Real-time scheduling per period"))
         .arg(value("cpuset-cpus", "LIST", "0-3,7"))
         .arg(value("cpuset-mems", "LIST", "Memory nodes"))
-        .arg(value("pids-limit", "NUMBER", "Most processes and threads; -1: any").allow_hyphen_values(true))
-        .arg(value("blkio-weight", "10..1000", "Share of busy disks"))
+        .arg(number("pids-limit", "NUMBER", "Most processes and threads; -1: any"))
+        .arg(number("blkio-weight", "10..1000", "Share of busy disks"))
         .arg(list("blkio-weight-device", "DEVICE:WEIGHT", "Share of one disk"))
         .arg(list("device-read-bps", "DEVICE:BYTES", "Most bytes read per second"))
         .arg(list("device-write-bps", "DEVICE:BYTES", "Most bytes written per second"))

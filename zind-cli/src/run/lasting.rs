@@ -8,9 +8,9 @@ use std::path::PathBuf;
 use clap::ArgMatches;
 use zind_core::container::{LogOptions, Restart};
 use zind_core::terminal::Size;
-use zind_core::{Container, Spec, parse_signal, parse_size};
+use zind_core::{Container, Spec, parse_signal};
 
-use super::settings::lines;
+use super::settings::{self, lines};
 use crate::Context;
 use crate::arguments::Given;
 use crate::containers::{names, streams};
@@ -121,7 +121,7 @@ fn log(given: &ArgMatches) -> Result<LogOptions> {
     let mut options = LogOptions::default();
     for text in given.texts("log-opt") {
         match text.split_once('=') {
-            Some(("max-size", size)) => options.size = parse_size("log", size)?,
+            Some(("max-size", size)) => options.size = settings::size("log-opt", size)?,
             Some(("max-file", count)) => {
                 options.files =
                     count.parse().map_err(|_| Failure::new(format!("--log-opt: {text:?} is no number of files")))?;

@@ -47,9 +47,32 @@ pub fn bytes(given: &ArgMatches, name: &str) -> Result<Option<u64>> {
     given.text(name).map(|text| size(name, text)).transpose()
 }
 
-fn size(name: &str, text: &str) -> Result<u64> {
-    parse_size("size", text).map_err(|_| wrong(name, text, "no size").hint("write 4096, \"64k\", \"256m\" or \"1.5g\""))
+/// The size that is the value of an option.
+pub fn size(name: &str, text: &str) -> Result<u64> {
+    let is_number =
+        || text.trim_end_matches(|char: char| char.is_ascii_alphabetic()).parse::<f64>().is_ok_and(|n| n > 0.0);
+    match parse_size("size", text) {
+        Ok(size) if i64::try_from(size).is_ok() => Ok(size),
+        Err(_) if !is_number() => Err(wrong(name, text, "no size").hint(SIZES)),
+        _ => Err(wrong(name, text, "more than there can be").hint("the kernel counts less than 8 EiB")),
+    }
 }
+
+const SIZES: &str = "write 4096, \"64k\", \"256m\" or \"1.5g\"";
+
+/// `--cpus`. 0 is no limit, as with Docker.
+fn cpus(given: &ArgMatches) -> Result<Option<f64>> {
+    let cpus = number::<f64>(given, "cpus")?;
+    match (cpus, given.text("cpus")) {
+        (Some(cpus), Some(text)) if !(0.0..=MOST_CPUS).contains(&cpus) => {
+            Err(wrong("cpus", text, "no number of CPUs").hint("write 2, or 0.5 for half of one"))
+        }
+        _ => Ok(cpus.filter(|cpus| *cpus != 0.0)),
+    }
+}
+
+/// More than any machine has; what is beyond is a slip, and would not fit into the kernel's microseconds.
+const MOST_CPUS: f64 = 1e6;
 
 /// Without `-i` stdin is empty, as with Docker.
 fn streams(spec: &mut Spec, given: &ArgMatches) -> Result<()> {
@@ -158,7 +181,7 @@ pub fn resources(given: &ArgMatches) -> Result<Option<Resources>> {
     limits.swap = swap(given, limits.memory)?;
     limits.swappiness = number::<i64>(given, "memory-swappiness")?.and_then(|value| u64::try_from(value).ok());
     limits.oom_kill_disable = given.switched("oom-kill-disable").filter(|on| *on);
-    limits.cpus = number(given, "cpus")?.filter(|cpus| *cpus != 0.0);
+    limits.cpus = cpus(given)?;
     limits.cpu_shares = number(given, "cpu-shares")?.filter(|shares| *shares != 0);
     limits.cpu_period_us = number(given, "cpu-period")?.filter(|period| *period != 0);
     limits.cpu_quota_us = number(given, "cpu-quota")?.filter(|quota| *quota != 0);
