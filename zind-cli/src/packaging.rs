@@ -41,7 +41,7 @@ pub fn version(given: &ArgMatches, _: &Context) -> Result {
 }
 
 pub fn completion_arguments(command: Command) -> Command {
-    command.arg(words("shell", "SHELL", 1))
+    command.arg(words("shell", "SHELL", 1).help("bash, elvish, fish, powershell or zsh"))
 }
 
 pub fn completion(given: &ArgMatches, _: &Context) -> Result {
@@ -56,12 +56,13 @@ pub fn completion(given: &ArgMatches, _: &Context) -> Result {
 }
 
 pub fn man_arguments(command: Command) -> Command {
-    command.arg(words("directory", "DIR", 1))
+    command.arg(words("directory", "DIR", 1).help("Where they are written; it is made if it is not there"))
 }
 
 /// `zind.1` and a page for each verb.
 pub fn man(given: &ArgMatches, _: &Context) -> Result {
     let directory = Path::new(given.text("directory").unwrap_or_default()).to_owned();
+    std::fs::create_dir_all(&directory).map_err(|error| Failure::file("make", &directory, &error))?;
     let mut tree = verbs::tree();
     tree.build();
     let pages = tree.get_subcommands().filter(|verb| verb.get_name() != "help").map(|verb| {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{ArgMatches, Command};
 use zind_core::{Container, parse_signal};
 
-use super::{each, find, streams};
+use super::{each, each_done, find, streams};
 use crate::Context;
 use crate::arguments::{Given, number, switch, value, words};
 use crate::failure::{Failure, Result};
@@ -91,16 +91,19 @@ pub fn kill(given: &ArgMatches, context: &Context) -> Result {
 
 pub fn rm_arguments(command: Command) -> Command {
     names(command)
-        .arg(switch("force", "End it first, if it runs; what is not there is no error").short('f'))
+        .arg(
+            switch("force", "End it first, if it runs; what is not there is no error, and its name is not written")
+                .short('f'),
+        )
         .arg(switch("volumes", "Accepted for habit: volumes have names here, and stay").short('v').hide(true))
 }
 
 pub fn rm(given: &ArgMatches, context: &Context) -> Result {
     let force = given.is_on("force");
     let containers = context.containers()?;
-    each(&given.texts("names"), |name| match containers.find(name) {
-        Err(zind_core::Error::NotFound { .. }) if force => Ok(()),
-        found => Ok(found?.delete(force)?),
+    each_done(&given.texts("names"), |name| match containers.find(name) {
+        Err(zind_core::Error::NotFound { .. }) if force => Ok(false),
+        found => Ok(found?.delete(force).map(|()| true)?),
     })
 }
 

@@ -23,10 +23,16 @@ pub fn find(context: &Context, name: &str) -> Result<Container> {
 
 /// Does it to each of them, and writes their names, as they were given; one that fails does not keep the others from it.
 pub fn each(names: &[&str], mut act: impl FnMut(&str) -> Result<()>) -> Result {
+    each_done(names, |name| act(name).map(|()| true))
+}
+
+/// The same; the name of one for which there was nothing to do (`false`) is not written.
+pub fn each_done(names: &[&str], mut act: impl FnMut(&str) -> Result<bool>) -> Result {
     let mut failed: Option<Failure> = None;
     for name in names {
         match act(name) {
-            Ok(()) => crate::table::print(&format!("{name}\n"))?,
+            Ok(true) => crate::table::print(&format!("{name}\n"))?,
+            Ok(false) => {}
             Err(failure) => {
                 if let Some(before) = failed.replace(failure) {
                     eprintln!("zind: {before}");
