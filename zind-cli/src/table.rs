@@ -79,8 +79,13 @@ impl Table {
 
     /// Writes it to stdout; on a terminal, as wide as that is.
     pub fn print(&self) -> Result<()> {
+        self.print_as(false)
+    }
+
+    /// The same; `whole`: nothing is cut, however wide the terminal is.
+    pub fn print_as(&self, whole: bool) -> Result<()> {
         let width = terminal::width();
-        let text = self.text(width);
+        let text = self.text(width.filter(|_| !whole));
         let (head, rest) = text.split_once('\n').unwrap_or((&text, ""));
         print(&format!("{}\n{rest}", terminal::paint(width.is_some(), "1", head)))
     }

@@ -139,6 +139,13 @@ def test_tables_fit_the_terminal_and_colours_are_for_terminals():
         text = terminal.until(b"4026")
         assert terminal.end() == 0
     assert all(len(line) <= 60 for line in text.decode(errors="replace").splitlines())
+    made = subprocess.run([COMMAND, "create", "host", "true", "x" * 80], capture_output=True, text=True, check=True)
+    for words, whole in ((["ps", "-a"], False), (["ps", "-a", "--no-trunc"], True)):
+        with Terminal(*words, cols=60) as terminal:
+            terminal.until(b"NAMES")
+            shown = terminal.until(b"Created")
+            assert terminal.end() == 0
+        assert (made.stdout.strip().encode() in shown and b"x" * 80 in shown) is whole, shown
     with Terminal("run", "host", "nosuchprogram") as terminal:
         terminal.until(b"nosuchprogram")
         assert terminal.end() == 127

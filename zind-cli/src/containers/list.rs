@@ -55,7 +55,7 @@ pub fn run(given: &ArgMatches, context: &Context) -> Result {
             one.name.clone().unwrap_or_default(),
         ]);
     }
-    table.print().map(|()| 0)
+    table.print_as(full).map(|()| 0)
 }
 
 fn filter(given: &ArgMatches) -> Result<Filter> {

@@ -67,5 +67,5 @@ pub fn run(given: &ArgMatches, context: &Context) -> Result {
             table.row(row);
         }
     }
-    table.print().map(|()| 0)
+    table.print_as(full).map(|()| 0)
 }

@@ -66,6 +66,7 @@ pub fn history(given: &ArgMatches, context: &Context) -> Result {
         json(&history)?;
         return Ok(0);
     }
+    let full = given.is_on("no-trunc");
     let mut layers = image.layers()?.iter();
     let now = SystemTime::now();
     let mut rows = Vec::new();
@@ -73,14 +74,13 @@ pub fn history(given: &ArgMatches, context: &Context) -> Result {
         let bytes = if entry.empty_layer { 0 } else { layers.next().map_or(0, |layer| layer.size) };
         let command = entry.created_by.clone().unwrap_or_default();
         let short: String = command.chars().take(45).collect();
-        let command =
-            if given.is_on("no-trunc") || short == command { command } else { short.trim_end().to_owned() + "…" };
+        let command = if full || short == command { command } else { short.trim_end().to_owned() + "…" };
         let created = entry.created.as_deref().map(|date| ago(date, now)).unwrap_or_default();
         rows.push([created, command, size(bytes), entry.comment.clone().unwrap_or_default()]);
     }
     let mut table = Table::new(&["CREATED", "CREATED BY", ">SIZE", "COMMENT"]);
     rows.into_iter().rev().for_each(|row| table.row(row));
-    table.print().map(|()| 0)
+    table.print_as(full).map(|()| 0)
 }
 
 pub fn prune_arguments(command: Command) -> Command {
