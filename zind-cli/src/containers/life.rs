@@ -1,6 +1,7 @@
 //! `zind start stop kill rm restart pause unpause rename wait update`
 #![forbid(unsafe_code)]
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use clap::{ArgMatches, Command};
@@ -15,19 +16,35 @@ use crate::table::print;
 use crate::text::parse_duration;
 
 /// How long Docker waits, too.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The label that says it of a container: `--stop-timeout`.
+pub const STOP_TIMEOUT: &str = "zind.stop-timeout";
 
 fn names(command: Command) -> Command {
     command.arg(words("names", "CONTAINER", 1..).help("Name, id or the beginning of one"))
 }
 
-fn patience(given: &ArgMatches) -> Result<Duration> {
-    Ok(given.text("time").map(|text| parse_duration("--time", text)).transpose()?.unwrap_or(PATIENCE))
+/// What was said when it is stopped.
+fn patience(given: &ArgMatches) -> Result<Option<Duration>> {
+    given.text("time").map(|text| parse_duration("--time", text)).transpose()
+}
+
+/// What was said when it was made. Of one that is gone meanwhile the stop tells.
+fn patience_with(container: &Container) -> Duration {
+    container.labels().map_or(PATIENCE, |labels| patience_of(&labels))
+}
+
+/// A label that is no time, which somebody has given by hand, keeps nobody from stopping it.
+fn patience_of(labels: &BTreeMap<String, String>) -> Duration {
+    labels.get(STOP_TIMEOUT).and_then(|text| parse_duration(STOP_TIMEOUT, text).ok()).unwrap_or(PATIENCE)
 }
 
 fn time(command: Command) -> Command {
     command.arg(
-        number("time", "SECONDS", "How long after the signal it is killed; 10 without it").short('t').alias("timeout"),
+        number("time", "SECONDS", "How long after the signal it is killed; without it, its own --stop-timeout, or 10")
+            .short('t')
+            .alias("timeout"),
     )
 }
 
@@ -65,7 +82,7 @@ pub fn stop_arguments(command: Command) -> Command {
 
 pub fn stop(given: &ArgMatches, context: &Context) -> Result {
     let patience = patience(given)?;
-    all(given, context, |container| container.stop(patience).map(drop))
+    all(given, context, |container| container.stop(patience.unwrap_or_else(|| patience_with(container))).map(drop))
 }
 
 pub fn restart_arguments(command: Command) -> Command {
@@ -76,7 +93,7 @@ pub fn restart(given: &ArgMatches, context: &Context) -> Result {
     let patience = patience(given)?;
     all(given, context, |container| {
         container.detach()?;
-        container.restart(patience)
+        container.restart(patience.unwrap_or_else(|| patience_with(container)))
     })
 }
 
@@ -152,4 +169,18 @@ pub fn update(given: &ArgMatches, context: &Context) -> Result {
     let limits =
         limits.ok_or_else(|| Failure::new("update: it lacks a limit").hint("`zind update --help` shows them"))?;
     all(given, context, |container| container.update(&limits))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_container_says_how_long_it_is_waited_for() {
+        let of = |text: &str| patience_of(&[(STOP_TIMEOUT.to_owned(), text.to_owned())].into());
+        assert_eq!(of("3"), Duration::from_secs(3));
+        assert_eq!(of("1m30s"), Duration::from_secs(90));
+        assert_eq!((of("soon"), of("-1")), (PATIENCE, PATIENCE));
+        assert_eq!(patience_of(&BTreeMap::new()), PATIENCE);
+    }
 }

@@ -36,7 +36,6 @@ const ABSENT: &[(&str, bool, Option<char>, &str)] = &[
     ("publish", true, Some('p'), NETWORKS),
     ("publish-all", false, Some('P'), NETWORKS),
     ("runtime", true, None, ELSEWHERE),
-    ("stop-timeout", true, None, "`zind stop --time SECONDS` says so when it is stopped"),
     ("storage-opt", true, None, "--tmpfs-size limits what is changed in memory"),
     ("use-api-socket", false, None, ELSEWHERE),
     ("volume-driver", true, None, "volumes are directories of this machine"),
@@ -109,6 +108,11 @@ fn streams(command: Command) -> Command {
         .arg(switch("sig-proxy", "Pass signals on to the program; on without it"))
         .arg(switch("init", "A PID 1 that reaps and passes signals on; on without it"))
         .arg(value("stop-signal", "SIGNAL", "The signal that asks it to end"))
+        .arg(number(
+            "stop-timeout",
+            "SECONDS",
+            "How long after that signal `zind stop` kills it; 10 without it (kept as a label: zind.stop-timeout)",
+        ))
         .arg(number("timeout", "TIME", "Kill it after this time: 10, 1m30s (zind's own)"))
         .arg(switch("quiet", "No bars while an image is fetched").short('q'))
 }

@@ -13,16 +13,19 @@ use zind_core::{Container, Spec, parse_signal};
 use super::settings::{self, lines};
 use crate::Context;
 use crate::arguments::Given;
-use crate::containers::{names, streams};
+use crate::containers::{life, names, streams};
 use crate::failure::{Failure, Result};
 use crate::table::print;
+use crate::text::parse_duration;
 
 /// Whether it has to be apart from this process: for what others find it by, or what only such a container has.
 pub fn is_wanted(given: &ArgMatches) -> bool {
     given.is_on("detach")
         || given.switched("rm") == Some(false)
         || given.file("cidfile").is_some()
-        || ["name", "restart", "stop-signal", "detach-keys"].iter().any(|option| given.text(option).is_some())
+        || ["name", "restart", "stop-signal", "stop-timeout", "detach-keys"]
+            .iter()
+            .any(|option| given.text(option).is_some())
         || ["label", "label-file", "log-opt"].iter().any(|option| !given.texts(option).is_empty())
 }
 
@@ -113,6 +116,10 @@ fn labels(given: &ArgMatches) -> Result<Vec<(String, String)>> {
         lines(file)?.iter().for_each(|line| add(line));
     }
     given.texts("label").into_iter().for_each(&mut add);
+    if let Some(text) = given.text("stop-timeout") {
+        parse_duration("--stop-timeout", text)?;
+        labels.push((life::STOP_TIMEOUT.to_owned(), text.to_owned()));
+    }
     Ok(labels)
 }
 
