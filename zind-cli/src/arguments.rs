@@ -74,7 +74,10 @@ pub fn registry(command: Command) -> Command {
         .arg(value("creds", "USER:PASSWORD", "Credentials, in place of those of the user's files"))
         .arg(path("authfile", "FILE", "The only file to look for credentials in"))
         .arg(path("cert-dir", "DIR", "Certificates: *.crt, *.cert, *.key"))
-        .arg(switch("tls-verify", "Check certificates; on unless the registry is on this machine"))
+        .arg(switch(
+            "tls-verify",
+            "Check certificates: so it is unless the registry is on this machine, or --tls-verify=false",
+        ))
 }
 
 /// The program and its arguments, and nothing of it is an option of zind's.
@@ -142,10 +145,14 @@ pub fn explain(error: &clap::Error, verb: &str) -> Failure {
         Some(ContextValue::StyledStr(text)) => Some(text.to_string()),
         _ => None,
     };
-    // Without the names of values: `--memory <BYTES>`, `<IMAGE>...`.
+    // Without the names of values: `--memory <BYTES>`; and without the marks of others: `<IMAGE>...`.
     let about = text(ContextKind::InvalidArg).unwrap_or_default();
-    let bare = about.strip_prefix('<').map_or(about.as_str(), |rest| rest.trim_end_matches(['>', '.']));
-    let about = if bare.starts_with('-') { bare.split([' ', '[']).next().unwrap_or_default() } else { bare };
+    let bare = about.split(", ").map(|one| match one.strip_prefix('<') {
+        Some(rest) => rest.trim_end_matches(['>', '.']),
+        None => one,
+    });
+    let bare = bare.collect::<Vec<_>>().join(", ");
+    let about = if bare.starts_with('-') { bare.split([' ', '[']).next().unwrap_or_default() } else { &bare };
     let value = text(ContextKind::InvalidValue).unwrap_or_default();
     let similar = [ContextKind::SuggestedArg, ContextKind::SuggestedSubcommand, ContextKind::SuggestedValue]
         .into_iter()
@@ -153,14 +160,12 @@ pub fn explain(error: &clap::Error, verb: &str) -> Failure {
     let valid = text(ContextKind::ValidValue).filter(|valid| !valid.is_empty());
     let what = match error.kind() {
         ErrorKind::UnknownArgument if about.starts_with('-') => format!("there is no option {about}"),
-        ErrorKind::UnknownArgument | ErrorKind::TooManyValues => format!("{about:?} is one argument too many"),
+        ErrorKind::TooManyValues => format!("{value:?} is one argument too many"),
+        ErrorKind::UnknownArgument => format!("{about:?} is one argument too many"),
         ErrorKind::InvalidSubcommand => {
             format!("there is no command {:?}", text(ContextKind::InvalidSubcommand).unwrap_or_default())
         }
-        ErrorKind::TooFewValues | ErrorKind::WrongNumberOfValues => {
-            format!("it takes {}", about.split('>').next().unwrap_or(about))
-        }
-        ErrorKind::MissingRequiredArgument => format!("it lacks {about}"),
+        ErrorKind::MissingRequiredArgument => format!("it lacks {}", about.replace(", ", " and ")),
         ErrorKind::InvalidValue if value.is_empty() => format!("{about} lacks its value"),
         ErrorKind::InvalidValue | ErrorKind::ValueValidation => format!("{about}: {value:?} is no value for it"),
         ErrorKind::NoEquals => format!("{about} takes its value after an equals sign"),

@@ -98,13 +98,24 @@ impl From<Error> for Failure {
             )),
             Error::Timeout(_) => Failure::new("the time limit was over before the program ran").code(128 + 9),
             error => {
-                // What the library calls it.
-                let text = error.to_string().replace("doctor()", "`zind doctor`");
+                let text =
+                    WORDS.iter().fold(error.to_string(), |text, (library, command)| text.replace(library, command));
                 Failure { code: status(&error), text, hint: String::new() }
             }
         }
     }
 }
+
+/// What the library says in its hints, and what that is here, in this order.
+const WORDS: [(&str, &str); 7] = [
+    ("zind.doctor()", "`zind doctor`"),
+    ("doctor()", "`zind doctor`"),
+    ("tls_verify=False", "--tls-verify=false"),
+    ("(cert_dir)", "(--cert-dir)"),
+    ("read_only=True", "--read-only"),
+    ("overlay=False", "--overlay none"),
+    ("foreign_layers=True", "foreign_layers=True of the library"),
+];
 
 impl From<io::Error> for Failure {
     /// Of writing to stdout.
@@ -168,6 +179,14 @@ mod tests {
         assert_eq!(exec(Errno::ENOEXEC), 126);
         assert_eq!(Failure::from(Error::sys(Step::Mount, "mount", "x", Errno::ENOENT)).code, 125);
         assert_eq!(Failure::from(Error::spec("argv", "is empty")).to_string(), "COMMAND: is empty");
+    }
+
+    #[test]
+    fn hints_name_what_is_typed() {
+        let text = |said: &str| Failure::from(Error::unsupported("it", said)).to_string();
+        assert!(text("see zind.doctor(), doctor()").contains("see `zind doctor`, `zind doctor`"));
+        assert!(text("tls_verify=False takes any").contains("--tls-verify=false takes any"));
+        assert!(text("a directory of your choice (cert_dir)").contains("choice (--cert-dir)"));
     }
 
     #[test]

@@ -81,7 +81,7 @@ pub static VERBS: &[Verb] = &[
     Verb { name: "rmi", about: "Take names of images away", group: IMAGES, arguments: images::names::rmi_arguments, run: images::names::rmi },
     Verb { name: "history", about: "Show how an image came to be", group: IMAGES, arguments: images::look::history_arguments, run: images::look::history },
     Verb { name: "inspect", about: "Show all that is known, as JSON", group: IMAGES, arguments: images::look::inspect_arguments, run: images::look::inspect },
-    Verb { name: "prune", about: "Remove what nothing refers to", group: IMAGES, arguments: images::look::prune_arguments, run: images::look::prune },
+    Verb { name: "prune", about: "Delete containers that do not run, and what nothing refers to", group: IMAGES, arguments: images::look::prune_arguments, run: images::look::prune },
     Verb { name: "unshare", about: "Run a program in new namespaces: unshare(1)", group: LOW, arguments: lowlevel::unshare::arguments, run: lowlevel::unshare::run },
     Verb { name: "nsenter", about: "Run a program in namespaces of other processes: nsenter(1)", group: LOW, arguments: lowlevel::nsenter::arguments, run: lowlevel::nsenter::run },
     Verb { name: "lsns", about: "List namespaces: lsns(8)", group: LOW, arguments: lowlevel::lsns::arguments, run: lowlevel::lsns::run },
@@ -138,7 +138,8 @@ pub fn overview() -> String {
     }
     text + "\nOptions:\n  --store DIR  Where images and containers are kept, in place of the user's own place; or ZIND_STORE in the\n               \
         environment\n  \
-        --help       This text; `zind COMMAND --help` has more\n  --version    The version\n"
+        --help       This text; `zind COMMAND --help` has more\n  --version    The version\n\n\
+        `zind completion SHELL` writes the completion of bash, elvish, fish, powershell or zsh, `zind man DIR` the man pages.\n"
 }
 
 /// All of it as one command, for completions and man pages.

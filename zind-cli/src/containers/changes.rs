@@ -50,17 +50,17 @@ pub fn commit_arguments(command: Command) -> Command {
         .arg(value("author", "TEXT", "Who made it").short('a'))
         .arg(list("change", "INSTRUCTION", "How it runs, as a Dockerfile has it: 'CMD [\"sh\"]', 'ENV A=1'").short('c'))
         .arg(value("message", "TEXT", "What the history says").short('m'))
-        .arg(switch("pause", "Stop everything in it meanwhile; on without it").short('p'))
+        .arg(switch("pause", "Stop everything in it meanwhile: so it is unless --pause=false").short('p'))
         .arg(switch("quiet", "No bars").short('q'))
-        .arg(words("names", "CONTAINER [NAME]", 1..=2).help("The container, and the name of the image"))
+        .arg(words("container", "CONTAINER", 1).help(NAME))
+        .arg(words("image", "NAME[:TAG]", 0..=1).help("The name of the image; without it, it has an id only"))
 }
 
 /// Writes the id of the image.
 pub fn commit(given: &ArgMatches, context: &Context) -> Result {
-    let names = given.texts("names");
-    let container = find(context, names[0])?;
+    let container = find(context, given.text("container").unwrap_or_default())?;
     let mut options = CommitOptions::new();
-    options.tags = names.get(1).map(|name| full_name(name)).transpose()?.into_iter().collect();
+    options.tags = given.text("image").map(full_name).transpose()?.into_iter().collect();
     options.author = given.text("author").map(str::to_owned);
     options.message = given.text("message").map(str::to_owned);
     let instructions = given.texts("change");

@@ -12,12 +12,13 @@ use crate::failure::{Failure, Result};
 pub fn arguments(command: Command) -> Command {
     command
         .arg(switch("follow-link", "Copy what a symbolic link leads to").short('L'))
-        .arg(words("paths", "SOURCE TARGET", 2).help("One of them is CONTAINER:PATH, the other a path of this machine"))
+        .arg(words("source", "SOURCE", 1).help("CONTAINER:PATH, or a path of this machine"))
+        .arg(words("target", "TARGET", 1).help("The other of the two"))
 }
 
 pub fn run(given: &ArgMatches, context: &Context) -> Result {
     let options = CopyOptions::new().follow_links(given.is_on("follow-link"));
-    let paths = given.texts("paths");
+    let paths = ["source", "target"].map(|name| given.text(name).unwrap_or_default());
     if paths.contains(&"-") {
         return Err(Failure::new("cp: zind does not have -, a tar on stdin or stdout")
             .hint("of a whole root there is `zind export`; else `zind exec NAME tar`; a file of that name is ./-"));

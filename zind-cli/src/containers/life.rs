@@ -98,7 +98,7 @@ pub fn restart(given: &ArgMatches, context: &Context) -> Result {
 }
 
 pub fn kill_arguments(command: Command) -> Command {
-    names(command).arg(value("signal", "SIGNAL", "KILL without it").short('s'))
+    names(command).arg(value("signal", "SIGNAL", "The signal, by name or number; KILL without it").short('s'))
 }
 
 pub fn kill(given: &ArgMatches, context: &Context) -> Result {
@@ -137,12 +137,14 @@ pub fn unpause(given: &ArgMatches, context: &Context) -> Result {
 }
 
 pub fn rename_arguments(command: Command) -> Command {
-    command.arg(words("names", "CONTAINER NAME", 2).help("The container, and its new name"))
+    command
+        .arg(words("container", "CONTAINER", 1).help("Name, id or the beginning of one"))
+        .arg(words("name", "NAME", 1).help("Its new name"))
 }
 
 pub fn rename(given: &ArgMatches, context: &Context) -> Result {
-    let names = given.texts("names");
-    find(context, names[0])?.rename(names[1])?;
+    let container = find(context, given.text("container").unwrap_or_default())?;
+    container.rename(given.text("name").unwrap_or_default())?;
     Ok(0)
 }
 
@@ -160,7 +162,7 @@ pub fn wait(given: &ArgMatches, context: &Context) -> Result {
 }
 
 pub fn update_arguments(command: Command) -> Command {
-    crate::run::arguments::limits_alone(names(command))
+    crate::run::arguments::limits_of_running(names(command))
 }
 
 /// New limits; what is not named stays as it is.

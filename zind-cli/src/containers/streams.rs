@@ -51,8 +51,8 @@ impl How {
 pub fn attach_arguments(command: Command) -> Command {
     command
         .arg(switch("no-stdin", "Only look, and type nothing"))
-        .arg(switch("sig-proxy", "Pass signals on; on without it"))
-        .arg(value("detach-keys", "KEYS", "What leaves it running; ctrl-p,ctrl-q without it"))
+        .arg(switch("sig-proxy", "Pass signals on: so it is unless --sig-proxy=false"))
+        .arg(value("detach-keys", "KEYS", "Keys that leave it, and it goes on; ctrl-p,ctrl-q without it"))
         .arg(words("name", "CONTAINER", 1).help("Name, id or the beginning of one"))
 }
 

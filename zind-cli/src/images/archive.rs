@@ -87,7 +87,7 @@ pub fn save_arguments(command: Command) -> Command {
         .arg(path("output", "FILE", "The archive, which must not be there yet; stdout without it").short('o'))
         .arg(value("format", "FORMAT", "\"oci\", \"oci-dir\" or \"docker\"").default_value("docker"))
         .arg(quiet())
-        .arg(words("names", "IMAGE", 1..))
+        .arg(words("names", "IMAGE", 1..).help("Name or id"))
 }
 
 pub fn save(given: &ArgMatches, context: &Context) -> Result {
@@ -125,15 +125,16 @@ pub fn import_arguments(command: Command) -> Command {
         .arg(value("message", "TEXT", "What the history says").short('m'))
         .arg(value("platform", "OS/ARCH", "What it runs on, if not this machine's"))
         .arg(quiet())
-        .arg(words("names", "SOURCE [NAME]", 1..=2).help("A directory or a tar, - for stdin; and a name"))
+        .arg(words("source", "SOURCE", 1).help("A directory or a tar, plain or compressed; - is stdin"))
+        .arg(words("name", "NAME[:TAG]", 0..=1).help("The name of the image; without it, it has an id only"))
 }
 
 /// Writes the id of the image.
 pub fn import(given: &ArgMatches, context: &Context) -> Result {
-    let names = given.texts("names");
     let store = context.store()?;
-    let source = Input::of("import", Some(names[0].into()).filter(|path: &PathBuf| path != Path::new("-")), &store)?;
-    let tag = names.get(1).map(|name| full_name(name)).transpose()?;
+    let source = given.text("source").map(PathBuf::from);
+    let source = Input::of("import", source.filter(|path| path != Path::new("-")), &store)?;
+    let tag = given.text("name").map(full_name).transpose()?;
     let mut config = ImageConfig::new();
     if let Some(platform) = super::platform(given)? {
         (config.os, config.architecture, config.variant) = (platform.os, platform.architecture, platform.variant);

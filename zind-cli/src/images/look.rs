@@ -54,7 +54,10 @@ pub fn inspect(given: &ArgMatches, context: &Context) -> Result {
 }
 
 pub fn history_arguments(command: Command) -> Command {
-    command.arg(format()).arg(switch("no-trunc", "Show commands in full")).arg(words("name", "IMAGE", 1))
+    command
+        .arg(format())
+        .arg(switch("no-trunc", "Show commands in full"))
+        .arg(words("name", "IMAGE", 1).help("Name or id"))
 }
 
 /// The youngest first, as `docker history`.

@@ -10,13 +10,15 @@ use crate::failure::{Failure, Result};
 use crate::table::print;
 
 pub fn tag_arguments(command: Command) -> Command {
-    command.arg(words("names", "IMAGE NAME", 2).help("The image, and its new name"))
+    command
+        .arg(words("image", "IMAGE", 1).help("Name or id"))
+        .arg(words("name", "NAME[:TAG]", 1).help("Its further name"))
 }
 
 pub fn tag(given: &ArgMatches, context: &Context) -> Result {
-    let names = given.texts("names");
     let store = context.store()?;
-    store.tag(&find(&store, names[0])?, &full_name(names[1])?)?;
+    let image = find(&store, given.text("image").unwrap_or_default())?;
+    store.tag(&image, &full_name(given.text("name").unwrap_or_default())?)?;
     Ok(0)
 }
 

@@ -15,7 +15,7 @@ pub fn pull_arguments(command: Command) -> Command {
     registry(command)
         .arg(switch("quiet", "No bars").short('q'))
         .arg(value("platform", "OS/ARCH", "Choose this platform of an image for several"))
-        .arg(words("names", "NAME[:TAG|@DIGEST]", 1..))
+        .arg(words("names", "NAME[:TAG|@DIGEST]", 1..).help("debian, debian:12, registry.example/team/app:1"))
 }
 
 /// Writes the id of each image.
@@ -36,21 +36,21 @@ pub fn tell(image: &Image) -> Result<()> {
 }
 
 pub fn push_arguments(command: Command) -> Command {
-    registry(command)
-        .arg(switch("quiet", "No bars").short('q'))
-        .arg(words("names", "IMAGE [NAME]", 1..=2).help("The image, and its name there if that is another"))
+    registry(command).arg(switch("quiet", "No bars").short('q')).arg(words("image", "IMAGE", 1).help("Name or id")).arg(
+        words("name", "NAME[:TAG]", 0..=1).help("Its name there, registry included; without it, the one it has here"),
+    )
 }
 
 /// Writes the digest of the manifest.
 pub fn push(given: &ArgMatches, context: &Context) -> Result {
     let mut options = PushOptions::default();
     options.registry = registry_options(given)?;
-    let names = given.texts("names");
+    let name = given.text("image").unwrap_or_default();
     let store = context.store()?;
-    let image = find(&store, names[0])?;
-    let target = match names.get(1) {
+    let image = find(&store, name)?;
+    let target = match given.text("name") {
         Some(name) => full_name(name)?,
-        None => full_name(names[0]).map_err(|failure: Failure| failure.hint("write zind push IMAGE NAME"))?,
+        None => full_name(name).map_err(|failure: Failure| failure.hint("write zind push IMAGE NAME"))?,
     };
     let mut bars = Bars::new(given.is_on("quiet"))?;
     let pushed = store.push(&image, &target, &options, &mut bars);

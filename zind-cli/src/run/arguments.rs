@@ -66,9 +66,9 @@ fn all(command: Command) -> Command {
         .disable_help_flag(true)
         .arg(Arg::new("help").long("help").action(ArgAction::Help).help("This text"))
         .after_help(
-            "IMAGE is a name in the store or of a registry; \"host\", this machine's own system below a copy-on-write\n\
-             layer; or a directory (/srv/root, ./root). Nothing is given that was not asked for: no network, no\n\
-             capabilities. The exit status is that of the program, 128+N if signal N ended it, 125 if zind failed,\n\
+            "IMAGE is a name in the store or of a registry; \"host\", this machine's own system below a copy-on-write \
+             layer; or a directory (/srv/root, ./root). Nothing is given that was not asked for: no network, no \
+             capabilities. The exit status is that of the program, 128+N if signal N ended it, 125 if zind failed, \
              126 if the program cannot be executed, 127 if there is none.",
         );
     let command = ABSENT.iter().fold(command, |command, (name, takes_value, letter, why)| {
@@ -99,15 +99,23 @@ fn streams(command: Command) -> Command {
         .arg(list("attach", "STREAM", "Only these of stdin, stdout and stderr; the others are empty").short('a'))
         .arg(switch("tty", "A terminal of its own").short('t'))
         .arg(switch("detach", "In the background: its id is written, and it goes on").short('d'))
-        .arg(value("detach-keys", "KEYS", "What leaves one with a name running; ctrl-p,ctrl-q without it"))
+        .arg(value(
+            "detach-keys",
+            "KEYS",
+            "Keys that leave it, and it goes on; of one with a name ctrl-p,ctrl-q without it",
+        ))
         .arg(value("name", "NAME", "Others find it by this name, and it is kept: zind exec, logs, attach"))
         .arg(switch("rm", "Delete it when it has ended: so it is without --name, -d and --restart, unless --rm=false"))
-        .arg(value("restart", "POLICY", "no, on-failure[:N], always or unless-stopped"))
+        .arg(value(
+            "restart",
+            "POLICY",
+            "When it is started again: no (without it), on-failure[:N], always or unless-stopped",
+        ))
         .arg(list("log-opt", "KEY=VALUE", "max-size=BYTES, max-file=NUMBER of its log"))
         .arg(path("cidfile", "FILE", "Write its id to this file"))
-        .arg(switch("sig-proxy", "Pass signals on to the program; on without it"))
-        .arg(switch("init", "A PID 1 that reaps and passes signals on; on without it"))
-        .arg(value("stop-signal", "SIGNAL", "The signal that asks it to end"))
+        .arg(switch("sig-proxy", "Pass signals on to the program: so it is unless --sig-proxy=false"))
+        .arg(switch("init", "A PID 1 that reaps and passes signals on: so it is unless --init=false"))
+        .arg(value("stop-signal", "SIGNAL", "The signal that asks it to end; without it, the image's, or TERM"))
         .arg(number(
             "stop-timeout",
             "SECONDS",
@@ -135,8 +143,8 @@ fn root(command: Command) -> Command {
         command
             .next_help_heading("Root and mounts")
             .arg(path("rootfs", "DIR", "This directory as root, and no image (zind's own)"))
-            .arg(value("pull", "POLICY", "missing, always or never"))
-            .arg(value("platform", "OS/ARCH", "Of an image for several"))
+            .arg(value("pull", "POLICY", "When the image is fetched: missing (without it), always or never"))
+            .arg(value("platform", "OS/ARCH", "Which of an image for several: linux/arm64"))
             .arg(list("volume", "SOURCE:TARGET[:OPTIONS]", "A path of the host, or the name of a volume").short('v'))
             .arg(list("mount", "KEY=VALUE,...", "type=bind|volume|tmpfs,source=,target=,readonly..."))
             .arg(list("tmpfs", "TARGET[:OPTIONS]", "A file system in memory"))
@@ -170,28 +178,34 @@ fn world(command: Command) -> Command {
         .arg(value("userns", "MODE", "host, single, auto (ids of /etc/subuid), or ns:FILE"))
 }
 
-/// Those that can be changed while it runs.
-pub fn limits_alone(command: Command) -> Command {
-    limits(command)
+/// Those that can be changed while it runs; the others are of the start.
+pub fn limits_of_running(command: Command) -> Command {
+    groups(command.next_help_heading("Limits"))
 }
 
 fn limits(command: Command) -> Command {
+    groups(command.next_help_heading("Limits"))
+        .arg(number("oom-score-adj", "NUMBER", "-1000 to 1000: who is killed first"))
+        .arg(list("ulimit", "NAME=SOFT[:HARD]", "setrlimit(2): nofile=1024"))
+        .arg(path("cgroup-parent", "PATH", "The group below which the container's is made"))
+}
+
+/// What control groups limit.
+fn groups(command: Command) -> Command {
     command
-        .next_help_heading("Limits")
         .arg(number("memory", "BYTES", "Most memory: 512k, 256m, 1.5g").short('m'))
         .arg(number("memory-swap", "BYTES", "Memory and swap together; -1: any swap"))
         .arg(number("memory-reservation", "BYTES", "Below this, memory is taken from others first"))
         .arg(number("memory-swappiness", "0..100", "How gladly memory is swapped out"))
         .arg(switch("oom-kill-disable", "Out of memory stops, in place of killing (cgroup v1)"))
-        .arg(number("oom-score-adj", "NUMBER", "-1000 to 1000: who is killed first"))
         .arg(number("cpus", "NUMBER", "CPU time per second: 0.5 is half of one"))
         .arg(number("cpu-shares", "NUMBER", "Share where it is scarce: 1024 is the usual").short('c'))
         .arg(number("cpu-period", "MICROSECONDS", "Period of --cpu-quota"))
         .arg(number("cpu-quota", "MICROSECONDS", "CPU time per period"))
         .arg(number("cpu-rt-period", "MICROSECONDS", "Period of --cpu-rt-runtime"))
         .arg(number("cpu-rt-runtime", "MICROSECONDS", "Real-time scheduling per period"))
-        .arg(value("cpuset-cpus", "LIST", "0-3,7"))
-        .arg(value("cpuset-mems", "LIST", "Memory nodes"))
+        .arg(value("cpuset-cpus", "LIST", "The CPUs that it runs on: 0-3,7"))
+        .arg(value("cpuset-mems", "LIST", "The memory nodes that it uses: 0,1"))
         .arg(number("pids-limit", "NUMBER", "Most processes and threads; -1: any"))
         .arg(number("blkio-weight", "10..1000", "Share of busy disks"))
         .arg(list("blkio-weight-device", "DEVICE:WEIGHT", "Share of one disk"))
@@ -200,8 +214,6 @@ fn limits(command: Command) -> Command {
         .arg(list("device-read-iops", "DEVICE:NUMBER", "Most reads per second"))
         .arg(list("device-write-iops", "DEVICE:NUMBER", "Most writes per second"))
         .arg(list("device-cgroup-rule", "RULE", "\"c 1:3 rwm\": allow nodes"))
-        .arg(list("ulimit", "NAME=SOFT[:HARD]", "setrlimit(2): nofile=1024"))
-        .arg(path("cgroup-parent", "PATH", "The group below which the container's is made"))
 }
 
 fn security(command: Command) -> Command {
