@@ -143,6 +143,12 @@ pub fn parse_duration(option: &str, text: &str) -> Result<Duration> {
     if text.is_empty() { Err(bad()) } else { Ok(all) }
 }
 
+/// A signal by name or number.
+pub fn parse_signal(option: &str, text: &str) -> Result<i32> {
+    zind_core::parse_signal(text)
+        .map_err(|_| Failure::new(format!("{option}: {text:?} is no signal")).hint("write \"TERM\", \"SIGTERM\" or 15"))
+}
+
 /// Foreign text that a terminal may show.
 pub fn printable(text: &str) -> String {
     text.chars().map(|char| if char.is_control() { '?' } else { char }).collect()

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use clap::{ArgMatches, Command};
-use zind_core::{Container, parse_signal};
+use zind_core::Container;
 
 use super::{each, each_done, find, streams};
 use crate::Context;
@@ -13,7 +13,7 @@ use crate::arguments::{Given, number, switch, value, words};
 use crate::failure::{Failure, Result};
 use crate::run::foreground::status;
 use crate::table::print;
-use crate::text::parse_duration;
+use crate::text::{parse_duration, parse_signal};
 
 /// How long Docker waits, too.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -102,7 +102,7 @@ pub fn kill_arguments(command: Command) -> Command {
 }
 
 pub fn kill(given: &ArgMatches, context: &Context) -> Result {
-    let signal = parse_signal(given.text("signal").unwrap_or("KILL"))?;
+    let signal = parse_signal("--signal", given.text("signal").unwrap_or("KILL"))?;
     all(given, context, |container| container.kill(signal))
 }
 

@@ -43,7 +43,8 @@ impl Default for How {
 }
 
 impl How {
-    fn keys(&self) -> Result<DetachKeys> {
+    /// Errors: what is none of its keys.
+    pub fn keys(&self) -> Result<DetachKeys> {
         Ok(DetachKeys::parse(self.keys.as_deref().unwrap_or(KEYS))?)
     }
 }

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use clap::ArgMatches;
 use zind_core::container::{LogOptions, Restart};
 use zind_core::terminal::Size;
-use zind_core::{Container, Spec, parse_signal};
+use zind_core::{Container, Spec};
 
 use super::settings::{self, lines};
 use crate::Context;
@@ -16,7 +16,7 @@ use crate::arguments::Given;
 use crate::containers::{life, names, streams};
 use crate::failure::{Failure, Result};
 use crate::table::print;
-use crate::text::parse_duration;
+use crate::text::{parse_duration, parse_signal};
 
 /// Whether it has to be apart from this process: for what others find it by, or what only such a container has.
 pub fn is_wanted(given: &ArgMatches) -> bool {
@@ -45,16 +45,21 @@ fn restarts(policy: &str) -> bool {
 pub fn run(spec: Spec, given: &ArgMatches, context: &Context, file: Option<IdFile>) -> Result {
     let is_detached = given.is_on("detach");
     let is_deleted = is_deleted(given);
+    let how = streams::How {
+        interactive: given.is_on("interactive"),
+        signals: given.switched("sig-proxy").unwrap_or(true),
+        keys: given.text("detach-keys").map(str::to_owned),
+        outlives_terminal: false,
+    };
+    // What would keep it from being started is told before it is made.
+    how.keys()?;
     let container = make(spec, given, context, is_deleted)?;
     let result = written(file, &container).and_then(|()| {
         if is_detached {
             container.start()?;
             print(&format!("{}\n", container.id())).map(|()| 0)
         } else {
-            let interactive = given.is_on("interactive");
-            let signals = given.switched("sig-proxy").unwrap_or(true);
-            let keys = given.text("detach-keys").map(str::to_owned);
-            streams::run(&container, &streams::How { interactive, signals, keys, outlives_terminal: false })
+            streams::run(&container, &how)
         }
     });
     // What could not be started is as if it had never been, unless somebody wanted to keep it.
@@ -92,7 +97,7 @@ fn make(mut spec: Spec, given: &ArgMatches, context: &Context, is_deleted: bool)
         builder = builder.restart(Restart::parse(text)?);
     }
     if let Some(text) = given.text("stop-signal") {
-        builder = builder.stop_signal(parse_signal(text)?);
+        builder = builder.stop_signal(parse_signal("--stop-signal", text)?);
     }
     builder = builder.log(log(given)?);
     if let Some(name) = given.text("name") {
