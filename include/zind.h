@@ -699,7 +699,8 @@ typedef struct zind_chunk {
     size_t struct_size;
     /* A zind_stream; ZIND_STREAM_NONE when there is no more. */
     int32_t stream;
-    /* Of a line: 1 if it ended with a newline. The last one need not, nor one that was cut since it is longer than a mebibyte. */
+    /* Of a line: 1 if it ended with a newline. The last one need not, nor one that was cut since it is longer than a mebibyte, or
+     * since what follows is lost. */
     int32_t is_whole;
     /* When it was written, in nanoseconds since 1970; 0 from an attachment. */
     int64_t time_ns;
@@ -707,7 +708,8 @@ typedef struct zind_chunk {
     const char *data;
     /* How many, without that NUL. */
     size_t len;
-    /* Bytes before it that the disk had no room for, or that were thrown away before they could be read; not told by lines. */
+    /* Bytes of either stream before it that are missing: the disk had no room for them, or they were thrown away after
+     * zind_container_logs() and before they could be read. If they are the last of all, a piece or line without bytes tells it. */
     uint64_t lost;
 } zind_chunk;
 

@@ -301,6 +301,9 @@ fn a_full_disk_costs_records_and_never_the_payload() {
         let logs = container.logs(LogQuery::default()).unwrap();
         let kept = logs.map(|record| record.unwrap().bytes.len() as u64).sum::<u64>();
         assert!(lost > 0 && kept > 0 && kept + lost == 1_000_000, "{kept} {lost}");
+        let told: u64 = container.logs(LogQuery::default()).unwrap().map(|record| record.unwrap().lost).sum();
+        let lines = container.logs(LogQuery::default()).unwrap().lines().map(|line| line.unwrap().lost).sum::<u64>();
+        assert_eq!((told, lines), (lost, lost));
         container.delete(false).unwrap();
         // Its monitor may be there for a moment longer.
         until("unmounted", || std::process::Command::new("umount").arg(&disk).status().unwrap().success());
@@ -643,6 +646,63 @@ fn a_log_turns_over_and_is_followed_without_loss() {
         let kept = log(&container);
         assert!(kept.ends_with("line 2999\n") && kept.len() < 24 << 10, "{}", kept.len());
         assert!(container.place().join("log.2").exists() && !container.place().join("log.3").exists());
+    });
+}
+
+/// A reader that comes late to what is thrown away, and one that is slow, are told how much they miss, to the byte.
+#[test]
+fn what_a_reader_misses_of_a_log_is_told() {
+    alone(|place| {
+        let total = "first\n".len() + (0..3000).map(|number| format!("line {number}\n").len()).sum::<usize>();
+        for files in [1, 2] {
+            let container = Container::builder(sh(
+                "echo first; read go; i=0; while [ $i -lt 3000 ]; do echo line $i; i=$((i+1)); done; printf end",
+            ))
+            .containers(&place.containers)
+            .log(LogOptions { size: 8 << 10, files })
+            .stdin_open(true)
+            .create()
+            .unwrap();
+            let follow = || container.logs(LogQuery { follow: true, ..LogQuery::default() }).unwrap();
+            let (mut records, mut late) = (follow(), follow().lines());
+            container.start().unwrap();
+            let mut lines = follow().lines();
+            let first = lines.next().unwrap().unwrap();
+            assert_eq!((&first.text[..], first.lost), (&b"first"[..], 0));
+            assert_eq!(records.next().unwrap().unwrap().lost, 0);
+            let mut attached = container.attach(&AttachOptions::default()).unwrap();
+            rustix::io::write(attached.input().unwrap(), b"go\n").unwrap();
+            attached.close_input().unwrap();
+            drop(attached);
+            assert_eq!(container.wait(Some(Duration::from_secs(60))).unwrap().unwrap().code, Some(0));
+            let whole = (total + "end".len()) as u64;
+            let (mut said, mut lost, mut gaps) = ("first\n".len() as u64, 0, 0);
+            for record in &mut records {
+                let record = record.unwrap();
+                said += record.bytes.len() as u64;
+                (lost, gaps) = (lost + record.lost, gaps + u64::from(record.lost > 0));
+            }
+            assert!(lost > 0 && gaps == 1 && said + lost == whole, "{said} {lost} {gaps}");
+            for (lines, mut said) in [(&mut lines, "first\n".len()), (&mut late, 0)] {
+                let (mut lost, mut gaps, mut last) = (0, 0, Vec::new());
+                for line in lines {
+                    let line = line.unwrap();
+                    said += line.text.len() + usize::from(line.is_whole);
+                    (lost, gaps, last) = (lost + line.lost, gaps + u64::from(line.lost > 0), line.text);
+                }
+                assert!(lost > 0 && gaps == 1 && said as u64 + lost == whole, "{said} {lost} {gaps}");
+                assert_eq!(last, b"end");
+            }
+            // Who comes afterwards asks for what there is.
+            let kept: Vec<_> = container.logs(LogQuery::default()).unwrap().map(Result::unwrap).collect();
+            assert!(kept.iter().all(|record| record.lost == 0));
+            let kept = kept.iter().map(|record| record.bytes.len() as u64).sum::<u64>();
+            let log = container.inspect().unwrap()["log"].clone();
+            assert_eq!((log["rotated_bytes"].as_u64(), log["lost_bytes"].as_u64()), (Some(whole - kept), Some(0)));
+            let tail = container.logs(LogQuery { tail: Some(2), ..LogQuery::default() }).unwrap().lines();
+            let tail: Vec<_> = tail.map(|line| line.unwrap()).map(|line| (line.text, line.lost)).collect();
+            assert_eq!(tail, [(b"line 2999".to_vec(), 0), (b"end".to_vec(), 0)]);
+        }
     });
 }
 

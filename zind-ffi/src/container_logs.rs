@@ -69,7 +69,8 @@ pub struct zind_chunk {
     pub struct_size: usize,
     /// A zind_stream; ZIND_STREAM_NONE when there is no more.
     pub stream: i32,
-    /// Of a line: 1 if it ended with a newline. The last one need not, nor one that was cut since it is longer than a mebibyte.
+    /// Of a line: 1 if it ended with a newline. The last one need not, nor one that was cut since it is longer than a mebibyte, or
+    /// since what follows is lost.
     pub is_whole: i32,
     /// When it was written, in nanoseconds since 1970; 0 from an attachment.
     pub time_ns: i64,
@@ -77,7 +78,8 @@ pub struct zind_chunk {
     pub data: *const c_char,
     /// How many, without that NUL.
     pub len: usize,
-    /// Bytes before it that the disk had no room for, or that were thrown away before they could be read; not told by lines.
+    /// Bytes of either stream before it that are missing: the disk had no room for them, or they were thrown away after
+    /// zind_container_logs() and before they could be read. If they are the last of all, a piece or line without bytes tells it.
     pub lost: u64,
 }
 
@@ -200,6 +202,7 @@ pub unsafe extern "C" fn zind_logs_next(
                     let line = lines.next_within(timeout, &mut || false)?.map(|line| zind_chunk {
                         time_ns: ns_of(line.time),
                         is_whole: line.is_whole.into(),
+                        lost: line.lost,
                         ..zind_chunk::of(line.stream, line.text, bytes)
                     });
                     (line, lines.is_over())

@@ -61,6 +61,8 @@ pub struct Monitor {
     pub log_size: u64,
     /// Its number, from 1 on.
     pub log_number: u64,
+    /// Bytes of output before its end, over all files, with those that it tells as lost.
+    pub log_bytes: u64,
     /// How many files of it there may be.
     pub log_files: u32,
     /// A directory of the container's group that has a freezer, or -1.
@@ -340,7 +342,8 @@ pub const STDOUT: u8 = 1;
 pub const STDERR: u8 = 2;
 /// Sixteen bytes: records, and bytes in them, that there was no room for.
 pub const LOST: u8 = 3;
-/// Eight bytes, first in each file: its number, one more than that of the file before it.
+/// Sixteen bytes, first in each file: its number, one more than that of the file before it, and how many bytes of output came before
+/// it, with those that are told as lost. Of an earlier version: the number alone.
 pub const NUMBER: u8 = 4;
 
 /// As many bytes as one record, and one message to who is attached, has at most.

@@ -29,7 +29,8 @@ use crate::stats::Stats;
 /// when it is run, path, args, env, timeout
 type HookTuple = (String, PathBuf, Vec<OsString>, Vec<OsString>, Option<f64>);
 /// time, stream, text, whether its end is there
-type LineTuple<'py> = (f64, &'static str, Bound<'py, PyBytes>, bool);
+/// time, stream, text, whole, lost
+type LineTuple<'py> = (f64, &'static str, Bound<'py, PyBytes>, bool, u64);
 /// time, what, id, name, exit, number
 type EventTuple = (f64, &'static str, String, Option<String>, Option<ExitTuple>, u64);
 /// follow, tail, since, until, stdout, stderr
@@ -558,7 +559,9 @@ impl Logs {
             let mut slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             slot.as_mut().map_or(Ok(None), |lines| lines.next_within(timeout, interrupted))
         })?;
-        Ok(line.map(|line| (seconds(line.time), line.stream.name(), PyBytes::new(py, &line.text), line.is_whole)))
+        Ok(line.map(|line| {
+            (seconds(line.time), line.stream.name(), PyBytes::new(py, &line.text), line.is_whole, line.lost)
+        }))
     }
 
     #[getter]

@@ -272,6 +272,27 @@ def test_a_log_is_followed_from_another_program_and_rotated(place):
         assert len(kept) < 3 * 4096 and kept.endswith(b"line 2999\n")
 
 
+def test_what_a_slow_reader_of_a_log_misses_is_told_to_the_byte(place):
+    script = "echo first; read go; i=0; while [ $i -lt 20000 ]; do echo line $i; i=$((i+1)); done"
+    total = len("first\n") + sum(len(f"line {i}\n") for i in range(20000))
+    with zind.Container(["sh", "-c", script], log=("64k", 2), stdin_open=True, containers=place) as c:
+        c.start()
+        with c.logs(follow=True) as logs:
+            first = logs.get()
+            assert (first.text, first.lost) == (b"first", 0)
+            with c.attach() as attached:
+                attached.stdin.write(b"go\n")
+            c.wait(60)
+            lines = [first, *logs]
+        lost = sum(line.lost for line in lines)
+        assert lost > 0 and len([line for line in lines if line.lost]) == 1
+        assert sum(len(line.text) + line.whole for line in lines) + lost == total
+        kept = list(c.logs())
+        assert not any(line.lost for line in kept)
+        told = c.inspect()["log"]
+        assert told["rotated_bytes"] == total - sum(len(line.text) + line.whole for line in kept) and told["lost_bytes"] == 0
+
+
 def test_attached_programs_feed_it_and_hear_all_of_it(place):
     script = "while read line; do echo out $line; echo err $line >&2; done; echo end"
     with zind.Container(["sh", "-c", script], stdin_open=True, containers=place) as c:

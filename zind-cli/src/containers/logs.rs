@@ -38,6 +38,10 @@ pub fn run(given: &ArgMatches, context: &Context) -> Result {
     if given.is_on("timestamps") {
         for line in logs.lines() {
             let line = line?;
+            tell_lost(line.lost);
+            if line.text.is_empty() && !line.is_whole {
+                continue;
+            }
             let mut text = format!("{} ", precise(line.time)).into_bytes();
             text.extend(line.text);
             text.push(b'\n');
@@ -47,12 +51,16 @@ pub fn run(given: &ArgMatches, context: &Context) -> Result {
     }
     for record in logs {
         let record = record?;
-        if record.lost > 0 {
-            eprintln!("zind: {} bytes of output were lost here", record.lost);
-        }
+        tell_lost(record.lost);
         write(record.stream, &record.bytes)?;
     }
     Ok(0)
+}
+
+fn tell_lost(bytes: u64) {
+    if bytes > 0 {
+        eprintln!("zind: {bytes} bytes of output were lost here");
+    }
 }
 
 fn write(stream: Stream, bytes: &[u8]) -> Result<()> {

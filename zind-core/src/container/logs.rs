@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{BufReader, Read};
+use std::io::{BufReader, Read, Seek};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::time::{Duration, Instant, SystemTime};
@@ -69,7 +69,9 @@ pub struct LogRecord {
     pub stream: Stream,
     /// What.
     pub bytes: Vec<u8>,
-    /// Bytes before it that the disk had no room for, or that were thrown away before they could be read.
+    /// Bytes of either stream before it that are missing: the disk had no room for them, or they were thrown away after
+    /// [`Container::logs`] was called and before they could be read. If that was the last of all, a record without bytes tells it.
+    /// What was thrown away earlier is not told.
     pub lost: u64,
 }
 
@@ -83,8 +85,12 @@ pub struct LogLine {
     pub stream: Stream,
     /// What, without the newline.
     pub text: Vec<u8>,
-    /// It ends with a newline. The last one of a stream need not, nor one that was cut because it is longer than a mebibyte.
+    /// It ends with a newline. The last one of a stream need not, nor one that was cut because it is longer than a mebibyte, or
+    /// because what follows is lost.
     pub is_whole: bool,
+    /// As [`LogRecord::lost`]: bytes that are missing before this line, which may begin in the middle of one then. If they are the
+    /// last of all, a line without text tells it.
+    pub lost: u64,
 }
 
 /// The log of a container, record by record: [`Container::logs`].
@@ -97,9 +103,13 @@ pub struct Logs {
     file: Option<(u64, BufReader<File>, u64)>,
     /// The next file to read.
     next: u64,
+    /// How many bytes of output came before what is read next.
+    bytes: u64,
     /// Lines to leave out.
     skip: u64,
+    /// What is missing before the next record, and when that was written down.
     lost: u64,
+    lost_at: SystemTime,
     watch: Option<OwnedFd>,
     has_ended: bool,
     /// Its end has been told.
@@ -116,34 +126,71 @@ fn head_of(bytes: &[u8; HEAD]) -> Option<(u64, usize, u8)> {
     is_good.then(|| (u64::from_ne_bytes([a, b, c, d, e, f, g, h]), length, stream))
 }
 
-/// The number of a file of the log, and how much of it is whole records; `None`: it has no number.
-pub(super) fn measure(file: &File) -> std::io::Result<Option<(u64, u64)>> {
-    let Some(number) = number_of(file)? else { return Ok(None) };
+/// A file of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Measured {
+    pub(super) number: u64,
+    /// As far as it is whole records.
+    pub(super) length: u64,
+    /// Bytes of output before its end, over all files, with those that are told as lost.
+    pub(super) bytes: u64,
+}
+
+/// What a file of the log has; `None`: it has no number.
+pub(super) fn measure(file: &File) -> std::io::Result<Option<Measured>> {
+    let Some((number, mut bytes)) = number_of(file)? else { return Ok(None) };
     let length = file.metadata()?.len();
     let mut at = 0;
     let mut head = [0u8; HEAD];
     while at + HEAD as u64 <= length {
         file.read_exact_at(&mut head, at)?;
-        let Some((_, len, _)) = head_of(&head) else { break };
+        let Some((_, len, stream)) = head_of(&head) else { break };
         let next = at + (HEAD + len) as u64;
         if next > length {
             break;
         }
+        let mut lost = [0u8; 16];
+        if stream == LOST && len == lost.len() {
+            file.read_exact_at(&mut lost, at + HEAD as u64)?;
+        }
+        bytes = bytes.saturating_add(counted(stream, len, &lost));
         at = next;
     }
-    Ok(Some((number, at)))
+    Ok(Some(Measured { number, length: at, bytes }))
 }
 
-fn number_of(file: &File) -> std::io::Result<Option<u64>> {
-    let mut first = [0u8; HEAD + 8];
-    match file.read_exact_at(&mut first, 0) {
-        Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(None),
-        result => result?,
+/// How many bytes of output a record stands for.
+fn counted(stream: u8, length: usize, bytes: &[u8]) -> u64 {
+    match stream {
+        STDOUT | STDERR => length as u64,
+        LOST => word(bytes, 1),
+        _ => 0,
     }
-    let Some((head, number)) = first.split_first_chunk::<HEAD>() else { return Ok(None) };
-    let is_number = matches!(head_of(head), Some((_, 8, NUMBER)));
+}
+
+fn word(bytes: &[u8], index: usize) -> u64 {
+    bytes.chunks_exact(8).nth(index).and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_ne_bytes)
+}
+
+/// The number of a file, and how many bytes of output came before it, as far as that is known.
+fn number_of(file: &File) -> std::io::Result<Option<(u64, u64)>> {
+    let mut first = [0u8; HEAD + 16];
+    let mut length = 0;
+    while let Some(rest) = first.get_mut(length..).filter(|rest| !rest.is_empty()) {
+        match file.read_at(rest, length as u64) {
+            Ok(0) => break,
+            Ok(read) => length += read,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let Some((head, number)) = first.get(..length).and_then(|first| first.split_first_chunk::<HEAD>()) else {
+        return Ok(None);
+    };
+    let Some((_, len @ (8 | 16), NUMBER)) = head_of(head) else { return Ok(None) };
+    let Some(number) = number.get(..len) else { return Ok(None) };
     // There is one after it.
-    Ok(number.try_into().ok().map(u64::from_ne_bytes).filter(|number| is_number && *number < u64::MAX))
+    Ok(Some((word(number, 0), word(number, 1))).filter(|(number, _)| *number < u64::MAX))
 }
 
 fn open(dir: &Dir, place: u32) -> Option<File> {
@@ -152,22 +199,28 @@ fn open(dir: &Dir, place: u32) -> Option<File> {
     File::options().read(true).custom_flags(flags).open(dir.at(&name)).ok()
 }
 
-/// The file with the lowest number from `wanted` on.
-fn find(dir: &Dir, files: u32, wanted: u64) -> Option<(u64, File)> {
-    let mut best: Option<(u64, File)> = None;
+/// The file with the lowest number from `wanted` on, and how many bytes of output came before it.
+fn find(dir: &Dir, files: u32, wanted: u64) -> Option<(u64, u64, File)> {
+    let mut best: Option<(u64, u64, File)> = None;
     for place in 0..files.max(1) {
         let Some(file) = open(dir, place) else { continue };
-        let Ok(Some(number)) = number_of(&file) else { continue };
-        if number >= wanted && best.as_ref().is_none_or(|(known, _)| number < *known) {
-            best = Some((number, file));
+        let Ok(Some((number, bytes))) = number_of(&file) else { continue };
+        if number >= wanted && best.as_ref().is_none_or(|(known, ..)| number < *known) {
+            best = Some((number, bytes, file));
         }
     }
     best
 }
 
-/// The highest number there is.
-pub(super) fn newest(dir: &Dir, files: u32) -> u64 {
-    (0..files.max(1)).filter_map(|place| number_of(&open(dir, place)?).ok().flatten()).max().unwrap_or(0)
+/// The highest number there is, and how many bytes of output came before the end of that file.
+pub(super) fn newest(dir: &Dir, files: u32) -> (u64, u64) {
+    let measured = (0..files.max(1)).filter_map(|place| measure(&open(dir, place)?).ok().flatten());
+    measured.map(|file| (file.number, file.bytes)).max().unwrap_or_default()
+}
+
+/// How many bytes of output were in files that are gone.
+pub(super) fn rotated(dir: &Dir, files: u32) -> u64 {
+    find(dir, files, 0).map_or(0, |(_, bytes, _)| bytes)
 }
 
 impl Container {
@@ -186,18 +239,25 @@ impl Container {
             container: self.clone(),
             files: record.log.files,
             file: None,
-            next: 0,
+            next: 1,
+            bytes: 0,
             skip: 0,
             lost: 0,
+            lost_at: SystemTime::UNIX_EPOCH,
             watch: None,
             has_ended: false,
             is_over: false,
             query,
         };
+        // What is thrown away from here on is told.
+        if let Some((number, bytes, file)) = find(self.dir(), logs.files, 0) {
+            (logs.next, logs.bytes) = (number, bytes);
+            logs.file = Some((number, reader(file), 0));
+        }
         if let Some(tail) = logs.query.tail {
             let all = LogQuery { follow: false, tail: None, ..logs.query.clone() };
-            let counted = Logs { container: self.clone(), watch: None, file: None, query: all, ..logs };
-            logs = counted.with_tail(tail, logs.query)?;
+            let query = std::mem::replace(&mut logs.query, all);
+            logs = logs.with_tail(tail, query)?;
         }
         Ok(logs)
     }
@@ -206,6 +266,13 @@ impl Container {
 impl Logs {
     /// Counts what there is, and begins anew.
     fn with_tail(mut self, tail: u64, query: LogQuery) -> Result<Logs> {
+        let (next, bytes) = (self.next, self.bytes);
+        let again = match &self.file {
+            Some((number, file, _)) => {
+                Some((*number, file.get_ref().try_clone().at(Step::Log, "dup", self.container.dir().at(LOG))?))
+            }
+            None => None,
+        };
         let (mut lines, mut open_lines) = (0u64, [false; 2]);
         while let Some(record) = self.read()? {
             let newlines = record.bytes.iter().filter(|byte| **byte == b'\n').count() as u64;
@@ -216,7 +283,14 @@ impl Logs {
         }
         let partial = open_lines.iter().filter(|is_open| **is_open).count() as u64;
         let skip = (lines + partial).saturating_sub(tail);
-        Ok(Logs { file: None, next: 0, skip, lost: 0, has_ended: false, is_over: false, query, ..self })
+        let file = match again {
+            Some((number, mut file)) => {
+                file.rewind().at(Step::Log, "lseek", self.container.dir().at(LOG))?;
+                Some((number, reader(file), 0))
+            }
+            None => None,
+        };
+        Ok(Logs { file, next, bytes, skip, lost: 0, has_ended: false, is_over: false, query, ..self })
     }
 
     /// Becomes readable when there may be more, while it is followed; before the first wait there is none.
@@ -244,6 +318,11 @@ impl Logs {
             }
             if !self.query.follow || self.query.until.is_some_and(|until| until <= SystemTime::now()) {
                 self.has_ended = true;
+            }
+            if self.has_ended && self.lost > 0 {
+                let stream = if self.query.stdout { Stream::Stdout } else { Stream::Stderr };
+                let lost = std::mem::take(&mut self.lost);
+                return Ok(Some(LogRecord { time: self.lost_at, stream, bytes: Vec::new(), lost }));
             }
             if self.has_ended || is_late {
                 self.is_over = self.has_ended;
@@ -304,9 +383,9 @@ impl Logs {
             let Some((time, stream, bytes)) = self.next_raw()? else { return Ok(None) };
             let when = time_of(time);
             match stream {
-                LOST => {
-                    let lost = bytes.get(8..16).and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_ne_bytes);
-                    self.lost = self.lost.saturating_add(lost);
+                LOST if self.is_within(when) => {
+                    self.lost = self.lost.saturating_add(word(&bytes, 1));
+                    self.lost_at = when;
                     continue;
                 }
                 STDOUT if self.query.stdout => {}
@@ -314,10 +393,14 @@ impl Logs {
                 _ => continue,
             }
             if self.query.since.is_some_and(|since| when < since) {
+                // Before what is wanted.
+                self.lost = 0;
+            }
+            if !self.is_within(when) {
                 continue;
             }
-            if self.query.until.is_some_and(|until| when >= until) {
-                continue;
+            if self.skip > 0 {
+                self.lost = 0;
             }
             let bytes = self.after_skip(bytes);
             if bytes.is_empty() {
@@ -326,6 +409,10 @@ impl Logs {
             let stream = if stream == STDERR { Stream::Stderr } else { Stream::Stdout };
             return Ok(Some(LogRecord { time: when, stream, bytes, lost: std::mem::take(&mut self.lost) }));
         }
+    }
+
+    fn is_within(&self, when: SystemTime) -> bool {
+        self.query.since.is_none_or(|since| when >= since) && self.query.until.is_none_or(|until| when < until)
     }
 
     /// Without the lines that are to be left out.
@@ -341,17 +428,17 @@ impl Logs {
     fn next_raw(&mut self) -> Result<Option<(u64, u8, Vec<u8>)>> {
         loop {
             if self.file.is_none() {
-                let Some((number, file)) = find(self.container.dir(), self.files, self.next) else { return Ok(None) };
-                if self.next > 0 && number > self.next {
-                    // How much that was nobody knows.
-                    self.lost = self.lost.saturating_add(1);
-                }
-                self.file = Some((number, BufReader::with_capacity(64 << 10, file), 0));
+                let Some((number, bytes, file)) = find(self.container.dir(), self.files, self.next) else {
+                    return Ok(None);
+                };
+                self.miss(bytes.saturating_sub(self.bytes).max((number > self.next).into()));
+                self.bytes = bytes;
+                self.file = Some((number, reader(file), 0));
             }
             let Some((number, file, at)) = &mut self.file else { return Ok(None) };
             match one(file, at).at(Step::Log, "read", self.container.dir().at(LOG))? {
                 Some((_, NUMBER, _)) => {}
-                Some(record) => return Ok(Some(record)),
+                Some(record) => return Ok(Some(self.count(record))),
                 None => {
                     // Another one is begun only when this one is finished.
                     let is_finished = find(self.container.dir(), self.files, *number + 1).is_some();
@@ -359,12 +446,27 @@ impl Logs {
                         return Ok(None);
                     }
                     if let Some(record) = one(file, at).at(Step::Log, "read", self.container.dir().at(LOG))? {
-                        return Ok(Some(record));
+                        return Ok(Some(self.count(record)));
                     }
                     self.next = *number + 1;
                     self.file = None;
                 }
             }
+        }
+    }
+
+    fn count(&mut self, record: (u64, u8, Vec<u8>)) -> (u64, u8, Vec<u8>) {
+        self.bytes = self.bytes.saturating_add(counted(record.1, record.2.len(), &record.2));
+        record
+    }
+
+    /// As many bytes were thrown away before they could be read.
+    fn miss(&mut self, bytes: u64) {
+        if bytes > 0 {
+            self.lost = self.lost.saturating_add(bytes);
+            self.lost_at = SystemTime::now();
+            // Some of what was to be left out is among it, and nobody knows how many lines that is.
+            self.skip = 0;
         }
     }
 
@@ -374,9 +476,13 @@ impl Logs {
     }
 }
 
+fn reader(file: File) -> BufReader<File> {
+    BufReader::with_capacity(64 << 10, file)
+}
+
 /// A record, if a whole one is there.
 pub(super) fn one(file: &mut BufReader<File>, at: &mut u64) -> std::io::Result<Option<(u64, u8, Vec<u8>)>> {
-    use std::io::{Seek, SeekFrom};
+    use std::io::SeekFrom;
     let mut head = [0u8; HEAD];
     let whole = match read_whole(file, &mut head)? {
         true => head_of(&head),
@@ -465,10 +571,18 @@ impl LogLines {
         self.open.iter_mut().find_map(Option::take)
     }
 
-    fn take(&mut self, LogRecord { time, stream, bytes, .. }: LogRecord) {
+    fn take(&mut self, LogRecord { time, stream, bytes, mut lost }: LogRecord) {
+        if lost > 0 {
+            // What follows need not be of the same line.
+            self.ready.extend(self.open.iter_mut().filter_map(Option::take));
+        }
         let Some(open) = self.open.get_mut(stream as usize) else { return };
+        let mut begin = || LogLine { time, stream, text: Vec::new(), is_whole: false, lost: std::mem::take(&mut lost) };
+        if bytes.is_empty() {
+            self.ready.push_back(begin());
+        }
         for part in bytes.split_inclusive(|byte| *byte == b'\n') {
-            let line = open.get_or_insert_with(|| LogLine { time, stream, text: Vec::new(), is_whole: false });
+            let line = open.get_or_insert_with(&mut begin);
             line.time = time;
             line.text.extend_from_slice(part);
             if line.text.last() == Some(&b'\n') {
@@ -487,5 +601,36 @@ impl Iterator for LogLines {
 
     fn next(&mut self) -> Option<Result<LogLine>> {
         self.next_interruptible(&mut || false).transpose()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    fn record(stream: u8, bytes: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(bytes.len()).unwrap();
+        [&5u64.to_ne_bytes()[..], &length.to_ne_bytes(), &[stream], &LOG_MARK, bytes].concat()
+    }
+
+    #[test]
+    fn files_of_this_and_of_an_earlier_version_are_measured() {
+        let words = |words: &[u64]| words.iter().flat_map(|word| word.to_ne_bytes()).collect::<Vec<u8>>();
+        let rest = [record(STDOUT, b"one"), record(LOST, &words(&[2, 70])), record(STDERR, b"four")].concat();
+        for (number, bytes) in [(words(&[6, 1000]), 1077), (words(&[6]), 77)] {
+            let mut file = File::from(rustix::fs::memfd_create("log", rustix::fs::MemfdFlags::CLOEXEC).unwrap());
+            let whole = [record(NUMBER, &number), rest.clone()].concat();
+            file.write_all(&whole).unwrap();
+            file.write_all(&record(STDOUT, b"cut off")[..20]).unwrap();
+            let length = whole.len() as u64;
+            assert_eq!(measure(&file).unwrap(), Some(Measured { number: 6, length, bytes }));
+        }
+        for wrong in [words(&[]), words(&[u64::MAX, 0]), words(&[1, 2, 3]), vec![1; 9]] {
+            let mut file = File::from(rustix::fs::memfd_create("log", rustix::fs::MemfdFlags::CLOEXEC).unwrap());
+            file.write_all(&[record(NUMBER, &wrong), rest.clone()].concat()).unwrap();
+            assert_eq!(measure(&file).unwrap(), None, "{wrong:?}");
+        }
     }
 }

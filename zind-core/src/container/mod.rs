@@ -397,7 +397,13 @@ impl Container {
             "terminal": record.terminal.map(|size| json!({"rows": size.rows, "cols": size.cols})),
             "stdin_open": record.stdin_open,
             "stop_signal": record.stop_signal,
-            "log": {"size": record.log.size, "files": record.log.files, "lost_records": lost.0, "lost_bytes": lost.1},
+            "log": {
+                "size": record.log.size,
+                "files": record.log.files,
+                "lost_records": lost.0,
+                "lost_bytes": lost.1,
+                "rotated_bytes": logs::rotated(self.dir(), record.log.files),
+            },
             "place": state::path_value(&self.dir().0),
             "cgroup": record.run.iter().flat_map(|run| &run.group).flat_map(|group| &group.parts)
                 .map(|part| state::path_value(&part.path)).collect::<Vec<_>>(),

@@ -14,7 +14,7 @@ use rustix::net::{
 use zind_init::monitor::{LOG_MARK, LogHead, NUMBER};
 
 use super::LogOptions;
-use super::logs;
+use super::logs::{self, Measured};
 use super::state::{self, Dir, LOG, SOCKET};
 use crate::error::{At, Error, Result, Step};
 use crate::process::launch::wait_readable;
@@ -155,23 +155,25 @@ pub(super) fn log(dir: &Dir, options: LogOptions) -> Result<Option<LogFile>> {
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::APPEND | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let file = state::open_at(&path, flags, Mode::from_raw_mode(0o600)).at(Step::Log, "open", &path)?;
     let mut file = std::fs::File::from(file);
-    let (number, length) = match logs::measure(&file).at(Step::Log, "read", &path)? {
+    let Measured { number, length, bytes } = match logs::measure(&file).at(Step::Log, "read", &path)? {
         Some(known) => {
-            file.set_len(known.1).at(Step::Log, "ftruncate", &path)?;
+            file.set_len(known.length).at(Step::Log, "ftruncate", &path)?;
             known
         }
         None => {
             file.set_len(0).at(Step::Log, "ftruncate", &path)?;
-            let number = logs::newest(dir, options.files) + 1;
-            let mut bytes = Vec::with_capacity(size_of::<LogHead>() + 8);
+            let (newest, before) = logs::newest(dir, options.files);
+            let number = newest + 1;
+            let mut bytes = Vec::with_capacity(size_of::<LogHead>() + 16);
             bytes.extend_from_slice(&state::now_ns().to_ne_bytes());
-            bytes.extend_from_slice(&8u32.to_ne_bytes());
+            bytes.extend_from_slice(&16u32.to_ne_bytes());
             bytes.push(NUMBER);
             bytes.extend_from_slice(&LOG_MARK);
             bytes.extend_from_slice(&number.to_ne_bytes());
+            bytes.extend_from_slice(&before.to_ne_bytes());
             file.write_all(&bytes).at(Step::Log, "write", &path)?;
-            (number, bytes.len() as u64)
+            Measured { number, length: bytes.len() as u64, bytes: before }
         }
     };
-    Ok(Some(LogFile { file: file.into(), length, number, size: options.size, files: options.files }))
+    Ok(Some(LogFile { file: file.into(), length, number, bytes, size: options.size, files: options.files }))
 }

@@ -65,6 +65,8 @@ pub(crate) struct LogFile {
     pub(crate) file: OwnedFd,
     pub(crate) length: u64,
     pub(crate) number: u64,
+    /// Bytes of output before its end, over all files.
+    pub(crate) bytes: u64,
     pub(crate) size: u64,
     pub(crate) files: u32,
 }
@@ -248,6 +250,7 @@ pub(super) fn start(prepared: &mut Prepared, keep: Keep, below: Below<'_>) -> Re
         log_length: keep.log.as_ref().map_or(0, |log| log.length),
         log_size: keep.log.as_ref().map_or(0, |log| log.size),
         log_number: keep.log.as_ref().map_or(0, |log| log.number),
+        log_bytes: keep.log.as_ref().map_or(0, |log| log.bytes),
         log_files: keep.log.as_ref().map_or(0, |log| log.files),
         freezer: number(freezer.map(|(dir, _)| dir)),
         freezer_is_v2: freezer.map_or(0, |(_, is_v2)| u32::from(is_v2)),

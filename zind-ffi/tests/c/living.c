@@ -324,6 +324,31 @@ static void logs_are_read_and_followed(void) {
     zind_logs_free(logs);
     delete_it(container);
 
+    /* What is thrown away before it is read is told, by pieces and by lines. */
+    options.log_size = 8192;
+    options.log_files = 2;
+    container = make("i=0; while [ $i -lt 3000 ]; do echo line $i; i=$((i+1)); done", &options);
+    zind_logs *both[2] = {NULL, NULL};
+    for (int lines = 0; lines < 2; lines++) {
+        zind_log_options all = ZIND_LOG_OPTIONS_INIT;
+        all.flags = lines ? ZIND_LOGS_LINES : 0;
+        OK(zind_container_logs(container, &all, &both[lines], &error));
+    }
+    OK(zind_container_start(container, &error));
+    OK(zind_container_wait(container, -1, NULL, &error));
+    for (int lines = 0; lines < 2; lines++) {
+        uint64_t said = 0, lost = 0;
+        zind_chunk piece = ZIND_CHUNK_INIT;
+        do {
+            OK(zind_logs_next(both[lines], -1, &piece, &error));
+            said += piece.len + (lines && piece.is_whole);
+            lost += piece.lost;
+        } while (piece.stream != ZIND_STREAM_NONE);
+        CHECK(lost > 0 && said > 0 && said + lost == 28890);
+        zind_logs_free(both[lines]);
+    }
+    delete_it(container);
+
     options.log_files = 0;
     container = make("true", &options);
     FAILS(zind_container_logs(container, NULL, &logs, &error), ZIND_STATUS_STATE);

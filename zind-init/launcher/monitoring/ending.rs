@@ -147,6 +147,8 @@ impl State<'_> {
         let is_written = sys::pwrite(file, bytes_of(&head), 0) == Ok(size_of::<ExitHead>());
         let _ = sys::truncate(file, at);
         sys::close(file);
+        // On a full disk there is room for that now.
+        self.log.tell_lost();
         self.remove_groups();
         // Before anybody can start it again, and listen there.
         let _ = sys::unlink(dir, c"socket".as_ptr().cast());

@@ -10,7 +10,7 @@ const O_APPEND: u32 = 0o2000;
 const O_NOFOLLOW: u32 = 0o400000;
 const O_TRUNC: u32 = 0o1000;
 /// Of a file with nothing but its number in it.
-const EMPTY_LENGTH: u64 = size_of::<LogHead>() as u64 + 8;
+const EMPTY_LENGTH: u64 = size_of::<LogHead>() as u64 + 16;
 
 pub struct Log {
     dir: i32,
@@ -20,6 +20,8 @@ pub struct Log {
     size: u64,
     number: u64,
     files: u32,
+    /// Bytes of output that are in it, were in files that are gone, or are told as lost.
+    bytes: u64,
     /// Lost since the last record: how many, and bytes in them.
     lost: [u64; 2],
     pub lost_records: u64,
@@ -35,6 +37,7 @@ impl Log {
             size: monitor.log_size,
             number: monitor.log_number,
             files: monitor.log_files,
+            bytes: monitor.log_bytes,
             lost: [0; 2],
             lost_records: 0,
             lost_bytes: 0,
@@ -55,17 +58,25 @@ impl Log {
         if self.file < 0 || self.length > EMPTY_LENGTH && self.length + longer > self.size {
             self.begin_another();
         }
-        let lost = self.lost;
-        let is_told = lost == [0; 2] || self.append(LOST, bytes_of(&lost));
-        if is_told {
-            self.lost = [0; 2];
-        }
-        if !(is_told && self.append(stream, bytes)) {
+        if self.tell_lost() && self.append(stream, bytes) {
+            self.bytes += bytes.len() as u64;
+        } else {
             self.lost[0] += 1;
             self.lost[1] += bytes.len() as u64;
             self.lost_records += 1;
             self.lost_bytes += bytes.len() as u64;
         }
+    }
+
+    /// Writes down what was lost since the last record. False: there is no room for that either.
+    pub fn tell_lost(&mut self) -> bool {
+        let lost = self.lost;
+        let is_told = lost == [0; 2] || self.append(LOST, bytes_of(&lost));
+        if is_told {
+            self.bytes += lost[1];
+            self.lost = [0; 2];
+        }
+        is_told
     }
 
     /// A record as a whole, or nothing of it.
@@ -97,13 +108,17 @@ impl Log {
             for place in (0..self.files.saturating_sub(1)).rev() {
                 let _ = sys::rename(self.dir, name(place, &mut from), name(place + 1, &mut to));
             }
+            if self.files == 1 {
+                // Who reads it has it whole, and no other one's middle.
+                let _ = sys::unlink(self.dir, name(0, &mut from));
+            }
         }
         let flags = O_CREAT | O_WRONLY | O_APPEND | O_NOFOLLOW | O_TRUNC;
         let Ok(file) = sys::openat(self.dir, c"log".as_ptr().cast(), flags, 0o600) else { return };
         self.file = file;
         self.length = 0;
         let next = self.number + 1;
-        if self.append(NUMBER, &next.to_ne_bytes()) {
+        if self.append(NUMBER, bytes_of(&[next, self.bytes])) {
             self.number = next;
         } else {
             sys::close(file);

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         stream: Literal["stdout", "stderr"]
         text: bytes
         whole: bool
+        lost: int = 0
 
     class _ChunkBase(NamedTuple):
         stream: Literal["stdout", "stderr"]
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
 else:
     _LogOptionsBase = namedtuple("_LogOptionsBase", "size files", defaults=("16m", 2))
-    _LogLineBase = namedtuple("_LogLineBase", "time stream text whole")
+    _LogLineBase = namedtuple("_LogLineBase", "time stream text whole lost", defaults=(0,))
     _ChunkBase = namedtuple("_ChunkBase", "stream data")
 
 __all__ = ["Attachment", "Chunk", "LogLine", "LogOptions", "Logs"]
@@ -50,7 +51,11 @@ class LogOptions(_LogOptionsBase):
 
 class LogLine(_LogLineBase):
     """A line that a container has written: ``time`` (seconds since 1970) of its last part, ``stream``, ``text`` without the
-    newline. ``whole`` is False for a last line that has no newline, and for a part of one longer than a mebibyte."""
+    newline. ``whole`` is False for a last line that has no newline, for a part of one longer than a mebibyte, and before a gap.
+
+    ``lost`` is how many bytes of either stream are missing before this line, which may begin in the middle of one then: the disk
+    had no room for them, or they were thrown away after :meth:`zind.Container.logs` was called and before they could be read (a
+    log of more than ``log=`` allows). If they are the last of all, a line without text tells it."""
 
     __slots__ = ()
 
@@ -93,7 +98,7 @@ class Logs:
         return self._logs.is_over
 
     def read(self) -> bytes:
-        """All lines that are left, as bytes."""
+        """All lines that are left, as bytes. Whether some are missing :attr:`zind.LogLine.lost` tells."""
         return b"".join(map(self._format, self))
 
     def _format(self, line: LogLine) -> bytes:
