@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::{Mutex, PoisonError, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use pyo3::prelude::*;
@@ -28,7 +29,6 @@ use crate::stats::Stats;
 
 /// when it is run, path, args, env, timeout
 type HookTuple = (String, PathBuf, Vec<OsString>, Vec<OsString>, Option<f64>);
-/// time, stream, text, whether its end is there
 /// time, stream, text, whole, lost
 type LineTuple<'py> = (f64, &'static str, Bound<'py, PyBytes>, bool, u64);
 /// time, what, id, name, exit, number
@@ -161,7 +161,7 @@ impl Containers {
             Some(number) => self.0.events_from(number),
             None => self.0.events(),
         })?;
-        Ok(ContainerEvents { fd: events.fd().as_raw_fd(), events: Mutex::new(Some(events)) })
+        Ok(ContainerEvents { fd: events.fd().as_raw_fd(), events: Closable::new(events) })
     }
 }
 
@@ -428,13 +428,13 @@ impl Container {
             let (since, until) = (since.map(time_of).transpose()?, until.map(time_of).transpose()?);
             Ok(container.logs(LogQuery { follow, tail, since, until, stdout, stderr })?.lines())
         })?;
-        Ok(Logs(Mutex::new(Some(lines))))
+        Ok(Logs { lines: Closable::new(lines), fd: AtomicI32::new(-1), is_over: AtomicBool::new(false) })
     }
 
     /// Starts it; the attachment misses nothing.
     fn start_attached(&self, py: Python<'_>) -> PyResult<Attachment> {
         let attachment = detached(py, |interrupted| self.container.start_attached(interrupted))?;
-        Ok(Attachment(Mutex::new(Some(attachment))))
+        Ok(Attachment::of(attachment))
     }
 
     /// Until a port listens, or a line is there, or a program exits with 0.
@@ -520,7 +520,7 @@ impl Container {
     fn attach(&self, py: Python<'_>, size: Option<(u16, u16)>) -> PyResult<Attachment> {
         let options = AttachOptions { size: size.map(size_of) };
         let attachment = self.call(py, |container| container.attach(&options))?;
-        Ok(Attachment(Mutex::new(Some(attachment))))
+        Ok(Attachment::of(attachment))
     }
 }
 
@@ -540,85 +540,156 @@ impl Ending {
     }
 }
 
+/// What a thread waits in, and another one may close meanwhile: the wait is over then.
+struct Closable<T> {
+    slot: Mutex<Option<T>>,
+    is_closed: AtomicBool,
+}
+
+impl<T: Send> Closable<T> {
+    fn new(value: T) -> Closable<T> {
+        Closable { slot: Mutex::new(Some(value)), is_closed: AtomicBool::new(false) }
+    }
+
+    fn is_closed(&self) -> bool {
+        self.is_closed.load(Ordering::Acquire)
+    }
+
+    /// What `body` finds; `None`, too, once it is closed.
+    fn wait<R: Send>(
+        &self,
+        py: Python<'_>,
+        body: impl FnOnce(&mut T, &mut dyn FnMut() -> bool) -> Result<Option<R>> + Send,
+    ) -> PyResult<Option<R>> {
+        detached(py, |interrupted| {
+            let mut slot = self.slot.lock().unwrap_or_else(PoisonError::into_inner);
+            let Some(value) = slot.as_mut().filter(|_| !self.is_closed()) else { return Ok(None) };
+            unless_closed(&self.is_closed, body(value, &mut || self.is_closed() || interrupted()))
+        })
+    }
+
+    /// On return it is gone.
+    fn close(&self, py: Python<'_>) {
+        self.is_closed.store(true, Ordering::Release);
+        py.detach(|| drop(self.slot.lock().unwrap_or_else(PoisonError::into_inner).take()));
+    }
+}
+
+/// A wait that ended because it was closed found nothing.
+fn unless_closed<R>(is_closed: &AtomicBool, found: Result<Option<R>>) -> Result<Option<R>> {
+    match found {
+        Err(Error::Interrupted) if is_closed.load(Ordering::Acquire) => Ok(None),
+        found => found,
+    }
+}
+
 /// The log of a container, line by line.
 #[pyclass(frozen, module = "zind._zind")]
-pub(crate) struct Logs(Mutex<Option<zind_core::container::LogLines>>);
+pub(crate) struct Logs {
+    lines: Closable<zind_core::container::LogLines>,
+    /// As they were after the last line, for who asks while somebody waits.
+    fd: AtomicI32,
+    is_over: AtomicBool,
+}
 
 #[pymethods]
 impl Logs {
     /// Readable when there may be more; -1 while there is none to watch.
     fn fileno(&self) -> RawFd {
-        let slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        slot.as_ref().and_then(|lines| lines.fd()).map_or(-1, |fd| fd.as_raw_fd())
+        if self.lines.is_closed() { -1 } else { self.fd.load(Ordering::Acquire) }
     }
 
     /// The next line; `None` when the time is over first, or there will be no more.
     fn next<'py>(&self, py: Python<'py>, timeout: Option<f64>) -> PyResult<Option<LineTuple<'py>>> {
         let timeout = duration(py, timeout)?;
-        let line = detached(py, |interrupted| {
-            let mut slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            slot.as_mut().map_or(Ok(None), |lines| lines.next_within(timeout, interrupted))
+        let line = self.lines.wait(py, |lines, interrupted| {
+            let line = lines.next_within(timeout, interrupted);
+            self.fd.store(lines.fd().map_or(-1, |fd| fd.as_raw_fd()), Ordering::Release);
+            self.is_over.store(lines.is_over(), Ordering::Release);
+            line
         })?;
         Ok(line.map(|line| {
             (seconds(line.time), line.stream.name(), PyBytes::new(py, &line.text), line.is_whole, line.lost)
         }))
     }
 
+    /// True once the last line was told, or it is closed.
     #[getter]
     fn is_over(&self) -> bool {
-        let slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        slot.as_ref().is_none_or(|lines| lines.is_over())
+        self.lines.is_closed() || self.is_over.load(Ordering::Acquire)
     }
 
+    /// Ends the wait of another thread, too.
     fn close(&self, py: Python<'_>) {
-        py.detach(|| drop(self.0.lock().unwrap_or_else(PoisonError::into_inner).take()));
+        self.lines.close(py);
     }
 }
 
 /// A connection to the streams of a container.
 #[pyclass(frozen, module = "zind._zind")]
-pub(crate) struct Attachment(Mutex<Option<zind_core::container::Attachment>>);
+pub(crate) struct Attachment {
+    /// Who waits for output keeps nobody from writing, and from all else but closing it.
+    attachment: RwLock<Option<zind_core::container::Attachment>>,
+    /// Of who reads.
+    turn: Mutex<()>,
+    is_closed: AtomicBool,
+    /// Its number, which stays the same while it is open.
+    fd: RawFd,
+}
 
 impl Attachment {
+    fn of(attachment: zind_core::container::Attachment) -> Attachment {
+        Attachment {
+            fd: attachment.fd().as_raw_fd(),
+            attachment: RwLock::new(Some(attachment)),
+            turn: Mutex::new(()),
+            is_closed: AtomicBool::new(false),
+        }
+    }
+
     fn with<T: Send>(
         &self,
         py: Python<'_>,
-        body: impl FnOnce(&mut zind_core::container::Attachment, &mut dyn FnMut() -> bool) -> Result<T> + Send,
+        body: impl FnOnce(&zind_core::container::Attachment, &mut dyn FnMut() -> bool) -> Result<T> + Send,
     ) -> PyResult<T> {
         detached(py, |interrupted| {
-            let mut slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            let closed = || Error::State("the attachment is closed".to_owned());
-            body(slot.as_mut().ok_or_else(closed)?, interrupted)
+            let slot = self.attachment.read().unwrap_or_else(PoisonError::into_inner);
+            body(slot.as_ref().ok_or_else(closed)?, interrupted)
         })
     }
+}
+
+fn closed() -> Error {
+    Error::State("the attachment is closed".to_owned())
 }
 
 #[pymethods]
 impl Attachment {
     /// Readable when there is output, or at the end; -1 once it is closed.
     fn fileno(&self) -> RawFd {
-        let slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        slot.as_ref().map_or(-1, |attachment| attachment.fd().as_raw_fd())
+        if self.is_closed.load(Ordering::Acquire) { -1 } else { self.fd }
     }
 
     /// Where input goes, once; -1 where there is none. The caller closes it.
     fn take_input(&self, py: Python<'_>) -> PyResult<RawFd> {
-        // What gives the terminal another size stays here.
-        self.with(py, |attachment, _| match attachment.has_terminal() {
-            true => {
-                let copy = attachment.input().map(|fd| fd.try_clone_to_owned()).transpose();
-                let failed = |error| {
-                    let errno = zind_core::IntoErrno::into_errno(error);
-                    Error::sys(zind_core::Step::AskMonitor, "dup", "", errno)
-                };
-                Ok(copy.map_err(failed)?.map_or(-1, IntoRawFd::into_raw_fd))
+        detached(py, |_| {
+            let mut slot = self.attachment.write().unwrap_or_else(PoisonError::into_inner);
+            let attachment = slot.as_mut().ok_or_else(closed)?;
+            // What gives the terminal another size stays here.
+            if !attachment.has_terminal() {
+                return Ok(attachment.take_input().map_or(-1, IntoRawFd::into_raw_fd));
             }
-            false => Ok(attachment.take_input().map_or(-1, IntoRawFd::into_raw_fd)),
+            let copy = attachment.input().map(|fd| fd.try_clone_to_owned()).transpose();
+            let failed = |error| {
+                let errno = zind_core::IntoErrno::into_errno(error);
+                Error::sys(zind_core::Step::AskMonitor, "dup", "", errno)
+            };
+            Ok(copy.map_err(failed)?.map_or(-1, IntoRawFd::into_raw_fd))
         })
     }
 
     fn close_input(&self, py: Python<'_>) -> PyResult<()> {
-        self.with(py, |attachment, _| attachment.close_input())
+        self.with(py, |attachment, _| attachment.end_input())
     }
 
     fn resize(&self, py: Python<'_>, rows: u16, cols: u16) -> PyResult<()> {
@@ -630,16 +701,22 @@ impl Attachment {
         self.with(py, |attachment, _| Ok(attachment.has_terminal()))
     }
 
-    /// The next output; `None` when the time is over first, and without bytes at the end.
+    /// The next output; `None` when the time is over first, or it is closed meanwhile, and without bytes at the end.
     fn next<'py>(
         &self,
         py: Python<'py>,
         timeout: Option<f64>,
     ) -> PyResult<Option<(&'static str, Bound<'py, PyBytes>)>> {
         let timeout = duration(py, timeout)?;
-        let chunk = self.with(py, |attachment, interrupted| {
-            if !attachment.wait_interruptible(timeout, interrupted)? {
-                return Ok(None);
+        let is_closed = || self.is_closed.load(Ordering::Acquire);
+        let chunk = detached(py, |interrupted| {
+            let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+            let slot = self.attachment.read().unwrap_or_else(PoisonError::into_inner);
+            let attachment = slot.as_ref().filter(|_| !is_closed()).ok_or_else(closed)?;
+            let waited = attachment.wait_interruptible(timeout, &mut || is_closed() || interrupted());
+            match unless_closed(&self.is_closed, waited.map(Some))? {
+                Some(true) => {}
+                _ => return Ok(None),
             }
             let chunk = attachment.try_next()?;
             Ok(Some(chunk.map_or((Stream::Stdout, Vec::new()), |chunk| (chunk.stream, chunk.bytes))))
@@ -647,15 +724,18 @@ impl Attachment {
         Ok(chunk.map(|(stream, bytes)| (stream.name(), PyBytes::new(py, &bytes))))
     }
 
+    /// Ends the wait of another thread, too.
     fn close(&self, py: Python<'_>) {
-        py.detach(|| drop(self.0.lock().unwrap_or_else(PoisonError::into_inner).take()));
+        self.is_closed.store(true, Ordering::Release);
+        py.detach(|| drop(self.attachment.write().unwrap_or_else(PoisonError::into_inner).take()));
     }
 }
 
 /// What happens to the containers of one place.
 #[pyclass(frozen, module = "zind._zind")]
 pub(crate) struct ContainerEvents {
-    events: Mutex<Option<zind_core::container::ContainerEvents>>,
+    events: Closable<zind_core::container::ContainerEvents>,
+    /// Its number, which stays the same while it is open.
     fd: RawFd,
 }
 
@@ -665,22 +745,19 @@ fn event_tuple(event: ContainerEvent) -> EventTuple {
 
 #[pymethods]
 impl ContainerEvents {
-    /// Readable when something may have happened.
+    /// Readable when something may have happened; -1 once it is closed.
     fn fileno(&self) -> RawFd {
-        self.fd
+        if self.events.is_closed() { -1 } else { self.fd }
     }
 
     /// The next event; `None` when the time is over first, or it is closed.
     fn next(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Option<EventTuple>> {
         let timeout = duration(py, timeout)?;
-        let event = detached(py, |interrupted| {
-            let mut slot = self.events.lock().unwrap_or_else(PoisonError::into_inner);
-            slot.as_mut().map_or(Ok(None), |events| events.next_within(timeout, interrupted))
-        })?;
-        Ok(event.map(event_tuple))
+        Ok(self.events.wait(py, |events, interrupted| events.next_within(timeout, interrupted))?.map(event_tuple))
     }
 
+    /// Ends the wait of another thread, too.
     fn close(&self, py: Python<'_>) {
-        py.detach(|| drop(self.events.lock().unwrap_or_else(PoisonError::into_inner).take()));
+        self.events.close(py);
     }
 }

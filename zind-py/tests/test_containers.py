@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 
 import pytest
@@ -291,6 +292,39 @@ def test_what_a_slow_reader_of_a_log_misses_is_told_to_the_byte(place):
         assert not any(line.lost for line in kept)
         told = c.inspect()["log"]
         assert told["rotated_bytes"] == total - sum(len(line.text) + line.whole for line in kept) and told["lost_bytes"] == 0
+
+
+@pytest.mark.parametrize("what", ["events", "logs", "attachment"])
+def test_another_thread_closes_what_one_waits_in(place, what):
+    with zind.Container(["sh", "-c", "echo up; read x; exec sleep 60"], stdin_open=True, containers=place) as c:
+        c.start()
+        until(lambda: c.logs().read() == b"up\n")
+        if what == "events":
+            waited = place.events()
+        elif what == "logs":
+            waited = c.logs(follow=True)
+            assert waited.get().text == b"up"
+        else:
+            waited = c.attach()
+        told, begins = [], threading.Event()
+
+        def wait():
+            begins.set()
+            told.extend(waited)
+
+        waiting = threading.Thread(target=wait)
+        waiting.start()
+        begins.wait()
+        assert not waited.over
+        if what == "attachment":
+            # Whoever waits for output is in nobody's way.
+            waited.close_stdin()
+            assert waited.fileno() >= 0
+        waited.close()
+        waiting.join(20)
+        assert not waiting.is_alive() and told == []
+        assert waited.over and waited.fileno() == -1 and waited.get() is None
+        waited.close()
 
 
 def test_attached_programs_feed_it_and_hear_all_of_it(place):

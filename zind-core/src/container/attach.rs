@@ -104,6 +104,12 @@ impl Attachment {
     /// Ends the container's standard input, for everybody.
     pub fn close_input(&mut self) -> Result<()> {
         self.input = None;
+        self.end_input()
+    }
+
+    /// The same for who has taken the input, or waits for output in another thread: an end of it that is open here, or was taken, stays
+    /// open, and the program reads its end when that is closed, too.
+    pub fn end_input(&self) -> Result<()> {
         super::monitor::ask(self.container.dir(), request::CLOSE_STDIN, 0).map(drop)
     }
 

@@ -155,7 +155,7 @@ class ContainerEvents:
         return -1 if self._is_over else self._events.fileno()
 
     def close(self) -> None:
-        """Lets go of its descriptors; twice is fine."""
+        """Lets go of its descriptors, and ends the wait of another thread; twice is fine."""
         self._is_over = True
         self._events.close()
 

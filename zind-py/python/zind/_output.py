@@ -114,7 +114,7 @@ class Logs:
         return self._logs.fileno()
 
     def close(self) -> None:
-        """Lets go of its descriptors; twice is fine."""
+        """Lets go of its descriptors, and ends the wait of another thread; twice is fine."""
         self._logs.close()
 
     def __iter__(self) -> Logs:
@@ -185,7 +185,7 @@ class Attachment:
         return self._attachment.fileno()
 
     def close(self) -> None:
-        """Lets go of the container, which goes on; twice is fine."""
+        """Lets go of the container, which goes on, and ends the wait of another thread; twice is fine."""
         self._is_over = True
         if self.stdin is not None:
             self.stdin.close()
