@@ -39,7 +39,7 @@ impl Container {
     }
 
     /// Asks it to end by its stop signal, and that it is not started again, without waiting: the first half of
-    /// [`Container::stop`]. False if it has ended already.
+    /// [`Container::stop`]. False if it has ended already, or is being started, when there is nobody to ask yet.
     ///
     /// Errors: [`Error::State`] if it was never started.
     pub fn begin_stop(&self) -> Result<bool> {
