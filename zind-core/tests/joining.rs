@@ -393,11 +393,11 @@ fn nobody_outlives_a_launcher_that_was_killed_before_it_was_said() {
     assert!(left.is_empty(), "{left:?}");
 }
 
-/// Hooks that a launcher or a monitor runs.
-const HOOKS: [&str; 6] =
-    ["createContainer", "startContainer", "startContainer, as a user", "createRuntime", "poststart", "poststop"];
+/// Hooks that a launcher or a monitor runs. Nobody waits for one of `poststart`, which ends with a program that ends at once; the
+/// monitor runs it as those of `createRuntime`.
+const HOOKS: [&str; 5] = ["createContainer", "startContainer", "startContainer, as a user", AT_A_RESTART, "poststop"];
 /// Run by the caller at first, and then by a monitor that starts the container again.
-const AT_A_RESTART: [&str; 2] = ["createRuntime", "poststart"];
+const AT_A_RESTART: &str = "createRuntime";
 
 /// A container that ends by itself, with one hook: if there is a file `stays` it does so, but not before there is a file `begun`.
 fn with_a_hook(hook: &str, place: &Containers, dir: &Path) -> Container {
@@ -409,7 +409,6 @@ fn with_a_hook(hook: &str, place: &Containers, dir: &Path) -> Container {
     *match hook {
         "createContainer" => &mut hooks.create_container,
         "createRuntime" => &mut hooks.create_runtime,
-        "poststart" => &mut hooks.poststart,
         "poststop" => &mut hooks.poststop,
         _ => &mut hooks.start_container,
     } = vec![program];
@@ -422,7 +421,7 @@ fn with_a_hook(hook: &str, place: &Containers, dir: &Path) -> Container {
     }
     spec.user = hook.ends_with("as a user").then_some(User::Ids(1000, Some(1000)));
     let mut builder = Container::builder(spec).containers(place).hooks(hooks).auto_remove(hook == "poststop");
-    if AT_A_RESTART.contains(&hook) {
+    if hook == AT_A_RESTART {
         builder = builder.restart(Restart::parse("on-failure:1").unwrap());
     }
     builder.create().unwrap()
@@ -442,7 +441,7 @@ fn is_a_hook(hook: &str, pid: i32) -> bool {
     let line = line.each_ref().map(String::as_str);
     match hook {
         "poststop" => line[..2] == [monitor; 2] && line[2] != monitor,
-        hook if AT_A_RESTART.contains(&hook) => line[..3] == [monitor; 3],
+        AT_A_RESTART => line[..3] == [monitor; 3],
         _ => line == [launcher, launcher, launcher, monitor],
     }
 }
@@ -464,7 +463,7 @@ fn no_hook_outlives_who_was_killed_as_it_was_made() {
         let mut points = None;
         let mut number = 0;
         while points.is_none_or(|points| number <= points) {
-            for (name, is_there) in [("begun", !AT_A_RESTART.contains(&hook)), ("stays", points.is_some())] {
+            for (name, is_there) in [("begun", hook != AT_A_RESTART), ("stays", points.is_some())] {
                 let _ = fs::remove_file(dir.join(name));
                 if is_there {
                     fs::write(dir.join(name), "").unwrap();
