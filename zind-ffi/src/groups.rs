@@ -101,7 +101,7 @@ pub unsafe extern "C" fn zind_stats_stream_next(
             let more = Out::new(more, "more")?;
             let timeout = u64::try_from(timeout_ms).ok().map(Duration::from_millis);
             let stream = &mut handle_mut(stream, "stream")?.0;
-            let until = timeout.map(|timeout| Instant::now() + timeout);
+            let until = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
             loop {
                 if stream.is_over() {
                     more.put(false);

@@ -349,7 +349,7 @@ impl Exchange {
     /// True when the container has ended and everything is read; false when the time is over first.
     #[pyo3(signature = (process, timeout=None))]
     fn serve(&self, py: Python<'_>, process: &Process, timeout: Option<f64>) -> PyResult<bool> {
-        let until = duration(py, timeout)?.map(|timeout| Instant::now() + timeout);
+        let until = duration(py, timeout)?.and_then(|timeout| Instant::now().checked_add(timeout));
         detached(py, |interrupted| {
             let mut slot = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             match slot.as_mut() {

@@ -539,3 +539,9 @@ def test_a_program_without_a_slash_is_looked_up_in_the_path_of_the_container():
     assert sh("mkdir /tmp/d; printf '#!/bin/sh\\necho mine' >/tmp/d/ls; chmod +x /tmp/d/ls; PATH=/tmp/d:$PATH; ls") == "mine"
     r = zind.run(["ls", "-d", "/usr"], env={"PATH": "/nowhere:/bin"}, capture_output=True)
     assert r.stdout == b"/usr\n"
+
+
+def test_a_time_that_no_clock_comes_to_is_no_limit():
+    assert zind.run(["true"], timeout=1e19, capture_output=True).returncode == 0
+    with zind.Popen(["true"], timeout=1e19) as process:
+        assert process.wait(timeout=1e19) == 0

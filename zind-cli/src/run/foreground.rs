@@ -43,7 +43,7 @@ pub fn run_and(
 ) -> Result {
     let holds = terminal != Terminal::Apart { passes_signals: false };
     let signals = holds.then(|| Signals::hold(Signals::PASSED_ON)).transpose()?;
-    let deadline = spec.timeout.map(|timeout| Instant::now() + timeout);
+    let deadline = spec.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
     let process = zind_core::Command::from(spec).spawn()?;
     process.expect_no_questions()?;
     let signals = signals.as_ref();

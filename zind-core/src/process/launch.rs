@@ -99,7 +99,7 @@ impl Starting {
         let image_hold = image.as_ref().map(OwnedFd::try_clone).transpose().at(Step::OpenRoot, "dup", "")?;
         holds.extend(image);
         let began = Instant::now();
-        let deadline = spec.timeout.map(|timeout| began + timeout);
+        let deadline = spec.timeout.and_then(|timeout| began.checked_add(timeout));
         let mut prepared = plan::prepare_with(spec, clone::have_clone3(), stand_in.as_ref(), Kept::default())?;
         prepared.hold(holds);
         let mut starting = Starting::start(prepared, deadline, began, interrupted)?;
@@ -226,7 +226,7 @@ impl Starting {
         timeout: Option<Duration>,
     ) -> Result<Starting> {
         let began = Instant::now();
-        let deadline = timeout.map(|timeout| began + timeout);
+        let deadline = timeout.and_then(|timeout| began.checked_add(timeout));
         let is_simple =
             !prepared.needs_answer() && prepared.listening.is_none() && prepared.attach.is_none() && !prepared.forked;
         let Some(wish) = wish.filter(|_| is_simple) else {

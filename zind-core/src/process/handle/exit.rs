@@ -138,7 +138,7 @@ impl Process {
         timeout: Option<Duration>,
         interrupted: &mut dyn FnMut() -> bool,
     ) -> Result<Option<Exit>> {
-        let until = timeout.map(|timeout| Instant::now() + timeout);
+        let until = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         loop {
             if let Some(exit) = self.try_wait()? {
                 return Ok(Some(exit));

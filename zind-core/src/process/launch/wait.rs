@@ -14,7 +14,7 @@ pub(crate) fn wait_readable(
     timeout: Option<Duration>,
     interrupted: &mut dyn FnMut() -> bool,
 ) -> Result<bool> {
-    let deadline = timeout.map(|timeout| Instant::now() + timeout);
+    let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
     loop {
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         // Rounded up by the kernel's clock, and cut into slices, for a signal that comes between question and sleep.

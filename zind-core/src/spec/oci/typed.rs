@@ -577,7 +577,7 @@ impl Typed for Device {
 
 impl Typed for Mount {
     fn write(&self) -> Value {
-        let Mount { what, target, options, create, idmap, has_no_room: _ } = self;
+        let Mount { what, target, options, create, idmap, has_no_room } = self;
         let what = match what {
             What::Bind { source, recursive } => json!({"bind": {"source": source.write(), "recursive": recursive}}),
             What::FileSystem { kind, source } => json!({"filesystem": {"type": kind, "source": source.write()}}),
@@ -594,6 +594,8 @@ impl Typed for Mount {
             "create": create,
             "uidMappings": idmap.as_ref().map(|ids| ids.uid.write()),
             "gidMappings": idmap.as_ref().map(|ids| ids.gid.write()),
+            // Kept for the refusal.
+            "noRoom": has_no_room.then_some(true),
         })
     }
 
@@ -651,7 +653,8 @@ impl Typed for Mount {
             (None, None) => None,
             (Some(one), None) | (None, Some(one)) => return Err(one.wrong("goes with the other mappings")),
         };
+        let has_no_room = fields.take("noRoom").map(Node::bool).transpose()?.unwrap_or(false);
         fields.end()?;
-        Ok(Mount { what, target, options, create, idmap, has_no_room: false })
+        Ok(Mount { what, target, options, create, idmap, has_no_room })
     }
 }
