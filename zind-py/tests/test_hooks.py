@@ -95,6 +95,28 @@ def test_who_waits_for_a_hook_of_somebody_else_is_interrupted(place, told):
     assert container.name is None
 
 
+def test_what_is_being_started_is_stopped_when_it_runs(place, told):
+    hook = shell(f"echo begun >> {told}; until grep -q go {told}; do sleep 0.02; done", timeout=60)
+    container = made(place, told, ["sleep", "1000"], hooks={"createRuntime": [hook]})
+
+    async def stop():
+        other = await zind.aio.Container.open(container.id, containers=place)
+        stopping = asyncio.ensure_future(other.stop(60))
+        # Asked for the first time, while nobody is there who could be told.
+        await asyncio.sleep(0)
+        with told.open("a") as file:
+            file.write("go\n")
+        return await stopping
+
+    starter = threading.Thread(target=container.start)
+    starter.start()
+    until(lambda: told.read_text())
+    assert container.state == "creating"
+    exit = asyncio.run(stop())
+    starter.join()
+    assert (exit.kind, exit.signal) == ("signaled", signal.SIGTERM)
+
+
 def test_programs_and_functions_in_their_order_with_the_state(place, told):
     line = f'echo "$(cat)|NAME|$VAR|$(readlink /proc/self/ns/uts)" >> {told}'
     hooks = {name: [shell(line.replace("NAME", name))] for name in LISTS}

@@ -178,9 +178,12 @@ class Container(_Known):
 
     async def stop(self, timeout: float = 10.0) -> Exit:
         """As :meth:`zind.Container.stop`. Cancelled after it was asked to end, it may still do so."""
-        # One that is deleted at its end cannot be asked for that later.
-        first, second = self._container.ending(), self._container.ending()
-        self._container.begin_stop()
+        while True:
+            # One that is deleted at its end cannot be asked for that later.
+            first, second = self._container.ending(), self._container.ending()
+            if self._container.begin_stop() or not self._is_being_started():
+                break
+            await asyncio.sleep(0.005)
         try:
             return await asyncio.wait_for(self._ended(first), timeout)
         except asyncio.TimeoutError:
@@ -189,6 +192,12 @@ class Container(_Known):
             except (NotFoundError, StateError):
                 pass
             return await self._ended(second)
+
+    def _is_being_started(self) -> bool:
+        try:
+            return self.state == "creating"
+        except NotFoundError:
+            return False
 
     async def restart(self, timeout: float = 10.0) -> None:
         """:meth:`stop`, if it runs, and :meth:`start`."""
