@@ -1,6 +1,7 @@
 //! Mounts, devices and files of a container.
 #![forbid(unsafe_code)]
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::ArgMatches;
@@ -128,6 +129,13 @@ fn tmpfs(text: &str) -> Result<Mount> {
 /// `/etc/resolv.conf` and `/etc/hosts`, where something is asked for them.
 fn files(spec: &mut Spec, given: &ArgMatches) -> Result<()> {
     let (servers, search, options) = (given.texts("dns"), given.texts("dns-search"), given.texts("dns-option"));
+    // `fe80::1%eth0` has a scope.
+    let is_address = |text: &&str| text.split('%').next().is_some_and(|address| address.parse::<IpAddr>().is_ok());
+    if let Some(server) = servers.iter().find(|server| !is_address(server)) {
+        return Err(
+            Failure::new(format!("--dns: {server:?} is no address")).hint("write it as 192.0.2.1 or 2001:db8::1")
+        );
+    }
     if !servers.is_empty() || !search.is_empty() || !options.is_empty() {
         let mut text: String = servers.iter().map(|server| format!("nameserver {server}\n")).collect();
         let line = |name: &str, words: &[&str]| {
@@ -148,7 +156,7 @@ fn files(spec: &mut Spec, given: &ArgMatches) -> Result<()> {
             let mark = host.find(['=', ':']).unwrap_or(host.len());
             let (name, address) = (&host[..mark], host.get(mark + 1..).unwrap_or_default());
             let address = address.trim_start_matches('[').trim_end_matches(']');
-            if name.is_empty() || name.contains(char::is_whitespace) || address.parse::<std::net::IpAddr>().is_err() {
+            if name.is_empty() || name.contains(char::is_whitespace) || address.parse::<IpAddr>().is_err() {
                 return Err(Failure::new(format!("--add-host: {host:?} is not NAME:ADDRESS")));
             }
             text += &format!("{address}\t{name}\n");
