@@ -63,7 +63,7 @@ pub static VERBS: &[Verb] = &[
     Verb { name: "wait", about: "Wait until containers have ended", group: CONTAINERS, arguments: containers::life::wait_arguments, run: containers::life::wait },
     Verb { name: "rm", about: "Delete containers", group: CONTAINERS, arguments: containers::life::rm_arguments, run: containers::life::rm },
     Verb { name: "rename", about: "Give a container another name", group: CONTAINERS, arguments: containers::life::rename_arguments, run: containers::life::rename },
-    Verb { name: "update", about: "Change limits of running containers", group: CONTAINERS, arguments: containers::life::update_arguments, run: containers::life::update },
+    Verb { name: "update", about: "Change limits of containers, also while they run", group: CONTAINERS, arguments: containers::life::update_arguments, run: containers::life::update },
     Verb { name: "top", about: "Show what runs in a container", group: CONTAINERS, arguments: containers::look::top_arguments, run: containers::look::top },
     Verb { name: "stats", about: "Show what containers use", group: CONTAINERS, arguments: containers::look::stats_arguments, run: containers::look::stats },
     Verb { name: "cp", about: "Copy files into and out of a container", group: CONTAINERS, arguments: containers::copy::arguments, run: containers::copy::run },
