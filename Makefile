@@ -16,7 +16,7 @@ PACKAGES := gcc g++ make pkg-config python3 python3-venv uidmap busybox-static m
 	iproute2 strace attr libcap2-bin fuse-overlayfs squashfs-tools erofs-utils \
 	docker-registry skopeo umoci buildah apache2-utils openssl libseccomp2
 
-.PHONY: help setup packages venv cli wheel develop build demo test test-rust test-c test-python test-vm test-user fuzz sanitize lint bench bench-vm install clean
+.PHONY: help setup packages venv cli wheel develop build demo room test test-rust test-c test-python test-vm test-user fuzz sanitize lint bench bench-vm install clean
 
 help:
 	@echo 'make demo     set up what is needed, then show real programs in real containers'
@@ -61,7 +61,13 @@ build:
 demo: setup develop
 	$(BIN)/python examples/python/demo.py
 
-test: setup develop lint test-rust fuzz test-c test-python test-vm
+# The most that all of it takes at a time, in GiB: what is built, root file systems, and disks of virtual machines.
+ROOM := 8
+room:
+	@free=$$(df --output=avail -BG . | tail -1 | tr -dc 0-9); [ "$$free" -ge $(ROOM) ] || \
+		{ echo "make test needs $(ROOM) GiB of disk, and there are $$free: make clean, or df -h" >&2; exit 1; }
+
+test: room setup develop lint test-rust fuzz test-c test-python test-vm
 	@echo 'all tests passed'
 
 # The launcher is compiled by a build script, where cargo's own tools do not see it. (A reference to a `static mut` is what
