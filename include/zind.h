@@ -350,7 +350,7 @@ enum zind_state
     ZIND_STATE_CREATING = 1,
     /* It is there, and nothing of it runs. */
     ZIND_STATE_CREATED = 2,
-    /* Its program runs. */
+    /* Its program runs, or has ended and is started again by its monitor: "restarting" of zind_container_inspect_json(). */
     ZIND_STATE_RUNNING = 3,
     /* Everything in it is stopped until it is resumed. */
     ZIND_STATE_PAUSED = 4,
@@ -2291,7 +2291,8 @@ zind_status zind_containers_find(const zind_containers *containers,
 
 /* The containers of a place, the latest first, as a JSON list of objects: "id", "name", "labels", "image", "command",
  * "state", "pid", "created_ns", "started_ns", "finished_ns" (nanoseconds since 1970), "exit" ("kind", "code", "signal",
- * "returncode") and "restarts"; null where there is none. One whose state cannot be read is left out.
+ * "returncode"), "restarts" and "restarting" ("at_ns", "finished_ns", "exit": nothing of it runs, and its monitor starts it again
+ * then); null where there is none. One whose state cannot be read is left out.
  * all: those, too, that do not run. labels: NULL, or an array that ends with NULL of labels they must have: "name=value", or
  * "name" for any value. json: receives a string; free it with zind_string_free().
  * Returns also ZIND_STATUS_UTF8 and _SYS. */
@@ -2380,8 +2381,8 @@ zind_status zind_container_name(const zind_container *container, char **string, 
 /* What it is doing. state: receives a zind_state. Returns also what zind_container_name() returns. */
 zind_status zind_container_state(const zind_container *container, int32_t *state, zind_error **err);
 
-/* Its first process in the caller's pid namespace. pid: receives the number; -1 while it does not run. To signal or join it,
- * prefer the functions of zind and the pidfd: numbers are reused. Returns also what zind_container_name() returns. */
+/* Its first process in the caller's pid namespace. pid: receives the number; -1 while it does not run, between two
+ * runs, too. To signal or join it, prefer the functions of zind and the pidfd: numbers are reused. Returns also what zind_container_name() returns. */
 zind_status zind_container_pid(const zind_container *container,
                                int32_t *pid,
                                zind_error **err);
@@ -2399,7 +2400,8 @@ zind_status zind_container_exit(const zind_container *container,
                                 zind_error **err);
 
 /* All that is known of it, as a JSON object: "id", "name", "labels", "state", "pid", "created", "started", "finished" (seconds
- * since 1970), "restarts", "exit", "fault", "log", "isolation", "config" (OCI's config.json) and others.
+ * since 1970), "restarts", "restarting" (null, or "at", "finished" and "exit": its monitor starts it again then), "exit", "fault",
+ * "log", "isolation", "config" (OCI's config.json) and others.
  * json: receives a string; free it with zind_string_free(). Returns also what zind_container_name() returns. */
 zind_status zind_container_inspect_json(const zind_container *container,
                                         char **json,

@@ -731,6 +731,71 @@ fn it_is_started_again_by_its_monitor() {
     });
 }
 
+/// Between two runs there is no process, and what needs one says why.
+#[test]
+fn between_two_runs_nothing_of_it_runs() {
+    alone(|place| {
+        let make = || {
+            let container = Container::builder(sh("exit 3"))
+                .containers(&place.containers)
+                .restart(Restart::Always)
+                .create()
+                .unwrap();
+            container.start().unwrap();
+            container
+        };
+        let container = make();
+        // The pauses become longer: sooner or later all of it is within one.
+        loop {
+            let Some(before) = container.restarting().unwrap() else { continue };
+            let errors = [
+                ("exec", container.exec(&Exec::new(["true"])).err()),
+                ("pidfd", container.pidfd().err()),
+                ("pause", container.pause().err()),
+                ("resume", container.resume().err()),
+                ("update", container.update(&Resources::new()).err()),
+                ("kill", container.kill(15).err()),
+                ("root", container.root().err()),
+                ("mount", container.mount(&Mount::tmpfs("/tmp/x")).err()),
+                ("start", container.start().err()),
+                ("delete", container.delete(false).err()),
+                ("snapshot", container.snapshot("a").err()),
+            ];
+            let (pid, state, exit) = (container.pid().unwrap(), container.state().unwrap(), container.exit().unwrap());
+            let (processes, document) = (container.processes().unwrap(), container.inspect().unwrap());
+            let listed = place.containers.summaries(&Filter::default()).unwrap();
+            if container.restarting().unwrap() != Some(before) {
+                continue;
+            }
+            for (what, error) in errors {
+                let text = error.as_ref().map(ToString::to_string).unwrap_or_default();
+                assert!(matches!(error, Some(Error::State(_))) && text.contains("started again"), "{what}: {error:?}");
+            }
+            assert_eq!((pid, state, exit, processes), (None, State::Running, None, Vec::new()));
+            assert_eq!(before.exit.code, Some(3));
+            assert!(before.finished < before.at, "{before:?}");
+            assert!(document["pid"].is_null() && document["exit"].is_null(), "{document}");
+            assert_eq!(document["restarting"]["exit"]["code"], 3);
+            let [one] = &listed[..] else { panic!("{listed:?}") };
+            assert_eq!((one.pid, one.state, one.exit, one.restarting), (None, State::Running, None, Some(before)));
+            break;
+        }
+        let exit = container.stop(Duration::from_secs(20)).unwrap();
+        // It may just have been started again.
+        assert!(exit.code == Some(3) || exit.signal == Some(15), "{exit:?}");
+        assert_eq!((container.state().unwrap(), container.restarting().unwrap()), (State::Stopped, None));
+        let container = make();
+        until("it waits", || container.restarting().unwrap().is_some());
+        container.kill(9).unwrap();
+        container.wait(Some(Duration::from_secs(60))).unwrap().unwrap();
+        assert_eq!(container.state().unwrap(), State::Stopped);
+        let container = make();
+        until("it waits", || container.restarting().unwrap().is_some());
+        container.delete(true).unwrap();
+        assert!(matches!(container.state(), Err(Error::NotFound { .. })));
+    });
+}
+
 #[test]
 fn a_terminal_is_its_own() {
     alone(|place| {

@@ -32,7 +32,7 @@ pub enum zind_state {
     Creating = 1,
     /// It is there, and nothing of it runs.
     Created = 2,
-    /// Its program runs.
+    /// Its program runs, or has ended and is started again by its monitor: "restarting" of zind_container_inspect_json().
     Running = 3,
     /// Everything in it is stopped until it is resumed.
     Paused = 4,
@@ -276,8 +276,8 @@ pub unsafe extern "C" fn zind_container_state(
     }
 }
 
-/// Its first process in the caller's pid namespace. pid: receives the number; -1 while it does not run. To signal or join it,
-/// prefer the functions of zind and the pidfd: numbers are reused. Returns also what zind_container_name() returns.
+/// Its first process in the caller's pid namespace. pid: receives the number; -1 while it does not run, between two
+/// runs, too. To signal or join it, prefer the functions of zind and the pidfd: numbers are reused. Returns also what zind_container_name() returns.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn zind_container_pid(
     container: *const zind_container,
@@ -333,7 +333,8 @@ pub unsafe extern "C" fn zind_container_exit(
 }
 
 /// All that is known of it, as a JSON object: "id", "name", "labels", "state", "pid", "created", "started", "finished" (seconds
-/// since 1970), "restarts", "exit", "fault", "log", "isolation", "config" (OCI's config.json) and others.
+/// since 1970), "restarts", "restarting" (null, or "at", "finished" and "exit": its monitor starts it again then), "exit", "fault",
+/// "log", "isolation", "config" (OCI's config.json) and others.
 /// json: receives a string; free it with zind_string_free(). Returns also what zind_container_name() returns.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn zind_container_inspect_json(

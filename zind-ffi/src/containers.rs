@@ -107,12 +107,18 @@ fn summary_value(of: &Summary) -> Value {
         "finished_ns": of.finished.map(ns_of),
         "exit": exit_value(of.exit),
         "restarts": of.restarts,
+        "restarting": of.restarting.map(|restarting| json!({
+            "at_ns": ns_of(restarting.at),
+            "finished_ns": ns_of(restarting.finished),
+            "exit": exit_value(Some(restarting.exit)),
+        })),
     })
 }
 
 /// The containers of a place, the latest first, as a JSON list of objects: "id", "name", "labels", "image", "command",
 /// "state", "pid", "created_ns", "started_ns", "finished_ns" (nanoseconds since 1970), "exit" ("kind", "code", "signal",
-/// "returncode") and "restarts"; null where there is none. One whose state cannot be read is left out.
+/// "returncode"), "restarts" and "restarting" ("at_ns", "finished_ns", "exit": nothing of it runs, and its monitor starts it again
+/// then); null where there is none. One whose state cannot be read is left out.
 /// all: those, too, that do not run. labels: NULL, or an array that ends with NULL of labels they must have: "name=value", or
 /// "name" for any value. json: receives a string; free it with zind_string_free().
 /// Returns also ZIND_STATUS_UTF8 and _SYS.

@@ -165,7 +165,7 @@ pub struct Begun {
     pub pad: u32,
 }
 
-/// What the file `running` begins with; `stat` of the first process follows.
+/// What the file `running` begins with; `stat` of the first process follows. Between two runs the pid is 0, and a [`Waiting`] follows.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct RunningHead {
@@ -177,7 +177,7 @@ pub struct RunningHead {
     pub run: u64,
     /// When it began, in nanoseconds since 1970.
     pub started_ns: u64,
-    /// The first process.
+    /// The first process; 0: there is none.
     pub pid: i32,
     /// How often it was started again.
     pub restarts: u32,
@@ -185,6 +185,16 @@ pub struct RunningHead {
     pub len: u32,
     /// How many the kernel had killed in its group for want of memory before this run.
     pub ooms: u32,
+}
+
+/// What follows in the file `running` between two runs.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Waiting {
+    /// When it is started again, in nanoseconds since 1970.
+    pub until_ns: u64,
+    /// How the last run ended, without sections.
+    pub head: ExitHead,
 }
 
 /// What the file `exit` begins with; `sections` of [`Section`] follow.

@@ -188,6 +188,28 @@ def test_restarts_belong_to_the_monitor(place):
         assert c.state == "stopped"
 
 
+def test_between_two_runs_it_says_that_it_waits(place):
+    with zind.Container(["sh", "-c", "exit 3"], restart="always", containers=place) as c:
+        c.start()
+        # The pauses become longer: sooner or later all of it is within one.
+        while True:
+            before = c.inspect()["restarting"]
+            said = []
+            for call in (lambda: c.exec(["true"]), c.pause, c.resume, lambda: c.pidfd, lambda: c.kill("TERM"), c.start):
+                try:
+                    said.append(call())
+                except zind.StateError as error:
+                    said.append(str(error))
+            found = c.pid, c.state, c.exit, c.processes()
+            if before and c.inspect()["restarting"] == before:
+                break
+        assert all("started again" in str(each) for each in said), said
+        assert found == (None, "running", None, [])
+        assert before["exit"]["code"] == 3 and before["finished"] < before["at"]
+        c.stop(20)
+        assert c.state == "stopped" and c.inspect()["restarting"] is None
+
+
 def test_one_that_is_removed_by_itself(place):
     c = zind.Container(["true"], auto_remove=True, name="once", containers=place)
     c.start()

@@ -5,6 +5,7 @@ use std::time::SystemTime;
 
 use clap::{ArgMatches, Command};
 use serde_json::{Value, json};
+use zind_core::Exit;
 use zind_core::container::{Filter, State, Summary};
 
 use crate::Context;
@@ -100,6 +101,9 @@ fn since(time: SystemTime, now: SystemTime) -> String {
 /// What Docker calls its status.
 fn told(one: &Summary, now: SystemTime) -> String {
     let up = || one.started.map(|time| duration(now.duration_since(time).unwrap_or_default())).unwrap_or_default();
+    if let Some(restarting) = &one.restarting {
+        return format!("Restarting ({}) {}", status(restarting.exit), since(restarting.finished, now));
+    }
     match one.state {
         State::Running => format!("Up {}", up()),
         State::Paused => format!("Up {} (Paused)", up()),
@@ -115,6 +119,7 @@ fn told(one: &Summary, now: SystemTime) -> String {
 
 fn object(one: &Summary) -> Value {
     let seconds = |time: SystemTime| time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+    let exit = |exit: Exit| json!({"kind": exit.kind.name(), "code": exit.code, "signal": exit.signal});
     json!({
         "id": one.id,
         "name": one.name,
@@ -126,7 +131,12 @@ fn object(one: &Summary) -> Value {
         "created": seconds(one.created),
         "started": one.started.map(seconds),
         "finished": one.finished.map(seconds),
-        "exit": one.exit.map(|exit| json!({"kind": exit.kind.name(), "code": exit.code, "signal": exit.signal})),
+        "exit": one.exit.map(exit),
         "restarts": one.restarts,
+        "restarting": one.restarting.map(|restarting| json!({
+            "at": seconds(restarting.at),
+            "finished": seconds(restarting.finished),
+            "exit": exit(restarting.exit),
+        })),
     })
 }

@@ -218,8 +218,11 @@ impl Container {
         let lock = self.dir().lock(interrupted)?;
         let (record, phase) = self.phase()?;
         if let Phase::Running(_) | Phase::Starting = phase {
-            let text = format!("cannot {what} container {}: it is running; stop it first", self.short_id());
-            return Err(Error::State(text));
+            let why = match &phase {
+                Phase::Running(running) if running.waiting.is_some() => "it has ended and is started again later",
+                _ => "it is running",
+            };
+            return Err(Error::State(format!("cannot {what} container {}: {why}; stop it first", self.short_id())));
         }
         self.settle(&record, &phase, interrupted)?;
         Ok(lock)

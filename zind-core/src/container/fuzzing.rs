@@ -30,7 +30,7 @@ pub(crate) fn state(bytes: &[u8]) {
         }
     }
     if let Some((_, running)) = Running::parse(bytes) {
-        assert!(running.pid > 0);
+        assert!(running.pid > 0 || running.pid == 0 && running.waiting.is_some());
     }
     if let Some(ended) = Ended::parse(bytes) {
         let length: usize = ended.texts.iter().map(|(_, name, text)| name.len() + text.len()).sum();

@@ -76,7 +76,7 @@ impl Container {
         interrupted: &mut dyn FnMut() -> bool,
     ) -> Result<bool> {
         match (ready, phase) {
-            (Ready::Port(port), Phase::Running(running)) => {
+            (Ready::Port(port), Phase::Running(running)) if running.waiting.is_none() => {
                 let listens = |name: &str| {
                     let text = std::fs::read_to_string(format!("/proc/{}/net/{name}", running.pid)).unwrap_or_default();
                     text.lines().any(|line| is_listening(line, *port))

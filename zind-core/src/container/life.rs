@@ -7,32 +7,63 @@ mod starting;
 mod waiting;
 
 use std::os::fd::AsFd;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use nix::errno::Errno;
 use zind_init::monitor::request;
 
-use super::Container;
 use super::monitor::ask;
-use super::state::{self, Phase, Record};
+use super::state::{self, Phase, Record, Running, Waiting};
+use super::{Container, Restarting};
 use crate::error::{Error, Result, Step};
 use crate::process::Exit;
 use crate::process::launch::{SLICE, wait_readable};
 use crate::sys::descriptors::pidfd_send_signal;
-pub(super) use exit::{exit_of, fault_of, told_of};
+pub(super) use exit::{exit_of, fault_of, restarting_of, told_of};
 pub(super) use starting::run_of;
 
 /// How long something may take that mostly takes no time.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// When it is started again.
+fn again(waiting: &Waiting) -> String {
+    let left = state::time_of(waiting.until_ns).duration_since(SystemTime::now()).unwrap_or_default();
+    match left.as_millis().div_ceil(1000) {
+        0 => "is being started again".to_owned(),
+        seconds => format!("waits to be started again, in {seconds} s"),
+    }
+}
+
 impl Container {
     /// The error about a container that does not run.
     pub(super) fn not_running(&self, what: &str) -> Error {
-        let state = match self.state() {
-            Ok(state) => state.name(),
+        let (record, phase) = match self.phase() {
+            Ok(found) => found,
             Err(error) => return error,
         };
-        Error::State(format!("cannot {what} container {}: it is {state}; start it first", self.short_id()))
+        let why = match &phase {
+            Phase::Running(Running { waiting: Some(waiting), .. }) => format!("it has ended and {}", again(waiting)),
+            // It was to be met, and was not.
+            Phase::Running(_) => "it has just ended".to_owned(),
+            _ => format!("it is {}; start it first", self.state_of(&record, &phase).name()),
+        };
+        Error::State(format!("cannot {what} container {}: {why}", self.short_id()))
+    }
+
+    /// What is wrong with what takes one that does not run; `cure` ends it.
+    pub(super) fn still_runs(&self, phase: &Phase, cure: &str) -> Error {
+        let why = match phase {
+            Phase::Running(Running { waiting: Some(waiting), .. }) => again(waiting),
+            _ => "is running".to_owned(),
+        };
+        Error::State(format!("container {} {why}{cure}", self.short_id()))
+    }
+
+    /// Set while it has ended and its monitor is about to start it again, by its restart policy. Its state is
+    /// [`State::Running`](super::State::Running) then, since nobody need start it, and nothing of it runs.
+    pub fn restarting(&self) -> Result<Option<Restarting>> {
+        let (record, phase) = self.phase()?;
+        Ok(restarting_of(&record, &phase))
     }
 
     /// Takes away what is left of a container whose monitor was killed, before or after it had the container.

@@ -56,7 +56,7 @@ pub enum State {
     Creating,
     /// It is there, and nothing of it runs.
     Created,
-    /// Its program runs.
+    /// Its program runs, or has ended and is started again by its monitor: [`Container::restarting`].
     Running,
     /// Everything in it is stopped until it is resumed.
     Paused,
@@ -143,6 +143,18 @@ impl fmt::Display for Restart {
             Restart::UnlessStopped => f.write_str("unless-stopped"),
         }
     }
+}
+
+/// A container has ended, and its monitor starts it again: [`Container::restarting`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Restarting {
+    /// When that is; in the past: it is doing so.
+    pub at: SystemTime,
+    /// When it ended.
+    pub finished: SystemTime,
+    /// How it ended.
+    pub exit: Exit,
 }
 
 /// How much of a container's output is kept.
@@ -278,10 +290,10 @@ impl Container {
         }
     }
 
-    /// Its first process in the caller's pid namespace, while it runs.
+    /// Its first process in the caller's pid namespace, while it runs; `None` between two runs, and once it is gone.
     pub fn pid(&self) -> Result<Option<i32>> {
         Ok(match self.phase()?.1 {
-            Phase::Running(running) => Some(running.pid),
+            Phase::Running(running) => running.pid(self.dir()),
             _ => None,
         })
     }
@@ -366,9 +378,22 @@ impl Container {
         let (record, phase) = self.phase()?;
         let seconds = |ns: u64| ns as f64 / 1e9;
         let exit = life::exit_of(&record, &phase);
+        let of_exit = |exit: Exit| json!({"kind": exit.kind.name(), "code": exit.code, "signal": exit.signal});
+        let of_time = |time: SystemTime| time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        let restarting = life::restarting_of(&record, &phase).map(|restarting| {
+            json!({
+                "at": of_time(restarting.at),
+                "finished": of_time(restarting.finished),
+                "exit": of_exit(restarting.exit),
+            })
+        });
         let config = self.dir().read(state::CONFIG)?.and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok());
         let (pid, started, ended, restarts, lost) = match &phase {
-            Phase::Running(running) => (Some(running.pid), Some(running.started_ns), None, running.restarts, (0, 0)),
+            Phase::Running(running) => {
+                let lost = running.waiting.as_ref().map(|waiting| &waiting.ended.head);
+                let lost = lost.map_or((0, 0), |head| (head.lost_records, head.lost_bytes));
+                (running.pid(self.dir()), Some(running.started_ns), None, running.restarts, lost)
+            }
             Phase::Ended(Some(ended)) => {
                 let head = &ended.head;
                 let lost = (head.lost_records, head.lost_bytes);
@@ -389,7 +414,8 @@ impl Container {
             "finished": ended.map(seconds),
             "restarts": restarts,
             "restart": record.restart.to_string(),
-            "exit": exit.map(|exit| json!({"kind": exit.kind.name(), "code": exit.code, "signal": exit.signal})),
+            "restarting": restarting,
+            "exit": exit.map(of_exit),
             "fault": life::fault_of(&record, &phase),
             "detached": record.detached,
             "auto_remove": record.auto_remove,

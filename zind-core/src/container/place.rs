@@ -21,7 +21,7 @@ use super::builder::Making;
 use super::events::ContainerEvents;
 use super::journal::Entry;
 use super::state::{self, Dir, Locked, Phase, Record};
-use super::{Container, State, life};
+use super::{Container, Restarting, State, life};
 use crate::error::{At, Error, Result, Step};
 use crate::owner;
 use crate::process::Exit;
@@ -88,6 +88,8 @@ pub struct Summary {
     pub exit: Option<Exit>,
     /// How often it was started again.
     pub restarts: u32,
+    /// As of [`Container::restarting`].
+    pub restarting: Option<Restarting>,
 }
 
 impl Containers {
@@ -347,7 +349,7 @@ impl Containers {
             Phase::Ended(_) => State::Stopped,
         };
         let (pid, started, finished, restarts) = match &phase {
-            Phase::Running(running) => (Some(running.pid), Some(running.started_ns), None, running.restarts),
+            Phase::Running(running) => (running.pid(dir), Some(running.started_ns), None, running.restarts),
             Phase::Ended(Some(ended)) => {
                 (None, Some(ended.head.began_ns), Some(ended.head.ended_ns), ended.head.restarts)
             }
@@ -356,6 +358,7 @@ impl Containers {
         };
         Ok(Summary {
             exit: life::exit_of(&record, &phase),
+            restarting: life::restarting_of(&record, &phase),
             id: record.id,
             name: record.name,
             labels: record.labels,

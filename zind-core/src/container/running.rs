@@ -56,6 +56,9 @@ impl Container {
     fn running(&self, what: &str) -> Result<(Run, Running, OwnedFd)> {
         let (record, phase) = self.phase()?;
         let (Phase::Running(mut running), Some(run)) = (phase, record.run) else { return Err(self.not_running(what)) };
+        if running.waiting.is_some() {
+            return Err(self.not_running(what));
+        }
         if let Some(pidfd) = running.pidfd() {
             return Ok((run, running, pidfd));
         }
@@ -182,7 +185,8 @@ impl Container {
             Phase::Running(running) => {
                 let group = record.run.as_ref().and_then(|run| run.group.as_ref());
                 let used = group.and_then(|group| group.open().ok()).map(|group| group.stats()).unwrap_or_default();
-                let since = SystemTime::now().duration_since(state::time_of(running.started_ns));
+                let now = running.waiting.as_ref().map(|waiting| state::time_of(waiting.ended.head.ended_ns));
+                let since = now.unwrap_or_else(SystemTime::now).duration_since(state::time_of(running.started_ns));
                 let ooms = u64::from(running.ooms);
                 let oom_kills = used.oom_kills.map(|count| count.saturating_sub(ooms));
                 Ok(Stats { wall: since.unwrap_or_default(), oom_kills, ..used })
@@ -199,6 +203,9 @@ impl Container {
     pub fn processes(&self) -> Result<Vec<ProcessInfo>> {
         let (record, phase) = self.phase()?;
         let Phase::Running(running) = phase else { return Ok(Vec::new()) };
+        if running.waiting.is_some() {
+            return Ok(Vec::new());
+        }
         let group = record.run.as_ref().and_then(|run| run.group.as_ref());
         let pids = match group {
             Some(group) => group.open()?.processes()?,

@@ -24,7 +24,7 @@ use crate::sys::descriptors::openat;
 pub(super) use ids::{check_name, is_id, new_id, short};
 pub(super) use locks::{lock_dir, lock_open};
 pub(super) use record::{Record, Run, path_value};
-pub(super) use told::{Ended, Running};
+pub(super) use told::{Ended, Running, Waiting};
 
 pub(super) const CONFIG: &str = "config.json";
 /// What its programs have in common, settled at the last start.

@@ -77,6 +77,7 @@ impl State<'_> {
         }
         self.stage = match self.restart_at() {
             Some(moment) => {
+                self.write_waiting(moment);
                 self.tell_the_end();
                 Stage::Waiting(moment)
             }
@@ -103,25 +104,7 @@ impl State<'_> {
 
     /// Writes down how it ended, takes away what it had, and tells.
     pub(super) fn finish(&mut self, chunk: &mut Chunk, clients: &mut Clients) -> i32 {
-        let now = sys::now_ns(true);
-        let (how, value) = self.how_it_ended();
-        let mut head = ExitHead {
-            magic: MAGIC,
-            version: VERSION,
-            run: self.monitor.run,
-            began_ns: self.began_ns,
-            ended_ns: sys::now_ns(false),
-            wall_ns: now - self.began,
-            usage: self.last_word.map_or(Usage::NONE, |word| word.usage),
-            lost_records: self.log.lost_records,
-            lost_bytes: self.log.lost_bytes,
-            how,
-            value,
-            flags: self.flags | if self.is_spared() { SPARED_MEMORY } else { 0 },
-            restarts: self.restarts,
-            sections: 0,
-            ooms: self.ooms,
-        };
+        let mut head = self.exit_head();
         let dir = self.monitor.dir;
         let (aside, place) = (c"exit.room".as_ptr().cast(), c"exit".as_ptr().cast());
         // It was made at the start, with room in it, for a disk that has become full.
@@ -175,8 +158,30 @@ impl State<'_> {
         }
         sys::close(self.monitor.lock);
         let oom = if self.flags & OUT_OF_MEMORY != 0 { TOLD_OOM } else { 0 };
-        clients.tell_the_end(if how == EXITED { value } else { TOLD_SIGNAL | oom | value & 0x7f });
+        clients.tell_the_end(if head.how == EXITED { head.value } else { TOLD_SIGNAL | oom | head.value & 0x7f });
         0
+    }
+
+    /// How the run ended that was the last one until now.
+    pub(super) fn exit_head(&self) -> ExitHead {
+        let (how, value) = self.how_it_ended();
+        ExitHead {
+            magic: MAGIC,
+            version: VERSION,
+            run: self.monitor.run,
+            began_ns: self.began_ns,
+            ended_ns: sys::now_ns(false),
+            wall_ns: sys::now_ns(true) - self.began,
+            usage: self.last_word.map_or(Usage::NONE, |word| word.usage),
+            lost_records: self.log.lost_records,
+            lost_bytes: self.log.lost_bytes,
+            how,
+            value,
+            flags: self.flags | if self.is_spared() { SPARED_MEMORY } else { 0 },
+            restarts: self.restarts,
+            sections: 0,
+            ooms: self.ooms,
+        }
     }
 
     pub(super) fn remove_groups(&self) {

@@ -54,7 +54,10 @@ impl State<'_> {
     pub(super) fn failed_again(&mut self) {
         self.flags |= START_FAILED;
         self.stage = match self.restart_at() {
-            Some(moment) => Stage::Waiting(moment),
+            Some(moment) => {
+                self.write_waiting(moment);
+                Stage::Waiting(moment)
+            }
             None => Stage::Ended,
         };
     }

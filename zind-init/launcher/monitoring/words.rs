@@ -4,7 +4,7 @@ use core::mem::size_of;
 
 use super::clients::Clients;
 use super::{Stage, State};
-use crate::monitor::{Begun, First, HandOver, MAGIC, Reply, RunningHead, VERSION, WAS_KILLED, event, request};
+use crate::monitor::{Begun, First, HandOver, MAGIC, Reply, RunningHead, VERSION, WAS_KILLED, Waiting, event, request};
 use crate::plan::When;
 use crate::planfile::bytes_of;
 use crate::report::{REPORT_SIZE, Report};
@@ -70,7 +70,16 @@ impl State<'_> {
         let file = sys::openat(self.monitor.proc, name.as_ptr(), 0, 0)?;
         let read = sys::read(file, &mut stat);
         sys::close(file);
-        let stat = stat.get(..read?).unwrap_or(&[]);
+        self.write_what_is(pid, stat.get(..read?).unwrap_or(&[]))
+    }
+
+    /// Writes down that nothing runs until this moment. (If that fails, what is there names a process that is gone, which is found.)
+    pub(super) fn write_waiting(&self, moment: u64) {
+        let until_ns = sys::now_ns(false) + moment.saturating_sub(sys::now_ns(true));
+        let _ = self.write_what_is(0, bytes_of(&Waiting { until_ns, head: self.exit_head() }));
+    }
+
+    fn write_what_is(&self, pid: i32, rest: &[u8]) -> sys::Result<()> {
         let head = RunningHead {
             magic: MAGIC,
             version: VERSION,
@@ -78,14 +87,14 @@ impl State<'_> {
             started_ns: self.began_ns,
             pid,
             restarts: self.restarts,
-            len: stat.len() as u32,
+            len: rest.len() as u32,
             ooms: self.ooms,
         };
         let (aside, place) = (c"running.new".as_ptr().cast(), c"running".as_ptr().cast());
         let write = |name: CStr| {
-            let length = size_of::<RunningHead>() + stat.len();
+            let length = size_of::<RunningHead>() + rest.len();
             let file = sys::openat(self.monitor.dir, name, O_CREAT | O_WRONLY, 0o600)?;
-            let written = sys::write_both(file, bytes_of(&head), stat);
+            let written = sys::write_both(file, bytes_of(&head), rest);
             let cut = sys::truncate(file, length as u64);
             sys::close(file);
             if written? < length { Err(ENOSPC) } else { cut }
@@ -93,7 +102,7 @@ impl State<'_> {
         let written = write(aside).and_then(|_| sys::rename(self.monitor.dir, aside, place));
         match written {
             // A disk that has become full since the first start has the room of that.
-            Err(_) if self.restarts > 0 => write(place).map(drop),
+            Err(_) if self.restarts > 0 || pid == 0 => write(place).map(drop),
             other => other.map(drop),
         }
     }

@@ -68,7 +68,9 @@ class _Known:
 
     @property
     def state(self) -> State:
-        """``"creating"``, ``"created"``, ``"running"``, ``"paused"`` or ``"stopped"``, as of now.
+        """``"creating"``, ``"created"``, ``"running"``, ``"paused"`` or ``"stopped"``, as of now. One that has ended and is
+        started again by its restart policy is ``"running"``, and ``inspect()["restarting"]`` says when (``at``), and since when
+        (``finished``) and why (``exit``) nothing of it runs.
 
         :raises zind.NotFoundError: it was deleted; so all do but :attr:`id` and :attr:`path`.
         """
@@ -76,7 +78,7 @@ class _Known:
 
     @property
     def pid(self) -> int | None:
-        """Its first process in this pid namespace, while it runs."""
+        """Its first process in this pid namespace, while it runs; ``None`` between two runs, too."""
         return self._container.pid
 
     @property

@@ -84,9 +84,7 @@ impl Container {
                     return Ok(());
                 }
                 if !force {
-                    let text =
-                        format!("container {} is running: stop it first, or delete it by force", self.short_id());
-                    return Err(Error::State(text));
+                    return Err(self.still_runs(&phase, ": stop it first, or delete it by force"));
                 }
                 let mine = self.await_end()?;
                 match ask(dir, request::SIGNAL, libc::SIGKILL as u8) {

@@ -8,8 +8,8 @@ use zind_init::monitor::{
 };
 
 use crate::cgroup::Stats;
-use crate::container::KILLED;
-use crate::container::state::{self, Ended, Phase, Record};
+use crate::container::state::{self, Ended, Phase, Record, Running};
+use crate::container::{KILLED, Restarting};
 use crate::error::Step;
 use crate::process::{Exit, ExitKind};
 
@@ -62,6 +62,20 @@ pub(in crate::container) fn exit_of(record: &Record, phase: &Phase) -> Option<Ex
     }
 }
 
+fn not_started(ended: &Ended) -> String {
+    let step = u16::try_from(ended.head.value).ok().and_then(Step::from_number);
+    format!("it could not be started again: {}", step.map_or("the launcher ended", Step::words))
+}
+
+pub(in crate::container) fn restarting_of(record: &Record, phase: &Phase) -> Option<Restarting> {
+    let Phase::Running(Running { waiting: Some(waiting), .. }) = phase else { return None };
+    Some(Restarting {
+        at: state::time_of(waiting.until_ns),
+        finished: state::time_of(waiting.ended.head.ended_ns),
+        exit: waiting.ended.exit(record),
+    })
+}
+
 /// What was out of the ordinary at the end.
 pub(in crate::container) fn fault_of(record: &Record, phase: &Phase) -> Option<String> {
     match phase {
@@ -70,9 +84,9 @@ pub(in crate::container) fn fault_of(record: &Record, phase: &Phase) -> Option<S
             let is_same_boot = state::boot_id().is_ok_and(|now| before == Some(now.as_str()));
             Some(if is_same_boot { "its monitor was killed" } else { "the machine was started anew" }.to_owned())
         }
-        Phase::Ended(Some(ended)) if ended.head.flags & START_FAILED != 0 => {
-            let step = u16::try_from(ended.head.value).ok().and_then(Step::from_number);
-            Some(format!("it could not be started again: {}", step.map_or("the launcher ended", Step::words)))
+        Phase::Ended(Some(ended)) if ended.head.flags & START_FAILED != 0 => Some(not_started(ended)),
+        Phase::Running(Running { waiting: Some(waiting), .. }) if waiting.ended.head.flags & START_FAILED != 0 => {
+            Some(not_started(&waiting.ended))
         }
         Phase::Ended(Some(ended)) if ended.head.flags & OWNER_GONE != 0 => {
             Some("the program that it belonged to ended".to_owned())

@@ -48,7 +48,7 @@ impl Container {
         let mut record = dir.record()?;
         let phase = dir.phase(&record)?;
         if let Phase::Running(_) | Phase::Starting = phase {
-            return Err(Error::State(format!("container {} is running already", self.short_id())));
+            return Err(self.still_runs(&phase, " already"));
         }
         self.settle(&record, &phase, interrupted)?;
         let mut lock = None;

@@ -6,12 +6,16 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use zind_init::monitor::{ExitHead, RunningHead};
 
+use super::Dir;
 use crate::proc::start_time;
 
 /// What the monitor says of the first process.
 #[derive(Clone, Debug, PartialEq)]
 pub(in crate::container) struct Running {
+    /// 0: there is none between two runs.
     pub(in crate::container) pid: i32,
+    /// It has ended, and is started again later.
+    pub(in crate::container) waiting: Option<Box<Waiting>>,
     /// Ticks since the boot: proc_pid_stat(5).
     pub(in crate::container) start_time: u64,
     pub(in crate::container) started_ns: u64,
@@ -19,6 +23,13 @@ pub(in crate::container) struct Running {
     pub(in crate::container) restarts: u32,
     /// How many the kernel had killed in its group before this run.
     pub(in crate::container) ooms: u32,
+}
+
+/// What the monitor says between two runs.
+#[derive(Clone, Debug, PartialEq)]
+pub(in crate::container) struct Waiting {
+    pub(in crate::container) until_ns: u64,
+    pub(in crate::container) ended: Ended,
 }
 
 /// What the monitor says of the end.
@@ -68,10 +79,30 @@ impl Running {
         let restarts = words.u32()?;
         let len = words.u32()?;
         let ooms = words.u32()?;
-        let stat = words.bytes(usize::try_from(len).ok()?)?;
+        let rest = words.bytes(usize::try_from(len).ok()?)?;
         const { assert!(size_of::<RunningHead>() == 40) };
-        Some((run, Running { pid, start_time: start_time(stat).unwrap_or(0), started_ns, restarts, ooms }))
-            .filter(|_| pid > 0)
+        let waiting = match pid {
+            0 => Some(Box::new(Waiting::parse(rest)?)),
+            _ => None,
+        };
+        let start_time = start_time(rest).filter(|_| pid > 0).unwrap_or(0);
+        Some((run, Running { pid, waiting, start_time, started_ns, restarts, ooms })).filter(|_| pid >= 0)
+    }
+
+    /// Its number, unless it has ended.
+    pub(in crate::container) fn pid(&self, dir: &Dir) -> Option<i32> {
+        if self.waiting.is_some() {
+            return None;
+        }
+        // Nobody has that number, or somebody else.
+        let stat = fs::read(format!("/proc/{}/stat", self.pid)).ok()?;
+        if self.start_time != 0 && start_time(&stat) == Some(self.start_time) {
+            return Some(self.pid);
+        }
+        // In another time namespace processes have begun at another time. Its monitor knows.
+        let (pid, pidfd) = crate::container::monitor::ask(dir, zind_init::monitor::request::WHO, 0).ok()??;
+        crate::sys::descriptors::pidfd_send_signal(pidfd?.as_fd(), 0).ok()?;
+        Some(pid)
     }
 
     /// A pidfd of the first process, if it is still that one.
@@ -84,6 +115,14 @@ impl Running {
         // The number may have come to mean somebody else before it was held, but not if it is the same after.
         crate::sys::descriptors::pidfd_send_signal(pidfd.as_fd(), 0).ok()?;
         Some(pidfd)
+    }
+}
+
+impl Waiting {
+    fn parse(bytes: &[u8]) -> Option<Waiting> {
+        let mut words = Words(bytes);
+        let until_ns = words.u64()?;
+        Some(Waiting { until_ns, ended: Ended::parse(words.0)? })
     }
 }
 
@@ -148,5 +187,27 @@ mod tests {
             assert_eq!(Running::parse(&bytes[..end]), None, "{end}");
             assert_eq!(Ended::parse(&bytes[..end]), None);
         }
+    }
+
+    #[test]
+    fn between_two_runs_there_is_no_process() {
+        let (magic, version) = (zind_init::monitor::MAGIC, zind_init::monitor::VERSION);
+        let words = |words: &[u32]| words.iter().flat_map(|word| word.to_ne_bytes()).collect::<Vec<u8>>();
+        let longs = |words: &[u64]| words.iter().flat_map(|word| word.to_ne_bytes()).collect::<Vec<u8>>();
+        let exit = [words(&[magic, version]), longs(&[7, 1, 2, 3, 4, 5, 6, 8, 9]), words(&[1, 3, 0, 2, 0, 0])].concat();
+        let rest = [longs(&[99]), exit.clone()].concat();
+        let length = u32::try_from(rest.len()).unwrap();
+        let bytes = [words(&[magic, version]), longs(&[7, 1]), words(&[0, 2, length, 0]), rest].concat();
+        let (run, running) = Running::parse(&bytes).unwrap();
+        let waiting = running.waiting.clone().unwrap();
+        assert_eq!((run, running.pid, running.restarts, running.start_time), (7, 0, 2, 0));
+        assert_eq!((waiting.until_ns, Some(*Box::new(waiting.ended.clone()))), (99, Ended::parse(&exit)));
+        assert_eq!(running.pid(&Dir("/nowhere".into())), None);
+        assert!(running.pidfd().is_none());
+        for end in 0..bytes.len() {
+            assert_eq!(Running::parse(&bytes[..end]), None, "{end}");
+        }
+        let negative = [words(&[magic, version]), longs(&[7, 1]), words(&[u32::MAX, 2, 0, 0])].concat();
+        assert_eq!(Running::parse(&negative), None);
     }
 }
