@@ -753,7 +753,6 @@ fn between_two_runs_nothing_of_it_runs() {
                 ("pidfd", container.pidfd().err()),
                 ("pause", container.pause().err()),
                 ("resume", container.resume().err()),
-                ("update", container.update(&Resources::new()).err()),
                 ("kill", container.kill(15).err()),
                 ("root", container.root().err()),
                 ("mount", container.mount(&Mount::tmpfs("/tmp/x")).err()),
@@ -761,6 +760,7 @@ fn between_two_runs_nothing_of_it_runs() {
                 ("delete", container.delete(false).err()),
                 ("snapshot", container.snapshot("a").err()),
             ];
+            let changed = container.update(&Resources::new().pids(30));
             let (pid, state, exit) = (container.pid().unwrap(), container.state().unwrap(), container.exit().unwrap());
             let (processes, document) = (container.processes().unwrap(), container.inspect().unwrap());
             let listed = place.containers.summaries(&Filter::default()).unwrap();
@@ -771,6 +771,8 @@ fn between_two_runs_nothing_of_it_runs() {
                 let text = error.as_ref().map(ToString::to_string).unwrap_or_default();
                 assert!(matches!(error, Some(Error::State(_))) && text.contains("started again"), "{what}: {error:?}");
             }
+            changed.unwrap();
+            assert_eq!(document["config"]["linux"]["resources"]["pids"]["limit"], 30);
             assert_eq!((pid, state, exit, processes), (None, State::Running, None, Vec::new()));
             assert_eq!(before.exit.code, Some(3));
             assert!(before.finished < before.at, "{before:?}");

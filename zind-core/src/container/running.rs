@@ -168,7 +168,14 @@ impl Container {
         changed.check()?;
         spec.resources = Some(changed);
         let document = spec_file::encode(&spec)?;
-        match self.phase()?.1 {
+        let (record, phase) = self.phase()?;
+        match phase {
+            // The group is still there, for the next run.
+            Phase::Running(running) if running.waiting.is_some() => {
+                if let Some(group) = record.run.and_then(|run| run.group) {
+                    group.open()?.update(resources)?;
+                }
+            }
             Phase::Running(_) => self.group("update")?.update(resources)?,
             Phase::Created | Phase::Ended(_) => {}
             Phase::Starting => return Err(self.not_running("update")),
