@@ -152,7 +152,7 @@ pub(crate) enum Groups<'a> {
     At(&'a [PathBuf]),
 }
 
-/// What is kept of a request for further programs: no descriptors, no mounts; users and groups by number.
+/// What is kept of a request for further programs, and for who asks what runs: no descriptors, no mounts; users and groups by number.
 pub(super) fn keep(mut spec: Spec, identity: Identity) -> Spec {
     if let Some((uid, gid)) = identity.user {
         spec.user = Some(User::Ids(uid, Some(gid)));
@@ -168,7 +168,7 @@ pub(super) fn keep(mut spec: Spec, identity: Identity) -> Spec {
     }
     (spec.stdin, spec.stdout, spec.stderr, spec.terminal) = (Stdio::Null, Stdio::Null, Stdio::Null, None);
     (spec.mounts, spec.devices, spec.console) = (Vec::new(), Vec::new(), None);
-    (spec.pass_fds, spec.argv, spec.require) = (Vec::new(), Vec::new(), Vec::new());
+    (spec.pass_fds, spec.require) = (Vec::new(), Vec::new());
     (spec.cgroup, spec.resources, spec.cgroup_parent) = (None, None, None);
     spec.namespaces.values_mut().filter(|source| matches!(source, crate::spec::Source::Fd(_))).for_each(|source| {
         // Joined is what counts.
