@@ -131,6 +131,7 @@ impl Container {
                 Err(Error::NotFound { .. }) => {
                     return self.end_of_the_gone(None, None, interrupted)?.ok_or(Error::Interrupted);
                 }
+                Ok((_, Phase::Created)) => return Err(self.not_running("stop")),
                 // There is nobody yet to send the signal to, but there will be.
                 Ok((_, Phase::Starting)) => {
                     if interrupted() {
