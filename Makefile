@@ -62,7 +62,7 @@ demo: setup develop
 	$(BIN)/python examples/python/demo.py
 
 # The most that all of it takes at a time, in GiB: what is built, root file systems, and disks of virtual machines.
-ROOM := 8
+ROOM := 10
 room:
 	@free=$$(df --output=avail -BG . | tail -1 | tr -dc 0-9); [ "$$free" -ge $(ROOM) ] || \
 		{ echo "make test needs $(ROOM) GiB of disk, and there are $$free: make clean, or df -h" >&2; exit 1; }
