@@ -177,6 +177,14 @@ pub(super) fn keep(mut spec: Spec, identity: Identity) -> Spec {
     spec
 }
 
+/// What is wrong where nothing else hinders. One that is about to end has no namespaces any more, a moment before its pidfd says so.
+pub(super) fn unless_ending(error: Error) -> Error {
+    match error {
+        Error::Sys { step: Step::Setns, errno: Errno::ESRCH, .. } => ended(),
+        other => other,
+    }
+}
+
 /// The error about a container that has ended.
 pub(super) fn ended() -> Error {
     Error::State("the container has ended: a program can be run in one that runs".to_owned())
@@ -295,7 +303,7 @@ pub(crate) fn begin(target: &Target<'_>, exec: &Exec) -> Result<Starting> {
     let (prepared, wish) = prepare(target, exec)?;
     Starting::begin_exec(prepared, wish, exec.timeout).map_err(|error| match error {
         // It may be that the container has ended meanwhile.
-        Error::Sys { .. } => target.hindrance().unwrap_or(error),
+        Error::Sys { .. } => target.hindrance().unwrap_or_else(|| unless_ending(error)),
         other => other,
     })
 }

@@ -302,7 +302,9 @@ impl Starting {
         match (result, hindrance) {
             (Err(Error::Interrupted), Some(hindrance)) => Err(hindrance),
             // What it failed of may be that the container has ended meanwhile.
-            (Err(error @ Error::Sys { .. }), None) => Err(hindered().unwrap_or(error)),
+            (Err(error @ Error::Sys { .. }), None) => {
+                Err(hindered().unwrap_or_else(|| super::exec::unless_ending(error)))
+            }
             (result, _) => result,
         }
     }
