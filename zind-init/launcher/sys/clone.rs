@@ -53,7 +53,7 @@ fn clone3_on(
     // `struct clone_args`: flags, pidfd, child_tid, parent_tid, exit_signal, stack, its size, tls, set_tid, its size, cgroup.
     let arguments = [flags, pidfd as u64, 0, 0, SIGCHLD as u64, bottom, size, 0, 0, 0, cgroup as u64];
     let result: isize;
-    // SAFETY: as in `vfork_with`; the array is the structure of clone3(2), version 2.
+    // SAFETY: as in `clone_on`; the array is the structure of clone3(2), version 2.
     unsafe {
         asm!(
             "syscall",
@@ -93,6 +93,17 @@ fn vfork_with(
     argument: *const u8,
 ) -> Result<i32> {
     let flags = flags | CLONE_VM | CLONE_VFORK | CLONE_PIDFD | SIGCHLD as u64;
+    clone_on(stack, flags, pidfd, child, argument)
+}
+
+/// clone(2), whose child runs `child` in our memory, on `stack`.
+fn clone_on(
+    stack: &mut [u8],
+    flags: u64,
+    pidfd: *mut i32,
+    child: extern "C" fn(*const u8) -> !,
+    argument: *const u8,
+) -> Result<i32> {
     let top = (stack.as_mut_ptr() as usize + stack.len()) & !15;
     let result: isize;
     // SAFETY: the child starts on the top of its own stack, calls a function that never returns and touches nothing
@@ -109,7 +120,7 @@ fn vfork_with(
             inlateout("rax") number::CLONE as isize => result,
             in("rdi") flags,
             in("rsi") top,
-            in("rdx") &raw mut *pidfd,
+            in("rdx") pidfd,
             in("r10") 0,
             in("r8") 0,
             in("r12") child,
@@ -135,31 +146,7 @@ pub fn vfork_into_group(
 pub fn thread(stack: &mut [u8], child: extern "C" fn(*const u8) -> !, argument: *const u8) -> Result<i32> {
     // CLONE_VM, _FS, _FILES, _SIGHAND, _THREAD and _SYSVSEM: what threads share.
     const FLAGS: u64 = 0x100 | 0x200 | 0x400 | 0x800 | 0x1_0000 | 0x4_0000;
-    let top = (stack.as_mut_ptr() as usize + stack.len()) & !15;
-    let result: isize;
-    // SAFETY: as in `vfork_with`, but that both go on: nothing of this frame is used by the other.
-    unsafe {
-        asm!(
-            "syscall",
-            "test rax, rax",
-            "jnz 2f",
-            "mov rdi, r13",
-            "call r12",
-            "ud2",
-            "2:",
-            inlateout("rax") number::CLONE as isize => result,
-            in("rdi") FLAGS,
-            in("rsi") top,
-            in("rdx") 0,
-            in("r10") 0,
-            in("r8") 0,
-            in("r12") child,
-            in("r13") argument,
-            lateout("rcx") _,
-            lateout("r11") _,
-        );
-    }
-    if result < 0 { Err(-result as i32) } else { Ok(result as i32) }
+    clone_on(stack, FLAGS, core::ptr::null_mut(), child, argument)
 }
 
 /// Forks a child of our parent's, and sleeps until it executes a program or ends. 0 in the child.
